@@ -1,0 +1,1 @@
+"""The pipeline: photos in, `model.pt` out. One module a DVC stage."""

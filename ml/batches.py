@@ -1,0 +1,133 @@
+"""Batches of photos: augmented from seeds that name the photo and the epoch, so that any run can be repeated.
+
+An epoch's order, and each photo's random changes, depend on nothing but the seed, the epoch and the row: not
+on how many workers or processes there are, nor on where an interrupted run took up again.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from ml.dataset import Dataset
+from ml.params import Augment
+
+Key = tuple[int, int]
+"""A seed and a row."""
+
+
+def seed_of(*parts: int) -> int:
+    """Mix whole numbers into one seed of 64 bits that depends on each and on their order."""
+    return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1, np.uint64)[0])
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def augmentation(params: Augment, size: int) -> v2.Compose:
+    """Build the random changes, uint8 [3, size, size] to the same; what is off costs nothing."""
+    steps: list[torch.nn.Module] = []
+    bilinear = v2.InterpolationMode.BILINEAR
+    if params.crop_min_area < 1:
+        scale = (params.crop_min_area, 1.0)
+        steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=(0.85, 1.18), interpolation=bilinear))
+    if params.flip:
+        steps.append(v2.RandomHorizontalFlip(params.flip))
+    if params.rotation or params.translate or params.shear:
+        steps.append(
+            v2.RandomAffine(
+                params.rotation,
+                translate=(params.translate, params.translate) if params.translate else None,
+                shear=params.shear or None,
+                interpolation=bilinear,
+                fill=127,
+            )
+        )
+    if params.brightness or params.contrast or params.saturation or params.hue:
+        steps.append(v2.ColorJitter(params.brightness, params.contrast, params.saturation, params.hue))
+    if params.erasing:
+        steps.append(v2.RandomErasing(params.erasing, scale=(0.02, 0.15), value=127))
+    return v2.Compose(steps or [v2.Identity()])
+
+
+class Photos(TorchDataset[tuple[Tensor, Tensor]]):
+    """Photos of a prepared data set as uint8 [size, size, 3] and their labels, by (seed, row).
+
+    Args:
+        data: the prepared photos.
+        augment: random changes, seeded by the key; None leaves the photos as they are.
+    """
+
+    def __init__(self, data: Dataset, augment: v2.Compose | None = None) -> None:
+        self.images = data.images
+        self.labels = data.labels
+        self.augment = augment
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        seed, row = key
+        pixels = torch.from_numpy(np.array(self.images[row]))
+        if self.augment is not None:
+            torch.manual_seed(seed_of(seed, row))
+            pixels = self.augment(pixels.permute(2, 0, 1)).permute(1, 2, 0).contiguous()
+        return pixels, torch.tensor(self.labels[row])
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """The batches of one epoch for one of several processes, which share each batch between them.
+
+    Args:
+        rows: rows of the training photos.
+        batch_size: photos a batch over all processes.
+        seed: of the run.
+        rank: number of this process.
+        world: how many processes there are.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int, rank: int, world: int) -> None:
+        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        # A last batch of a few photos would be a noisy step, so it is left for another epoch's order.
+        return max(1, len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        seed = seed_of(self.seed, self.epoch)
+        order = np.random.default_rng(seed).permutation(self.rows)
+        for batch in range(len(self)):
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(seed, int(row)) for row in rows[self.rank :: self.world]]
+
+
+def training_batches(
+    data: Dataset, params: Augment, sampler: EpochSampler
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N]."""
+    return DataLoader(
+        Photos(data, augmentation(params, data.image_size)),
+        batch_sampler=sampler,
+        num_workers=min(cores(), 8),
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="forkserver" if torch.cuda.is_available() else "fork",
+    )
+
+
+def plain_batches(
+    data: Dataset, rows: NDArray[np.int64], batch_size: int = 128, mirror: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield photos as they are (or mirrored), in the order of `rows`: uint8 [N, size, size, 3], int64 [N]."""
+    for start in range(0, len(rows), batch_size):
+        some = rows[start : start + batch_size]
+        pixels = torch.from_numpy(np.array(data.images[some]))
+        if mirror:
+            pixels = functional.horizontal_flip(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        yield pixels, torch.from_numpy(data.labels[some])

@@ -1,0 +1,267 @@
+"""`model.pt`, written and read: one file that torch loads as a checkpoint and the service without torch.
+
+A `torch.save` ZIP of tensors and plain values, to which two entries are appended under its root folder:
+`extra/model.json` (everything but the weights) and `extra/model.onnx` (the network's ONNX twin). Torch
+ignores them; the service reads nothing else. Nothing here imports torch until a function needs it.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import os
+import pickletools
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ml.image import RESIZES, Resize
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+ARCHITECTURES = ("efficientnet_lite0", "simple_cnn", "simple_cnn_legacy")
+"""Names that `arch` may have; `ml.networks` builds each."""
+MAX_ENTRY_BYTES = 1 << 30
+"""Largest entry of the ZIP that is read, so that a ZIP bomb is refused before it is unpacked."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant time stamp: the same model gives the same bytes
+
+# What torch.save writes for tensors and plain values; everything else could run code.
+_SAFE_GLOBALS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch Size",
+    *(f"torch {kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short")),
+    *(f"torch {kind}Storage" for kind in ("Char", "Byte", "Bool")),
+}
+_UNSAFE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+
+
+class BundleError(ValueError):
+    """A file that is no usable `model.pt`; the message is one line that says what was found."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What `model.pt` says of its network, in `extra/model.json` and beside the weights.
+
+    Attributes:
+        arch: one of `ARCHITECTURES`.
+        classes: class names, in the order of the network's outputs.
+        image_size: height and width of the input, in pixels.
+        resize: how a photo becomes a square, see `ml.image.decode`.
+        mean: per-channel mean of inputs scaled to 0..1.
+        std: per-channel standard deviation of inputs scaled to 0..1.
+        temperature: logits are divided by it before the softmax.
+        metrics: figures of the evaluation, names to numbers.
+        created: ISO 8601 time in UTC.
+        version: what this model is called in answers, logs and releases.
+        git_commit: commit of the code that made it, or empty.
+        dataset_md5: MD5 that DVC gave the photos, or empty.
+        format: version of this layout.
+    """
+
+    arch: str
+    classes: tuple[str, ...]
+    image_size: int
+    resize: Resize
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    temperature: float
+    metrics: Mapping[str, float]
+    created: str
+    version: str
+    git_commit: str = ""
+    dataset_md5: str = ""
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Check each field.
+
+        Raises:
+            BundleError: a field is missing its meaning; the message names it.
+        """
+        checks = {
+            f"format {self.format!r}, expected {FORMAT}": self.format == FORMAT,
+            f"arch {self.arch!r:.40}, known are {', '.join(ARCHITECTURES)}": self.arch in ARCHITECTURES,
+            "classes": _all(self.classes, str) and len(set(self.classes)) == len(self.classes) >= 2,
+            "image_size": isinstance(self.image_size, int) and 8 <= self.image_size <= 4096,
+            "resize": self.resize in RESIZES,
+            "mean": _all(self.mean, float) and len(self.mean) == 3,
+            "std": _all(self.std, float) and len(self.std) == 3 and min(self.std) > 0,
+            "temperature": _all((self.temperature,), float) and self.temperature > 0,
+            "metrics": isinstance(self.metrics, Mapping) and _all(tuple(self.metrics), str),
+            "created": isinstance(self.created, str),
+            "version": isinstance(self.version, str) and bool(self.version),
+            "git_commit": isinstance(self.git_commit, str),
+            "dataset_md5": isinstance(self.dataset_md5, str),
+        }
+        if bad := [name for name, good in checks.items() if not good]:
+            raise BundleError(f"not a model description this version reads: bad {', '.join(bad)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values only, as they go into the file."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return plain | {
+            "classes": list(self.classes),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "metrics": dict(self.metrics),
+        }
+
+    @classmethod
+    def from_dict(cls, plain: object) -> Self:
+        """Read what `to_dict` wrote; unknown keys are left aside, so that a later version may add some.
+
+        Raises:
+            BundleError: it is no mapping, a key is missing, or a value is of the wrong kind.
+        """
+        if not isinstance(plain, Mapping):
+            raise BundleError("the model description is no mapping")
+        fields = dataclasses.fields(cls)
+        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in plain]
+        if missing:
+            raise BundleError(f"the model description lacks {', '.join(missing)}")
+        known = {f.name: plain[f.name] for f in fields if f.name in plain}
+        for name in ("classes", "mean", "std"):
+            if isinstance(known[name], list):
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+
+def _all(values: object, kind: type) -> bool:
+    if not isinstance(values, tuple):
+        return False
+    if kind is float:
+        return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    return all(isinstance(value, kind) and bool(value) for value in values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A `model.pt` as the service sees it.
+
+    Attributes:
+        manifest: what it says of itself.
+        onnx: the ONNX twin, serialized. Input `image` uint8 [N, size, size, 3] RGB, output
+            `probabilities` float32 [N, classes].
+        sha256: of the whole file, in hexadecimal.
+    """
+
+    manifest: Manifest
+    onnx: bytes
+    sha256: str
+
+
+def write(path: Path, manifest: Manifest, state_dict: "Mapping[str, torch.Tensor]", onnx: bytes) -> str:
+    """Write `model.pt` atomically and, for the same arguments, byte for byte the same.
+
+    Args:
+        path: where to; its folder must exist.
+        manifest: what the file says of the network.
+        state_dict: the weights, names to tensors.
+        onnx: the serialized ONNX twin.
+
+    Returns:
+        The file's SHA-256 in hexadecimal.
+    """
+    import torch
+
+    buffer = io.BytesIO()  # in a buffer torch calls the root folder `archive`, whatever the file's name
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
+    torch.save(manifest.to_dict() | {"state_dict": plain}, buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        root = _root(archive)
+        description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode()
+        for name, content in (("model.json", description), ("model.onnx", onnx)):
+            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def read(path: Path) -> Bundle:
+    """Read the description and the ONNX twin of a `model.pt`, without torch and without unpickling.
+
+    Raises:
+        BundleError: the file is no ZIP, is cut short, holds a pickle that could run code, has no twin, or
+            its description is of no use.
+        OSError: the file can't be read.
+    """
+    data = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            root = _root(archive)
+            check_pickle(_entry(archive, f"{root}/data.pkl"))
+            names = set(archive.namelist())
+            if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
+                raise BundleError("a torch checkpoint without extra/model.json and extra/model.onnx")
+            description = json.loads(_entry(archive, f"{root}/extra/model.json"))
+            onnx = _entry(archive, f"{root}/extra/model.onnx")
+    except BundleError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
+    except Exception as error:
+        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
+    return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest())
+
+
+def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
+    """Return the weights of a `model.pt` as float32 tensors; needs torch.
+
+    Raises:
+        BundleError: it is no `model.pt` or could run code.
+    """
+    import torch
+
+    read(path)
+    payload = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: value.float() if value.is_floating_point() else value
+            for name, value in payload["state_dict"].items()}  # fmt: skip
+
+
+def check_pickle(data: bytes) -> None:
+    """Refuse a pickle that names anything but tensors and plain values. Reads opcodes; runs none.
+
+    Raises:
+        BundleError: it could run code, or is no pickle.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in _UNSAFE_OPCODES:
+                raise BundleError(f"refused: its pickle could run code (opcode {opcode.name})")
+            if opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS:
+                name = str(argument).replace(" ", ".")[:80]
+                raise BundleError(f"refused: its pickle could run code ({name!r})")
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError("its pickle can't be read") from error
+
+
+def _root(archive: zipfile.ZipFile) -> str:
+    roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(roots) != 1 or "/" in roots[0]:
+        raise BundleError("a ZIP file, but not one that torch.save wrote")
+    return roots[0]
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > MAX_ENTRY_BYTES:
+        raise BundleError(f"{name} states more than {MAX_ENTRY_BYTES:,} bytes")
+    return archive.read(name)

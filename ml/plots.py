@@ -1,0 +1,89 @@
+"""The pictures of an evaluation."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
+
+from ml.dataset import Dataset
+from ml.metrics import Floats, Labels
+
+mpl.use("Agg")
+
+
+def _figure(width: float = 5.0, height: float = 4.2) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def confusion_matrix(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
+    """Draw the counts of true against predicted classes."""
+    figure = _figure()
+    axes = figure.subplots()
+    ConfusionMatrixDisplay.from_predictions(
+        labels,
+        probabilities.argmax(1),
+        labels=range(len(classes)),
+        display_labels=classes,
+        ax=axes,
+        colorbar=False,
+    )
+    axes.set_title("Confusion matrix, test split")
+    figure.savefig(path)
+
+
+def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
+    """Draw one curve a class against the rest."""
+    figure = _figure()
+    axes = figure.subplots()
+    for number, name in enumerate(classes):
+        RocCurveDisplay.from_predictions(labels == number, probabilities[:, number], name=name, ax=axes)
+    axes.set_title("ROC, test split")
+    figure.savefig(path)
+
+
+def reliability(probabilities: Floats, labels: Labels, bins: int, path: Path) -> None:
+    """Draw how often an answer of a given confidence is right, in bins of equal count."""
+    figure = _figure()
+    axes = figure.subplots()
+    right = probabilities.argmax(1) == labels
+    share, confidence = calibration_curve(right, probabilities.max(1), n_bins=bins, strategy="quantile")
+    axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+    axes.plot(confidence, share, "o-", label="model")
+    low = max(0.0, min(share.min(), confidence.min()) - 0.05)
+    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), xlabel="confidence", ylabel="share of right answers")
+    axes.set_title("Reliability, test split")
+    axes.legend()
+    figure.savefig(path)
+
+
+def curves(history: list[dict[str, float]], path: Path) -> None:
+    """Draw log loss and accuracy over the epochs."""
+    figure = _figure(9.0)
+    epochs = [entry["epoch"] for entry in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split in ("train", "val"):
+            axes.plot(epochs, [entry[f"{split}_{name}"] for entry in history], "o-", label=split)
+        axes.set(xlabel="epoch", title=name)
+        axes.legend()
+    figure.savefig(path)
+
+
+def worst_mistakes(
+    probabilities: Floats, labels: Labels, rows: Labels, data: Dataset, count: int, path: Path
+) -> None:
+    """Show the photos on whose true class the least probability was put, with what was said of them."""
+    order = np.argsort(probabilities[np.arange(len(labels)), labels])[:count]
+    columns = 4
+    lines = -(-len(order) // columns)
+    figure = _figure(2.4 * columns, 2.8 * lines)
+    for axes in figure.subplots(lines, columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, number in zip(figure.axes, order, strict=False):
+        said = int(probabilities[number].argmax())
+        axes.imshow(data.images[rows[number]])
+        title = f"{data.classes[labels[number]]}, said {data.classes[said]} {probabilities[number, said]:.0%}"
+        axes.set_title(title, fontsize=9, color="black" if said == labels[number] else "firebrick")
+    figure.savefig(path)

@@ -1,0 +1,265 @@
+"""Stage prepare: photos to 224 x 224 RGB pixels, splits by content, and a report of what was dropped."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from ml import params as parameters
+from ml.cli import exit_cleanly
+from ml.dataset import FOLDER, IMAGES, SPLITS
+from ml.errors import PipelineError
+from ml.image import ImageError, TooManyPixelsError, UnsupportedImageError, decode
+from ml.ingest import RAW
+from ml.params import Prepare
+
+REPORT = Path("reports/prepare")
+MIN_PHOTOS = 10
+"""Fewest photos of a class with which three splits make sense."""
+
+_HASH_SIDE = 16
+_FLAT = 4.0  # standard deviation of the grey levels under which a difference hash is noise
+_EVALUATED_FIRST = {"test": 0, "val": 1, "train": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A decoded photo, or why it was dropped.
+
+    Attributes:
+        path: class/file.
+        sha256: of the file.
+        pixels: row in the array of decoded photos, -1 if it can't be decoded.
+        pixels_sha256: of the pixels.
+        reason: why it was dropped; empty: it stays.
+        detail: what exactly.
+    """
+
+    path: str
+    sha256: str = ""
+    pixels: int = -1
+    pixels_sha256: str = ""
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def label(self) -> str:
+        """The class, which is the folder's name."""
+        return self.path.split("/", 1)[0]
+
+    def drop(self, reason: str, detail: str) -> "Photo":
+        """Return it with a reason to leave it out."""
+        return dataclasses.replace(self, reason=reason, detail=detail)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareReport:
+    """What became of the photos: counts by class and split, and by reason for a drop."""
+
+    kept: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+
+
+def split_of(sha256: str, params: Prepare) -> str:
+    """Choose a photo's split by its content alone, so that adding photos never moves another."""
+    share = int(sha256[:13], 16) / 16**13
+    if share < params.test_share:
+        return "test"
+    return "val" if share < params.test_share + params.val_share else "train"
+
+
+def run(
+    params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = REPORT, workers: int | None = None
+) -> PrepareReport:
+    """Decode all photos of `raw`, one folder a class, into `out`, and report to `report`.
+
+    Raises:
+        PipelineError: no photos, fewer than two classes, or a class without a photo in some split.
+    """
+    paths = sorted(p.relative_to(raw).as_posix() for p in raw.glob("*/*") if p.is_file())
+    if not paths:
+        raise PipelineError(f"no photos under {raw}")
+    shutil.rmtree(report, ignore_errors=True)
+    report.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
+    size = params.image_size
+    with tempfile.TemporaryFile(dir=out) as scratch:
+        pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
+        photos = _decode_all(params, raw, paths, pixels, workers or len(os.sched_getaffinity(0)))
+        photos = _drop_duplicates(photos)
+        photos = _drop_near_duplicates(photos, pixels, params)
+        kept = [photo for photo in photos if not photo.reason]
+        classes = sorted({path.split("/", 1)[0] for path in paths})
+        result = _count(kept, photos, classes, params)
+        _write_report(report, photos, result)
+        _check(result)
+        array = np.lib.format.open_memmap(out / IMAGES, "w+", np.uint8, (len(kept), size, size, 3))
+        for row, photo in enumerate(kept):
+            array[row] = pixels[photo.pixels]
+        array.flush()
+        index = {
+            "classes": classes,
+            "image_size": size,
+            "resize": params.resize,
+            "photos": [
+                {
+                    "path": photo.path,
+                    "label": classes.index(photo.label),
+                    "split": split_of(photo.sha256, params),
+                    "sha256": photo.sha256,
+                }
+                for photo in kept
+            ],
+        }
+        (out / SPLITS).write_text(json.dumps(index, indent=0, ensure_ascii=False), "utf-8")
+        _contact_sheet(array, index, report / "contact_sheet.jpg")
+    return result
+
+
+def _decode(job: tuple[str, str, int, Prepare]) -> tuple[str, bytes, str, str]:
+    """Decode one file in a worker: its SHA-256, pixels, and why it fails; it never raises on bad data."""
+    root, path, size, params = job
+    try:
+        data = Path(root, path).read_bytes()
+    except OSError as error:
+        return "", b"", "unreadable", str(error.strerror)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return digest, decode(data, size, params.resize).tobytes(), "", ""
+    except UnsupportedImageError as error:
+        return digest, b"", "unsupported", str(error)
+    except TooManyPixelsError as error:
+        return digest, b"", "too_many_pixels", str(error)
+    except ImageError as error:
+        return digest, b"", "broken", str(error)
+
+
+def _decode_all(
+    params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8], workers: int
+) -> list[Photo]:
+    size = params.image_size
+    jobs = [(str(raw), path, size, params) for path in paths]
+    photos = []
+    with ProcessPoolExecutor(workers) as pool:
+        results = pool.map(_decode, jobs, chunksize=16)
+        for row, (path, result) in enumerate(zip(paths, tqdm(results, "decode", len(paths)), strict=True)):
+            digest, content, reason, detail = result
+            if reason:
+                photos.append(Photo(path, digest, reason=reason, detail=detail))
+            else:
+                pixels[row] = np.frombuffer(content, np.uint8).reshape(size, size, 3)
+                photos.append(Photo(path, digest, row, hashlib.sha256(content).hexdigest()))
+    return photos
+
+
+def _drop_duplicates(photos: list[Photo]) -> list[Photo]:
+    """Keep one of each set of equal photos; none where they are in two classes, since one label is wrong."""
+    groups: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if not photo.reason:
+            groups.setdefault(photo.pixels_sha256, []).append(photo)
+    dropped = {}
+    for group in groups.values():
+        if len({photo.label for photo in group}) > 1:
+            for photo in group:
+                other = next(p for p in group if p.label != photo.label)
+                dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}")
+        else:
+            first, *rest = sorted(group, key=lambda photo: (photo.sha256, photo.path))
+            for photo in rest:
+                dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}")
+    return [dropped.get(photo.path, photo) for photo in photos]
+
+
+def _drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], params: Prepare) -> list[Photo]:
+    """Drop a photo that stands in another split with a few bits' difference; the evaluated copy stays."""
+    if params.near_duplicate_bits < 0:
+        return photos
+    candidates = sorted((photo for photo in photos if not photo.reason), key=lambda photo: photo.sha256)
+    hashed = [
+        (photo, bits) for photo in candidates if (bits := _difference_hash(pixels[photo.pixels])) is not None
+    ]
+    if not hashed:
+        return photos
+    codes = np.stack([bits for _, bits in hashed])
+    splits = [split_of(photo.sha256, params) for photo, _ in hashed]
+    dropped: dict[str, Photo] = {}
+    for i, (photo, _) in enumerate(hashed[:-1]):
+        distance = np.bitwise_count(codes[i + 1 :] ^ codes[i]).sum(1, dtype=np.int64)
+        for j in np.flatnonzero(distance <= params.near_duplicate_bits) + i + 1:
+            if splits[i] == splits[j]:
+                continue
+            pair = [(splits[i], photo), (splits[j], hashed[j][0])]
+            (_, stays), (_, goes) = sorted(pair, key=lambda item: _EVALUATED_FIRST[item[0]])
+            dropped[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
+    return [dropped.get(photo.path, photo) for photo in photos]
+
+
+def _difference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
+    """256 bits, each whether a grey level rises to the right, as uint64 [4]; None where the photo is flat."""
+    small = Image.fromarray(pixels).convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
+    grey = np.asarray(small, np.int16)
+    if grey.std() < _FLAT:
+        return None
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)
+
+
+def _count(kept: list[Photo], photos: list[Photo], classes: list[str], params: Prepare) -> PrepareReport:
+    table = {name: {"train": 0, "val": 0, "test": 0} for name in classes}
+    for photo in kept:
+        table[photo.label][split_of(photo.sha256, params)] += 1
+    return PrepareReport(table, dict(Counter(photo.reason for photo in photos if photo.reason)))
+
+
+def _check(result: PrepareReport) -> None:
+    if len(result.kept) < 2:
+        raise PipelineError(f"one class only ({', '.join(result.kept)}): at least two folders are needed")
+    for name, splits in result.kept.items():
+        if sum(splits.values()) < MIN_PHOTOS:
+            raise PipelineError(
+                f"class {name!r} has {sum(splits.values())} usable photos, at least {MIN_PHOTOS} are needed; "
+                f"dropped in all classes: {result.dropped or 'none'}"
+            )
+        if empty := [split for split, count in splits.items() if not count]:
+            raise PipelineError(f"class {name!r} has no photo in {', '.join(empty)}: add photos")
+
+
+def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
+    (report / "report.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
+    with (report / "dropped.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "reason", "detail"])
+        table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
+
+
+def _contact_sheet(images: NDArray[np.uint8], index: dict[str, object], path: Path) -> None:
+    """Draw some photos of each class and split, so that a person sees what the network will see."""
+    photos: list[dict[str, object]] = index["photos"]  # type: ignore[assignment]
+    classes: list[str] = index["classes"]  # type: ignore[assignment]
+    rows = [(label, split) for label in range(len(classes)) for split in _EVALUATED_FIRST]
+    side, margin, columns = 96, 110, 10
+    sheet = Image.new("RGB", (margin + columns * side, len(rows) * side), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, (label, split) in enumerate(rows):
+        draw.text((6, line * side + side // 2 - 12), f"{classes[label]}\n{split}", "black")
+        some = [n for n, photo in enumerate(photos) if photo["label"] == label and photo["split"] == split]
+        for column, number in enumerate(some[:columns]):
+            thumbnail = Image.fromarray(images[number]).resize((side, side))
+            sheet.paste(thumbnail, (margin + column * side, line * side))
+    sheet.save(path, quality=85)
+
+
+if __name__ == "__main__":
+    with exit_cleanly():
+        run(parameters.load().prepare)

@@ -1,0 +1,100 @@
+"""Photos and models made on the spot."""
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from ml.bundle import Manifest
+
+SHARED = Path(__file__).parents[2] / "shared"
+SIZE = 32
+
+# Fabric and DVC must find no store or server of the person who runs the tests.
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def encode(pixels: np.ndarray, form: str = "JPEG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def coloured(colour: tuple[int, int, int], width: int = 60, height: int = 40, seed: int = 0) -> np.ndarray:
+    """A noisy picture of one colour, [height, width, 3]; its pattern depends on the seed."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(-60, 60, (5, 7, 1))
+    pattern = np.kron(coarse, np.ones((-(-height // 5), -(-width // 7), 1)))[:height, :width]
+    return np.clip(np.array(colour) + pattern, 0, 255).astype(np.uint8)
+
+
+RED, BLUE = (200, 70, 70), (70, 70, 200)
+
+
+def colour_graph(size: int = SIZE, outputs: int = 2) -> bytes:
+    """A twin that answers by the share of red against blue."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["rgb"], keepdims=0),
+        helper.make_node("MatMul", ["rgb", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    weights = np.zeros((3, outputs), np.float32)
+    weights[0, 0], weights[2, 1] = 0.05, 0.05
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", outputs])],
+        [
+            onnx.numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+            onnx.numpy_helper.from_array(weights, "weights"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return model.SerializeToString()
+
+
+def manifest(**changes: object) -> dict[str, object]:
+    return (
+        Manifest(
+            arch="simple_cnn",
+            classes=("red", "blue"),
+            image_size=SIZE,
+            resize="center_crop",
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            temperature=1.0,
+            metrics={"accuracy": 0.99},
+            created="2026-01-01T00:00:00+00:00",
+            version="test-1",
+        ).to_dict()
+        | changes
+    )
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model.pt by hand, with no torch; each part can be made bad."""
+    import json
+
+    def make(
+        name: str = "model.pt", data_pkl: bytes | None = None, graph: bytes | None = None, **changes: object
+    ) -> Path:
+        path = tmp_path / name
+        description = manifest(**changes)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", data_pkl or pickle.dumps(description, protocol=2))
+            archive.writestr("archive/extra/model.json", json.dumps(description))
+            archive.writestr("archive/extra/model.onnx", graph or colour_graph())
+        return path
+
+    return make
