@@ -65,7 +65,7 @@ class Dataset:
                 paths=[photo["path"] for photo in photos],
                 hashes=[photo["sha256"] for photo in photos],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise PipelineError(f"{folder} holds no prepared photos ({error}): run `dvc repro`") from error
 
     def rows(self, split: Split) -> NDArray[np.int64]:

@@ -14,6 +14,8 @@ ATTEMPTS = 5
 TIMEOUT_S = (10, 60)
 """Seconds to connect, and between two pieces."""
 
+_PIECE = 1 << 16  # what a break loses at most
+
 PAUSE_S = 1.0
 """Before the second attempt; each further pause is twice as long."""
 
@@ -50,14 +52,25 @@ def fetch(url: str, folder: Path, sha256: str = "") -> Path:
             _attempt(url, partial)
             break
         except requests.RequestException as error:
-            response = error.response
-            final = response is not None and response.status_code < 500 and response.status_code != 429
-            if final or attempt == ATTEMPTS - 1:
+            if attempt == ATTEMPTS - 1 or _is_final(error):
                 raise PipelineError(f"{url}: {_reason(error)}") from error
     if sha256 and sha256_of(partial) != sha256.lower():
         partial.unlink()
         raise PipelineError(f"{url}: its SHA-256 is not the one in ingest.sha256")
     return partial.replace(target)
+
+
+def _is_final(error: requests.RequestException) -> bool:
+    """Whether another attempt can't help: the address is no address, or the server refuses it."""
+    if error.response is None:
+        return isinstance(error, ValueError)
+    return error.response.status_code < 500 and error.response.status_code != 429
+
+
+def _continues(response: requests.Response, have: int, tag: str) -> bool:
+    """Whether a 206 is the rest of the file that is there, and not another part or another file's."""
+    starts = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+    return starts and response.headers.get("ETag", tag) == tag
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -74,22 +87,25 @@ def _attempt(url: str, partial: Path) -> None:
     if have and tag:  # without a tag nothing says that the rest belongs to what is there
         headers |= {"Range": f"bytes={have}-", "If-Range": tag}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
-        if response.status_code == 416:
-            partial.unlink(missing_ok=True)
-            tag_file.unlink(missing_ok=True)
+        resumed = response.status_code == 206
+        if response.status_code == 416 or (resumed and not _continues(response, have, tag)):
+            tag_file.unlink(missing_ok=True)  # so that the next attempt asks for all of it
             raise requests.ConnectionError("the file changed while it was downloaded")
         response.raise_for_status()
-        resumed = response.status_code == 206
-        have = have if resumed else 0
-        etag = response.headers.get("ETag", "")
-        tag_file.write_text("" if etag.startswith("W/") else etag)
+        if response.status_code not in (200, 206):
+            raise requests.HTTPError(response=response)
+        if not resumed:
+            have = 0
+            partial.unlink(missing_ok=True)  # first: old bytes must never stand beside the new tag
+            etag = response.headers.get("ETag", "")
+            tag_file.write_text("" if etag.startswith("W/") else etag)
         length = response.headers.get("Content-Length")
         total = have + int(length) if length and length.isdigit() else None
         with (
             partial.open("ab" if resumed else "wb") as file,
             tqdm(total=total, initial=have, unit="B", unit_scale=True, desc="download") as bar,
         ):
-            for piece in response.iter_content(1 << 20):
+            for piece in response.iter_content(_PIECE):
                 file.write(piece)
                 have += len(piece)
                 bar.update(len(piece))

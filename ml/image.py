@@ -4,6 +4,7 @@ Pillow and NumPy only, so that the service needs nothing of the training side.
 """
 
 import io
+import warnings
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,6 +16,8 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 
 # Each caller states its own limit and gets a clear error; Pillow's global one would only warn on the way.
 Image.MAX_IMAGE_PIXELS = None
+# Its remarks on other people's files would only fill the log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 DEFAULT_MAX_PIXELS = 50_000_000
 

@@ -1,9 +1,12 @@
 """Stage ingest: photos from a folder, a .zip, its URL or torchvision into data/raw, one folder a class."""
 
 import dataclasses
+import lzma
 import shutil
 import stat
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -40,20 +43,32 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
     The new folder takes the old one's place only when it is whole.
 
     Raises:
-        PipelineError: the source is missing, broken or hostile, has fewer than two classes, or an empty one.
+        PipelineError: the source is missing, broken or hostile, has fewer than two classes, or an empty one;
+            or the disk is full, or a file can't be read.
     """
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         skipped = _collect(params, partial, cache)
         classes = {folder.name: sum(1 for _ in folder.iterdir()) for folder in sorted(partial.iterdir())}
         _check(params.source, classes)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        _swap(partial, out)
+    except OSError as error:
+        raise PipelineError(f"{params.source}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return IngestReport(params.source, classes, skipped)
+
+
+def _swap(new: Path, out: Path) -> None:
+    """Put a whole folder in another's place; a kill leaves the old one, none or the new one, never a part."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _collect(params: Ingest, out: Path, cache: Path) -> int:
@@ -84,16 +99,15 @@ def _check(source: str, classes: dict[str, int]) -> None:
 
 
 def _is_photo(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES and _is_visible(name)
 
 
 def _from_folder(source: Path, out: Path) -> int:
-    skipped = 0
-    for folder in sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    skipped = sum(p.is_file() for p in source.iterdir())
+    for folder in sorted(p for p in source.iterdir() if p.is_dir() and _is_visible(p.name)):
         _class_folder(out, folder.name)
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if not _is_photo(file.name):
+            if not _is_photo(file.relative_to(folder).as_posix()):
                 skipped += 1
                 continue
             with file.open("rb") as stream:
@@ -104,36 +118,44 @@ def _from_folder(source: Path, out: Path) -> int:
 def _from_zip(source: Path, out: Path) -> int:
     try:
         with zipfile.ZipFile(source) as archive:
-            files = [info for info in archive.infolist() if not info.is_dir()]
-            for info in files:
-                _refuse_hostile(source, info)
-            # A folder around the classes is left out: photos.zip often holds photos/cat/1.jpg.
-            folders = [
-                PurePosixPath(i.filename).parts[:-1] for i in archive.infolist() if _is_visible(i.filename)
-            ]
-            depth = 1 if any(folders) and _wrapped([f for f in folders if f]) else 0
-            for info in archive.infolist():
-                if info.is_dir() and _is_visible(info.filename):
-                    parts = PurePosixPath(info.filename).parts
-                    if len(parts) == depth + 1:
-                        _class_folder(out, parts[depth])
-            skipped = 0
-            for info in tqdm(files, "unpack"):
-                parts = PurePosixPath(info.filename).parts
-                if not (_is_visible(info.filename) and _is_photo(info.filename) and len(parts) > depth + 1):
-                    skipped += 1
-                    continue
-                _class_folder(out, parts[depth])
-                with archive.open(info) as stream:
-                    _store(stream, out / parts[depth], parts[-1])
-            return skipped
+            return _unpack(source, archive, out)
     except PipelineError:
         raise
-    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+    except OSError as error:
+        raise PipelineError(f"{source}: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
         raise PipelineError(f"{source}: not a whole .zip file ({error})") from error
 
 
+def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
+    entries = archive.infolist()
+    for info in entries:
+        _refuse_hostile(source, info)
+    files = [info for info in entries if not info.is_dir()]
+    folders = [_folders(info) for info in entries if _is_visible(info.filename)]
+    depth = 1 if _wrapped([parts for parts in folders if parts]) else 0
+    for parts in folders:  # those without a file too: an empty class is an error, not an absence
+        if len(parts) == depth + 1:
+            _class_folder(out, parts[depth])
+    photos = [info for info in files if _is_photo(info.filename) and len(_folders(info)) > depth]
+    total, free = sum(info.file_size for info in photos), shutil.disk_usage(out).free
+    if total > free:
+        raise PipelineError(f"{source}: refused, it unpacks to {total:,} bytes and {free:,} are free")
+    for info in tqdm(photos, "unpack"):
+        name = _folders(info)[depth]
+        _class_folder(out, name)
+        with archive.open(info) as stream:
+            _store(stream, out / name, PurePosixPath(info.filename).name)
+    return len(files) - len(photos)
+
+
+def _folders(info: zipfile.ZipInfo) -> tuple[str, ...]:
+    parts = PurePosixPath(info.filename).parts
+    return parts if info.is_dir() else parts[:-1]
+
+
 def _wrapped(folders: list[tuple[str, ...]]) -> bool:
+    """Whether one folder is around the classes: photos.zip often holds photos/cat/1.jpg."""
     return len({folder[0] for folder in folders}) == 1 and any(len(folder) > 1 for folder in folders)
 
 
@@ -162,6 +184,7 @@ def _class_folder(out: Path, name: str) -> None:
 
 def _store(stream: IO[bytes], folder: Path, name: str) -> None:
     """Copy a photo; one of the same name from another subfolder of the class gets a number."""
+    name = name.encode(errors="replace").decode()  # a name on disk needn't be UTF-8, in splits.json it must
     target, number = folder / name, 1
     while target.exists():
         number += 1
@@ -178,8 +201,10 @@ def _oxford_pets(out: Path, cache: Path) -> int:
             OxfordIIITPet(cache, split=split, target_types="binary-category", download=True)
             for split in ("trainval", "test")
         ]
-    except (OSError, RuntimeError) as error:
-        raise PipelineError(f"{OXFORD_PETS}: the download failed ({error}); run it again to go on") from error
+    except (OSError, RuntimeError, ValueError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise PipelineError(
+            f"{OXFORD_PETS}: the download failed ({error}); run it again, if need be without {cache}"
+        ) from error
     for part in parts:
         names = [name.lower() for name in part.bin_classes]
         for file, label in zip(part._images, part._bin_labels, strict=True):
@@ -189,6 +214,13 @@ def _oxford_pets(out: Path, cache: Path) -> int:
     return 0
 
 
+def main() -> None:
+    """Run the stage and say what came in."""
+    report = run(parameters.load().ingest)
+    counts = ", ".join(f"{name} {count:,}" for name, count in report.classes.items())
+    tqdm.write(f"{report.source}: {counts}; {report.skipped:,} other files skipped")
+
+
 if __name__ == "__main__":
     with exit_cleanly():
-        run(parameters.load().ingest)
+        main()

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -27,15 +27,26 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """Find the temperature with the least log loss (Guo et al. 2017, "On calibration of modern networks")."""
+    """Find the temperature with the least log loss (Guo et al. 2017, "On calibration of modern networks").
+
+    Against smoothed targets (Platt 1999): of n photos of a class, n + 1 of n + classes. Where the split
+    holds no mistake the plain log loss would fall for ever with the temperature, and the first mistake
+    afterwards would be made with certainty.
+    """
     from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    count, classes = logits.shape
+    size = np.bincount(labels, minlength=classes)[labels]
+    targets = np.repeat(1 / (size + classes), classes).reshape(count, classes)
+    targets[np.arange(count), labels] = (size + 1) / (size + classes)
 
     def loss(log_temperature: float) -> float:
-        return float(
-            log_loss(labels, softmax(logits, np.exp(log_temperature)), labels=range(logits.shape[1]))
-        )
+        scaled = logits / np.exp(log_temperature)
+        log_chances = scaled - logsumexp(scaled, axis=1, keepdims=True)
+        return float(-(targets * log_chances).sum(1).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded").x))
 
 
 def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int) -> float:

@@ -70,8 +70,7 @@ def run(
     logits, labels = logits_of(network, data, "test")
     expected = softmax(logits, temperature)
 
-    weights = _weights(network, p.half)
-    network.load_state_dict({name: _widen(value) for name, value in weights.items()})
+    # From the full weights, so that those of the int8 twin are rounded once.
     exact = export(network, temperature, data.image_size)
     candidates = {"int8": quantize(exact, data, p.calibration_photos, params.train.seed), "float32": exact}
     refusals = []
@@ -85,6 +84,7 @@ def run(
     else:
         raise PipelineError(f"refused: the ONNX twin's answers differ from torch's ({'; '.join(refusals)})")
 
+    weights = _weights(network, p.half)
     twin = _figures(params, data, given, labels)
     manifest = _manifest(params, data, network, content["arch"], temperature, weights, twin)
     model.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +110,6 @@ def _weights(network: Network, half: bool) -> dict[str, Tensor]:
         name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
         for name, value in network.state_dict().items()
     }
-
-
-def _widen(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
 
 
 def _manifest(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from ml.errors import PipelineError
 from ml.image import Resize
@@ -126,9 +127,17 @@ def load(path: Path = PATH) -> Params:
         PipelineError: the file is missing, a key is unknown or missing, or a value is out of range.
     """
     try:
-        return Params.model_validate(YAML(typ="safe").load(path))
-    except FileNotFoundError as error:
+        text = path.read_text("utf-8")
+    except OSError as error:
         raise PipelineError(f"{path} is missing: run this from the project's root") from error
+    return _check(text, path)
+
+
+def _check(text: str, path: Path) -> Params:
+    try:
+        return Params.model_validate(YAML(typ="safe").load(text))
+    except YAMLError as error:
+        raise PipelineError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise PipelineError(f"{path}: {'; '.join(lines)}") from error
@@ -151,14 +160,10 @@ def assign(key: str, value: str, path: Path = PATH) -> None:
     if name not in section:
         raise PipelineError(f"{path} has no parameter {key}")
     section[name] = YAML(typ="safe").load(value) if not isinstance(section[name], str) else value
-    Params.model_validate(YAML(typ="safe").load(_dump(yaml, document)))
-    path.write_text(_dump(yaml, document), encoding="utf-8")
-
-
-def _dump(yaml: YAML, document: object) -> str:
     buffer = io.StringIO()
     yaml.dump(document, buffer)
-    return buffer.getvalue()
+    _check(buffer.getvalue(), path)
+    path.write_text(buffer.getvalue(), encoding="utf-8")
 
 
 def main(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ MIN_PHOTOS = 10
 
 _HASH_SIDE = 16
 _FLAT = 4.0  # standard deviation of the grey levels under which a difference hash is noise
+_FEW = 32  # as few ones or zeros: a gradient, or a thing on white; such hashes agree without being one photo
+_SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
 _EVALUATED_FIRST = {"test": 0, "val": 1, "train": 2}
 
 
@@ -85,11 +88,13 @@ def run(
     """Decode all photos of `raw`, one folder a class, into `out`, and report to `report`.
 
     Raises:
-        PipelineError: no photos, fewer than two classes, or a class without a photo in some split.
+        PipelineError: no photos, fewer than two classes, a class without a photo in some split, or a worker
+            that was killed.
     """
-    paths = sorted(p.relative_to(raw).as_posix() for p in raw.glob("*/*") if p.is_file())
+    classes = sorted(p.name for p in raw.glob("[!.]*") if p.is_dir())
+    paths = sorted(f"{name}/{p.name}" for name in classes for p in (raw / name).glob("[!.]*") if p.is_file())
     if not paths:
-        raise PipelineError(f"no photos under {raw}")
+        raise PipelineError(f"no photos under {raw}: run ingest first")
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir(parents=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -100,14 +105,17 @@ def run(
         photos = _drop_duplicates(photos)
         photos = _drop_near_duplicates(photos, pixels, params)
         kept = [photo for photo in photos if not photo.reason]
-        classes = sorted({path.split("/", 1)[0] for path in paths})
         result = _count(kept, photos, classes, params)
         _write_report(report, photos, result)
         _check(result)
-        array = np.lib.format.open_memmap(out / IMAGES, "w+", np.uint8, (len(kept), size, size, 3))
+        (out / SPLITS).unlink(missing_ok=True)  # a kill from here on leaves no set rather than half of two
+        # Under another name first: who still reads the old photos keeps them.
+        partial = out / f".{IMAGES}.part"
+        array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(kept), size, size, 3))
         for row, photo in enumerate(kept):
             array[row] = pixels[photo.pixels]
         array.flush()
+        partial.replace(out / IMAGES)
         index = {
             "classes": classes,
             "image_size": size,
@@ -123,7 +131,7 @@ def run(
             ],
         }
         (out / SPLITS).write_text(json.dumps(index, indent=0, ensure_ascii=False), "utf-8")
-        _contact_sheet(array, index, report / "contact_sheet.jpg")
+        _contact_sheet(array, kept, classes, params, report / "contact_sheet.jpg")
     return result
 
 
@@ -143,6 +151,8 @@ def _decode(job: tuple[str, str, int, Prepare]) -> tuple[str, bytes, str, str]:
         return digest, b"", "too_many_pixels", str(error)
     except ImageError as error:
         return digest, b"", "broken", str(error)
+    except MemoryError:
+        return digest, b"", "unreadable", "not enough memory"
 
 
 def _decode_all(
@@ -151,15 +161,20 @@ def _decode_all(
     size = params.image_size
     jobs = [(str(raw), path, size, params) for path in paths]
     photos = []
-    with ProcessPoolExecutor(workers) as pool:
-        results = pool.map(_decode, jobs, chunksize=16)
-        for row, (path, result) in enumerate(zip(paths, tqdm(results, "decode", len(paths)), strict=True)):
-            digest, content, reason, detail = result
-            if reason:
-                photos.append(Photo(path, digest, reason=reason, detail=detail))
-            else:
-                pixels[row] = np.frombuffer(content, np.uint8).reshape(size, size, 3)
-                photos.append(Photo(path, digest, row, hashlib.sha256(content).hexdigest()))
+    try:
+        with ProcessPoolExecutor(workers) as pool:
+            results = pool.map(_decode, jobs, chunksize=16)
+            for row, (path, result) in enumerate(
+                zip(paths, tqdm(results, "decode", len(paths)), strict=True)
+            ):
+                digest, content, reason, detail = result
+                if reason:
+                    photos.append(Photo(path, digest, reason=reason, detail=detail))
+                else:
+                    pixels[row] = np.frombuffer(content, np.uint8).reshape(size, size, 3)
+                    photos.append(Photo(path, digest, row, hashlib.sha256(content).hexdigest()))
+    except BrokenProcessPool as error:
+        raise PipelineError("a decoding process was killed, most likely for want of memory") from error
     return photos
 
 
@@ -207,12 +222,15 @@ def _drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], params
 
 
 def _difference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
-    """256 bits, each whether a grey level rises to the right, as uint64 [4]; None where the photo is flat."""
+    """256 bits, each whether a grey level rises to the right, uint64 [4]; None where that says too little."""
     small = Image.fromarray(pixels).convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
     grey = np.asarray(small, np.int16)
     if grey.std() < _FLAT:
         return None
-    return np.packbits(grey[:, 1:] > grey[:, :-1]).view(np.uint64)
+    rises = grey[:, 1:] > grey[:, :-1]
+    if not _FEW < rises.sum() < rises.size - _FEW:
+        return None
+    return np.packbits(rises).view(np.uint64)
 
 
 def _count(kept: list[Photo], photos: list[Photo], classes: list[str], params: Prepare) -> PrepareReport:
@@ -228,11 +246,11 @@ def _check(result: PrepareReport) -> None:
     for name, splits in result.kept.items():
         if sum(splits.values()) < MIN_PHOTOS:
             raise PipelineError(
-                f"class {name!r} has {sum(splits.values())} usable photos, at least {MIN_PHOTOS} are needed; "
-                f"dropped in all classes: {result.dropped or 'none'}"
+                f"class {name!r} has {sum(splits.values())} usable photos, at least {MIN_PHOTOS} are needed: "
+                f"add some; dropped in all classes: {result.dropped or 'none'}"
             )
         if empty := [split for split, count in splits.items() if not count]:
-            raise PipelineError(f"class {name!r} has no photo in {', '.join(empty)}: add photos")
+            raise PipelineError(f"class {name!r} has no photo in {' and '.join(empty)}: add photos")
 
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
@@ -243,19 +261,22 @@ def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> N
         table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
 
 
-def _contact_sheet(images: NDArray[np.uint8], index: dict[str, object], path: Path) -> None:
+def _contact_sheet(
+    images: NDArray[np.uint8], kept: list[Photo], classes: list[str], params: Prepare, path: Path
+) -> None:
     """Draw some photos of each class and split, so that a person sees what the network will see."""
-    photos: list[dict[str, object]] = index["photos"]  # type: ignore[assignment]
-    classes: list[str] = index["classes"]  # type: ignore[assignment]
-    rows = [(label, split) for label in range(len(classes)) for split in _EVALUATED_FIRST]
+    groups: dict[tuple[str, str], list[int]] = {
+        (name, split): [] for name in classes[:_SHEET_CLASSES] for split in _EVALUATED_FIRST
+    }
+    for row, photo in enumerate(kept):
+        groups.get((photo.label, split_of(photo.sha256, params)), []).append(row)
     side, margin, columns = 96, 110, 10
-    sheet = Image.new("RGB", (margin + columns * side, len(rows) * side), "white")
+    sheet = Image.new("RGB", (margin + columns * side, len(groups) * side), "white")
     draw = ImageDraw.Draw(sheet)
-    for line, (label, split) in enumerate(rows):
-        draw.text((6, line * side + side // 2 - 12), f"{classes[label]}\n{split}", "black")
-        some = [n for n, photo in enumerate(photos) if photo["label"] == label and photo["split"] == split]
-        for column, number in enumerate(some[:columns]):
-            thumbnail = Image.fromarray(images[number]).resize((side, side))
+    for line, ((name, split), rows) in enumerate(groups.items()):
+        draw.text((6, line * side + side // 2 - 12), f"{name}\n{split}", "black")
+        for column, row in enumerate(rows[:columns]):
+            thumbnail = Image.fromarray(images[row]).resize((side, side))
             sheet.paste(thumbnail, (margin + column * side, line * side))
     sheet.save(path, quality=85)
 

@@ -1,0 +1,39 @@
+"""The service: photos in over HTTP, labels out."""
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from app.settings import Settings
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the service. Its model is not loaded yet: `app.extensions["model"].load()` does that.
+
+    Args:
+        settings: how it runs.
+
+    Returns:
+        The WSGI application.
+    """
+    # Not at the top: importing the package, for its settings say, then costs nothing.
+    from app import feedback, operations, predict, problems, telemetry
+    from app.metrics import Metrics
+    from app.model import Model
+
+    app = Flask(__name__)
+    app.request_class = predict.Request
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.config["MAX_FORM_PARTS"] = 100
+    assert isinstance(app.json, DefaultJSONProvider)
+    app.json.sort_keys = False  # classes keep the model's order
+
+    metrics = Metrics()
+    model = Model(settings, metrics)
+    app.extensions["model"] = model
+
+    telemetry.register(app, metrics)
+    problems.register(app)
+    app.register_blueprint(operations.blueprint(model, metrics))
+    app.register_blueprint(predict.blueprint(settings, model, metrics))
+    app.register_blueprint(feedback.blueprint(settings, model, metrics))
+    return app

@@ -1,0 +1,91 @@
+"""`python -m app`: read the settings, listen, load the model, answer until told to stop."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from app import create_app, logs
+from app.model import Model, ModelError
+from app.server import Server
+from app.settings import Settings, SettingsError
+
+_imported = time.monotonic()
+_log = logging.getLogger("app")
+
+
+def main() -> int:
+    """Run the service.
+
+    Returns:
+        The process's exit code: 0 when it was told to stop, 1 when it can't listen or has no usable
+        model, 2 when a setting is wrong.
+    """
+    try:
+        settings = Settings.from_env(_environment())
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    logs.configure(settings)
+    app = create_app(settings)
+    try:
+        server = Server(app, settings)
+    except OSError as error:
+        return _fail(f"can't listen on {settings.host}:{settings.port}: {error.strerror}", 1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop(0))
+    # Beside the server, so that /health answers and /ready says why not while a download takes its time.
+    loading = threading.Thread(
+        target=_load, args=(app.extensions["model"], server, settings), name="load", daemon=True
+    )
+    loading.start()
+    exit_code = server.run()
+    loading.join(timeout=1.0)  # an interpreter that ends while a library is being loaded may crash
+    return exit_code
+
+
+def _environment() -> Mapping[str, str]:
+    """Return the variables of the process, over those of a `.env` file in the current folder."""
+    if not Path(".env").is_file():
+        return os.environ
+    from dotenv import dotenv_values
+
+    return {name: value or "" for name, value in dotenv_values(".env").items()} | dict(os.environ)
+
+
+def _load(model: Model, server: Server, settings: Settings) -> None:
+    try:
+        model.load()
+    except ModelError as error:
+        server.stop(_fail(str(error), 1))
+    except BaseException:
+        server.stop(1)
+        raise
+    else:
+        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+        url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+        _log.info(
+            "ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", _seconds_since_start(), url, url
+        )
+
+
+def _fail(message: str, exit_code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return exit_code
+
+
+def _seconds_since_start() -> float:
+    """Age of this process: since the kernel started it, or since this import where /proc doesn't say."""
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.monotonic() - _imported
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""`POST /feedback`: what the label should have been, counted for live accuracy."""
+
+from flask import Blueprint, request
+from werkzeug.exceptions import BadRequest
+
+from app import auth
+from app.metrics import Metrics
+from app.model import Model
+from app.settings import Settings
+
+_MAX_BYTES = 4096
+
+
+def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
+    """Return the route, bound to what it works with."""
+    routes = Blueprint("feedback", __name__)
+    routes.before_request(auth.guard(settings.api_keys))
+
+    @routes.post("/feedback")
+    def feedback() -> tuple[str, int]:
+        classes = model.require().manifest.classes
+        request.max_content_length = _MAX_BYTES
+        try:
+            told = request.get_json()
+        except RecursionError:
+            raise BadRequest("the body is no usable JSON") from None
+        if not isinstance(told, dict):
+            raise BadRequest("the body must be a JSON object")
+        labels = []
+        for name in ("predicted", "actual"):
+            label = told.get(name)
+            if not isinstance(label, str) or label not in classes:
+                raise BadRequest(f"{name!r} must be one of {', '.join(classes)}")
+            labels.append(label)
+        metrics.feedback.labels(*labels).inc()
+        return "", 204
+
+    return routes

@@ -1,0 +1,33 @@
+"""What operators and their machines ask: is it alive, is it ready, which model, which figures."""
+
+from flask import Blueprint, Response, jsonify
+
+from app.metrics import Metrics
+from app.model import Model
+
+SERVICE = "cats-vs-dogs"
+
+
+def blueprint(model: Model, metrics: Metrics) -> Blueprint:
+    """Return the routes, bound to what they report on."""
+    routes = Blueprint("operations", __name__)
+
+    @routes.get("/health")
+    def health() -> Response:
+        return jsonify(status="ok", service=SERVICE)
+
+    @routes.get("/ready")
+    def ready() -> Response:
+        model.require()
+        return jsonify(status="ready")
+
+    @routes.get("/model")
+    def describe() -> Response:
+        engine = model.require()
+        return jsonify(engine.manifest.to_dict() | {"sha256": engine.sha256, "engine": engine.name})
+
+    @routes.get("/metrics")
+    def exposition() -> Response:
+        return Response(metrics.text(), content_type=metrics.content_type)
+
+    return routes

@@ -1,0 +1,97 @@
+"""`POST /predict`: photos in, labels out."""
+
+import io
+from typing import IO
+
+import flask
+from flask import Blueprint, Response, g, jsonify, request
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    ServiceUnavailable,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
+
+from app import auth
+from app.classify import PhotoError, Prediction, classify
+from app.metrics import Metrics
+from app.model import Model
+from app.settings import Settings
+from ml.image import UnsupportedImageError
+
+
+class Request(flask.Request):
+    """Keeps uploads in memory: MAX_UPLOAD_MB bounds them, and the disk would only cost time."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
+
+
+def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
+    """Return the route, bound to what it works with."""
+    routes = Blueprint("predict", __name__)
+    routes.before_request(auth.guard(settings.api_keys))
+
+    @routes.post("/predict")
+    def predict() -> Response:
+        try:
+            engine = model.require()
+        except ServiceUnavailable:
+            metrics.rejected.labels("not_ready").inc()
+            raise
+        photos = _photos()
+        with metrics.in_flight.track_inprogress():
+            try:
+                predictions = classify(engine, photos, settings.max_pixels, metrics)
+            except PhotoError as error:
+                raise _problem(error, len(photos)) from error
+        g.answers = _for_log(predictions)
+        answers = [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
+        answer = answers[0] if len(answers) == 1 else {"predictions": answers}
+        served_by = {"version": engine.manifest.version, "arch": engine.manifest.arch}
+        return jsonify(answer | {"model": served_by, "request_id": g.request_id})
+
+    return routes
+
+
+def _photos() -> list[bytes]:
+    """Return the encoded images of the request.
+
+    Raises:
+        HTTPException: 400 for none or an empty one, 413 for too large a body, 415 for another kind of body.
+    """
+    kind = request.mimetype
+    if kind == "multipart/form-data":
+        photos = [file.read() for file in request.files.getlist("file")]
+        if not photos:
+            raise BadRequest("no file: send the image as the multipart field 'file'")
+    elif kind.startswith("image/"):
+        photos = [request.get_data(cache=False)]
+    elif not request.content_length:
+        raise BadRequest("no file: send an image as the multipart field 'file' or as an image/* body")
+    else:
+        raise UnsupportedMediaType("send an image as the multipart field 'file' or as an image/* body")
+    if not all(photos):
+        raise BadRequest("an empty file")
+    return photos
+
+
+def _problem(error: PhotoError, count: int) -> HTTPException:
+    detail = f"file {error.number} of {count}: {error}" if count > 1 else str(error)
+    if isinstance(error.reason, UnsupportedImageError):
+        return UnsupportedMediaType(detail)
+    return UnprocessableEntity(detail)
+
+
+def _for_log(predictions: list[Prediction]) -> tuple[object, object]:
+    """Return label and confidence, or a list of each where there were several photos."""
+    labels = [prediction.label for prediction in predictions]
+    confidences = [prediction.confidence for prediction in predictions]
+    return (labels[0], confidences[0]) if len(predictions) == 1 else (labels, confidences)

@@ -1,0 +1,92 @@
+"""Runs `python -m app` as a real process, for tests."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Service:
+    def __init__(self, cwd: Path, **env: str) -> None:
+        self.port = int(env.setdefault("PORT", str(free_port()))) if env.get("PORT", "0").isdigit() else 0
+        # Nothing of the tester's own settings; PYTHONPATH lets it run from any folder.
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            cwd=cwd,
+            env=inherited | defaults | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def get(self, path: str) -> tuple[int, dict]:
+        return self._open(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
+
+    def predict(self, photo: bytes) -> tuple[int, dict]:
+        url = f"http://127.0.0.1:{self.port}/predict"
+        return self._open(urllib.request.Request(url, photo, {"Content-Type": "image/jpeg"}))
+
+    def _open(self, request: urllib.request.Request) -> tuple[int, dict]:
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+    def wait(self, path: str = "/ready", seconds: float = 20) -> float:
+        """Wait until the path answers 200; return the seconds since the process was started."""
+        while time.perf_counter() - self.started < seconds:
+            with contextlib.suppress(OSError):
+                if self.get(path)[0] == 200:
+                    return time.perf_counter() - self.started
+            if self.process.poll() is not None:
+                raise AssertionError(self.process.communicate()[1])
+            time.sleep(0.01)
+        raise AssertionError(f"{path} does not answer 200 after {seconds} s")
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Signal it; return exit code, standard output, standard error."""
+        self.process.send_signal(number)
+        output, error = self.process.communicate(timeout=20)
+        return self.process.returncode, output, error
+
+
+@contextlib.contextmanager
+def running(cwd: Path = ROOT, **env: str) -> Iterator[Service]:
+    service = Service(cwd, **env)
+    try:
+        yield service
+    finally:
+        service.process.kill()
+        service.process.communicate()
+
+
+def fails(code: int, **env: str) -> str:
+    """The one line with which a start fails."""
+    with running(**env) as service:
+        _, error = service.process.communicate(timeout=30)
+        assert service.process.returncode == code, error
+        assert error.count("\n") == 1, error
+        assert error.startswith("error: ")
+        return error

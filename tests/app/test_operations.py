@@ -1,0 +1,136 @@
+"""Health, readiness, metrics, errors of any path, and log lines."""
+
+import json
+import logging
+
+import pytest
+
+from app import create_app, logs
+from app.model import ModelError
+from app.settings import Settings
+from tests.app.test_predict import BLUE_PNG, RED_JPEG, is_problem, send
+
+
+def test_health_and_ready_without_a_model(tmp_path):
+    app = create_app(Settings(model_url=(tmp_path / "none.pt").as_uri()))
+    client = app.test_client()
+    assert client.get("/health").get_json() == {"status": "ok", "service": "cats-vs-dogs"}
+    assert "being loaded" in is_problem(client.get("/ready"), 503)["detail"]
+    assert client.get("/ready").headers["Retry-After"] == "1"
+    is_problem(client.get("/model"), 503)
+    is_problem(client.post("/feedback", json={}), 503)
+    is_problem(send(client, RED_JPEG), 503)
+    assert 'predictions_rejected_total{reason="not_ready"} 1.0' in client.get("/metrics").text
+    with pytest.raises(ModelError, match=r"none\.pt"):
+        app.extensions["model"].load()
+
+
+def test_ready_with_a_model(client):
+    assert client.get("/ready").get_json() == {"status": "ready"}
+
+
+def test_model_says_what_it_is(client):
+    body = client.get("/model").get_json()
+    assert body["classes"] == ["red", "blue"]
+    assert body["engine"] == "onnx"
+    assert len(body["sha256"]) == 64
+
+
+def test_unknown_paths_and_methods_are_problems(client):
+    is_problem(client.get("/no/such/path"), 404)
+    assert "POST" in client.get("/predict").headers["Allow"]
+    is_problem(client.get("/predict"), 405)
+    is_problem(client.delete("/health"), 405)
+
+
+def test_an_unexpected_error_shows_no_traceback(client, monkeypatch, caplog):
+    def fail(images):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(client.application.extensions["model"].engine, "predict", fail)
+    assert "secret" not in json.dumps(is_problem(send(client, RED_JPEG), 500))
+    assert "secret detail" in caplog.text  # for the operator
+    text = client.get("/metrics").text
+    assert 'http_requests_total{method="POST",route="/predict",status="500"} 1.0' in text
+    assert "predictions_in_flight 0.0" in text
+
+
+def test_metrics_count_what_happened_and_stay_bounded(client):
+    send(client, RED_JPEG, BLUE_PNG)
+    for number in range(50):
+        client.get(f"/scan/{number}")
+        client.open("/predict", method=f"ODD{number}")
+    text = client.get("/metrics").text
+    for sample in (
+        'predictions_total{label="red"} 1.0',
+        'predictions_total{label="blue"} 1.0',
+        'http_requests_total{method="POST",route="/predict",status="200"} 1.0',
+        'http_requests_total{method="GET",route="unmatched",status="404"} 50.0',
+        'http_requests_total{method="OTHER",route="unmatched",status="405"} 50.0',
+        'http_request_duration_seconds_count{route="/predict"} 1.0',
+        "prediction_confidence_count 2.0",
+        "inference_duration_seconds_count 1.0",
+        "preprocess_duration_seconds_count 2.0",
+        "predictions_in_flight 0.0",
+        'model_info{arch="simple_cnn",engine="onnx",sha256="',
+        "model_load_seconds 0.",
+        "model_download_seconds 0.0",
+        "process_resident_memory_bytes",
+    ):
+        assert f"\n{sample}" in text
+    assert 'route="/scan' not in text
+    assert "ODD" not in text
+    assert "_created" not in text
+
+
+def test_several_apps_live_in_one_process(make_app):
+    first, second = make_app().test_client(), make_app().test_client()
+    send(first, RED_JPEG)
+    assert 'predictions_total{label="red"} 1.0' in first.get("/metrics").text
+    assert 'predictions_total{label="red"} 0.0' in second.get("/metrics").text
+
+
+@pytest.fixture
+def formatted():
+    """Log records of the app, through the formatter that is asked for."""
+
+    def attach(formatter: logging.Formatter) -> list[str]:
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+        logger.setLevel("INFO")
+        return lines
+
+    lines: list[str] = []
+    logger, handler = logging.getLogger("app"), logging.Handler()
+    handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
+    yield attach
+    logger.removeHandler(handler)
+    logger.setLevel("NOTSET")
+
+
+def test_a_log_line_tells_the_answer_and_nothing_of_the_photo(client, formatted):
+    lines = formatted(logs.JsonFormatter())
+    headers = {"X-Request-ID": "r1", "X-Private": "hidden"}
+    send(client, RED_JPEG, query_string={"name": "hidden"}, headers=headers)
+    (text,) = lines
+    line = json.loads(text)
+    assert list(line) == [
+        "time", "level", "message", "request_id", "method", "route", "status", "duration_ms", "bytes",
+        "label", "confidence",
+    ]  # fmt: skip
+    expected = {"route": "/predict", "status": 200, "label": "red", "request_id": "r1", "level": "info"}
+    assert line | expected == line
+    assert line["confidence"] > 0.5
+    assert line["bytes"] > len(RED_JPEG)
+    for private in ("hidden", "0.txt", "127.0.0.1"):
+        assert private not in text
+
+
+def test_log_lines_of_several_photos_of_errors_and_for_people(client, formatted):
+    lines = formatted(logs.TextFormatter())
+    send(client, RED_JPEG, BLUE_PNG)
+    client.get("/no/such/path?a=b")
+    assert "label=['red', 'blue']" in lines[0]
+    assert "route=unmatched status=404" in lines[1]
+    assert "such" not in lines[1]
+    assert "label" not in lines[1]

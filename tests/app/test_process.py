@@ -1,0 +1,166 @@
+"""`python -m app` as a real process: start, bad models, signals, and what only the real server shows."""
+
+import http.client
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import EMBEDDED
+from tests.app.service import ROOT, fails, running
+from tests.app.test_predict import RED_JPEG
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serves_and_stops(make_model, number):
+    with running(MODEL_URL=make_model().as_uri()) as service:
+        service.wait()
+        status, body = service.predict(RED_JPEG)
+        assert (status, body["label"]) == (200, "red")
+        code, output, error = service.end(number)
+    assert (code, error) == (0, "")
+    lines = [json.loads(line) for line in output.splitlines()]
+    (ready,) = [line["message"] for line in lines if line["message"].startswith("ready in ")]
+    assert f"http://127.0.0.1:{service.port}  try: curl -F file=@photo.jpg" in ready
+    assert [line["label"] for line in lines if line.get("route") == "/predict"] == ["red"]
+
+
+def test_a_request_in_work_is_answered_when_told_to_stop(make_model):
+    with running(MODEL_URL=make_model().as_uri(), LOG_FORMAT="text") as service:
+        service.wait()
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg"
+            connection.sendall(f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG)
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+            assert service.end()[0] == 0
+
+
+def test_starts_quickly(make_model):
+    with running(MODEL_URL=make_model().as_uri()) as service:
+        seconds = service.wait()
+        memory = next(
+            int(line.split()[1]) / 1024
+            for line in Path(f"/proc/{service.process.pid}/smaps_rollup").read_text().splitlines()
+            if line.startswith("Pss:")
+        )
+    print(f"start to ready: {seconds:.2f} s, idle memory: {memory:.0f} MB")
+    assert seconds < 3  # the bars are 0.6 s and 110 MB on a quiet machine; this catches an import of torch
+    assert memory < 200
+
+
+@pytest.mark.skipif(not EMBEDDED.exists(), reason="no default model in this checkout")
+def test_the_default_model_needs_no_setting():
+    with running() as service:
+        service.wait()
+        assert service.get("/model")[0] == 200
+    assert EMBEDDED.stat().st_size < 12 << 20
+
+
+def test_the_service_imports_nothing_of_training_and_no_downloader(make_model):
+    code = (
+        "import sys; from app import create_app, __main__; from app.settings import Settings; "
+        "create_app(Settings(model_url=sys.argv[1])).extensions['model'].load(); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, make_model().as_uri()]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in shown.stdout.split()}
+    assert "onnxruntime" in loaded
+    unwanted = "torch torchvision mlflow dvc matplotlib sklearn onnx pydantic requests urllib3 dotenv"
+    assert not loaded & set(unwanted.split())
+
+
+def test_importing_the_package_has_no_side_effect():
+    code = (
+        "import logging, sys, threading, app; "
+        "print(threading.active_count(), logging.getLogger().handlers, 'prometheus_client' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["1", "[]", "False"]
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_bad_models_stop_the_start_with_one_line(make_model, tmp_path):
+    good = make_model("good.pt").read_bytes()
+    (tmp_path / "short.pt").write_bytes(good[: len(good) // 2])
+    (tmp_path / "text.pt").write_text("no model")
+    (tmp_path / "empty.pt").touch()
+    assert "cut short" in fails(1, MODEL_URL=(tmp_path / "short.pt").as_uri())
+    assert "not a ZIP" in fails(1, MODEL_URL=(tmp_path / "text.pt").as_uri())
+    assert "not a ZIP" in fails(1, MODEL_URL=(tmp_path / "empty.pt").as_uri())
+    assert "No such file" in fails(1, MODEL_URL=(tmp_path / "none.pt").as_uri())
+    assert "Is a directory" in fails(1, MODEL_URL=tmp_path.as_uri())
+    assert "resnet" in fails(1, MODEL_URL=make_model("arch.pt", arch="resnet").as_uri())
+    assert "no torch engine" in fails(1, MODEL_URL=make_model().as_uri(), ENGINE="torch")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(make_model, tmp_path, protocol):
+    trace = tmp_path / "trace"
+    model = make_model(data_pkl=pickle.dumps(Hostile(trace), protocol))
+    assert "could run code" in fails(1, MODEL_URL=model.as_uri())
+    assert not trace.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+    trace, model = tmp_path / "trace", tmp_path / "model.pt"
+    model.write_bytes(pickle.dumps(Hostile(trace)))
+    assert "not a ZIP" in fails(1, MODEL_URL=model.as_uri())
+    assert not trace.exists()
+
+
+def test_a_bad_setting_a_wrong_pin_and_a_taken_port(make_model):
+    assert "PORT" in fails(2, PORT="many")
+    assert "MODEL_SHA256" in fails(1, MODEL_URL=make_model().as_uri(), MODEL_SHA256="0" * 64)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"127.0.0.1:{port}: Address already in use" in fails(1, PORT=port)
+    assert "can't listen on no.such.host.invalid" in fails(1, HOST="no.such.host.invalid")
+
+
+def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
+    (tmp_path / ".env").write_text(f"MODEL_URL={make_model().as_uri()}\nPORT=many\nLOG_FORMAT=text\n")
+    with running(cwd=tmp_path) as service:
+        service.wait()
+        output = service.end()[1]
+    assert " info ready in " in output
+
+
+def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1") as service:
+        service.wait()
+        for size in (2 << 20, 3 << 20, 1 << 40):  # read and refused by the app; refused by its header
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+            connection.putrequest("POST", "/predict")
+            connection.putheader("Content-Type", "image/jpeg")
+            connection.putheader("Content-Length", str(size))
+            connection.endheaders()
+            if size < 1 << 30:
+                connection.send(bytes(size))
+            problem(connection, 413)
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+        connection.request("GET", "/health", headers={"X-Long": "x" * 300_000})
+        problem(connection, 431)
+        assert service.get("/health")[0] == 200
+
+
+def problem(connection: http.client.HTTPConnection, status: int) -> None:
+    response = connection.getresponse()
+    body = json.load(response)
+    assert (response.status, body["status"]) == (status, status)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.headers["X-Request-ID"] == body["request_id"]
+    assert response.headers["Server"] is None
+    connection.close()

@@ -1,0 +1,67 @@
+"""Each bad value stops the start with a line that names its variable."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app import settings as module
+from app.settings import Settings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "-1"), ("PORT", "65536"), ("PORT", "http"), ("PORT", "٣"), ("THREADS", "0"),
+        ("MAX_UPLOAD_MB", "1.5"), ("MAX_UPLOAD_MB", "1e3"), ("MAX_PIXELS", "9" * 5000),
+        ("ENGINE", "tensorflow"), ("LOG_FORMAT", "xml"), ("LOG_LEVEL", "loud"), ("MODEL_SHA256", "abc"),
+        ("MODEL_URL", "ftp://x/model.pt"), ("MODEL_URL", "model.pt"), ("MODEL_URL", "http://"),
+        ("MODEL_URL", "http://[::1/model.pt"), ("MODEL_URL", "http://host:port/model.pt"),
+        ("MODEL_URL", "file://elsewhere/model.pt"), ("MODEL_TOKEN", "a\nb"), ("API_KEYS", " , "),
+    ],
+)  # fmt: skip
+def test_bad_values(name, value):
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.from_env({name: value})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_good_values():
+    settings = Settings.from_env(
+        {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
+    )
+    assert settings.port == 80
+    assert settings.api_keys == ("a", "b")
+    assert settings.model_sha256 == "ab" * 32
+    assert settings.log_level == "debug"
+
+
+def test_an_empty_variable_counts_as_unset():
+    names = [field.name.upper() for field in fields(Settings)]
+    assert Settings.from_env(dict.fromkeys(names, " ")) == Settings()
+
+
+def test_the_cache_follows_the_user():
+    assert Settings.from_env({"HOME": "/h"}).model_cache_dir == Path("/h/.cache/cats-vs-dogs")
+    xdg = {"HOME": "/h", "XDG_CACHE_HOME": "/x"}
+    assert Settings.from_env(xdg).model_cache_dir == Path("/x/cats-vs-dogs")
+    assert Settings.from_env(xdg | {"MODEL_CACHE_DIR": "/m"}).model_cache_dir == Path("/m")
+
+
+def test_secrets_are_not_shown():
+    secret = {
+        "API_KEYS": "topsecret",
+        "MODEL_TOKEN": "topsecret",
+        "MODEL_URL": "https://u:topsecret@h/m?topsecret",
+    }
+    assert "topsecret" not in repr(Settings.from_env(secret))
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"MODEL_URL": "ftp://u:topsecret@h/m"})
+    assert "topsecret" not in str(caught.value)
+
+
+def test_every_variable_is_documented_where_it_is_defined():
+    source = Path(module.__file__).read_text()
+    for field in fields(Settings):
+        assert f'"""{field.name.upper()}: ' in source

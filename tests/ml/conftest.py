@@ -1,0 +1,50 @@
+"""A small set of photos that a small network learns in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ml import params as parameters
+from ml.params import Params
+from tests.conftest import BLUE, RED, coloured, encode
+
+
+@pytest.fixture
+def make_photos(tmp_path: Path) -> Callable[..., Path]:
+    """Write a folder of pictures with one subfolder a class."""
+
+    def make(count: int = 60, first: int = 0, folder: str = "photos") -> Path:
+        root = tmp_path / folder
+        for name, colour in (("blue", BLUE), ("red", RED)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for number in range(first, first + count):
+                seed = number * 2 + (name == "red")
+                (root / name / f"{number:03d}.png").write_bytes(encode(coloured(colour, seed=seed), "PNG"))
+        return root
+
+    return make
+
+
+@pytest.fixture
+def params() -> Params:
+    """The parameters of the repository, made small."""
+    plain = parameters.load(Path(__file__).parents[2] / "params.yaml").model_dump()
+    plain["prepare"] |= {"image_size": 32, "near_duplicate_bits": -1}
+    plain["train"] |= {
+        "arch": "simple_cnn",
+        "epochs": 3,
+        "batch_size": 16,
+        "precision": "32-true",
+        "refit_l2": [0.01],
+    }
+    plain["train"]["freeze_batch_norm"] = False
+    plain["train"]["optimizer"] |= {"lr": 2e-3, "head_lr_factor": 1}
+    plain["evaluate"] |= {"resamples": 50, "worst_mistakes": 4}
+    plain["package"] |= {
+        "calibration_photos": 32,
+        "min_accuracy": 0.9,
+        "max_accuracy_drop": 0.05,
+        "max_mean_difference": 0.05,
+    }
+    return Params.model_validate(plain)

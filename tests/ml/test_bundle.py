@@ -1,0 +1,79 @@
+"""model.pt: torch reads it, the service reads it without torch, and nothing hostile gets through."""
+
+import zipfile
+
+import pytest
+import torch
+
+from ml import bundle
+from ml.networks import build
+from tests.conftest import colour_graph, manifest
+
+STATE = build("simple_cnn", 2).state_dict()
+
+
+def write(path, **changes):
+    described = bundle.Manifest.from_dict(manifest(**changes))
+    return bundle.write(path, described, STATE, colour_graph())
+
+
+def test_torch_and_the_service_read_the_same_file(tmp_path):
+    path = tmp_path / "model.pt"
+    digest = write(path)
+    content = torch.load(path, weights_only=True, mmap=True)
+    assert content["classes"] == ["red", "blue"]
+    assert content["format"] == 1
+    assert torch.equal(content["state_dict"]["features.0.weight"], STATE["features.0.weight"])
+    read = bundle.read(path)
+    assert read.sha256 == digest
+    assert read.onnx == colour_graph()
+    assert read.manifest.to_dict() == {k: v for k, v in content.items() if k != "state_dict"}
+    assert bundle.read_state_dict(path).keys() == STATE.keys()
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path):
+    assert write(tmp_path / "a.pt") == write(tmp_path / "b.pt")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.pt", "b.pt"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_any_truncation_is_refused(tmp_path, share):
+    path = tmp_path / "model.pt"
+    write(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(bundle.BundleError, match="cut short"):
+        bundle.read(path)
+
+
+def test_a_plain_checkpoint_and_another_zip_say_what_they_are(tmp_path):
+    torch.save(STATE, tmp_path / "plain.pt")
+    with pytest.raises(bundle.BundleError, match=r"without extra/model\.json"):
+        bundle.read(tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(bundle.BundleError, match=r"not one that torch\.save wrote"):
+        bundle.read(tmp_path / "other.zip")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"arch": "resnet"}, "resnet"), ({"format": 2}, "format"), ({"classes": ["one"]}, "classes"),
+        ({"classes": ["a", "a"]}, "classes"), ({"classes": "ab"}, "classes"),
+        ({"image_size": -1}, "image_size"), ({"temperature": 0}, "temperature"),
+        ({"temperature": "hot"}, "temperature"), ({"std": [0, 1, 1]}, "std"),
+        ({"resize": "fit"}, "resize"), ({"mean": [float("nan")] * 3}, "mean"),
+    ],
+)  # fmt: skip
+def test_a_bad_description_is_named(changes, word):
+    with pytest.raises(bundle.BundleError, match=word):
+        bundle.Manifest.from_dict(manifest() | changes)
+
+
+def test_a_missing_key_is_named_and_an_unknown_one_left_aside():
+    plain = manifest()
+    del plain["version"]
+    with pytest.raises(bundle.BundleError, match="version"):
+        bundle.Manifest.from_dict(plain)
+    assert bundle.Manifest.from_dict(manifest() | {"later": 1}).arch == "simple_cnn"

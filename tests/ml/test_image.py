@@ -1,0 +1,138 @@
+"""Every format and mode gives the pixels that a person would see; every broken file a clear error."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ml.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, decode
+from tests.conftest import BLUE, RED, coloured, encode
+
+UPRIGHT = coloured(RED, 96, 64)
+UPRIGHT[:20, :30] = (0, 255, 0)  # a corner, so that turning shows
+
+
+def close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
+    return float(np.abs(a.astype(int) - b.astype(int)).mean()) <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "tolerance"),
+    [
+        ("PNG", {}, 0), ("BMP", {}, 0), ("WEBP", {"lossless": True}, 0), ("GIF", {}, 12),
+        ("JPEG", {"quality": 95}, 4), ("JPEG", {"quality": 95, "progressive": True}, 4),
+    ],
+)  # fmt: skip
+def test_formats(form, options, tolerance):
+    expected = decode(encode(UPRIGHT, "PNG"), 32)
+    found = decode(encode(UPRIGHT, form, **options), 32)
+    assert found.shape == (32, 32, 3)
+    assert found.dtype == np.uint8
+    assert close(found, expected, tolerance)
+
+
+TURNED = {
+    1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("resize", ["center_crop", "squash"])
+def test_exif_orientation_is_undone(orientation, resize):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(TURNED[orientation](UPRIGHT))
+    turned = decode(encode(stored, "PNG", exif=exif), 32, resize)
+    assert close(turned, decode(encode(UPRIGHT, "PNG"), 32, resize), 0.5)
+
+
+def test_center_crop_and_squash_see_different_parts():
+    wide = np.zeros((40, 120, 3), np.uint8)
+    wide[:, :30], wide[:, 40:80] = RED, BLUE
+    cropped, squashed = (decode(encode(wide, "PNG"), 32, resize) for resize in ("center_crop", "squash"))
+    assert (cropped[:, 2:-2] == BLUE).all()  # the filter looks a little over the edge
+    assert (squashed[:, :6] == RED).all()
+
+
+def save(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def test_modes():
+    colour = Image.fromarray(UPRIGHT)
+    expected = decode(save(colour), 32)
+    assert close(decode(save(colour.convert("CMYK"), "JPEG", quality=95), 32), expected, 8)
+    assert close(decode(save(colour.convert("P", palette=Image.Palette.ADAPTIVE)), 32), expected, 8)
+    grey = decode(save(colour.convert("L")), 32)
+    assert (grey[..., 0] == grey[..., 2]).all()
+    deep = (np.asarray(colour.convert("L")).astype(np.uint16) << 8) + 77
+    assert close(decode(save(Image.fromarray(deep)), 32), grey, 1)
+    assert set(np.unique(decode(save(Image.new("1", (20, 20), 1)), 8))) == {255}
+
+
+def test_what_is_transparent_is_white():
+    image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    assert (decode(save(image), 8) == 255).all()
+    assert (decode(save(Image.new("LA", (20, 20), (0, 0))), 8) == 255).all()
+    palette = Image.new("P", (20, 20), 0)
+    assert (decode(save(palette, transparency=0), 8) == 255).all()
+
+
+def test_the_first_frame_of_an_animation():
+    first, second = Image.new("RGB", (20, 20), RED), Image.new("RGB", (20, 20), BLUE)
+    for form in ("GIF", "WEBP", "PNG"):
+        data = save(first, form, save_all=True, append_images=[second], lossless=True)
+        assert close(decode(data, 8), np.full((8, 8, 3), RED, np.uint8), 3)
+
+
+def test_a_large_jpeg_decoded_at_reduced_scale_looks_the_same():
+    large = np.kron(coloured(RED, 90, 60), np.ones((32, 32, 1))).astype(np.uint8)
+    fast = decode(encode(large, "JPEG", quality=92), 224)
+    full = decode(encode(large, "PNG"), 224)
+    assert close(fast, full, 2)
+
+
+@pytest.mark.parametrize("data", [b"", b"plain text", b"<svg/>", b"RIFF1234WAVE", encode(UPRIGHT, "TIFF")])
+def test_what_is_no_accepted_image(data):
+    with pytest.raises(UnsupportedImageError):
+        decode(data)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
+def test_truncated_files(form, share):
+    data = encode(coloured(RED, 200, 150), form)
+    with pytest.raises(BrokenImageError):
+        decode(data[: max(12, int(len(data) * share))])
+
+
+def test_random_damage_never_raises_anything_else():
+    random = np.random.default_rng(0)
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+        good = np.frombuffer(encode(UPRIGHT, form), np.uint8)
+        for _ in range(40):
+            bad = good.copy()
+            bad[random.integers(0, len(bad), 8)] = random.integers(0, 256, 8)
+            with contextlib.suppress(BrokenImageError, UnsupportedImageError, TooManyPixelsError):
+                assert decode(bad.tobytes(), 16).shape == (16, 16, 3)
+
+
+def test_the_limit_is_checked_before_decoding():
+    with pytest.raises(TooManyPixelsError, match="96 x 64"):
+        decode(encode(UPRIGHT, "PNG"), max_pixels=6000)
+    bomb = bytearray(encode(UPRIGHT, "BMP"))
+    bomb[18:26] = (60000).to_bytes(4, "little") * 2
+    with pytest.raises(TooManyPixelsError):
+        decode(bytes(bomb))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_broken_exif_does_not_spoil_the_photo():
+    data = encode(UPRIGHT, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")
+    assert decode(data, 16).shape == (16, 16, 3)

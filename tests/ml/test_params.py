@@ -1,0 +1,53 @@
+"""params.yaml: what is misspelt or out of range is named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ml import params
+from ml.errors import PipelineError
+
+ORIGINAL = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Path(shutil.copy(ORIGINAL, tmp_path / "params.yaml"))
+
+
+def test_the_default_source_works_for_everyone():
+    assert params.load(ORIGINAL).ingest.source == "oxford-pets"
+
+
+def test_assign_keeps_the_comments(copy):
+    params.assign("ingest.source", "photos.zip", copy)
+    params.assign("train.epochs", "7", copy)
+    loaded = params.load(copy)
+    assert (loaded.ingest.source, loaded.train.epochs) == ("photos.zip", 7)
+    kept = [line for line in ORIGINAL.read_text().splitlines() if line.strip().startswith("#")]
+    assert [line for line in copy.read_text().splitlines() if line.strip().startswith("#")] == kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("epochs: 2", "epoch: 2", "epoch"), ("epochs: 2", "epochs: none", "train.epochs"),
+        ("val_share: 0.1", "val_share: 0.9", "val_share"), ("center_crop\n", "fit\n", "resize"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(copy, old, new, word):
+    text = copy.read_text()
+    assert old in text
+    copy.write_text(text.replace(old, new))
+    with pytest.raises(PipelineError, match=word):
+        params.load(copy)
+
+
+def test_missing_file_and_unknown_parameter(tmp_path, copy):
+    with pytest.raises(PipelineError, match="missing"):
+        params.load(tmp_path / "none.yaml")
+    with pytest.raises(PipelineError, match=r"train\.speed"):
+        params.assign("train.speed", "1", copy)
+    with pytest.raises(PipelineError, match=r"train\.epochs"):
+        params.assign("train.epochs", "-1", copy)

@@ -1,0 +1,75 @@
+"""The embedded default, as it ships, answers real photos."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.engine import load
+from app.settings import EMBEDDED
+from ml.image import decode
+from tests.conftest import SHARED
+
+PHOTOS = Path(__file__).parent / "photos"
+EXTRA = SHARED / "data" / "originals.zip"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load(EMBEDDED, "auto", 2)
+
+
+def answer(engine, data: bytes) -> np.ndarray:
+    manifest = engine.manifest
+    return engine.predict(decode(data, manifest.image_size, manifest.resize)[None])[0]
+
+
+def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
+    from PIL import Image, ImageOps
+
+    data = (PHOTOS / "cat.jpg").read_bytes()
+    cat = engine.manifest.classes.index("cat")
+    straight = answer(engine, data)
+    with Image.open(io.BytesIO(data)) as photo:
+        buffer = io.BytesIO()
+        ImageOps.mirror(photo).save(buffer, "PNG")
+    mirrored = answer(engine, buffer.getvalue())
+    assert straight.argmax() == mirrored.argmax() == cat
+    assert straight[cat] > 0.9
+    assert straight.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_batch_answers_as_one_by_one(engine):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (3, 224, 224, 3), np.uint8)
+    single = np.concatenate([engine.predict(image[None]) for image in images])
+    assert np.allclose(engine.predict(images), single, atol=1e-4)
+
+
+def test_the_weights_beside_the_twin_are_the_same_network(engine):
+    import torch
+
+    from ml import bundle
+    from ml.networks import build
+    from ml.twin import Answering
+
+    network = build(engine.manifest.arch, len(engine.manifest.classes))
+    network.load_state_dict(bundle.read_state_dict(EMBEDDED))
+    pixels = torch.from_numpy(decode((PHOTOS / "cat.jpg").read_bytes()).copy())[None]
+    with torch.inference_mode():
+        exact = Answering(network.eval(), engine.manifest.temperature)(pixels)
+    assert np.abs(exact.numpy() - engine.predict(pixels.numpy())).max() < 0.05
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not EXTRA.is_file(), reason="the development photos are not beside the repository")
+def test_photos_as_cameras_make_them(engine):
+    with zipfile.ZipFile(EXTRA) as archive:
+        names = [name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png"))]
+        right = sum(
+            engine.manifest.classes[answer(engine, archive.read(name)).argmax()] == Path(name).parts[-2]
+            for name in names
+        )
+    assert right >= len(names) - 2

@@ -1,0 +1,91 @@
+"""`dvc repro` in a fresh clone: all stages, then none, then only what a parameter touches; push and pull."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml import params
+from tests.conftest import BLUE, RED, coloured, encode
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(folder: Path, *command: str) -> str:
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
+        "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
+    }  # fmt: skip
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def clone(tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "ml", folder / "ml", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, colour in (("blue", BLUE), ("red", RED)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            photo = coloured(colour, seed=number * 2 + (name == "red"))
+            (tmp_path / "photos" / name / f"{number}.png").write_bytes(encode(photo, "PNG"))
+    small = {
+        "ingest.source": str(tmp_path / "photos"),
+        "prepare.image_size": "32",
+        "prepare.near_duplicate_bits": "-1",
+        "train.arch": "simple_cnn",
+        "train.epochs": "3",
+        "train.batch_size": "16",
+        "train.precision": "32-true",
+        "train.freeze_batch_norm": "false",
+        "train.optimizer.lr": "0.002",
+        "train.refit_l2": "[0.01]",
+        "evaluate.resamples": "50",
+        "package.calibration_photos": "16",
+        "package.max_accuracy_drop": "0.1",
+        "package.max_mean_difference": "0.1",
+        "package.min_accuracy": "0.8",
+    }
+    for key, value in small.items():
+        params.assign(key, value, folder / "params.yaml")
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "add", ".")
+    run(folder, "git", "commit", "-qm", "start")
+    return folder
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.mark.timeout(400)
+def test_repro_again_change_push_and_pull(clone, tmp_path):
+    first = run(clone, "dvc", "repro")
+    assert stages_run(first) == ["ingest", "prepare", "train", "evaluate", "package"]
+    assert (clone / "models" / "model.pt").is_file()
+    assert stages_run(run(clone, "dvc", "repro")) == []
+    params.assign("package.half", "false", clone / "params.yaml")
+    assert stages_run(run(clone, "dvc", "repro")) == ["package"]
+
+    run(clone, "dvc", "remote", "add", "-d", "storage", str(tmp_path / "remote"))
+    run(clone, "dvc", "push")
+    run(clone, "git", "add", ".")
+    run(clone, "git", "commit", "-qm", "trained")
+    run(tmp_path, "git", "clone", "-q", str(clone), "elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    assert not (elsewhere / "models").exists()
+    run(elsewhere, "dvc", "pull")
+    assert (elsewhere / "models" / "model.pt").read_bytes() == (clone / "models" / "model.pt").read_bytes()
+    assert len(list((elsewhere / "data" / "raw").glob("*/*"))) == 120
+    assert stages_run(run(elsewhere, "dvc", "repro")) == []
