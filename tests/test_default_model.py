@@ -10,7 +10,7 @@ import pytest
 from app.engine import load
 from app.settings import EMBEDDED
 from ml.image import decode
-from tests.conftest import SHARED
+from tests.conftest import REQUIRE_ALL, SHARED
 
 PHOTOS = Path(__file__).parent / "photos"
 EXTRA = SHARED / "data" / "originals.zip"
@@ -64,7 +64,9 @@ def test_the_weights_beside_the_twin_are_the_same_network(engine):
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not EXTRA.is_file(), reason="the development photos are not beside the repository")
+@pytest.mark.skipif(
+    not (EXTRA.is_file() or REQUIRE_ALL), reason="the development photos are not beside the repository"
+)
 def test_photos_as_cameras_make_them(engine):
     with zipfile.ZipFile(EXTRA) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png"))]

@@ -54,7 +54,6 @@ def test_starts_quickly(make_model):
     assert memory < 200
 
 
-@pytest.mark.skipif(not EMBEDDED.exists(), reason="no default model in this checkout")
 def test_the_default_model_needs_no_setting():
     with running() as service:
         service.wait()
