@@ -34,12 +34,14 @@ def cores() -> int:
 
 
 def augmentation(params: Augment, size: int) -> v2.Compose:
-    """Build the random changes, uint8 [3, size, size] to the same; what is off costs nothing."""
+    """Build the random changes, uint8 [3, H, W] to [3, size, size]; what is off costs nothing."""
     steps: list[torch.nn.Module] = []
     bilinear = v2.InterpolationMode.BILINEAR
     if params.crop_min_area < 1:
         scale = (params.crop_min_area, 1.0)
         steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=(0.85, 1.18), interpolation=bilinear))
+    else:
+        steps.append(v2.Resize(size, interpolation=bilinear))
     if params.flip:
         steps.append(v2.RandomHorizontalFlip(params.flip))
     if params.rotation or params.translate or params.shear:
@@ -56,7 +58,7 @@ def augmentation(params: Augment, size: int) -> v2.Compose:
         steps.append(v2.ColorJitter(params.brightness, params.contrast, params.saturation, params.hue))
     if params.erasing:
         steps.append(v2.RandomErasing(params.erasing, scale=(0.02, 0.15), value=127))
-    return v2.Compose(steps or [v2.Identity()])
+    return v2.Compose(steps)
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
@@ -109,11 +111,11 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, params: Augment, sampler: EpochSampler
+    data: Dataset, params: Augment, sampler: EpochSampler, size: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N]."""
     return DataLoader(
-        Photos(data, augmentation(params, data.image_size)),
+        Photos(data, augmentation(params, size)),
         batch_sampler=sampler,
         num_workers=min(cores(), 8),
         pin_memory=torch.cuda.is_available(),

@@ -75,6 +75,7 @@ class Train(_Section):
     batch_size: Annotated[int, Field(ge=2)]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     optimizer: Optimizer
+    first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
     fit_head_first: bool
     early_stopping: Annotated[int, Field(ge=0)]
