@@ -34,12 +34,14 @@ class Model:
             ModelError: no file, or not one that this service can use.
         """
         try:
-            file = model_source.fetch(self._settings)
+            file = model_source.fetch(self._settings, self._report)
+            self._report("loading the model")
             started = time.perf_counter()
             loaded = engine.load(file.path, self._settings.engine, self._settings.threads)
         except model_source.ModelSourceError as error:
             raise ModelError(str(error)) from error
         except BundleError as error:
+            model_source.forget(self._settings)
             raise ModelError(f"{self._name()} can't be used: {error}") from error
         except OSError as error:
             raise ModelError(f"{self._name()} can't be read: {error.strerror}") from error
@@ -61,6 +63,9 @@ class Model:
         if self.engine is None:
             raise ServiceUnavailable(self.status, retry_after=1)
         return self.engine
+
+    def _report(self, status: str) -> None:
+        self.status = status
 
     def _name(self) -> str:
         url = self._settings.model_url

@@ -1,34 +1,29 @@
 """MODEL_URL to a verified local `model.pt`."""
 
-import hashlib
-import tempfile
+import logging
 import time
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from app.model_cache import Cache, Entry, sha256_of
+from app.partial import Partial, Version
 from app.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
-    import requests
+    from app.download import Policy
 
-MAX_MODEL_BYTES = 2 << 30
-"""A download that goes on past this is given up, so that it can't fill the disk."""
+_LOCK_S = 3600.0  # for another process's download, which ends by then one way or the other
 
-_ATTEMPTS = 3
-_PAUSE_S = 0.5  # before the second attempt; doubled before each further one
-_TIMEOUT_S = (10.0, 30.0)  # to connect; between two pieces of the answer
-_CHUNK_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 class ModelSourceError(RuntimeError):
     """No model file to be had; the message is one line and holds no secret."""
-
-
-class _TransientError(ModelSourceError):
-    """A failure that another attempt may mend."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +39,32 @@ class ModelFile:
     download_seconds: float | None = None
 
 
-def fetch(settings: Settings) -> ModelFile:
+def fetch(
+    settings: Settings, report: Callable[[str], None] = lambda _: None, policy: "Policy | None" = None
+) -> ModelFile:
     """Return the model file that the settings name, downloaded where they name a server.
+
+    Args:
+        settings: MODEL_URL and what belongs to it.
+        report: is told, for people, how far a download is.
+        policy: how often and how long a download is tried; None: long where there is no copy of an earlier
+            download, and quickly where there is.
 
     Raises:
         ModelSourceError: it can't be had, or isn't the one that MODEL_SHA256 pins.
     """
     if settings.model_url is None:
-        return ModelFile(_checked(EMBEDDED, settings.model_sha256))
+        return ModelFile(_local(EMBEDDED, settings.model_sha256))
     parts = urlsplit(settings.model_url)
     if parts.scheme == "file":
-        return ModelFile(_checked(Path(url2pathname(parts.path)), settings.model_sha256))
-    started = time.perf_counter()
-    path = _download(settings.model_url, settings)
-    return ModelFile(path, time.perf_counter() - started)
+        return ModelFile(_local(Path(url2pathname(parts.path)), settings.model_sha256))
+    return _Remote(settings.model_url, settings, report, policy).fetch()
+
+
+def forget(settings: Settings) -> None:
+    """Have the next start download anew what turned out to be no model."""
+    if settings.model_url and urlsplit(settings.model_url).scheme != "file":
+        _cache(settings, settings.model_url).forget()
 
 
 def redact(url: str) -> str:
@@ -66,96 +73,116 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _checked(path: Path, sha256: str | None) -> Path:
+def _cache(settings: Settings, url: str) -> Cache:
+    parts = urlsplit(url)
+    return Cache(settings.model_cache_dir, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+
+
+def _local(path: Path, pin: str | None) -> Path:
     try:
-        with path.open("rb") as file:
-            if sha256 is not None:
-                _compare(hashlib.file_digest(file, "sha256").hexdigest(), sha256, str(path))
+        if pin is None:
+            path.open("rb").close()
+        elif (found := sha256_of(path)) != pin:
+            raise ModelSourceError(f"{path} has SHA-256 {found}, but MODEL_SHA256 pins {pin}")
     except OSError as error:
         raise ModelSourceError(f"can't read the model file {path}: {error.strerror}") from error
     return path
 
 
-def _compare(found: str, pinned: str | None, name: str) -> None:
-    if pinned is not None and found != pinned:
-        raise ModelSourceError(f"{name} has SHA-256 {found}, but MODEL_SHA256 pins {pinned}")
+class _Remote:
+    """A model on a server, with its copies in the cache."""
 
+    def __init__(
+        self, url: str, settings: Settings, report: Callable[[str], None], policy: "Policy | None"
+    ) -> None:
+        self._url = url
+        self._name = redact(url)
+        self._settings = settings
+        self._report = report
+        self._policy = policy
+        self._cache = _cache(settings, url)
 
-def _download(url: str, settings: Settings) -> Path:
-    import requests  # only here: a service with a local model starts without it
+    def fetch(self) -> ModelFile:
+        if pinned := self._pinned():
+            return pinned
+        cached = self._cached()
+        with self._cache.lock(_LOCK_S, self._waiting) as lock:
+            if lock.waited:  # the other process has just stored what this one would ask for
+                if pinned := self._pinned():
+                    return pinned
+                before, cached = cached, self._cached()
+                if cached is not None and cached != before:
+                    return ModelFile(cached.path)
+            return self._update(cached, self._cache.partial(lock.held))
 
-    target = settings.model_cache_dir / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.pt"
-    try:
-        settings.model_cache_dir.mkdir(parents=True, exist_ok=True)
-        with requests.Session() as session:
-            if settings.model_token is not None:
-                session.auth = _bearer(settings.model_token)
-            for attempt in range(1, _ATTEMPTS):
-                try:
-                    return _attempt(session, url, target, settings.model_sha256)
-                except _TransientError:
-                    time.sleep(_PAUSE_S * 2 ** (attempt - 1))
-            return _attempt(session, url, target, settings.model_sha256)
-    except requests.RequestException as error:  # its text may hold the URL with its secrets
-        raise ModelSourceError(f"can't download {redact(url)}: {type(error).__name__}") from None
-    except OSError as error:
-        where = f"{settings.model_cache_dir} (MODEL_CACHE_DIR)"
-        raise ModelSourceError(f"can't write the model to {where}: {error.strerror}") from error
+    def _pinned(self) -> ModelFile | None:
+        pin = self._settings.model_sha256
+        path = self._cache.by_sha256(pin) if pin else None
+        return ModelFile(path) if path else None
 
+    def _cached(self) -> Entry | None:
+        return None if self._settings.model_sha256 else self._cache.lookup()
 
-class _bearer:  # noqa: N801  (used like a function)
-    """Authorization for the first host; requests drops the header on a redirect to another.
+    def _waiting(self) -> None:
+        self._report("waiting for another process that downloads the model")
 
-    Given as `auth`, and not as a header, so that an entry in ~/.netrc doesn't replace it.
-    """
+    def _update(self, cached: Entry | None, partial: Partial) -> ModelFile:
+        """Download the model unless the cached one is current; make do with that where it can't be had."""
+        from app.http_client import (
+            DownloadError,
+            UnreachableError,
+        )  # only here: imports what a start can save
 
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
-def _attempt(session: "requests.Session", url: str, target: Path, sha256: str | None) -> Path:
-    import requests
-
-    # GitHub's API answers with the asset itself only to this Accept.
-    headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
-    failed = f"can't download {redact(url)}"
-    try:
-        response = session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S)
-    except requests.Timeout:
-        raise _TransientError(f"{failed}: no answer in time") from None
-    except requests.ConnectionError as error:
-        raise _TransientError(f"{failed}: no connection ({type(error).__name__})") from None
-    with response:
-        status = response.status_code
-        if status != 200:
-            kind = _TransientError if status == 429 or status >= 500 else ModelSourceError
-            raise kind(f"{failed}: the server answered {status}")
+        problem: Exception
         try:
-            return _store(response, target, sha256, redact(url))
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-            raise _TransientError(f"{failed}: the connection broke or stalled") from None
-
-
-def _store(response: "requests.Response", target: Path, sha256: str | None, name: str) -> Path:
-    """Write beside the target, verify, then rename: no one ever sees half a file."""
-    digest = hashlib.sha256()
-    size = 0
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-        part = Path(file.name)
-        try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                size += len(chunk)
-                if size > MAX_MODEL_BYTES:
-                    raise ModelSourceError(f"{name} is larger than {MAX_MODEL_BYTES:,} bytes")
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            _compare(digest.hexdigest(), sha256, name)
-            return part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
+            return self._download(cached, partial)
+        except UnreachableError as error:  # what came so far stays: the next start goes on from there
+            failure, problem = f"can't download {self._name}: {error}", error
+        except DownloadError as error:
+            partial.discard()
+            raise ModelSourceError(f"can't download {self._name}: {error}") from error
+        except OSError as error:
+            partial.discard()
+            where = f"{self._settings.model_cache_dir} (MODEL_CACHE_DIR)"
+            failure, problem = f"can't write the model to {where}: {error.strerror}", error
+        except ModelSourceError:
+            partial.discard()
             raise
+        if cached is None:
+            raise ModelSourceError(failure) from problem
+        _log.warning(
+            "%s; going on with the copy of it from an earlier start",
+            failure,
+            extra={"fields": {"sha256": cached.sha256}},
+        )
+        return ModelFile(cached.path)
+
+    def _download(self, cached: Entry | None, partial: Partial) -> ModelFile:
+        from app.download import QUICK, Download, Policy, published_sha256
+        from app.http_client import Client
+
+        started = time.perf_counter()
+        policy = self._policy or (QUICK if cached else Policy())
+        with Client(self._url, self._settings.model_token) as client:
+            download = Download(client, policy, self._report)
+            # A cache on the way may be stale, and a release may be replaced between the two requests.
+            for fresh in (False, True):
+                version = download.run(partial, cached.version if cached and not fresh else None, fresh)
+                if version is None and cached is not None:
+                    partial.discard()
+                    return ModelFile(cached.path)
+                self._report("verifying the model")
+                found, wrong = sha256_of(partial.path), None
+                if pin := self._settings.model_sha256:
+                    expected, by = pin, "MODEL_SHA256 pins"
+                else:
+                    expected, by = published_sha256(client) or found, f"{self._name}.sha256 says"
+                if found != expected:
+                    wrong = f"{self._name} has SHA-256 {found}, but {by} {expected}"
+                elif not zipfile.is_zipfile(partial.path):  # nor cached, to be served again by its ETag
+                    wrong = f"{self._name} can't be used: not a ZIP, so no model file, or cut short"
+                if wrong is None:
+                    path = self._cache.store(partial, found, version or Version())
+                    return ModelFile(path, time.perf_counter() - started)
+                partial.discard()
+            raise ModelSourceError(wrong)

@@ -1,206 +1,415 @@
-"""Downloads from a real HTTP server that redirects, stalls, fails and cuts off."""
+"""Where the model comes from: the cache, digests, other processes, disks that fail."""
 
+import contextlib
 import hashlib
-import http.server
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from types import SimpleNamespace
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app import model_source
-from app.model_source import ModelSourceError, fetch, redact
+from app.model_cache import Cache
+from app.model_source import ModelSourceError, redact
 from app.settings import Settings
-from tests.app.service import fails, running
+from tests.app.model_server import MODEL, OTHER, SIZE, Answer, ModelServer, archive, get
+from tests.app.service import ROOT, Service, fails, free_port, running
 from tests.app.test_predict import RED_JPEG
 
-
-class Releases(http.server.BaseHTTPRequestHandler):
-    """Serves one model file in several ways; `seen` are the paths with their Authorization."""
-
-    model: bytes
-    seen: list[tuple[str, str | None]]
-    gate: threading.Event
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        self.seen.append((path, self.headers.get("Authorization")))
-        match path:
-            case "/redirect":  # another host, as a browser sees it
-                self.send_response(302)
-                self.send_header("Location", f"http://localhost:{self.server.server_port}/model.pt")
-                self.end_headers()
-            case "/loop":
-                self.send_response(302)
-                self.send_header("Location", "/loop")
-                self.end_headers()
-            case "/model.pt":
-                self.answer(len(self.model), self.model)
-            case "/slow":
-                self.answer(len(self.model), self.model[:100])
-                self.wfile.flush()
-                self.gate.wait(15)
-                self.wfile.write(self.model[100:])
-            case "/cut":
-                self.answer(len(self.model), self.model[:-10])
-            case "/cut-once" if len(self.seen) == 1:
-                self.answer(len(self.model), self.model[:-10])
-            case "/busy-once" if len(self.seen) == 1:
-                self.send_error(503)
-            case "/cut-once" | "/busy-once":
-                self.answer(len(self.model), self.model)
-            case "/busy":
-                self.send_error(500)
-            case _:
-                self.send_error(404)
-
-    def answer(self, length: int, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 
 
 @pytest.fixture
-def releases(make_model, tmp_path):
-    model = make_model().read_bytes()
-    handler = type("Handler", (Releases,), {"model": model, "seen": [], "gate": threading.Event()})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield SimpleNamespace(
-            url=f"http://127.0.0.1:{server.server_port}",
-            seen=handler.seen,
-            gate=handler.gate,
-            model=model,
-            cache=tmp_path / "cache",
-        )
-        handler.gate.set()
-        server.shutdown()
+def server() -> Iterator[ModelServer]:
+    with ModelServer().serving() as server:
+        server.files["/model.pt"] = MODEL
+        yield server
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(model_source, "_PAUSE_S", 0.01)
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
 
 
-def settings(releases, path: str, **others: object) -> Settings:
-    return Settings(model_url=releases.url + path, model_cache_dir=releases.cache, **others)
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def leftovers(releases) -> list[str]:
-    return [path.name for path in releases.cache.iterdir() if path.suffix != ".pt" or path.name[0] == "."]
-
-
-def test_a_download_is_stored_whole(releases):
-    pin = hashlib.sha256(releases.model).hexdigest()
-    file = fetch(settings(releases, "/model.pt", model_sha256=pin))
-    assert file.path.read_bytes() == releases.model
-    assert file.path.parent == releases.cache
-    assert file.download_seconds > 0
-    assert leftovers(releases) == []
-
-
-def test_the_token_stays_with_its_host(releases, tmp_path, monkeypatch):
-    netrc = tmp_path / "netrc"  # a person's netrc must neither replace the token nor follow the redirect
-    netrc.write_text("machine 127.0.0.1 login someone password else\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    fetch(settings(releases, "/redirect", model_token="t0ken"))
-    assert releases.seen == [("/redirect", "Bearer t0ken"), ("/model.pt", None)]
-
-
-@pytest.mark.parametrize("path", ["/cut-once", "/busy-once"])
-def test_a_passing_failure_is_tried_again(releases, path):
-    assert fetch(settings(releases, path)).path.read_bytes() == releases.model
-    assert len(releases.seen) == 2
-
-
-@pytest.mark.parametrize(
-    ("path", "message", "attempts"),
-    [
-        ("/none", "404", 1),
-        ("/busy", "500", 3),
-        ("/cut", "connection broke", 3),
-        ("/loop", "TooManyRedirects", 31),
-    ],
-)
-def test_a_lasting_failure_is_one_line_without_secrets(releases, path, message, attempts):
-    url = releases.url.replace("//", "//user:hidden@") + f"{path}?key=hidden"
-    with pytest.raises(ModelSourceError, match=message) as caught:
-        fetch(Settings(model_url=url, model_cache_dir=releases.cache))
-    assert "hidden" not in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(releases.seen) == attempts
-    assert list(releases.cache.iterdir()) == []
-
-
-def test_a_wrong_pin_leaves_no_file(releases):
-    with pytest.raises(ModelSourceError, match="MODEL_SHA256 pins 000"):
-        fetch(settings(releases, "/model.pt", model_sha256="0" * 64))
-    assert list(releases.cache.iterdir()) == []
-
-
-def test_a_stall_and_a_server_that_is_not_there(releases, monkeypatch):
-    monkeypatch.setattr(model_source, "_TIMEOUT_S", (1.0, 0.1))
-    with pytest.raises(ModelSourceError, match="broke or stalled"):
-        fetch(settings(releases, "/slow"))
-    nowhere = Settings(model_url="http://127.0.0.1:9/model.pt", model_cache_dir=releases.cache)
-    with pytest.raises(ModelSourceError, match="no connection"):
-        fetch(nowhere)
-
-
-def test_a_download_without_end_is_given_up(releases, monkeypatch):
-    monkeypatch.setattr(model_source, "MAX_MODEL_BYTES", 100)
-    with pytest.raises(ModelSourceError, match="larger than 100 bytes"):
-        fetch(settings(releases, "/model.pt"))
-    assert list(releases.cache.iterdir()) == []
-
-
-def test_a_cache_that_cannot_be_written(releases, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ModelSourceError, match="MODEL_CACHE_DIR"):
-        fetch(Settings(model_url=f"{releases.url}/model.pt", model_cache_dir=tmp_path / "file" / "cache"))
-
-
-def test_a_local_file_is_used_where_it_lies(make_model):
-    path = make_model("a b.pt")
-    pin = hashlib.sha256(path.read_bytes()).hexdigest()
-    file = fetch(Settings(model_url=path.as_uri(), model_sha256=pin))
-    assert (file.path, file.download_seconds) == (path, None)
+def models(cache: Path) -> set[str]:
+    return {path.name for path in cache.glob("*.pt")}
 
 
 def test_redact():
     assert redact("https://u:p@host:1/a/b.pt?x=y#z") == "https://host:1/a/b.pt"
 
 
-def test_health_answers_while_the_model_is_on_its_way(releases):
-    with running(MODEL_URL=f"{releases.url}/slow?key=hidden", MODEL_CACHE_DIR=str(releases.cache)) as service:
-        service.wait("/health")
-        status, body = service.get("/ready")
-        assert status == 503
-        assert "being loaded" in body["detail"]
+def test_a_local_file_is_used_where_it_lies(make_model):
+    path = make_model("a b.pt")
+    file = model_source.fetch(Settings(model_url=path.as_uri(), model_sha256=sha256(path.read_bytes())))
+    assert (file.path, file.download_seconds) == (path, None)
+
+
+# The cache
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"ETag": 'W/"1"'}, {"ETag": None, "Last-Modified": DATE}], ids=["tag", "weak tag", "date"]
+)
+def test_what_is_cached_is_not_downloaded_again(server, cache, headers):
+    server.answers["/model.pt"] = [Answer(headers=headers)]
+    get(server, cache)
+    file = get(server, cache)
+    assert (file.path.read_bytes(), file.download_seconds) == (MODEL, None)
+    assert len(server.requests()) == 2
+    assert server.sent() == SIZE
+
+
+def test_what_is_cached_and_pinned_is_not_asked_for(server, cache):
+    get(server, cache)
+    server.seen.clear()
+    file = get(server, cache, model_sha256=sha256(MODEL))
+    assert (file.path.read_bytes(), file.download_seconds) == (MODEL, None)
+    assert server.seen == []
+
+
+def test_a_pin_is_not_met_by_what_the_server_calls_unchanged(server, cache):
+    get(server, cache)
+    with pytest.raises(ModelSourceError, match="MODEL_SHA256 pins 000"):
+        get(server, cache, model_sha256="0" * 64)
+    assert "if-none-match" not in server.requests()[-1].headers
+
+
+def test_the_cache_says_what_it_holds_and_no_secret(server, cache):
+    url = server.url.replace("//", "//user:hidden@") + "/model.pt?key=hidden"
+    model_source.fetch(Settings(model_url=url, model_token="hidden", model_cache_dir=cache))
+    (note,) = cache.glob("*.json")
+    content = json.loads(note.read_text())
+    assert content.pop("stored") > 0
+    assert content == {
+        "url_hash": sha256(f"{server.url}/model.pt?key=hidden".encode())[:16],
+        "etag": f'"{sha256(MODEL)[:8]}"',
+        "last_modified": None,
+        "sha256": sha256(MODEL),
+        "size": SIZE,
+    }
+    assert all(b"hidden" not in path.read_bytes() for path in cache.iterdir())
+
+
+@pytest.mark.parametrize("damage", [b"", MODEL[:-1], b"x" + MODEL[1:], None])
+def test_a_damaged_copy_is_downloaded_anew(server, cache, damage, caplog):
+    path = get(server, cache).path
+    path.unlink() if damage is None else path.write_bytes(damage)
+    assert get(server, cache).path.read_bytes() == MODEL
+    assert "if-none-match" not in server.requests()[1].headers
+    assert ("damaged" in caplog.text) == (damage is not None)
+
+
+@pytest.mark.parametrize("note", ["", "[]", "{", '{"sha256": 1, "etag": 2}', "\xff"])
+def test_a_damaged_note_is_no_note(server, cache, note):
+    get(server, cache)
+    (path,) = cache.glob("*.json")
+    path.write_text(note, "latin-1")
+    assert get(server, cache).download_seconds > 0
+
+
+def test_the_current_file_and_the_one_before_stay(server, cache):
+    contents = [archive(seed, 10_000) for seed in range(4)]
+    for number, content in enumerate(contents):
+        server.files["/model.pt"] = content  # a release that is replaced
+        assert get(server, cache).path.read_bytes() == content
+        assert models(cache) == {f"{sha256(kept)}.pt" for kept in contents[max(0, number - 1) : number + 1]}
+        time.sleep(0.01)
+    server.files["/new/model.pt"] = MODEL  # and one with a name of its own
+    get(server, cache, "/new/model.pt")
+    assert models(cache) == {f"{sha256(kept)}.pt" for kept in (contents[-1], MODEL)}
+    get(server, cache)
+    assert server.requests()[-1].sent == 0
+
+
+def test_leftovers_go_and_what_is_not_ours_stays(server, cache):
+    cache.mkdir()
+    key = "0123456789abcdef"
+    left = [f"{key}.part", f"{key}.part.json", f"{key}.lock", f"{key}.json.12.tmp", f"{key * 2}.part"]
+    theirs = ["notes.json", "photo.part", "model.pt", "x.lock", f"{key}.txt"]
+    for name in left + theirs:
+        (cache / name).write_text("{}")
+        os.utime(cache / name, (time.time() - 2 * 86400,) * 2)
+    (cache / f"{key[::-1]}.part").touch()  # another process's, just now
+    get(server, cache)
+    names = {path.name for path in cache.iterdir()}
+    assert not names & set(left)
+    assert {*theirs, f"{key[::-1]}.part"} <= names
+    assert len(names) == len(theirs) + 4  # with a model, its note, and its lock
+
+
+def test_what_turns_out_to_be_no_model_is_not_kept_for_current(server, cache):
+    fails(1, MODEL_URL=f"{server.url}/model.pt", MODEL_CACHE_DIR=str(cache))  # a ZIP, but no more
+    assert list(cache.glob("*.json")) == []
+
+
+# Digests
+
+
+@pytest.mark.parametrize(
+    "content", [f"{sha256(MODEL)}  model.pt\n", f"\\{sha256(MODEL)} *a\\\\b\n", sha256(MODEL).upper()]
+)
+def test_a_published_digest_is_compared(server, cache, content):
+    server.files["/model.pt.sha256"] = content.encode()
+    get(server, cache, "/model.pt?key=1")
+    assert server.paths() == ["/model.pt?key=1", "/model.pt.sha256"]
+    server.files["/model.pt"] = OTHER
+    with pytest.raises(ModelSourceError, match=r"model\.pt\.sha256 says") as caught:
+        get(server, cache, "/model.pt?key=1")
+    assert "key" not in str(caught.value)
+    assert models(cache) == {f"{sha256(MODEL)}.pt"}
+    server.seen.clear()
+    server.files["/model.pt"] = MODEL  # it refused for good, and took nothing of it into the cache
+    assert get(server, cache, "/model.pt?key=1").download_seconds is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(404), Answer(500), Answer(stop=10), Answer(stall=0, before=lambda: None)],
+    ids=["404", "500", "cut", "stall"],
+)
+def test_a_digest_that_is_not_to_be_had_is_gone_without(server, cache, answer, monkeypatch):
+    monkeypatch.setattr("app.download._DIGEST_FILE_S", 0.3)
+    server.files["/model.pt.sha256"] = b"0" * 64
+    server.answers["/model.pt.sha256"] = [answer]
+    assert get(server, cache).path.read_bytes() == MODEL
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"0" * 63, b"0" * 128, b"SHA256 (model.pt) = 00", b"\xff" * 64]
+)
+def test_a_digest_that_is_none_is_gone_without(server, cache, content):
+    server.files["/model.pt.sha256"] = content
+    assert get(server, cache).path.read_bytes() == MODEL
+
+
+@pytest.mark.parametrize("pin", [True, False])
+def test_a_stale_cache_on_the_way_gets_one_more_chance(server, cache, pin):
+    def renew() -> None:
+        server.files["/model.pt"] = MODEL
+
+    server.files["/model.pt"] = OTHER
+    server.files["/model.pt.sha256"] = sha256(MODEL).encode()
+    server.answers["/model.pt"] = [Answer(), Answer(before=renew)]
+    assert get(server, cache, model_sha256=sha256(MODEL) if pin else None).path.read_bytes() == MODEL
+    first, second = server.requests()
+    assert "cache-control" not in first.headers
+    assert second.headers["cache-control"] == "no-cache"
+    assert len(server.requests("/model.pt.sha256")) == (0 if pin else 2)
+
+
+def test_a_wrong_pin_is_refused_after_a_second_look(server, cache):
+    with pytest.raises(ModelSourceError, match=f"has SHA-256 {sha256(MODEL)}, but MODEL_SHA256 pins 000"):
+        get(server, cache, model_sha256="0" * 64)
+    assert server.paths() == ["/model.pt"] * 2
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+
+
+# What can't be reached or written
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(503), Answer(429), Answer(stall=0), Answer(stop=100), Answer(slow_header=True), None]
+)
+def test_an_earlier_copy_serves_while_the_server_can_not(server, cache, answer, caplog):
+    get(server, cache)
+    server.files["/model.pt"] = OTHER
+    server.answers["/model.pt"] = [answer or Answer()]
+    if answer is None:
+        server._server.server_close()
+    file = get(server, cache)
+    assert (file.path.read_bytes(), file.download_seconds) == (MODEL, None)
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"can't download {server.url}/model.pt: " in warning.message
+    assert "going on with the copy" in warning.message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_model_that_was_withdrawn_is_not_served_from_the_cache(server, cache, status):
+    get(server, cache)
+    server.answers["/model.pt"] = [Answer(status)]
+    with pytest.raises(ModelSourceError, match=f"answered {status}"):
+        get(server, cache)
+
+
+def test_a_folder_that_cannot_be_made(server, tmp_path):
+    (tmp_path / "file").touch()
+    message = r"can't write the model to .*/file/cache \(MODEL_CACHE_DIR\): Not a directory"
+    with pytest.raises(ModelSourceError, match=message):
+        get(server, tmp_path / "file" / "cache")
+
+
+def test_a_disk_that_is_full(server, cache):
+    server.files["/model.pt"] = archive(1, 3_000_000)
+    # A limit on the size of files stands for the end of the disk: both fail in the middle of writing.
+    command = ["sh", "-c", f"ulimit -f 2000; exec {sys.executable} -m app"]
+    env = {"MODEL_URL": f"{server.url}/model.pt", "MODEL_CACHE_DIR": str(cache), "PORT": str(free_port())}
+    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    assert shown.returncode == 1
+    assert shown.stderr == f"error: can't write the model to {cache} (MODEL_CACHE_DIR): File too large\n"
+    assert {path.suffix for path in cache.iterdir()} == {".lock"}
+
+
+def test_a_disk_that_cannot_be_written_leaves_the_earlier_copy(server, cache, caplog):
+    get(server, cache)
+    server.files["/model.pt"] = OTHER
+    (blocked,) = (path.with_suffix(".part") for path in cache.glob("*.json"))
+    blocked.mkdir()
+    assert get(server, cache).path.read_bytes() == MODEL
+    assert "can't write the model" in caplog.text
+
+
+# Other processes
+
+
+def test_without_locks_each_downloads_for_itself(server, cache):
+    cache.mkdir()
+    Cache(cache, f"{server.url}/model.pt")._entry.with_suffix(".lock").mkdir()  # so that it can't be opened
+    server.answers["/model.pt"] = [Answer(stop=SIZE // 2), Answer()]
+    assert get(server, cache).path.read_bytes() == MODEL
+    assert server.sent() == SIZE
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lock", ".pt"]
+    assert get(server, cache).download_seconds is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": None}], ids=["tag", "no tag"])
+@pytest.mark.parametrize("pin", [None, sha256(MODEL)], ids=["", "pin"])
+def test_who_waits_does_not_download(server, cache, headers, pin):
+    server.answers["/model.pt"] = [Answer(headers=headers, before=lambda: time.sleep(0.2))]
+    files = []
+    threads = [
+        threading.Thread(target=lambda: files.append(get(server, cache, model_sha256=pin))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(files) == 4
+    assert len(server.requests()) == 1
+    assert sum(file.download_seconds is not None for file in files) == 1
+
+
+def padded(model: Path) -> bytes:
+    """A model that works, of a size that shows."""
+    with zipfile.ZipFile(model, "a") as file:
+        (root,) = {name.partition("/")[0] for name in file.namelist()}
+        file.writestr(f"{root}/extra/padding", bytes(1_000_000))
+    return model.read_bytes()
+
+
+@pytest.fixture
+def slow(server, make_model) -> ModelServer:
+    """Sends a half of a model, and the rest when the gate opens."""
+    server.files["/model.pt"] = content = padded(make_model())
+    server.answers["/model.pt"] = [Answer(stall=len(content) // 2 + 1)]
+    return server
+
+
+def env(server: ModelServer, cache: Path, **others: str) -> dict[str, str]:
+    return {"MODEL_URL": f"{server.url}/model.pt?key=hidden", "MODEL_CACHE_DIR": str(cache)} | others
+
+
+def wait_for_detail(service: Service, text: str) -> str:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            status, body = service.get("/ready")
+            assert status == 503
+            if text in body["detail"]:
+                return body["detail"]
+        time.sleep(0.05)
+    raise AssertionError(f"/ready says {body['detail']!r}")
+
+
+def download_seconds(service: Service) -> float:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("model_download_seconds "))
+
+
+def test_ready_says_how_far_the_download_is(slow, cache):
+    with running(**env(slow, cache)) as service:
+        assert wait_for_detail(service, "50 %)") == "downloading the model: 0.5 of 1.0 MB (50 %)"
+        assert service.get("/health")[0] == 200
         assert service.predict(RED_JPEG)[0] == 503
-        releases.gate.set()
+        slow.gate.set()
         service.wait()
         assert service.predict(RED_JPEG)[1]["label"] == "red"
-        code, output, _ = service.end()
-    assert code == 0
+        assert 0 < download_seconds(service) < 20
+        code, output, error = service.end()
+    assert (code, error) == (0, "")
     assert "hidden" not in output
+    with running(**env(slow, cache)) as service:
+        service.wait()
+        assert download_seconds(service) == 0
+    assert slow.sent() == len(slow.files["/model.pt"])
 
 
-def test_a_stop_during_a_download_is_clean(releases):
-    with running(MODEL_URL=f"{releases.url}/slow", MODEL_CACHE_DIR=str(releases.cache)) as service:
-        service.wait("/health")
+def test_two_processes_share_one_download(slow, cache):
+    with running(**env(slow, cache)) as first, running(**env(slow, cache)) as second:
+        states = {"50 %", "another process"}
+        deadline = time.monotonic() + 10
+        while states and time.monotonic() < deadline:
+            for service in (first, second):
+                time.sleep(0.05)
+                with contextlib.suppress(OSError):
+                    detail = service.get("/ready")[1]["detail"]
+                    states -= {state for state in states if state in detail}
+        assert not states
+        slow.gate.set()
+        first.wait()
+        second.wait()
+        assert second.predict(RED_JPEG)[1]["label"] == "red"
+    assert slow.sent() == len(slow.files["/model.pt"])
+    assert len(slow.requests()) == 1
+
+
+def test_a_killed_download_neither_blocks_the_next_nor_is_lost(slow, cache):
+    size = len(slow.files["/model.pt"])
+    with running(**env(slow, cache)) as service:
+        wait_for_detail(service, "50 %)")
+        service.end(signal.SIGKILL)
+    slow.answers["/model.pt"] = [Answer()]
+    with running(**env(slow, cache)) as service:
+        service.wait()
+    assert 0.4 * size < slow.requests()[1].sent < 0.6 * size
+
+
+def test_a_stop_during_a_download_is_clean(slow, cache):
+    with running(**env(slow, cache)) as service:
+        wait_for_detail(service, "50 %)")
         began = time.perf_counter()
         assert service.end()[0] == 0
         assert time.perf_counter() - began < 5
 
 
-def test_a_download_that_fails_for_good_ends_the_process(releases):
-    url = releases.url.replace("//", "//user:hidden@") + "/none?key=hidden"
-    error = fails(1, MODEL_URL=url, MODEL_CACHE_DIR=str(releases.cache), LOG_LEVEL="debug")
-    assert "404" in error
-    assert "hidden" not in error
+def test_a_download_that_fails_for_good_ends_the_process(server, cache):
+    url = server.url.replace("//", "//user:hidden@") + "/none?key=hidden"
+    error = fails(1, MODEL_URL=url, MODEL_CACHE_DIR=str(cache), MODEL_TOKEN="hidden", LOG_LEVEL="debug")
+    assert error == f"error: can't download {server.url}/none: 127.0.0.1 answered 404\n"
+
+
+def test_a_pinned_copy_needs_no_downloader(server, cache):
+    get(server, cache)
+    code = (
+        "import sys; from pathlib import Path; from app import model_source; "
+        "from app.settings import Settings; "
+        "model_source.fetch(Settings(model_url=sys.argv[1], model_cache_dir=Path(sys.argv[2]), "
+        "model_sha256=sys.argv[3])); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, f"{server.url}/model.pt", str(cache), sha256(MODEL)]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"requests", "urllib3"} & set(shown.stdout.split())
