@@ -16,7 +16,8 @@ def create_app(settings: Settings) -> Flask:
         The WSGI application.
     """
     # Not at the top: importing the package, for its settings say, then costs nothing.
-    from app import feedback, operations, predict, problems, telemetry
+    from app import feedback, operations, predict, problems, security, telemetry
+    from app.admission import Admission
     from app.metrics import Metrics
     from app.model import Model
 
@@ -30,10 +31,13 @@ def create_app(settings: Settings) -> Flask:
     metrics = Metrics()
     model = Model(settings, metrics)
     app.extensions["model"] = model
+    admission = Admission(settings.max_concurrency, settings.max_queue, settings.request_timeout_s)
+    app.extensions["admission"] = admission
 
     telemetry.register(app, metrics)
+    security.register(app, settings)
     problems.register(app)
-    app.register_blueprint(operations.blueprint(model, metrics))
-    app.register_blueprint(predict.blueprint(settings, model, metrics))
+    app.register_blueprint(operations.blueprint(model, metrics, admission))
+    app.register_blueprint(predict.blueprint(settings, model, metrics, admission))
     app.register_blueprint(feedback.blueprint(settings, model, metrics))
     return app

@@ -22,8 +22,8 @@ def main() -> int:
     """Run the service.
 
     Returns:
-        The process's exit code: 0 when it was told to stop, 1 when it can't listen or has no usable
-        model, 2 when a setting is wrong.
+        The process's exit code: 0 when it was told to stop (128 + the signal, when told twice), 1 when it
+        can't listen or has no usable model, 2 when a setting is wrong.
     """
     try:
         settings = Settings.from_env(_environment())
@@ -36,7 +36,7 @@ def main() -> int:
     except OSError as error:
         return _fail(f"can't listen on {settings.host}:{settings.port}: {error.strerror}", 1)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop(0))
+        signal.signal(number, lambda number, _: _end(server, number))
     # Beside the server, so that /health answers and /ready says why not while a download takes its time.
     loading = threading.Thread(
         target=_load, args=(app.extensions["model"], server, settings), name="load", daemon=True
@@ -70,6 +70,13 @@ def _load(model: Model, server: Server, settings: Settings) -> None:
         _log.info(
             "ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", _seconds_since_start(), url, url
         )
+
+
+def _end(server: Server, number: int) -> None:
+    if server.draining:  # asked twice: whoever asks won't wait
+        os._exit(128 + number)
+    _log.info("draining", extra={"fields": {"signal": signal.Signals(number).name}})
+    server.drain()
 
 
 def _fail(message: str, exit_code: int) -> int:

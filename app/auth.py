@@ -16,7 +16,7 @@ def guard(keys: tuple[str, ...]) -> Callable[[], None]:
     accepted = [key.encode() for key in keys]
 
     def check() -> None:
-        if not accepted:
+        if not accepted or request.method == "OPTIONS":  # a browser asks by OPTIONS before it sends a key
             return
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
         given = credentials.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")

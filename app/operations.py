@@ -1,14 +1,16 @@
 """What operators and their machines ask: is it alive, is it ready, which model, which figures."""
 
 from flask import Blueprint, Response, jsonify
+from werkzeug.exceptions import ServiceUnavailable
 
+from app.admission import Admission
 from app.metrics import Metrics
 from app.model import Model
 
 SERVICE = "cats-vs-dogs"
 
 
-def blueprint(model: Model, metrics: Metrics) -> Blueprint:
+def blueprint(model: Model, metrics: Metrics, admission: Admission) -> Blueprint:
     """Return the routes, bound to what they report on."""
     routes = Blueprint("operations", __name__)
 
@@ -19,6 +21,8 @@ def blueprint(model: Model, metrics: Metrics) -> Blueprint:
     @routes.get("/ready")
     def ready() -> Response:
         model.require()
+        if admission.draining:
+            raise ServiceUnavailable("the service is stopping", retry_after=1)
         return jsonify(status="ready")
 
     @routes.get("/model")

@@ -13,10 +13,12 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from app import auth
+from app import auth, problems
+from app.admission import Admission, RejectedError
 from app.classify import PhotoError, Prediction, classify
 from app.metrics import Metrics
 from app.model import Model
+from app.server import LATE
 from app.settings import Settings
 from ml.image import UnsupportedImageError
 
@@ -34,10 +36,15 @@ class Request(flask.Request):
         return io.BytesIO()
 
 
-def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
+def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Admission) -> Blueprint:
     """Return the route, bound to what it works with."""
     routes = Blueprint("predict", __name__)
     routes.before_request(auth.guard(settings.api_keys))
+
+    @routes.errorhandler(RejectedError)
+    def _rejected(error: RejectedError) -> Response:
+        metrics.rejected.labels(error.reason).inc()
+        return problems.answer(ServiceUnavailable(f"{error}; try again", retry_after=1))
 
     @routes.post("/predict")
     def predict() -> Response:
@@ -46,8 +53,11 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
         except ServiceUnavailable:
             metrics.rejected.labels("not_ready").inc()
             raise
-        photos = _photos()
-        with metrics.in_flight.track_inprogress():
+        if request.environ.get(LATE):
+            raise RejectedError("draining", "the service is stopping")
+        # Nothing of the body is parsed before there is a slot, so that a refusal costs next to nothing.
+        with admission.slot(), metrics.in_flight.track_inprogress():
+            photos = _photos()
             try:
                 predictions = classify(engine, photos, settings.max_pixels, metrics)
             except PhotoError as error:

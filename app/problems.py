@@ -18,21 +18,21 @@ def register(app: Flask) -> None:
     def _http(error: HTTPException) -> Response | HTTPException:
         if error.code is None or error.code < 400:  # a redirect is no error
             return error
-        return _answer(error)
+        return answer(error)
 
     @app.errorhandler(NotFound)
     def _not_found(error: NotFound) -> Response:
-        return _answer(NotFound("there is nothing at this path"))
+        return answer(NotFound("there is nothing at this path"))
 
     @app.errorhandler(MethodNotAllowed)
     def _wrong_method(error: MethodNotAllowed) -> Response:
         allowed = sorted(error.valid_methods or ())
-        return _answer(MethodNotAllowed(allowed, f"this path answers {', '.join(allowed)}"))
+        return answer(MethodNotAllowed(allowed, f"this path answers {', '.join(allowed)}"))
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
         _log.error("unexpected error", exc_info=error, extra={"fields": {"request_id": g.request_id}})
-        return _answer(InternalServerError("an unexpected error; the log has it under this request_id"))
+        return answer(InternalServerError("an unexpected error; the log has it under this request_id"))
 
 
 def body(title: str, status: int, detail: str, request_id: str) -> bytes:
@@ -40,7 +40,8 @@ def body(title: str, status: int, detail: str, request_id: str) -> bytes:
     return json.dumps({"title": title, "status": status, "detail": detail, "request_id": request_id}).encode()
 
 
-def _answer(error: HTTPException) -> Response:
+def answer(error: HTTPException) -> Response:
+    """Return the problem that says what the exception says, with its headers."""
     status = error.code or 500
     response = Response(body(error.name, status, error.description or error.name, g.request_id), status)
     for name, value in error.get_headers():  # Allow, Retry-After, WWW-Authenticate

@@ -1,6 +1,9 @@
-"""waitress, with an end: a server that any thread or signal handler can stop."""
+"""waitress, with an end: a server that any thread or signal handler can stop, at once or after a drain."""
 
+import contextlib
+import resource
 import socket
+import time
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,16 +12,27 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from app import problems
 from app.settings import Settings
 
-_THREADS = 8
+LATE = "app.late"
+"""Key in the WSGI environment of a request that began after the drain did."""
+
+_SPARE_THREADS = 4
+"""Beyond those that predict or wait in line: /health, /metrics and refusals always find one of them."""
+_CONNECTIONS = 1000
 _SWALLOW = 4
 """Up to this many times MAX_UPLOAD_MB a body is read to its end: a client that is still sending when the
 connection closes loses the 413. Beyond it the connection is cut."""
+_HEADERS_S, _REQUEST_S = 15, 120
+"""Seconds that a client has for its headers, and for all of its request: a trickle ends there."""
+_IN_MEMORY = 1024 * 1024
+"""Bytes of a request's body that are held in memory; a larger one waits in the system's temporary folder."""
+_GOODBYE_S = 1.0
 
 
 class Server:
@@ -33,39 +47,116 @@ class Server:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.create_server(address, family=family)
+        listener = socket.create_server(address, family=family, backlog=_CONNECTIONS)
         self.port: int = listener.getsockname()[1]
         self._map: dict[int, Any] = {}
+        self._admission = app.extensions["admission"]
         self._server = create_server(
             app,
             map=self._map,
             sockets=[listener],
-            threads=_THREADS,
+            threads=settings.max_concurrency + settings.max_queue + _SPARE_THREADS,
+            backlog=_CONNECTIONS,
+            connection_limit=_connection_limit(),
+            cleanup_interval=1,
             ident=None,
             clear_untrusted_proxy_headers=True,
             max_request_body_size=_SWALLOW * settings.max_upload_bytes + 1,
+            inbuf_overflow=_IN_MEMORY,
             asyncore_use_poll=True,
         )
         self._server.channel_class = _Channel
+        self._server.admission = self._admission
+        self._drain_seconds = settings.drain_seconds
+        self._drain_until: float | None = None
         self._exit_code: int | None = None
 
     def run(self) -> int:
-        """Answer requests until `stop`; return its exit code."""
+        """Answer requests until `stop`, or until a drain has ended; return the exit code."""
         while self._exit_code is None:
-            wasyncore.loop(timeout=1.0, use_poll=True, map=self._map, count=1)
-        self._server.task_dispatcher.shutdown()  # waits up to 5 s for requests in work
-        wasyncore.loop(timeout=0.0, use_poll=True, map=self._map, count=1)  # sends their answers
+            wasyncore.loop(timeout=0.02 if self._drain_until else 1.0, use_poll=True, map=self._map, count=1)
+            if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
+                self._say_goodbye()
+                self._exit_code = 0
+        self._server.task_dispatcher.shutdown()
+        wasyncore.loop(timeout=0.0, use_poll=True, map=self._map, count=1)  # sends the last answers
         wasyncore.close_all(self._map)
         return self._exit_code
 
     def stop(self, exit_code: int) -> None:
-        """Make `run` return. Safe from other threads and from signal handlers; the first call counts."""
+        """Make `run` return soon. Safe from other threads and from signal handlers; the first call counts."""
         if self._exit_code is None:
             self._exit_code = exit_code
             self._server.pull_trigger()
 
+    def drain(self) -> None:
+        """Finish what has begun, within DRAIN_SECONDS, refuse what comes new, then make `run` return 0."""
+        if self._drain_until is None:
+            self._admission.draining = True
+            self._drain_until = time.monotonic() + self._drain_seconds
+            self._server.pull_trigger()
 
-class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    @property
+    def draining(self) -> bool:
+        """Whether a drain is under way."""
+        return self._drain_until is not None
+
+    def _channels(self) -> list["_Channel"]:
+        return list(self._server.active_channels.values())
+
+    def _open_requests(self) -> bool:
+        return any(channel.busy(late=False) for channel in self._channels())
+
+    def _say_goodbye(self) -> None:
+        """Take in the connections that the kernel has accepted for us, then answer those with a request."""
+        known = -1
+        while known < len(self._server.active_channels):
+            known = len(self._server.active_channels)
+            self._server.handle_accept()
+        self._server.del_channel(self._map)
+        self._server.socket.close()
+        until, quiet = time.monotonic() + _GOODBYE_S, 0
+        while quiet < 3 and time.monotonic() < until:
+            wasyncore.loop(timeout=0.01, use_poll=True, map=self._map, count=1)
+            quiet = 0 if any(channel.busy(late=True) for channel in self._channels()) else quiet + 1
+
+
+def _connection_limit() -> int:
+    """Return how many connections fit this process's file descriptors, of which it first takes all it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(10, min(_CONNECTIONS, soft - 100))
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    """A request that knows when it began."""
+
+    late = False
+
+    def __init__(self, adj: Any) -> None:
+        super().__init__(adj)
+        self.began = time.time()
+
+    def overdue(self, now: float) -> bool:
+        return bool(now - self.began > (_REQUEST_S if self.headers_finished else _HEADERS_S))
+
+
+class _Task(WSGITask):  # type: ignore[misc]
+    def get_environment(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environment()
+        environ[LATE] = self.request.late
+        return environ
+
+    def build_response_header(self) -> bytes:
+        if self.channel.server.admission.draining:
+            self.set_close_on_finish()  # the client's next request goes elsewhere
+        header: bytes = super().build_response_header()
+        return header
+
+
+class _ProblemTask(ErrorTask):  # type: ignore[misc]
     """What waitress itself refuses (bad syntax, huge headers or bodies), answered like every other error."""
 
     def execute(self) -> None:
@@ -79,5 +170,22 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
         self.write(body)
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class: Callable[..., Any] = _Task
     error_task_class: Callable[..., Any] = _ProblemTask
+
+    def parser_class(self, adj: Any) -> _Parser:
+        request = _Parser(adj)
+        request.late = self.server.admission.draining
+        return request
+
+    def busy(self, late: bool) -> bool:
+        """Whether a request is being received, worked on or answered; late ones count if `late`."""
+        requests = [*self.requests, *([self.request] if self.request is not None else [])]
+        return bool(self.total_outbufs_len) or any(late or not request.late for request in requests)
+
+    def readable(self) -> bool:
+        # Asked at each turn of the loop; waitress's own clean-up looks at idle connections alone.
+        if self.request is not None and self.request.overdue(time.time()):
+            self.will_close = True
+        return bool(super().readable())

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from app import cpu
+
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that comes with the service."""
 
@@ -50,6 +52,20 @@ class Settings:
     """THREADS: threads that one prediction uses, 1 to 256. Predictions run side by side already, so more
     than 1 shortens a single answer and costs throughput under load."""
 
+    max_concurrency: int = field(default_factory=cpu.available)
+    """MAX_CONCURRENCY: predictions that run at once, 1 to 256. Default: the processors that this process may
+    use, by its container's CPU quota."""
+
+    max_queue: int = 32
+    """MAX_QUEUE: predictions that wait for a slot, 0 to 1024. One more is told to come back (503)."""
+
+    request_timeout_s: int = 10
+    """REQUEST_TIMEOUT_S: seconds that a prediction waits for a slot, 1 to 3600; then 503."""
+
+    drain_seconds: int = 25
+    """DRAIN_SECONDS: after SIGTERM or SIGINT, seconds that requests under way have to finish, 0 to 3600;
+    it is over as soon as they have. Orchestrators kill after 30 s by default, so stay below."""
+
     max_upload_mb: int = 10
     """MAX_UPLOAD_MB: largest request body, in units of 1,048,576 bytes, 1 to 1024. Larger: 413."""
 
@@ -59,6 +75,10 @@ class Settings:
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """API_KEYS: comma-separated keys. When set, `/predict` and `/feedback` need one of them, as
     `Authorization: Bearer KEY` or `X-API-Key: KEY`. Unset: open to everyone."""
+
+    cors_origins: tuple[str, ...] = ()
+    """CORS_ORIGINS: comma-separated origins whose pages may call the service from a browser, as in
+    `https://example.org`, or `*` for all. Unset: none but the service's own page."""
 
     log_level: str = "info"
     """LOG_LEVEL: `debug`, `info`, `warning` or `error`. One line a request is logged at `info`."""
@@ -88,9 +108,14 @@ class Settings:
             model_token=env.token("MODEL_TOKEN"),
             engine=env.choice("ENGINE", cls.engine, ("auto", "onnx", "torch")),
             threads=env.integer("THREADS", cls.threads, 1, 256),
+            max_concurrency=env.integer("MAX_CONCURRENCY", cpu.available(), 1, 256),
+            max_queue=env.integer("MAX_QUEUE", cls.max_queue, 0, 1024),
+            request_timeout_s=env.integer("REQUEST_TIMEOUT_S", cls.request_timeout_s, 1, 3600),
+            drain_seconds=env.integer("DRAIN_SECONDS", cls.drain_seconds, 0, 3600),
             max_upload_mb=env.integer("MAX_UPLOAD_MB", cls.max_upload_mb, 1, 1024),
             max_pixels=env.integer("MAX_PIXELS", cls.max_pixels, 1, 2_000_000_000),
             api_keys=env.keys("API_KEYS"),
+            cors_origins=env.origins("CORS_ORIGINS"),
             log_level=env.choice("LOG_LEVEL", cls.log_level, ("debug", "info", "warning", "error")),
             log_format=env.choice("LOG_FORMAT", cls.log_format, ("json", "text")),
         )
@@ -164,3 +189,10 @@ class _Environment:
         if text and not keys:  # someone meant to close the service: don't leave it open
             raise SettingsError(f"{name}: set, but holds no key")
         return keys
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        origins = tuple(origin.strip() for origin in self.text(name).split(",") if origin.strip())
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin, re.ASCII):
+                raise SettingsError(f"{name}: {origin!r:.80} is no origin, such as https://example.org")
+        return origins
