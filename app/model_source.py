@@ -113,7 +113,12 @@ class _Remote:
                 before, cached = cached, self._cached()
                 if cached is not None and cached != before:
                     return ModelFile(cached.path)
-            return self._update(cached, self._cache.partial(lock.held))
+            partial = self._cache.partial(lock.held)
+            try:
+                return self._update(cached, partial)
+            finally:
+                if not (lock.held and partial.resumable()):  # of no use to a later start
+                    partial.discard()
 
     def _pinned(self) -> ModelFile | None:
         pin = self._settings.model_sha256
@@ -183,6 +188,8 @@ class _Remote:
                     wrong = f"{self._name} can't be used: not a ZIP, so no model file, or cut short"
                 if wrong is None:
                     path = self._cache.store(partial, found, version or Version())
-                    return ModelFile(path, time.perf_counter() - started)
+                    seconds = time.perf_counter() - started
+                    _log.info("model downloaded from %s in %.1f s", self._name, seconds)
+                    return ModelFile(path, seconds)
                 partial.discard()
             raise ModelSourceError(wrong)

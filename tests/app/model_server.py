@@ -29,8 +29,8 @@ FAST = Policy(
     retry_after_max_s=0.3,
     slow_s=0.3,
     slow_bytes=20_000,
-    total_s=5.0,
-    patience=Patience(connect_s=1.0, read_s=0.25, answer_s=0.5),
+    total_s=10.0,
+    patience=Patience(connect_s=1.0, read_s=0.4, answer_s=0.8),
 )
 
 
@@ -108,7 +108,7 @@ class ModelServer:
 
 
 def get(
-    server: ModelServer, cache: Path, path: str = "/model.pt", policy: Policy = FAST, **others: Any
+    server: ModelServer, cache: Path, path: str = "/model.pt", policy: Policy | None = FAST, **others: Any
 ) -> ModelFile:
     settings = Settings(model_url=server.url + path, model_cache_dir=cache, **others)
     return model_source.fetch(settings, policy=policy)

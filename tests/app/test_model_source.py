@@ -237,6 +237,15 @@ def test_an_earlier_copy_serves_while_the_server_can_not(server, cache, answer, 
     assert "going on with the copy" in warning.message
 
 
+def test_who_has_an_earlier_copy_does_not_wait_long(server, cache):
+    get(server, cache)
+    server.answers["/model.pt"] = [Answer(503)]
+    began = time.perf_counter()
+    get(server, cache, policy=None)
+    assert len(server.requests()) == 1 + 3
+    assert time.perf_counter() - began < 3
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_a_model_that_was_withdrawn_is_not_served_from_the_cache(server, cache, status):
     get(server, cache)
@@ -283,6 +292,10 @@ def test_without_locks_each_downloads_for_itself(server, cache):
     assert server.sent() == SIZE
     assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lock", ".pt"]
     assert get(server, cache).download_seconds is None
+    server.answers["/model.pt"] = [Answer(stop=100)]
+    server.files["/model.pt"] = OTHER
+    assert get(server, cache).path.read_bytes() == MODEL
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".lock", ".pt"]  # no one's to resume
 
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": None}], ids=["tag", "no tag"])
