@@ -47,6 +47,10 @@ class BundleError(ValueError):
     """A file that is no usable `model.pt`; the message is one line that says what was found."""
 
 
+class NoTwinError(BundleError):
+    """A torch checkpoint without an ONNX twin."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """What `model.pt` says of its network, in `extra/model.json` and beside the weights.
@@ -198,8 +202,9 @@ def read(path: Path) -> Bundle:
     """Read the description and the ONNX twin of a `model.pt`, without torch and without unpickling.
 
     Raises:
-        BundleError: the file is no ZIP, is cut short, holds a pickle that could run code, has no twin, or
-            its description is of no use.
+        NoTwinError: a torch checkpoint, but without `extra/model.json` and `extra/model.onnx`.
+        BundleError: the file is no ZIP, is cut short, holds a pickle that could run code, or its
+            description is of no use.
         OSError: the file can't be read.
     """
     data = path.read_bytes()
@@ -209,7 +214,7 @@ def read(path: Path) -> Bundle:
             check_pickle(_entry(archive, f"{root}/data.pkl"))
             names = set(archive.namelist())
             if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
-                raise BundleError("a torch checkpoint without extra/model.json and extra/model.onnx")
+                raise NoTwinError("a torch checkpoint without extra/model.json and extra/model.onnx")
             description = json.loads(_entry(archive, f"{root}/extra/model.json"))
             onnx = _entry(archive, f"{root}/extra/model.onnx")
     except BundleError:
@@ -233,6 +238,25 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
     payload = torch.load(path, map_location="cpu", weights_only=True)
     return {name: value.float() if value.is_floating_point() else value
             for name, value in payload["state_dict"].items()}  # fmt: skip
+
+
+def check_archive(data: bytes) -> None:
+    """Refuse what isn't a ZIP of `torch.save` whose every entry is sound and whose pickle can't run code.
+
+    Raises:
+        BundleError: it is not.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            check_pickle(_entry(archive, f"{_root(archive)}/data.pkl"))
+            for name in archive.namelist():
+                _entry(archive, name)  # its checksum too
+    except BundleError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
+    except Exception as error:
+        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
 
 
 def check_pickle(data: bytes) -> None:

@@ -39,8 +39,23 @@ def load(path: Path, kind: str, threads: int) -> Engine:
     Raises:
         BundleError: the file is of no use to that engine; the message is one line.
     """
-    if kind == "torch":
-        raise bundle.BundleError("ENGINE=torch: this version has no torch engine, use auto or onnx")
-    from app.engine.onnx import OnnxEngine  # only now: it imports the runtime
+    # Each runtime is imported only when it is the one: torch takes more than a second.
+    if kind != "torch":
+        try:
+            content = bundle.read(path)
+        except bundle.NoTwinError:
+            if kind == "onnx":
+                raise
+        else:
+            from app.engine.onnx import OnnxEngine
 
-    return OnnxEngine(bundle.read(path), threads)
+            return OnnxEngine(content, threads)
+    try:
+        from app.engine.torch import TorchEngine
+    except ImportError as error:
+        raise bundle.BundleError(
+            "it needs the torch engine, which isn't installed: pip install -r requirements-torch.txt"
+        ) from error
+    from ml import checkpoint
+
+    return TorchEngine(checkpoint.read(path), threads)

@@ -1,12 +1,17 @@
-"""A graph that isn't what its description says is refused at load."""
+"""A graph that isn't what its description says is refused at load; both engines answer alike."""
+
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from app import engine
 from ml.bundle import BundleError
+from ml.image import decode
+from ml.networks import build
 from tests.conftest import SIZE, colour_graph
 
 
@@ -66,3 +71,63 @@ def test_refuses(make_model, twin, message):
 def test_says_that_there_is_no_torch_engine_yet(make_model):
     with pytest.raises(BundleError, match="no torch engine"):
         engine.load(make_model(), "torch", 1)
+
+
+def baseline(arch: str, path: Path, outputs: int = 2) -> Path:
+    """Bare weights of the baseline with BatchNorm statistics that are not the neutral ones."""
+    torch.manual_seed(3)
+    network = build(arch, outputs)
+    network.train()
+    network(torch.rand(8, 3, 64, 64))
+    torch.save(network.eval().state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("arch", ["simple_cnn", "simple_cnn_legacy"])
+def test_bare_weights_are_recognised_and_answer_as_plain_torch_does(arch, tmp_path):
+    path = baseline(arch, tmp_path / "bare.pt")
+    loaded = engine.load(path, "auto", 1)
+    assert (loaded.name, loaded.manifest.arch, loaded.manifest.classes) == ("torch", arch, ("cat", "dog"))
+    assert (loaded.manifest.resize, loaded.manifest.image_size) == ("squash", 224)
+    images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    network = build(arch, 2)
+    network.load_state_dict(torch.load(path, weights_only=True))
+    with torch.no_grad():
+        plain = network.eval()(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).softmax(1).numpy()
+    assert np.abs(loaded.predict(images) - plain).max() < 1e-5
+
+
+def test_what_is_no_checkpoint_is_refused_with_what_was_found(tmp_path):
+    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    baseline("simple_cnn", tmp_path / "ten.pt", outputs=10)
+    short = baseline("simple_cnn", tmp_path / "short.pt")
+    short.write_bytes(short.read_bytes()[:-5000])
+    for name, found in [
+        ("other", r"layer\.weight"),
+        ("list", "a list"),
+        ("ten", r"\(10, 128\)"),
+        ("short", "cut short"),
+    ]:
+        with pytest.raises(BundleError, match=found):
+            engine.load(tmp_path / f"{name}.pt", "auto", 1)
+
+
+def test_a_checkpoint_without_twin_is_refused_by_the_onnx_engine(tmp_path):
+    with pytest.raises(BundleError, match=r"without extra/model\.json"):
+        engine.load(baseline("simple_cnn", tmp_path / "bare.pt"), "onnx", 1)
+
+
+def test_both_engines_give_the_same_answers():
+    from app.settings import EMBEDDED
+
+    photo = (Path(__file__).parents[1] / "photos" / "cat.jpg").read_bytes()
+    noise = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
+    images = np.stack([decode(photo), decode(photo)[:, ::-1], noise])
+    engines = [engine.load(EMBEDDED, kind, 1) for kind in ("onnx", "torch")]
+    assert [e.name for e in engines] == ["onnx", "torch"]
+    assert engines[0].manifest == engines[1].manifest
+    answers = [e.predict(images) for e in engines]
+    # The twin is int8: on photos it stays close, on noise its label alone is held.
+    assert np.abs(answers[0][:2] - answers[1][:2]).max() < 0.02
+    assert (answers[0].argmax(1) == answers[1].argmax(1)).all()

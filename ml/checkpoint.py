@@ -1,0 +1,108 @@
+"""Checkpoints as torch sees them: a `model.pt` with or without its ONNX twin, or the baseline's bare weights."""
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml import bundle
+from ml.bundle import BundleError, Manifest
+
+if TYPE_CHECKING:
+    import torch
+
+_BASELINE_CLASSES = ("cat", "dog")
+_CONVOLUTIONS = {"simple_cnn": (0, 4, 8, 12), "simple_cnn_legacy": (0, 3, 6, 9)}
+"""Where the four blocks' convolutions stand in `features`, with BatchNorm after each and without."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        manifest: what it says of itself, or what the baseline's weights stand for.
+        state_dict: the weights, float32.
+        sha256: of the file, in hexadecimal.
+    """
+
+    manifest: Manifest
+    state_dict: "dict[str, torch.Tensor]"
+    sha256: str
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint with torch, from a pickle that was checked first: no code in it runs.
+
+    Raises:
+        BundleError: it is no ZIP of `torch.save`, could run code, or holds something else.
+        OSError: the file can't be read.
+    """
+    import torch
+
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    bundle.check_archive(data)
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises of many kinds, and in many lines
+        raise BundleError(f"torch can't load it: {str(error).partition(chr(10))[0][:120]}") from error
+    if not isinstance(content, Mapping):
+        raise BundleError(f"a {type(content).__name__}, expected a checkpoint or a state_dict")
+    if "state_dict" in content and "arch" in content:
+        weights = content["state_dict"]
+        manifest = Manifest.from_dict(content)
+    else:
+        weights = content
+        manifest = _baseline(content, sha256)
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in weights.values()
+    ):
+        raise BundleError("its state_dict holds something other than tensors")
+    plain = {
+        str(name): value.float() if value.is_floating_point() else value for name, value in weights.items()
+    }
+    return Checkpoint(manifest, plain, sha256)
+
+
+def _baseline(content: Mapping[Any, Any], sha256: str) -> Manifest:
+    """Recognise the four-block baseline by its keys.
+
+    Raises:
+        BundleError: it is something else; the message says what was found.
+    """
+    keys = {str(key) for key in content}
+    for arch, places in _CONVOLUTIONS.items():
+        expected = {f"features.{place}.{name}" for place in places for name in ("weight", "bias")}
+        expected |= {f"classifier.{place}.{name}" for place in (1, 4) for name in ("weight", "bias")}
+        if arch == "simple_cnn":
+            names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+            expected |= {f"features.{place + 1}.{name}" for place in places for name in names}
+        # Very old checkpoints lack the counters, which only training uses.
+        if keys | {key for key in expected if key.endswith("num_batches_tracked")} == expected:
+            return _as_trained(arch, content["classifier.4.weight"], sha256)
+    found = ", ".join(sorted(keys)[:4]) or "nothing"
+    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
+    raise BundleError(
+        f"neither a model.pt nor a state_dict of SimpleCNN or SimpleCNNLegacy; its keys: {found[:120]}{more}"
+    )
+
+
+def _as_trained(arch: str, last: Any, sha256: str) -> Manifest:
+    outputs = tuple(getattr(last, "shape", ()))
+    if outputs != (len(_BASELINE_CLASSES), 128):
+        raise BundleError(f"a bare {arch} with a last layer of {outputs}, expected (2, 128) for cat and dog")
+    return Manifest(
+        arch=arch,
+        classes=_BASELINE_CLASSES,
+        image_size=224,
+        resize="squash",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        temperature=1.0,
+        metrics={},
+        created="",
+        version=sha256[:12],
+    )
