@@ -22,9 +22,7 @@ def create_app(settings: Settings) -> Flask:
     from app.model import Model
 
     app = Flask(__name__)
-    app.request_class = predict.Request
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
-    app.config["MAX_FORM_PARTS"] = 100
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False  # classes keep the model's order
 

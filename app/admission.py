@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -10,7 +10,7 @@ class RejectedError(Exception):
     """A prediction that isn't made now.
 
     Attributes:
-        reason: `queue_full`, `timeout` or `draining`, the label of its metric.
+        reason: `queue_full`, `timeout`, `disconnected` or `draining`, the label of its metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -37,14 +37,19 @@ class Admission:
         """Set when the service is about to stop: what began before is served, what comes after is not."""
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
+    def slot(self, gone: Callable[[], bool] = bool) -> Iterator[None]:
         """Hold a slot.
 
+        Args:
+            gone: whether the client has hung up; asked when its turn comes.
+
         Raises:
-            RejectedError: the line is full, or the wait too long.
+            RejectedError: the line is full, the wait too long, or nobody waits for the answer.
         """
         self._acquire()
         try:
+            if gone():
+                raise RejectedError("disconnected", "the client has gone")
             yield
         finally:
             self._release()

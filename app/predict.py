@@ -1,19 +1,14 @@
 """`POST /predict`: photos in, labels out."""
 
-import io
-from typing import IO
-
-import flask
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import (
-    BadRequest,
     HTTPException,
     ServiceUnavailable,
     UnprocessableEntity,
     UnsupportedMediaType,
 )
 
-from app import auth, problems
+from app import auth, problems, uploads
 from app.admission import Admission, RejectedError
 from app.classify import PhotoError, Prediction, classify
 from app.metrics import Metrics
@@ -21,19 +16,6 @@ from app.model import Model
 from app.server import LATE
 from app.settings import Settings
 from ml.image import UnsupportedImageError
-
-
-class Request(flask.Request):
-    """Keeps uploads in memory: MAX_UPLOAD_MB bounds them, and the disk would only cost time."""
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
 
 
 def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Admission) -> Blueprint:
@@ -56,8 +38,9 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Adm
         if request.environ.get(LATE):
             raise RejectedError("draining", "the service is stopping")
         # Nothing of the body is parsed before there is a slot, so that a refusal costs next to nothing.
-        with admission.slot(), metrics.in_flight.track_inprogress():
-            photos = _photos()
+        gone = request.environ.get("waitress.client_disconnected", bool)
+        with admission.slot(gone), metrics.in_flight.track_inprogress():
+            photos = uploads.read(request)
             try:
                 predictions = classify(engine, photos, settings.max_pixels, metrics)
             except PhotoError as error:
@@ -69,28 +52,6 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Adm
         return jsonify(answer | {"model": served_by, "request_id": g.request_id})
 
     return routes
-
-
-def _photos() -> list[bytes]:
-    """Return the encoded images of the request.
-
-    Raises:
-        HTTPException: 400 for none or an empty one, 413 for too large a body, 415 for another kind of body.
-    """
-    kind = request.mimetype
-    if kind == "multipart/form-data":
-        photos = [file.read() for file in request.files.getlist("file")]
-        if not photos:
-            raise BadRequest("no file: send the image as the multipart field 'file'")
-    elif kind.startswith("image/"):
-        photos = [request.get_data(cache=False)]
-    elif not request.content_length:
-        raise BadRequest("no file: send an image as the multipart field 'file' or as an image/* body")
-    else:
-        raise UnsupportedMediaType("send an image as the multipart field 'file' or as an image/* body")
-    if not all(photos):
-        raise BadRequest("an empty file")
-    return photos
 
 
 def _problem(error: PhotoError, count: int) -> HTTPException:

@@ -56,7 +56,7 @@ class Settings:
     """MAX_CONCURRENCY: predictions that run at once, 1 to 256. Default: the processors that this process may
     use, by its container's CPU quota."""
 
-    max_queue: int = 32
+    max_queue: int = 64
     """MAX_QUEUE: predictions that wait for a slot, 0 to 1024. One more is told to come back (503)."""
 
     request_timeout_s: int = 10

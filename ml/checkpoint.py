@@ -1,4 +1,4 @@
-"""Checkpoints as torch sees them: a `model.pt` with or without its ONNX twin, or the baseline's bare weights."""
+"""Checkpoints as torch sees them: a `model.pt` with or without twin, or the baseline's bare weights."""
 
 import dataclasses
 import hashlib

@@ -87,7 +87,7 @@ def rate(step: int, steps: int, warmup_share: float) -> float:
 
 
 def size_of(epoch: int, epochs: int, first: int, last: int) -> int:
-    """Height and width of the photos in an epoch: from `first` to `last` in steps of 32 (0: `last` throughout).
+    """Height and width of the photos in an epoch: `first` to `last` in steps of 32; 0: `last` throughout.
 
     Small photos cost less and are learnt first (Tan and Le 2021, "EfficientNetV2", progressive learning).
     """

@@ -68,11 +68,6 @@ def test_refuses(make_model, twin, message):
     assert "\n" not in str(caught.value)
 
 
-def test_says_that_there_is_no_torch_engine_yet(make_model):
-    with pytest.raises(BundleError, match="no torch engine"):
-        engine.load(make_model(), "torch", 1)
-
-
 def baseline(arch: str, path: Path, outputs: int = 2) -> Path:
     """Bare weights of the baseline with BatchNorm statistics that are not the neutral ones."""
     torch.manual_seed(3)

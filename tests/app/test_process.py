@@ -102,7 +102,6 @@ def test_bad_models_stop_the_start_with_one_line(make_model, tmp_path):
     assert "No such file" in fails(1, MODEL_URL=(tmp_path / "none.pt").as_uri())
     assert "Is a directory" in fails(1, MODEL_URL=tmp_path.as_uri())
     assert "resnet" in fails(1, MODEL_URL=make_model("arch.pt", arch="resnet").as_uri())
-    assert "no torch engine" in fails(1, MODEL_URL=make_model().as_uri(), ENGINE="torch")
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
