@@ -86,6 +86,17 @@ def test_no_file_and_an_empty_file(client):
     is_problem(client.post("/predict", data=b"", content_type="image/jpeg"), 400)
     is_problem(client.post("/predict", data={"file": "text"}, content_type="multipart/form-data"), 400)
     is_problem(client.post("/predict", data=b"no boundary", content_type="multipart/form-data"), 400)
+    form = "multipart/form-data; boundary=B"
+    cut = b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + RED_JPEG
+    is_problem(client.post("/predict", data=cut, content_type=form), 400)
+    whole = cut + b"\r\n--B--\r\n"
+    assert client.post("/predict", data=whole, content_type=form).status_code == 200
+
+
+def test_a_form_of_very_many_fields(client):
+    form = b"".join(b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n' for _ in range(101))
+    kind = "multipart/form-data; boundary=B"
+    is_problem(client.post("/predict", data=form + b"--B--", content_type=kind), 413)
 
 
 def test_text_and_an_unknown_format(client):
