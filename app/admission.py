@@ -5,6 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LATE = "app.late"
+"""Key in the WSGI environment of a request that began after the drain did."""
+
 
 class RejectedError(Exception):
     """A prediction that isn't made now.

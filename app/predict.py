@@ -9,11 +9,10 @@ from werkzeug.exceptions import (
 )
 
 from app import auth, problems, uploads
-from app.admission import Admission, RejectedError
+from app.admission import LATE, Admission, RejectedError
 from app.classify import PhotoError, Prediction, classify
 from app.metrics import Metrics
 from app.model import Model
-from app.server import LATE
 from app.settings import Settings
 from ml.image import UnsupportedImageError
 

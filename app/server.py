@@ -17,10 +17,8 @@ from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
 from app import problems
+from app.admission import LATE
 from app.settings import Settings
-
-LATE = "app.late"
-"""Key in the WSGI environment of a request that began after the drain did."""
 
 _SPARE_THREADS = 4
 """Beyond those that predict or wait in line: /health, /metrics and refusals always find one of them."""

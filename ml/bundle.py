@@ -5,6 +5,7 @@ A `torch.save` ZIP of tensors and plain values, to which two entries are appende
 ignores them; the service reads nothing else. Nothing here imports torch until a function needs it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -14,7 +15,7 @@ import os
 import pickletools
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -208,21 +209,14 @@ def read(path: Path) -> Bundle:
         OSError: the file can't be read.
     """
     data = path.read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            root = _root(archive)
-            check_pickle(_entry(archive, f"{root}/data.pkl"))
-            names = set(archive.namelist())
-            if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
-                raise NoTwinError("a torch checkpoint without extra/model.json and extra/model.onnx")
-            description = json.loads(_entry(archive, f"{root}/extra/model.json"))
-            onnx = _entry(archive, f"{root}/extra/model.onnx")
-    except BundleError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
-    except Exception as error:
-        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
+    with _opened(data) as archive:
+        root = _root(archive)
+        check_pickle(_entry(archive, f"{root}/data.pkl"))
+        names = set(archive.namelist())
+        if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
+            raise NoTwinError("a torch checkpoint without extra/model.json and extra/model.onnx")
+        description = json.loads(_entry(archive, f"{root}/extra/model.json"))
+        onnx = _entry(archive, f"{root}/extra/model.onnx")
     return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest())
 
 
@@ -246,17 +240,10 @@ def check_archive(data: bytes) -> None:
     Raises:
         BundleError: it is not.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            check_pickle(_entry(archive, f"{_root(archive)}/data.pkl"))
-            for name in archive.namelist():
-                _entry(archive, name)  # its checksum too
-    except BundleError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
-    except Exception as error:
-        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
+    with _opened(data) as archive:
+        check_pickle(_entry(archive, f"{_root(archive)}/data.pkl"))
+        for name in archive.namelist():
+            _entry(archive, name)  # its checksum too
 
 
 def check_pickle(data: bytes) -> None:
@@ -276,6 +263,20 @@ def check_pickle(data: bytes) -> None:
         raise
     except Exception as error:
         raise BundleError("its pickle can't be read") from error
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[zipfile.ZipFile]:
+    """Open the ZIP; whatever is wrong with it becomes a BundleError of one line."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            yield archive
+    except BundleError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
+    except Exception as error:
+        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
 
 
 def _root(archive: zipfile.ZipFile) -> str:

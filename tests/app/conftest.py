@@ -1,6 +1,6 @@
 """The app around a model that tells red from blue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from app import create_app
 from app.settings import Settings
+from tests.app.model_server import MODEL, ModelServer
 
 
 @pytest.fixture
@@ -25,3 +26,15 @@ def make_app(make_model: Callable[..., Path]) -> Callable[..., Flask]:
 @pytest.fixture
 def client(make_app: Callable[..., Flask]) -> FlaskClient:
     return make_app().test_client()
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    with ModelServer().serving() as server:
+        server.files["/model.pt"] = MODEL
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"

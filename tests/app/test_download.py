@@ -24,18 +24,6 @@ from tests.app.model_server import FAST, MODEL, OTHER, SIZE, Answer, ModelServer
 HALF = SIZE // 2
 
 
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    with ModelServer().serving() as server:
-        server.files["/model.pt"] = MODEL
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
 def left(cache: Path) -> list[str]:
     """What of a download lies about besides complete files."""
     return [path.name for path in cache.iterdir() if ".part" in path.name or path.suffix == ".tmp"]

@@ -12,7 +12,6 @@ import threading
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,18 +25,6 @@ from tests.app.service import ROOT, Service, fails, free_port, running
 from tests.app.test_predict import RED_JPEG
 
 DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
-
-
-@pytest.fixture
-def server() -> Iterator[ModelServer]:
-    with ModelServer().serving() as server:
-        server.files["/model.pt"] = MODEL
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
 
 
 def sha256(content: bytes) -> str:
