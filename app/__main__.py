@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app import create_app, logs
+from app import create_app, logs, memory
 from app.model import Model, ModelError
 from app.server import Server
 from app.settings import Settings, SettingsError
@@ -30,6 +30,7 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), 2)
     logs.configure(settings)
+    memory.bound_arenas()  # before the first thread takes one
     app = create_app(settings)
     try:
         server = Server(app, settings)

@@ -32,6 +32,8 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
             if not isinstance(label, str) or label not in classes:
                 raise BadRequest(f"{name!r} must be one of {', '.join(classes)}")
             labels.append(label)
+        if not isinstance(told.get("request_id", ""), str):
+            raise BadRequest("'request_id' must be a string")
         metrics.feedback.labels(*labels).inc()
         return "", 204
 

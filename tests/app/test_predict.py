@@ -168,7 +168,8 @@ def test_feedback_is_counted(client):
     "body",
     [
         b"no json", b"", b'["red"]', b"{}", b'{"predicted": "red", "actual": "horse"}', b"[" * 4000,
-        b'{"predicted": ["red"], "actual": {}}', b'{"predicted": "red"}', b"\xff\xfe", b'"\\ud800"',
+        b'{"predicted": "red", "actual": "red", "request_id": 1}', b'{"predicted": ["red"], "actual": {}}',
+        b'{"predicted": "red"}', b"\xff\xfe", b'"\\ud800"',
     ],
 )  # fmt: skip
 def test_feedback_that_is_no_feedback(client, body):

@@ -1,0 +1,75 @@
+"""`GET /openapi.json`, the service's contract, and `GET /docs`, Swagger UI on it."""
+
+import functools
+from importlib.resources import files
+from pathlib import Path
+
+from flask import Blueprint, Response, json, send_from_directory
+from werkzeug.exceptions import NotFound
+
+from app.model import Model
+from app.settings import Settings
+
+_DOCUMENT = Path(__file__).with_name("openapi.yaml")
+_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
+"""What /docs needs of the package's files; nothing else of it is served."""
+
+# Swagger UI draws its icons from data: URLs and sets style attributes (swagger-api/swagger-ui#5817).
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>API</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<main id="ui"></main>
+<noscript>The same as a document: <a href="openapi.json">openapi.json</a></noscript>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</html>
+"""
+_START = "SwaggerUIBundle({url: 'openapi.json', dom_id: '#ui', deepLinking: true, validatorUrl: null});\n"
+
+
+def blueprint(settings: Settings, model: Model) -> Blueprint:
+    """Return the routes, bound to what the document says of this very service."""
+    routes = Blueprint("api_docs", __name__)
+
+    @routes.get("/openapi.json")
+    def document() -> Response:
+        classes = model.engine.manifest.classes if model.engine else ()
+        return Response(_document(classes, bool(settings.api_keys)), mimetype="application/json")
+
+    @routes.get("/docs")
+    def page() -> Response:
+        return Response(_PAGE, mimetype="text/html", headers={"Content-Security-Policy": _POLICY})
+
+    @routes.get("/docs/<name>")
+    def asset(name: str) -> Response:
+        if name == "start.js":
+            return Response(_START, mimetype="text/javascript")
+        if name not in _ASSETS:
+            raise NotFound
+        response = send_from_directory(str(files("flask_swagger_ui") / "dist"), name)
+        response.headers["Cache-Control"] = "public, max-age=86400"
+        return response
+
+    return routes
+
+
+@functools.cache
+def _document(classes: tuple[str, ...], keys: bool) -> str:
+    """Return app/openapi.yaml as JSON, with the model's classes, and with API keys as must or may."""
+    import yaml  # at the first request, for most processes never have one
+
+    document = yaml.safe_load(_DOCUMENT.read_text("utf-8"))
+    if classes:
+        document["components"]["schemas"]["Label"]["enum"] = list(classes)
+    if keys:
+        for path in ("/predict", "/feedback"):
+            document["paths"][path]["post"]["security"].remove({})
+    return json.dumps(document)

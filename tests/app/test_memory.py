@@ -1,0 +1,42 @@
+import subprocess
+import sys
+
+import pytest
+
+_COUNT = """
+import ctypes, re, sys, tempfile, threading
+from app import memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+bounded = memory.bound_arenas() if sys.argv[1] == "bounded" else None
+barrier = threading.Barrier(8)
+
+def allocate():
+    barrier.wait()
+    for _ in range(200):
+        assert libc.malloc(1000)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as file:
+    stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b"w"))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print(bounded, len(re.findall(r"<heap nr=", file.read().decode())))
+"""
+
+
+def arenas(how: str) -> tuple[str, int]:
+    done = subprocess.run([sys.executable, "-c", _COUNT, how], capture_output=True, text=True, check=True)
+    bounded, count = done.stdout.split()
+    return bounded, int(count)
+
+
+def test_threads_share_two_arenas() -> None:
+    if sys.platform != "linux" or arenas("free")[1] <= 2:
+        pytest.skip("this C library gives threads no arenas of their own")
+    assert arenas("bounded") == ("True", 2)
