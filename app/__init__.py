@@ -16,7 +16,7 @@ def create_app(settings: Settings) -> Flask:
         The WSGI application.
     """
     # Not at the top: importing the package, for its settings say, then costs nothing.
-    from app import api_docs, feedback, operations, predict, problems, security, telemetry
+    from app import api_docs, feedback, operations, page, predict, problems, security, telemetry
     from app.admission import Admission
     from app.metrics import Metrics
     from app.model import Model
@@ -38,5 +38,6 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(operations.blueprint(model, metrics, admission))
     app.register_blueprint(predict.blueprint(settings, model, metrics, admission))
     app.register_blueprint(feedback.blueprint(settings, model, metrics))
+    app.register_blueprint(page.blueprint(settings))
     app.register_blueprint(api_docs.blueprint(settings, model))
     return app

@@ -1,0 +1,132 @@
+// One photo on the page: its preview, its way to an answer, the answer, and what the reader says to it.
+
+import * as api from "./api.js";
+
+const PLACES = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+// Rounding must not claim a certainty that isn't there.
+export const percent = (share) =>
+  share < 1 && share >= 0.9995 ? ">99.9%" : share > 0 && share < 0.0005 ? "<0.1%" : PLACES.format(share);
+
+export const megabytes = (bytes) => `${Math.round(bytes / 104857.6) / 10} MB`;
+
+export class Photo {
+  /** `page`: limit (bytes), classes (), announce (text), needKey (photo), removed (photo). */
+  constructor(file, page) {
+    this.file = file;
+    this.page = page;
+    this.abort = new AbortController();
+    this.element = document.getElementById("photo").content.cloneNode(true).firstElementChild;
+    this.name = file.name || "photo";
+    this.part("name").textContent = this.name;
+    const remove = this.part("remove");
+    remove.setAttribute("aria-label", `Remove ${this.name}`);
+    remove.addEventListener("click", () => this.remove());
+    this.part("retry").addEventListener("click", () => this.page.again(this));
+    this.part("up").addEventListener("click", () => this.judge(this.answer.label));
+    this.part("down").addEventListener("click", () => this.correct());
+    this.part("actual").querySelector("select").addEventListener("change", (event) => this.judge(event.target.value));
+    const image = this.element.querySelector("img");
+    this.url = URL.createObjectURL(file);
+    image.addEventListener("error", () => this.element.classList.add("unseeable"));
+    image.alt = `Preview of ${this.name}`;
+    image.src = this.url;
+    this.show("waiting", "In line…");
+  }
+
+  part(name) {
+    return this.element.querySelector(`.${name}`);
+  }
+
+  show(state, message = "") {
+    this.state = state;
+    this.element.dataset.state = state;
+    this.element.setAttribute("aria-busy", String(state === "waiting" || state === "asking"));
+    this.part("message").textContent = message;
+    this.part("retry").hidden = state !== "failed";
+  }
+
+  async ask() {
+    this.show("asking", "Looking…");
+    try {
+      if (this.file.size > this.page.limit) {
+        const size = `${megabytes(this.file.size)}, over the limit of ${megabytes(this.page.limit)}`;
+        throw new api.ApiError(413, `This photo is too large: ${size}.`);
+      }
+      const bytes = await this.file.arrayBuffer().catch(() => {
+        throw new api.ApiError(400, "This file can't be read.");
+      });
+      if (!bytes.byteLength) throw new api.ApiError(400, "This file is empty.");
+      const onWait = (seconds) => this.show("asking", `The service is busy: trying again in ${seconds} s…`);
+      this.answer = await api.predict(bytes, this.file.type, { signal: this.abort.signal, onWait });
+      this.showAnswer();
+    } catch (error) {
+      if (this.abort.signal.aborted) return;
+      if (!(error instanceof api.ApiError)) throw error;
+      // To send the same bytes again helps only where the fault wasn't in them.
+      const again = error.status === 0 || error.status === 401 || error.status >= 500;
+      this.show(again ? "failed" : "refused", error.message);
+      this.page.announce(`${this.name}: ${error.message}`);
+      if (error.status === 401) this.page.needKey(this);
+    }
+  }
+
+  showAnswer() {
+    const { label, probabilities, milliseconds } = this.answer;
+    this.show("answered");
+    this.part("label").textContent = label;
+    const bars = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
+    this.part("bars").replaceChildren(
+      ...bars.map(([name, share]) => {
+        const row = document.createElement("div");
+        const [term, value, track, fill] = ["dt", "dd", "span", "span"].map((tag) => document.createElement(tag));
+        term.textContent = name;
+        value.textContent = percent(share);
+        track.className = "track";
+        track.setAttribute("aria-hidden", "true");
+        fill.style.inlineSize = `${100 * share}%`;
+        track.append(fill);
+        row.append(term, track, value);
+        row.classList.toggle("top", name === label);
+        return row;
+      }),
+    );
+    this.part("time").textContent = `${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, there and back`;
+    this.part("feedback").hidden = false;
+    this.page.announce(`${this.name}: ${label}, ${percent(probabilities[label])}`);
+  }
+
+  /** Wrong: of two classes it is the other, of more the reader says which. */
+  correct() {
+    const others = Object.keys(this.answer.probabilities).filter((name) => name !== this.answer.label);
+    if (others.length === 1) return this.judge(others[0]);
+    const choice = this.part("actual");
+    const select = choice.querySelector("select");
+    select.replaceChildren(new Option("…", ""), ...others.map((name) => new Option(name, name)));
+    choice.hidden = false;
+    select.focus();
+  }
+
+  async judge(actual) {
+    if (!actual) return;
+    const controls = this.part("feedback").querySelectorAll("button, select");
+    const thanks = this.part("thanks");
+    const right = actual === this.answer.label;
+    for (const control of controls) control.disabled = true;
+    try {
+      await api.feedback(this.answer.label, actual, this.answer.request_id);
+      this.part(right ? "up" : "down").setAttribute("aria-pressed", "true");
+      thanks.textContent = right ? "Thank you." : `Thank you: noted as ${actual}.`;
+    } catch (error) {
+      for (const control of controls) control.disabled = false;
+      thanks.textContent = error.message;
+    }
+  }
+
+  remove() {
+    this.abort.abort();
+    URL.revokeObjectURL(this.url);
+    const next = this.element.nextElementSibling ?? this.element.previousElementSibling;
+    this.element.remove();
+    this.page.removed(this, next);
+  }
+}
