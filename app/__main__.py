@@ -14,6 +14,10 @@ from app.model import Model, ModelError
 from app.server import Server
 from app.settings import Settings, SettingsError
 
+_SWITCH_S = 0.0005
+"""How long one thread may keep another from running Python; 0.005 by default, which is a turn of the server's
+loop too many under an overload."""
+
 _imported = time.monotonic()
 _log = logging.getLogger("app")
 
@@ -31,6 +35,7 @@ def main() -> int:
         return _fail(str(error), 2)
     logs.configure(settings)
     memory.bound_arenas()  # before the first thread takes one
+    sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
     try:
         server = Server(app, settings)

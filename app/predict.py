@@ -9,7 +9,7 @@ from werkzeug.exceptions import (
 )
 
 from app import auth, problems, uploads
-from app.admission import LATE, Admission, RejectedError
+from app.admission import REFUSAL, Admission, RejectedError
 from app.classify import PhotoError, Prediction, classify
 from app.metrics import Metrics
 from app.model import Model
@@ -34,16 +34,19 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Adm
         except ServiceUnavailable:
             metrics.rejected.labels("not_ready").inc()
             raise
-        if request.environ.get(LATE):
-            raise RejectedError("draining", "the service is stopping")
+        if refusal := request.environ.get(REFUSAL):
+            raise refusal
+
         # Nothing of the body is parsed before there is a slot, so that a refusal costs next to nothing.
-        gone = request.environ.get("waitress.client_disconnected", bool)
-        with admission.slot(gone), metrics.in_flight.track_inprogress():
-            photos = uploads.read(request)
-            try:
-                predictions = classify(engine, photos, settings.max_pixels, metrics)
-            except PhotoError as error:
-                raise _problem(error, len(photos)) from error
+        def work() -> list[Prediction]:
+            with metrics.in_flight.track_inprogress():
+                photos = uploads.read(request)
+                try:
+                    return classify(engine, photos, settings.max_pixels, metrics)
+                except PhotoError as error:
+                    raise _problem(error, len(photos)) from error
+
+        predictions = admission.run(work, request.environ.get("waitress.client_disconnected", bool))
         g.answers = _for_log(predictions)
         answers = [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
         answer = answers[0] if len(answers) == 1 else {"predictions": answers}

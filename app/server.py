@@ -5,6 +5,7 @@ import resource
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,9 +18,13 @@ from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
 from app import problems
-from app.admission import LATE
+from app.admission import REFUSAL, RejectedError, queue_full
 from app.settings import Settings
 
+_PREDICT = "/predict"
+_PROBES = frozenset({"/health", "/ready"})
+_AT_ONCE = 32
+"""Answers that the loop's own thread gives in one turn: about 10 ms of work."""
 _SPARE_THREADS = 4
 """Beyond those that predict or wait in line: /health, /metrics and refusals always find one of them."""
 _CONNECTIONS = 1000
@@ -51,6 +56,7 @@ class Server:
         self.port: int = listener.getsockname()[1]
         self._map: dict[int, Any] = {}
         self._admission = app.extensions["admission"]
+        self._at_once: deque[_Channel] = deque()
         self._server = create_server(
             app,
             map=self._map,
@@ -69,6 +75,9 @@ class Server:
             asyncore_use_poll=True,
         )
         self._server.channel_class = _Channel
+        self._server.add_task = self._add_task
+        self._accept_one = self._server.handle_accept
+        self._server.handle_accept = self._accept
         self._server.admission = self._admission
         self._drain_seconds = settings.drain_seconds
         self._drain_until: float | None = None
@@ -77,12 +86,12 @@ class Server:
     def run(self) -> int:
         """Answer requests until `stop`, or until a drain has ended; return the exit code."""
         while self._exit_code is None:
-            wasyncore.loop(timeout=0.02 if self._drain_until else 1.0, use_poll=True, map=self._map, count=1)
+            self._turn(0.02 if self._drain_until else 1.0)
             if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
                 self._say_goodbye()
                 self._exit_code = 0
         self._server.task_dispatcher.shutdown()
-        wasyncore.loop(timeout=0.0, use_poll=True, map=self._map, count=1)  # sends the last answers
+        self._turn(0.0)  # sends the last answers
         wasyncore.close_all(self._map)
         return self._exit_code
 
@@ -104,6 +113,34 @@ class Server:
         """Whether a drain is under way."""
         return self._drain_until is not None
 
+    def _accept(self) -> None:
+        """Take in every connection that waits, where waitress would take one a turn of its loop."""
+        known = -1
+        while known < len(self._server.active_channels) and self._server.readable():
+            known = len(self._server.active_channels)
+            self._accept_one()
+
+    def _add_task(self, channel: "_Channel") -> None:
+        """Give a complete request to a thread, or keep what the loop's own thread answers faster itself.
+
+        That is what is known at once: probes, and refusals, which are the many under an overload.
+        """
+        request = channel.requests[0]
+        if request.path == _PREDICT and self._admission.full:
+            request.refusal = request.refusal or queue_full()
+        if request.path in _PROBES:
+            self._at_once.appendleft(channel)
+        elif request.refusal:
+            self._at_once.append(channel)
+        else:
+            self._server.task_dispatcher.add_task(channel)
+
+    def _turn(self, timeout: float) -> None:
+        """Wait for what comes in and out, then answer some of what needs no thread."""
+        wasyncore.loop(timeout=0.0 if self._at_once else timeout, use_poll=True, map=self._map, count=1)
+        for _ in range(min(len(self._at_once), _AT_ONCE)):  # the rest after a look at who else has come
+            self._at_once.popleft().service()
+
     def _channels(self) -> list["_Channel"]:
         return list(self._server.active_channels.values())
 
@@ -112,15 +149,12 @@ class Server:
 
     def _say_goodbye(self) -> None:
         """Take in the connections that the kernel has accepted for us, then answer those with a request."""
-        known = -1
-        while known < len(self._server.active_channels):
-            known = len(self._server.active_channels)
-            self._server.handle_accept()
+        self._accept()
         self._server.del_channel(self._map)
         self._server.socket.close()
         until, quiet = time.monotonic() + _GOODBYE_S, 0
         while quiet < 3 and time.monotonic() < until:
-            wasyncore.loop(timeout=0.01, use_poll=True, map=self._map, count=1)
+            self._turn(0.01)
             quiet = 0 if any(channel.busy(late=True) for channel in self._channels()) else quiet + 1
 
 
@@ -137,10 +171,14 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     """A request that knows when it began."""
 
     late = False
+    refusal: RejectedError | None = None
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
         self.began = time.time()
+
+    def be_late(self) -> None:
+        self.late, self.refusal = True, RejectedError("draining", "the service is stopping")
 
     def overdue(self, now: float) -> bool:
         return bool(now - self.began > (_REQUEST_S if self.headers_finished else _HEADERS_S))
@@ -151,7 +189,7 @@ class _Task(WSGITask):  # type: ignore[misc]
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
-        environ[LATE] = self.request.late
+        environ[REFUSAL] = self.request.refusal
         return environ
 
     def build_response_header(self) -> bytes:
@@ -191,7 +229,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     def parser_class(self, adj: Any) -> _Parser:
         request = _Parser(adj)
-        request.late = self.server.admission.draining
+        if self.server.admission.draining:
+            request.be_late()
         return request
 
     def busy(self, late: bool) -> bool:

@@ -1,7 +1,12 @@
 """Slots, the line behind them, and who is turned away."""
 
+import contextvars
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,63 +15,80 @@ from app import cpu
 from app.admission import Admission, RejectedError
 
 
+def begin(admission: Admission, work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=admission.run, args=(work,))
+    thread.start()
+    return thread
+
+
 def occupy(admission: Admission, until: threading.Event) -> threading.Thread:
     inside = threading.Event()
 
     def work() -> None:
-        with admission.slot():
-            inside.set()
-            until.wait(10)
+        inside.set()
+        until.wait(10)
 
-    thread = threading.Thread(target=work)
-    thread.start()
+    thread = begin(admission, work)
     assert inside.wait(5)
     return thread
+
+
+def never() -> None:
+    raise AssertionError("worked for nobody")
 
 
 def test_a_full_line_turns_away_at_once_and_a_slot_is_freed_by_the_end_of_its_work():
     admission, done = Admission(1, 0, 5), threading.Event()
     worker = occupy(admission, done)
+    assert admission.full
     started = time.monotonic()
-    with pytest.raises(RejectedError) as error, admission.slot():
-        pass
+    with pytest.raises(RejectedError) as error:
+        admission.run(never)
     assert error.value.reason == "queue_full"
     assert time.monotonic() - started < 0.5
     done.set()
     worker.join()
-    with admission.slot():
-        pass
+    assert not admission.full
+    assert admission.run(lambda: 7) == 7
 
 
 def test_a_wait_ends_at_the_timeout_and_leaves_no_place_taken():
     admission, done = Admission(1, 1, 0.05), threading.Event()
     worker = occupy(admission, done)
     for _ in range(2):  # a place that was not given back would make the second queue_full
-        with pytest.raises(RejectedError) as error, admission.slot():
-            pass
+        with pytest.raises(RejectedError) as error:
+            admission.run(never)
         assert error.value.reason == "timeout"
     done.set()
     worker.join()
-    with admission.slot():
-        pass
+    assert admission.run(lambda: 7) == 7
+
+
+def test_work_that_has_begun_is_not_timed_out():
+    assert Admission(1, 0, 0.02).run(lambda: time.sleep(0.2) or 7) == 7
+
+
+def test_what_the_work_raises_is_raised_and_its_slot_freed():
+    admission = Admission(1, 0, 5)
+    for error in (ValueError, TimeoutError):
+
+        def work(error: type[Exception] = error) -> None:
+            raise error("its own")
+
+        with pytest.raises(error, match="its own"):
+            admission.run(work)
+    assert admission.run(lambda: 7) == 7
 
 
 def test_the_line_is_served_in_order():
     admission, done, order = Admission(1, 8, 10), threading.Event(), []
-    worker = occupy(admission, done)
-
-    def wait(number: int) -> None:
-        with admission.slot():
-            order.append(number)
-
-    threads = []
+    threads = [occupy(admission, done)]
     for number in range(6):
-        threads.append(threading.Thread(target=wait, args=(number,)))
-        threads[-1].start()
-        while len(admission._line) <= number:
+        threads.append(begin(admission, lambda number=number: order.append(number)))
+        while admission._taken <= number + 1:
             time.sleep(0.001)
     done.set()
-    for thread in [worker, *threads]:
+    for thread in threads:
         thread.join()
     assert order == list(range(6))
 
@@ -75,16 +97,12 @@ def test_never_more_at_once_than_slots():
     admission, running, most = Admission(3, 100, 10), [], []
 
     def work() -> None:
-        with admission.slot():
-            running.append(1)
-            most.append(len(running))
-            time.sleep(0.002)
-            running.pop()
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.002)
+        running.pop()
 
-    threads = [threading.Thread(target=work) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    for thread in [begin(admission, work) for _ in range(40)]:
         thread.join()
     assert max(most) == 3
     assert len(most) == 40
@@ -92,11 +110,30 @@ def test_never_more_at_once_than_slots():
 
 def test_who_has_hung_up_in_line_takes_no_work():
     admission = Admission(1, 0, 1)
-    with pytest.raises(RejectedError) as error, admission.slot(gone=lambda: True):
-        raise AssertionError("worked for nobody")
+    with pytest.raises(RejectedError) as error:
+        admission.run(never, gone=lambda: True)
     assert error.value.reason == "disconnected"
-    with admission.slot():
-        pass
+    assert admission.run(lambda: 7) == 7
+
+
+def test_work_sees_the_callers_context():
+    variable = contextvars.ContextVar("variable")
+    variable.set("the caller's")
+    assert Admission(1, 0, 1).run(variable.get) == "the caller's"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
+def test_work_gives_way_to_the_callers_thread():
+    code = """
+import os
+from app.admission import Admission
+nice = lambda: os.getpriority(os.PRIO_PROCESS, 0)
+print(nice(), Admission(1, 0, 1).run(nice), nice())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, inside, after = map(int, done.stdout.split())
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert (before, inside, after) == (own, min(own + 10, 19), own)
 
 
 @pytest.mark.parametrize(

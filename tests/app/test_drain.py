@@ -2,13 +2,19 @@
 
 import contextlib
 import http.client
+import re
+import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 
+import pytest
+
 from tests.app.service import Service, running
 from tests.app.test_predict import RED_JPEG
+from tests.conftest import REQUIRE_ALL
 
 
 def begin(service: Service) -> socket.socket:
@@ -99,6 +105,40 @@ def test_under_load_every_answer_is_whole_until_the_end(make_model):
     assert statuses.count(200) > 50
     assert set(statuses) <= {200, 503}
     assert len(lost) <= 1, lost  # a connection may be opened in the very moment that the listener closes
+
+
+def test_under_load_from_wrk_nothing_is_lost(tmp_path):
+    wrk = shutil.which("wrk")
+    if not wrk and not REQUIRE_ALL:
+        pytest.skip("wrk is not installed")
+    assert wrk, "wrk is not installed"
+    (tmp_path / "photo.jpg").write_bytes(RED_JPEG)
+    script = tmp_path / "post.lua"
+    script.write_text(
+        f"""
+        local file = io.open("{tmp_path}/photo.jpg", "rb")
+        wrk.method, wrk.body = "POST", file:read("*a")
+        wrk.headers["Content-Type"] = "image/jpeg"
+        done = function(summary)
+            io.write("answers ", summary.requests, " lost ", summary.errors.read + summary.errors.timeout)
+        end
+        """
+    )
+    with running(LOG_LEVEL="error") as service:
+        service.wait()
+        url = f"http://127.0.0.1:{service.port}/predict"
+        load = subprocess.Popen(
+            [wrk, "-t1", "-c32", "-d4s", "-s", script, url], stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(10) == 0
+        told = load.communicate(timeout=20)[0]
+    answers, lost = map(int, re.search(r"answers (\d+) lost (\d+)", told).groups())
+    assert answers > 100
+    # A connection that the kernel takes in the very moment in which the listener closes was never accepted;
+    # those that are refused from then on wrk counts as failed writes.
+    assert lost <= 1, told
 
 
 def test_health_answers_while_every_slot_and_place_is_taken():
