@@ -4,8 +4,8 @@
 usage: load_test.py URL PHOTO_OR_FOLDER... [--rate 100] [--seconds 10]
 
 Prints one line a status with the number of answers and the latency in ms, and one for /health, asked ten
-times a second beside them. A closed loop (wrk, ab) slows down with the server and so hides what an overload does;
-see Schroeder et al. 2006, "Open versus closed: a cautionary tale". Standard library only.
+times a second beside them. A closed loop (wrk, ab) slows down with the server and so hides what an overload
+does; see Schroeder et al. 2006, "Open versus closed: a cautionary tale". Standard library only.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def report(latencies: dict[str, list[float]], seconds: float) -> None:
     """Print the table."""
     print(f"{'answer':8} {'count':>7} {'a second':>9} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
     for name, values in sorted(latencies.items()):
-        p99 = statistics.quantiles(values, n=100)[98] if len(values) > 1 else values[0]
+        p99 = statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
         figures = [1000 * value for value in (statistics.median(values), p99, max(values))]
         print(
             f"{name:8} {len(values):7} {len(values) / seconds:9.1f} " + " ".join(f"{f:8.1f}" for f in figures)

@@ -99,7 +99,7 @@ def test_never_more_at_once_than_slots():
     def work() -> None:
         running.append(1)
         most.append(len(running))
-        time.sleep(0.002)
+        time.sleep(0.02)
         running.pop()
 
     for thread in [begin(admission, work) for _ in range(40)]:
