@@ -9,10 +9,15 @@ const $ = (id) => document.getElementById(id);
 const photos = new Set();
 const line = [];
 let asking = 0;
+let ready = false; // whether there is a model to ask
 
 const page = {
   limit: Number(document.documentElement.dataset.maxUploadBytes),
   announce: (text) => ($("announce").textContent = text),
+  changed() {
+    const done = [...photos].filter((photo) => !["waiting", "asking"].includes(photo.state)).length;
+    $("count").textContent = photos.size > 1 ? `${done} of ${photos.size}` : "";
+  },
   again(photo) {
     line.push(photo);
     photo.show("waiting", "In line…");
@@ -27,12 +32,13 @@ const page = {
     photos.delete(photo);
     if (line.includes(photo)) line.splice(line.indexOf(photo), 1);
     $("bar").hidden = !photos.size;
+    page.changed();
     (neighbour?.querySelector(".remove") ?? $("choose")).focus();
   },
 };
 
 function next() {
-  while (asking < AT_ONCE && line.length) {
+  while (ready && asking < AT_ONCE && line.length) {
     asking++;
     line.shift().ask().finally(() => {
       asking--;
@@ -47,6 +53,7 @@ function add(files) {
   for (const photo of added) photos.add(photo);
   $("photos").prepend(...added.map((photo) => photo.element));
   $("bar").hidden = false;
+  page.changed();
   line.push(...added);
   next();
 }
@@ -93,6 +100,8 @@ const { classes, version, arch, metrics } = await api.model((why) => {
   status.hidden = false;
 });
 status.hidden = true;
+ready = true;
+next();
 if (classes.length <= 3) {
   const [last, ...rest] = [...classes].reverse();
   const words = `${rest.reverse().join(", ")} or ${last}?`;

@@ -7,10 +7,25 @@ const PLACES = new Intl.NumberFormat("en", { style: "percent", minimumFractionDi
 export const percent = (share) =>
   share < 1 && share >= 0.9995 ? ">99.9%" : share > 0 && share < 0.0005 ? "<0.1%" : PLACES.format(share);
 
+const SHOWN = 5; // bars; those of more classes wait under a fold
+
 export const megabytes = (bytes) => `${Math.round(bytes / 104857.6) / 10} MB`;
 
+function bar(name, share, top) {
+  const [row, term, value, track, fill] = ["div", "dt", "dd", "span", "span"].map((tag) => document.createElement(tag));
+  row.classList.toggle("top", top);
+  term.textContent = name;
+  fill.style.inlineSize = `${100 * share}%`;
+  track.className = "track";
+  track.setAttribute("aria-hidden", "true");
+  track.append(fill);
+  value.append(track, percent(share));
+  row.append(term, value);
+  return row;
+}
+
 export class Photo {
-  /** `page`: limit (bytes), classes (), announce (text), needKey (photo), removed (photo). */
+  /** `page`: limit (bytes), announce (text), again (photo), changed (), needKey (), removed (photo, neighbour). */
   constructor(file, page) {
     this.file = file;
     this.page = page;
@@ -18,13 +33,15 @@ export class Photo {
     this.element = document.getElementById("photo").content.cloneNode(true).firstElementChild;
     this.name = file.name || "photo";
     this.part("name").textContent = this.name;
+    this.element.setAttribute("aria-label", this.name);
     const remove = this.part("remove");
     remove.setAttribute("aria-label", `Remove ${this.name}`);
     remove.addEventListener("click", () => this.remove());
     this.part("retry").addEventListener("click", () => this.page.again(this));
     this.part("up").addEventListener("click", () => this.judge(this.answer.label));
     this.part("down").addEventListener("click", () => this.correct());
-    this.part("actual").querySelector("select").addEventListener("change", (event) => this.judge(event.target.value));
+    // Not as soon as it changes: by keyboard, every option on the way is a change.
+    this.part("send").addEventListener("click", () => this.judge(this.part("actual").querySelector("select").value));
     const image = this.element.querySelector("img");
     this.url = URL.createObjectURL(file);
     image.addEventListener("error", () => this.element.classList.add("unseeable"));
@@ -43,6 +60,7 @@ export class Photo {
     this.element.setAttribute("aria-busy", String(state === "waiting" || state === "asking"));
     this.part("message").textContent = message;
     this.part("retry").hidden = state !== "failed";
+    this.page.changed();
   }
 
   async ask() {
@@ -62,11 +80,9 @@ export class Photo {
     } catch (error) {
       if (this.abort.signal.aborted) return;
       if (!(error instanceof api.ApiError)) throw error;
-      // To send the same bytes again helps only where the fault wasn't in them.
-      const again = error.status === 0 || error.status === 401 || error.status >= 500;
-      this.show(again ? "failed" : "refused", error.message);
+      this.show(error.passing ? "failed" : "refused", error.message);
       this.page.announce(`${this.name}: ${error.message}`);
-      if (error.status === 401) this.page.needKey(this);
+      if (error.status === 401) this.page.needKey();
     }
   }
 
@@ -74,22 +90,13 @@ export class Photo {
     const { label, probabilities, milliseconds } = this.answer;
     this.show("answered");
     this.part("label").textContent = label;
-    const bars = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
-    this.part("bars").replaceChildren(
-      ...bars.map(([name, share]) => {
-        const row = document.createElement("div");
-        const [term, value, track, fill] = ["dt", "dd", "span", "span"].map((tag) => document.createElement(tag));
-        term.textContent = name;
-        value.textContent = percent(share);
-        track.className = "track";
-        track.setAttribute("aria-hidden", "true");
-        fill.style.inlineSize = `${100 * share}%`;
-        track.append(fill);
-        row.append(term, track, value);
-        row.classList.toggle("top", name === label);
-        return row;
-      }),
-    );
+    const bars = Object.entries(probabilities)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, share]) => bar(name, share, name === label));
+    this.part("bars").replaceChildren(...bars.splice(0, bars.length > SHOWN + 1 ? SHOWN : bars.length));
+    this.part("more").hidden = !bars.length;
+    this.part("more").querySelector("summary").textContent = `${bars.length} more`;
+    this.part("more").querySelector("dl").replaceChildren(...bars);
     this.part("time").textContent = `${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, there and back`;
     this.part("feedback").hidden = false;
     this.page.announce(`${this.name}: ${label}, ${percent(probabilities[label])}`);
@@ -110,6 +117,7 @@ export class Photo {
     if (!actual) return;
     const controls = this.part("feedback").querySelectorAll("button, select");
     const thanks = this.part("thanks");
+    thanks.classList.remove("not-sent");
     const right = actual === this.answer.label;
     for (const control of controls) control.disabled = true;
     try {
@@ -118,7 +126,9 @@ export class Photo {
       thanks.textContent = right ? "Thank you." : `Thank you: noted as ${actual}.`;
     } catch (error) {
       for (const control of controls) control.disabled = false;
-      thanks.textContent = error.message;
+      thanks.classList.add("not-sent");
+      thanks.textContent = `Not sent. ${error.message}`;
+      if (error.status === 401) this.page.needKey();
     }
   }
 
