@@ -209,6 +209,8 @@ def test_the_camera_is_offered_where_there_may_be_one(browser: Browser, service:
     with opened(browser, service.port, has_touch=True, is_mobile=True) as phone:
         with phone.expect_file_chooser() as chooser:
             phone.get_by_role("button", name="Take a photo").click()
+        assert chooser.value.element.get_attribute("capture") == "environment"
+        assert not chooser.value.is_multiple()
         chooser.value.set_files([as_file(CAT)])
         expect(card(phone, "cat.jpg").locator(".label")).to_have_text("cat")
     with opened(browser, service.port) as desktop:
@@ -282,7 +284,8 @@ def test_an_api_key_is_asked_for_and_used(browser: Browser) -> None:
             page.reload()
             choose(page, CAT)
             expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
-        with opened(browser, service.port) as elsewhere:  # another tab knows nothing of it
+            elsewhere = page.context.new_page()  # another tab knows nothing of it
+            elsewhere.goto(page.url)
             assert elsewhere.evaluate("sessionStorage.length + localStorage.length") == 0
 
 
