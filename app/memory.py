@@ -1,6 +1,6 @@
 """The C library's allocator, set for a process of many threads."""
 
-import ctypes
+from ml.memory import set_allocator
 
 _M_ARENA_MAX = -8
 """`mallopt` parameter (glibc, malloc.h)."""
@@ -15,8 +15,4 @@ def bound_arenas() -> bool:
     Returns:
         Whether the C library knows the setting; musl and macOS have no arenas of the kind.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(_M_ARENA_MAX, _ARENAS))
+    return set_allocator((_M_ARENA_MAX, _ARENAS))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ml.batches import EpochSampler, plain_batches, seed_of, training_batches
 from ml.dataset import Dataset
 from ml.networks import Network, Normalization
-from ml.params import Optimizer, Train
+from ml.params import Optimizer, Recipe
 
 
 @dataclasses.dataclass
@@ -103,20 +103,23 @@ class Loop:
         fabric: device, precision and processes.
         network: what is trained, in place.
         data: the prepared photos.
-        params: of the train stage.
+        recipe: how.
+        seed: of the order of the photos, their random changes and the dropout.
         state: file from which an interrupted run is resumed and to which its state goes.
     """
 
-    def __init__(self, fabric: Fabric, network: Network, data: Dataset, params: Train, state: Path) -> None:
-        self.fabric, self.data, self.params, self.state = fabric, data, params, state
+    def __init__(
+        self, fabric: Fabric, network: Network, data: Dataset, recipe: Recipe, seed: int, state: Path
+    ) -> None:
+        self.fabric, self.data, self.recipe, self.seed, self.state = fabric, data, recipe, seed, state
         self.normalize = Normalization(network.mean, network.std)
         self.sampler = EpochSampler(
-            data.rows("train"), params.batch_size, params.seed, fabric.global_rank, fabric.world_size
+            data.rows("train"), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
         )
-        self.steps = params.epochs * len(self.sampler)
-        optimizer = torch.optim.AdamW(parameter_groups(network, params.optimizer))
+        self.steps = recipe.epochs * len(self.sampler)
+        optimizer = torch.optim.AdamW(parameter_groups(network, recipe.optimizer))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate(step, self.steps, params.optimizer.warmup_share)
+            optimizer, lambda step: rate(step, self.steps, recipe.optimizer.warmup_share)
         )
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.bare = network
@@ -125,41 +128,41 @@ class Loop:
     def run(self) -> Progress:
         """Train to the end, or until validation has stopped improving."""
         self._resume()
-        while self.progress.epoch < self.params.epochs and not self._stopped():
+        while self.progress.epoch < self.recipe.epochs and not self._stopped():
             figures = self._epoch(self.progress.epoch) | self._validate()
             self._record(figures)
         return self.progress
 
     def _stopped(self) -> bool:
-        return 0 < self.params.early_stopping <= self.progress.stale
+        return 0 < self.recipe.early_stopping <= self.progress.stale
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         self.sampler.epoch = epoch
         self.network.train()
-        if self.params.freeze_batch_norm:
+        if self.recipe.freeze_batch_norm:
             for module in self.bare.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         total = torch.zeros(3, device=self.fabric.device)
-        size = size_of(epoch, self.params.epochs, self.params.first_image_size, self.data.image_size)
+        size = size_of(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
         bar = tqdm(
-            training_batches(self.data, self.params.augment, self.sampler, size),
-            desc=f"epoch {epoch + 1}/{self.params.epochs}",
+            training_batches(self.data, self.recipe.augment, self.sampler, size),
+            desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
             disable=not self.fabric.is_global_zero,
             mininterval=1,
         )
         for step, (pixels, labels) in enumerate(bar):
-            torch.manual_seed(seed_of(self.params.seed, epoch, step, self.fabric.global_rank))  # dropout
+            torch.manual_seed(seed_of(self.seed, epoch, step, self.fabric.global_rank))  # dropout
             images, labels = self.normalize(pixels.to(self.fabric.device)), labels.to(self.fabric.device)
             logits = self.network(images).float()
             loss = functional.cross_entropy(
-                logits, labels, label_smoothing=self.params.optimizer.label_smoothing
+                logits, labels, label_smoothing=self.recipe.optimizer.label_smoothing
             )
             self.fabric.backward(loss)
             self.fabric.clip_gradients(
                 self.network,
                 self.optimizer,
-                max_norm=self.params.optimizer.grad_clip,
+                max_norm=self.recipe.optimizer.grad_clip,
                 error_if_nonfinite=False,
             )
             self.optimizer.step()

@@ -3,9 +3,9 @@
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -40,6 +40,17 @@ class Prepare(_Section):
     near_duplicate_bits: Annotated[int, Field(ge=-1, le=64)]
 
 
+Arch = Literal["efficientnet_lite0", "simple_cnn", "simple_cnn_legacy"]
+
+
+class Train(_Section):
+    """What is trained."""
+
+    arch: Arch
+    seed: int
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
 class Optimizer(_Section):
     """AdamW and its schedule."""
 
@@ -66,14 +77,11 @@ class Augment(_Section):
     erasing: Share
 
 
-class Train(_Section):
-    """What is trained, and how."""
+class Recipe(_Section):
+    """How an architecture is trained."""
 
-    arch: Literal["efficientnet_lite0", "simple_cnn", "simple_cnn_legacy"]
-    seed: int
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     optimizer: Optimizer
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
@@ -116,9 +124,21 @@ class Params(_Section):
     ingest: Ingest
     prepare: Prepare
     train: Train
+    recipes: dict[Arch, Recipe]
     evaluate: Evaluate
     package: Package
     tracking: Tracking
+
+    @model_validator(mode="after")
+    def _has_its_recipe(self) -> Self:
+        if self.train.arch not in self.recipes:
+            raise ValueError(f"train.arch is {self.train.arch}, and recipes has none of that name")
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """The one of the architecture that is trained."""
+        return self.recipes[self.train.arch]
 
 
 def load(path: Path = PATH) -> Params:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ml.batches import plain_batches
 from ml.dataset import Dataset
 from ml.networks import Network, Normalization
-from ml.params import Train
+from ml.params import Recipe
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -99,7 +99,7 @@ def refine(
     pretrained: Mapping[str, Tensor] | None,
     finetuned: Mapping[str, Tensor],
     data: Dataset,
-    params: Train,
+    recipe: Recipe,
     autocast: Precision,
 ) -> list[Choice]:
     """Leave the network with the weights that are best on validation; return all that was tried, best first.
@@ -109,15 +109,15 @@ def refine(
         pretrained: the weights before fine-tuning; None: trained from scratch, nothing to average with.
         finetuned: the weights after it.
         data: the prepared photos.
-        params: `finetuned_share` and `refit_l2` are used.
+        recipe: `finetuned_share` and `refit_l2` are used.
         autocast: context in which the network computes.
     """
     tried: list[tuple[Choice, dict[str, Tensor]]] = []
-    for share in params.finetuned_share if pretrained is not None else [1.0]:
+    for share in recipe.finetuned_share if pretrained is not None else [1.0]:
         weights = average(pretrained, finetuned, share) if pretrained is not None else dict(finetuned)
         network.load_state_dict(weights)
         val, val_labels = embed(network, data, data.rows("val"), autocast)
-        for l2, head in _heads(network, data, params, autocast):
+        for l2, head in _heads(network, data, recipe, autocast):
             logits = val @ head[0].T + head[1]
             loss = functional.cross_entropy(logits, val_labels).item()
             names = _head_names(network)
@@ -128,15 +128,15 @@ def refine(
 
 
 def _heads(
-    network: Network, data: Dataset, params: Train, autocast: Precision
+    network: Network, data: Dataset, recipe: Recipe, autocast: Precision
 ) -> Iterator[tuple[float | None, tuple[Tensor, Tensor]]]:
     """Yield the heads to try on the present body: the one it has, and one a strength of L2."""
     yield None, (network.head.weight.detach().cpu().clone(), network.head.bias.detach().cpu().clone())
-    if params.refit_l2:
+    if recipe.refit_l2:
         rows = data.rows("train")
         both = [embed(network, data, rows, autocast, mirror=mirror) for mirror in (False, True)]
         features, labels = (torch.cat(parts) for parts in zip(*both, strict=True))
-        for l2 in params.refit_l2:
+        for l2 in recipe.refit_l2:
             yield l2, fit_head(features, labels, len(data.classes), l2)
 
 

@@ -14,6 +14,7 @@ from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
 from ml.loop import Loop, Progress, make_fabric
+from ml.memory import keep_freed_memory
 from ml.networks import Network, build
 from ml.params import Params
 from ml.refine import Choice, embed, fit_head, refine
@@ -55,18 +56,18 @@ def run(
     network = build(params.train.arch, len(data.classes))
     network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
     pretrained = network.load_pretrained()
-    if pretrained and params.train.fit_head_first and not state.is_file():
+    if pretrained and params.recipe.fit_head_first and not state.is_file():
         network.to(fabric.device)
         _fit_head_first(network, data, params, fabric.autocast)
     before = _copy(network) if pretrained else None
 
-    progress = Loop(fabric, network, data, params.train, state).run()
+    progress = Loop(fabric, network, data, params.recipe, params.train.seed, state).run()
     if not progress.weights:
         raise PipelineError(
-            "training diverged: no epoch had a finite validation loss; lower train.optimizer.lr"
+            "training diverged: no epoch had a finite validation loss; lower its recipe's optimizer.lr"
         )
     if fabric.is_global_zero:
-        choices = refine(network, before, progress.weights, data, params.train, contextlib.nullcontext)
+        choices = refine(network, before, progress.weights, data, params.recipe, contextlib.nullcontext)
         run_id = _track(params, data, progress, choices)
         _write(network, data, params, run_id, checkpoint)
         report = TrainReport(progress.history, choices)
@@ -79,7 +80,7 @@ def run(
 def _fit_head_first(network: Network, data: Dataset, params: Params, autocast: Any) -> None:
     """Start from a fitted head: a random one would first bend the features (Kumar et al. 2022, LP-FT)."""
     features, labels = embed(network, data, data.rows("train"), autocast)
-    strength = min(params.train.refit_l2, default=0.01)
+    strength = min(params.recipe.refit_l2, default=0.01)
     weight, bias = fit_head(features, labels, len(data.classes), strength)
     with torch.no_grad():
         network.head.weight.copy_(weight)
@@ -88,7 +89,8 @@ def _fit_head_first(network: Network, data: Dataset, params: Params, autocast: A
 
 def _fingerprint(params: Params, data: Dataset) -> str:
     """Name what a run depends on, so that only the same run is taken up again."""
-    parts = [params.train.model_dump_json(), *(data.digest(split) for split in ("train", "val"))]
+    chosen = (params.train.model_dump_json(), params.recipe.model_dump_json())
+    parts = [*chosen, *(data.digest(split) for split in ("train", "val"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -118,7 +120,8 @@ def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choi
     from ml.tracking import dataset_md5, flatten, git_commit, log_figures, tracked
 
     with tracked(params.tracking) as run_id:
-        mlflow.log_params(flatten(params.model_dump(exclude={"tracking"})))
+        chosen = params.model_dump(exclude={"tracking", "recipes"}) | {"recipe": params.recipe.model_dump()}
+        mlflow.log_params(flatten(chosen))
         mlflow.set_tags(
             {
                 "git_commit": git_commit(),
@@ -139,4 +142,5 @@ def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choi
 
 if __name__ == "__main__":
     with exit_cleanly():
+        keep_freed_memory()
         run(parameters.load())

@@ -45,12 +45,11 @@ def clone(tmp_path):
         "prepare.image_size": "32",
         "prepare.near_duplicate_bits": "-1",
         "train.arch": "simple_cnn",
-        "train.epochs": "3",
-        "train.batch_size": "16",
         "train.precision": "32-true",
-        "train.freeze_batch_norm": "false",
-        "train.optimizer.lr": "0.002",
-        "train.refit_l2": "[0.01]",
+        "recipes.simple_cnn.epochs": "3",
+        "recipes.simple_cnn.batch_size": "16",
+        "recipes.simple_cnn.first_image_size": "0",
+        "recipes.simple_cnn.refit_l2": "[0.01]",
         "evaluate.resamples": "50",
         "package.calibration_photos": "16",
         "package.max_accuracy_drop": "0.1",
@@ -74,6 +73,8 @@ def test_repro_again_change_push_and_pull(clone, tmp_path):
     first = run(clone, "dvc", "repro")
     assert stages_run(first) == ["ingest", "prepare", "train", "evaluate", "package"]
     assert (clone / "models" / "model.pt").is_file()
+    assert stages_run(run(clone, "dvc", "repro")) == []
+    params.assign("recipes.efficientnet_lite0.epochs", "9", clone / "params.yaml")  # of another architecture
     assert stages_run(run(clone, "dvc", "repro")) == []
     params.assign("package.half", "false", clone / "params.yaml")
     assert stages_run(run(clone, "dvc", "repro")) == ["package"]

@@ -31,15 +31,13 @@ def params() -> Params:
     """The parameters of the repository, made small."""
     plain = parameters.load(Path(__file__).parents[2] / "params.yaml").model_dump()
     plain["prepare"] |= {"image_size": 32, "near_duplicate_bits": -1}
-    plain["train"] |= {
-        "arch": "simple_cnn",
+    plain["train"] |= {"arch": "simple_cnn", "precision": "32-true"}
+    plain["recipes"]["simple_cnn"] |= {
         "epochs": 3,
         "batch_size": 16,
-        "precision": "32-true",
+        "first_image_size": 0,
         "refit_l2": [0.01],
     }
-    plain["train"]["freeze_batch_norm"] = False
-    plain["train"]["optimizer"] |= {"lr": 2e-3, "head_lr_factor": 1}
     plain["evaluate"] |= {"resamples": 50, "worst_mistakes": 4}
     plain["package"] |= {
         "calibration_photos": 32,

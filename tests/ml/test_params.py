@@ -22,9 +22,9 @@ def test_the_default_source_works_for_everyone():
 
 def test_assign_keeps_the_comments(copy):
     params.assign("ingest.source", "photos.zip", copy)
-    params.assign("train.epochs", "7", copy)
+    params.assign("recipes.efficientnet_lite0.epochs", "7", copy)
     loaded = params.load(copy)
-    assert (loaded.ingest.source, loaded.train.epochs) == ("photos.zip", 7)
+    assert (loaded.ingest.source, loaded.recipe.epochs) == ("photos.zip", 7)
     kept = [line for line in ORIGINAL.read_text().splitlines() if line.strip().startswith("#")]
     assert [line for line in copy.read_text().splitlines() if line.strip().startswith("#")] == kept
 
@@ -32,7 +32,8 @@ def test_assign_keeps_the_comments(copy):
 @pytest.mark.parametrize(
     ("old", "new", "word"),
     [
-        ("epochs: 2", "epoch: 2", "epoch"), ("epochs: 2", "epochs: none", "train.epochs"),
+        ("epochs: 2", "epoch: 2", "epoch"), ("epochs: 2", "epochs: none", "efficientnet_lite0.epochs"),
+        ("arch: efficientnet_lite0", "arch: vgg", r"train\.arch"),
         ("val_share: 0.1", "val_share: 0.9", "val_share"), ("center_crop\n", "fit\n", "resize"),
     ],
 )  # fmt: skip
@@ -49,5 +50,5 @@ def test_missing_file_and_unknown_parameter(tmp_path, copy):
         params.load(tmp_path / "none.yaml")
     with pytest.raises(PipelineError, match=r"train\.speed"):
         params.assign("train.speed", "1", copy)
-    with pytest.raises(PipelineError, match=r"train\.epochs"):
-        params.assign("train.epochs", "-1", copy)
+    with pytest.raises(PipelineError, match=r"efficientnet_lite0\.epochs"):
+        params.assign("recipes.efficientnet_lite0.epochs", "-1", copy)
