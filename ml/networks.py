@@ -18,10 +18,12 @@ class Network(nn.Module):
     Attributes:
         mean: per-channel mean that inputs scaled to 0..1 are normalized with.
         std: per-channel standard deviation, likewise.
+        dense: whether its convolutions mix all channels, which CPUs speed up in bfloat16 more than others.
     """
 
     mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
     std: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    dense: ClassVar[bool] = True
 
     @property
     def head(self) -> nn.Linear:
@@ -61,6 +63,10 @@ class SimpleCNN(Network):
         self.classifier = nn.Sequential(
             nn.Flatten(), nn.Linear(256, 128), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(128, classes)
         )
+        for module in self.modules():  # for rectifiers: He et al. 2015, "Delving deep into rectifiers"
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(nn.Parameter, module.bias))
 
     @property
     def head(self) -> nn.Linear:
@@ -131,6 +137,7 @@ class EfficientNetLite0(Network):
 
     mean = (127 / 255,) * 3
     std = (128 / 255,) * 3
+    dense = False
     # (blocks, outputs, expansion, kernel, stride of the first) of each stage
     stages: ClassVar = (
         (1, 16, 1, 3, 1),

@@ -15,7 +15,7 @@ from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
 from ml.loop import Loop, Progress, make_fabric
 from ml.memory import keep_freed_memory
-from ml.networks import Network, build
+from ml.networks import ARCHITECTURES, Network, build
 from ml.params import Params
 from ml.refine import Choice, embed, fit_head, refine
 
@@ -48,7 +48,7 @@ def run(
         PipelineError: the photos don't fit, or the loss is no number.
     """
     data = Dataset.load(data_folder)
-    fabric = make_fabric(params.train.precision)
+    fabric = make_fabric(params.train.precision, ARCHITECTURES[params.train.arch].dense)
     torch.manual_seed(params.train.seed)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = state.with_stem(f"{state.stem}-{_fingerprint(params, data)}")
