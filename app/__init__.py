@@ -17,7 +17,7 @@ def create_app(settings: Settings) -> Flask:
     """
     # Not at the top: importing the package, for its settings say, then costs nothing.
     from app import api_docs, feedback, operations, page, predict, problems, security, telemetry
-    from app.admission import Admission
+    from app.admission import Admission, Task
     from app.metrics import Metrics
     from app.model import Model
 
@@ -29,14 +29,17 @@ def create_app(settings: Settings) -> Flask:
     metrics = Metrics()
     model = Model(settings, metrics)
     app.extensions["model"] = model
-    admission = Admission(settings.max_concurrency, settings.max_queue, settings.request_timeout_s)
+    app.extensions["metrics"] = metrics
+    admission: Admission[Task] = Admission(
+        settings.max_concurrency, settings.max_queue, settings.request_timeout_s
+    )
     app.extensions["admission"] = admission
 
     telemetry.register(app, metrics)
     security.register(app, settings)
     problems.register(app)
     app.register_blueprint(operations.blueprint(model, metrics, admission))
-    app.register_blueprint(predict.blueprint(settings, model, metrics, admission))
+    app.register_blueprint(predict.blueprint(settings, model, metrics))
     app.register_blueprint(feedback.blueprint(settings, model, metrics))
     app.register_blueprint(page.blueprint(settings))
     app.register_blueprint(api_docs.blueprint(settings, model))

@@ -1,18 +1,31 @@
 """Who may predict: so many at once, so many in line behind them, the rest are told to come back."""
 
-import contextvars
+import logging
+import math
 import os
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import time
+from collections import deque
+from typing import Generic, Protocol, TypeVar
 
 REFUSAL = "app.refusal"
-"""Key in the WSGI environment: the RejectedError of a request that the server knows it can't take."""
+"""Key in the WSGI environment: the RejectedError of a request that isn't to be predicted, or None."""
 
 _NICENESS = 10
-_T = TypeVar("_T")
+_END_S = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """A complete request."""
+
+    def service(self) -> None:
+        """Answer it."""
+
+
+_T = TypeVar("_T", bound=Task)
 
 
 class RejectedError(Exception):
@@ -27,7 +40,7 @@ class RejectedError(Exception):
         self.reason = reason
 
 
-class Admission:
+class Admission(Generic[_T]):
     """Threads that predict, and a line of bounded length and patience that they serve in order.
 
     A slot is freed only when the work in it has ended, so that a timeout never adds work to an overload. The
@@ -41,60 +54,83 @@ class Admission:
     """
 
     def __init__(self, slots: int, queue: int, timeout_s: float) -> None:
-        self._places, self._timeout_s = slots + queue, timeout_s
-        self._taken = 0
-        self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(slots, "predict", initializer=_give_way)
+        self._slots, self._places, self._timeout_s = slots, slots + queue, timeout_s
+        self._line: deque[tuple[float, _T]] = deque()  # with the moment at which patience ends
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._working = 0
+        self._ended = False
         self.draining = False
         """Set when the service is about to stop: what began before is served, what comes after is not."""
 
     @property
     def full(self) -> bool:
         """Whether every slot and every place in line is taken."""
-        return self._taken >= self._places
+        return self._working + len(self._line) >= self._places
 
-    def run(self, work: Callable[[], _T], gone: Callable[[], bool] = bool) -> _T:
-        """Do the work in a slot, in the caller's context, and return what it returns.
-
-        Args:
-            work: what to do; what it raises is raised here.
-            gone: whether the client has hung up; asked when its turn comes.
+    def enter(self, task: _T) -> None:
+        """Let a slot's thread answer it, in its turn.
 
         Raises:
-            RejectedError: the line is full, the wait too long, or nobody waits for the answer.
+            RejectedError: every place is taken.
         """
-        with self._lock:
+        with self._changed:
             if self.full:
-                raise queue_full()
-            self._taken += 1
-        context = contextvars.copy_context()
-        turn = self._threads.submit(context.run, self._work, work, gone)
+                raise RejectedError("queue_full", "every prediction slot and every place in line is taken")
+            if len(self._threads) < self._slots:
+                self._start_thread()
+            self._line.append((time.monotonic() + self._timeout_s, task))
+            self._changed.notify()
+
+    def patience(self) -> float:
+        """Return the seconds after which the first in line has waited too long; infinite without a line."""
         try:
-            return turn.result(self._timeout_s)
-        except TimeoutError:
-            if not turn.cancel():  # begun, or even ended by an error of this kind
-                return turn.result()
-            self._leave()
-            raise RejectedError(
-                "timeout", f"no prediction slot was free within {self._timeout_s:g} s"
-            ) from None
+            return self._line[0][0] - time.monotonic()
+        except IndexError:
+            return math.inf
 
-    def _work(self, work: Callable[[], _T], gone: Callable[[], bool]) -> _T:
-        try:
-            if gone():
-                raise RejectedError("disconnected", "the client has gone")
-            return work()
-        finally:
-            self._leave()
+    def overdue(self) -> list[tuple[_T, RejectedError]]:
+        """Take out of the line who has waited too long, each with what to tell it."""
+        late = []
+        with self._changed:
+            while self.patience() <= 0:
+                late.append(self._line.popleft()[1])
+        message = f"no prediction slot was free within {self._timeout_s:g} s"
+        return [(task, RejectedError("timeout", message)) for task in late]
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._taken -= 1
+    def end(self) -> None:
+        """Let the threads go, and give those at work a moment to finish."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        until = time.monotonic() + _END_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._serve, name=f"predict-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-def queue_full() -> RejectedError:
-    """Return the refusal of a request that finds no place."""
-    return RejectedError("queue_full", "every prediction slot and every place in line is taken")
+    def _serve(self) -> None:
+        _give_way()
+        while (task := self._next()) is not None:
+            try:
+                task.service()
+            except Exception:  # noqa: BLE001  (a thread that died would take its slot along)
+                _log.exception("a request could not be answered")
+            finally:
+                with self._changed:
+                    self._working -= 1
+
+    def _next(self) -> _T | None:
+        with self._changed:
+            while not self._line and not self._ended:
+                self._changed.wait()
+            if self._ended:
+                return None
+            self._working += 1
+            return self._line.popleft()[1]
 
 
 def _give_way() -> None:

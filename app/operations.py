@@ -3,14 +3,14 @@
 from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import ServiceUnavailable
 
-from app.admission import Admission
+from app.admission import Admission, Task
 from app.metrics import Metrics
 from app.model import Model
 
 SERVICE = "cats-vs-dogs"
 
 
-def blueprint(model: Model, metrics: Metrics, admission: Admission) -> Blueprint:
+def blueprint(model: Model, metrics: Metrics, admission: Admission[Task]) -> Blueprint:
     """Return the routes, bound to what they report on."""
     routes = Blueprint("operations", __name__)
 

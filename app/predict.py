@@ -9,7 +9,7 @@ from werkzeug.exceptions import (
 )
 
 from app import auth, problems, uploads
-from app.admission import REFUSAL, Admission, RejectedError
+from app.admission import REFUSAL, RejectedError
 from app.classify import PhotoError, Prediction, classify
 from app.metrics import Metrics
 from app.model import Model
@@ -17,7 +17,7 @@ from app.settings import Settings
 from ml.image import UnsupportedImageError
 
 
-def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Admission) -> Blueprint:
+def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
     """Return the route, bound to what it works with."""
     routes = Blueprint("predict", __name__)
     routes.before_request(auth.guard(settings.api_keys))
@@ -37,16 +37,12 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Adm
         if refusal := request.environ.get(REFUSAL):
             raise refusal
 
-        # Nothing of the body is parsed before there is a slot, so that a refusal costs next to nothing.
-        def work() -> list[Prediction]:
-            with metrics.in_flight.track_inprogress():
-                photos = uploads.read(request)
-                try:
-                    return classify(engine, photos, settings.max_pixels, metrics)
-                except PhotoError as error:
-                    raise _problem(error, len(photos)) from error
-
-        predictions = admission.run(work, request.environ.get("waitress.client_disconnected", bool))
+        with metrics.in_flight.track_inprogress():
+            photos = uploads.read(request)
+            try:
+                predictions = classify(engine, photos, settings.max_pixels, metrics)
+            except PhotoError as error:
+                raise _problem(error, len(photos)) from error
         g.answers = _for_log(predictions)
         answers = [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
         answer = answers[0] if len(answers) == 1 else {"predictions": answers}

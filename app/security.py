@@ -21,8 +21,8 @@ def register(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def _secure(response: Response) -> Response:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        own = {name.lower() for name, _ in response.headers}  # one pass, where setdefault makes one a header
+        response.headers.extend([pair for pair in _HEADERS.items() if pair[0].lower() not in own])
         return response
 
     if settings.cors_origins:

@@ -18,15 +18,15 @@ from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
 from app import problems
-from app.admission import REFUSAL, RejectedError, queue_full
+from app.admission import REFUSAL, RejectedError
 from app.settings import Settings
 
 _PREDICT = "/predict"
 _PROBES = frozenset({"/health", "/ready"})
 _AT_ONCE = 32
 """Answers that the loop's own thread gives in one turn: about 10 ms of work."""
-_SPARE_THREADS = 4
-"""Beyond those that predict or wait in line: /health, /metrics and refusals always find one of them."""
+_THREADS = 4
+"""For all that is no prediction and isn't answered at once; the predictions have threads of their own."""
 _CONNECTIONS = 1000
 _SWALLOW = 4
 """Up to this many times MAX_UPLOAD_MB a body is read to its end: a client that is still sending when the
@@ -61,7 +61,7 @@ class Server:
             app,
             map=self._map,
             sockets=[listener],
-            threads=settings.max_concurrency + settings.max_queue + _SPARE_THREADS,
+            threads=_THREADS,
             backlog=_CONNECTIONS,
             connection_limit=_connection_limit(),
             cleanup_interval=1,
@@ -79,6 +79,7 @@ class Server:
         self._accept_one = self._server.handle_accept
         self._server.handle_accept = self._accept
         self._server.admission = self._admission
+        self._server.rejected = app.extensions["metrics"].rejected
         self._drain_seconds = settings.drain_seconds
         self._drain_until: float | None = None
         self._exit_code: int | None = None
@@ -86,10 +87,11 @@ class Server:
     def run(self) -> int:
         """Answer requests until `stop`, or until a drain has ended; return the exit code."""
         while self._exit_code is None:
-            self._turn(0.02 if self._drain_until else 1.0)
+            self._turn(min(0.02 if self._drain_until else 1.0, max(0.0, self._admission.patience())))
             if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
                 self._say_goodbye()
                 self._exit_code = 0
+        self._admission.end()
         self._server.task_dispatcher.shutdown()
         self._turn(0.0)  # sends the last answers
         wasyncore.close_all(self._map)
@@ -123,20 +125,30 @@ class Server:
     def _add_task(self, channel: "_Channel") -> None:
         """Give a complete request to a thread, or keep what the loop's own thread answers faster itself.
 
-        That is what is known at once: probes, and refusals, which are the many under an overload.
+        That is what is known at once: probes, and refusals, which are the many under an overload. Nothing of
+        a prediction's body is parsed before it has a slot, so that a refusal costs next to nothing.
         """
         request = channel.requests[0]
-        if request.path == _PREDICT and self._admission.full:
-            request.refusal = request.refusal or queue_full()
         if request.path in _PROBES:
             self._at_once.appendleft(channel)
         elif request.refusal:
             self._at_once.append(channel)
+        elif request.predicts:
+            try:
+                self._admission.enter(channel)
+            except RejectedError as error:
+                self._refuse(channel, error)
         else:
             self._server.task_dispatcher.add_task(channel)
 
+    def _refuse(self, channel: "_Channel", error: RejectedError) -> None:
+        channel.requests[0].refusal = error
+        self._at_once.append(channel)
+
     def _turn(self, timeout: float) -> None:
         """Wait for what comes in and out, then answer some of what needs no thread."""
+        for channel, error in self._admission.overdue():
+            self._refuse(channel, error)
         wasyncore.loop(timeout=0.0 if self._at_once else timeout, use_poll=True, map=self._map, count=1)
         for _ in range(min(len(self._at_once), _AT_ONCE)):  # the rest after a look at who else has come
             self._at_once.popleft().service()
@@ -172,6 +184,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     late = False
     refusal: RejectedError | None = None
+    error: Any
+    command = path = ""  # until they are parsed, or where they can't be
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
@@ -179,6 +193,11 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     def be_late(self) -> None:
         self.late, self.refusal = True, RejectedError("draining", "the service is stopping")
+
+    @property
+    def predicts(self) -> bool:
+        """Whether this is a prediction; its path is read as waitress does for WSGI."""
+        return not self.error and self.command == "POST" and "/" + self.path.lstrip("/") == _PREDICT
 
     def overdue(self, now: float) -> bool:
         return bool(now - self.began > (_REQUEST_S if self.headers_finished else _HEADERS_S))
@@ -226,12 +245,33 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class: Callable[..., Any] = _Task
     error_task_class: Callable[..., Any] = _ProblemTask
+    _sending = False
 
     def parser_class(self, adj: Any) -> _Parser:
         request = _Parser(adj)
         if self.server.admission.draining:
             request.be_late()
         return request
+
+    def service(self) -> None:
+        if not self.connected and self.requests[0].predicts:  # gone while it was in line: waitress skips it
+            self.server.rejected.labels("disconnected").inc()
+        super().service()
+
+    def write_soon(self, data: Any) -> int:
+        self._sending = True
+        try:
+            written: int = super().write_soon(data)
+        finally:
+            self._sending = False
+        if self.total_outbufs_len:
+            self.server.pull_trigger()  # the loop sends the rest
+        return written
+
+    def writable(self) -> bool:
+        # A thread that sends needs no help: a loop that asked again and again would only take its turns.
+        helped = self._sending and self.total_outbufs_len < self.adj.outbuf_high_watermark
+        return not helped and bool(super().writable())
 
     def busy(self, late: bool) -> bool:
         """Whether a request is being received, worked on or answered; late ones count if `late`."""

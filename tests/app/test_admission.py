@@ -1,6 +1,5 @@
 """Slots, the line behind them, and who is turned away."""
 
-import contextvars
 import os
 import subprocess
 import sys
@@ -15,86 +14,105 @@ from app import cpu
 from app.admission import Admission, RejectedError
 
 
-def begin(admission: Admission, work: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=admission.run, args=(work,))
-    thread.start()
-    return thread
+class Work:
+    """A task that waits until it may end."""
+
+    def __init__(self, work: Callable[[], object] = bool, *, held: bool = False) -> None:
+        self._work = work
+        self.begun, self.may_end, self.ended = threading.Event(), threading.Event(), threading.Event()
+        if not held:
+            self.may_end.set()
+
+    def service(self) -> None:
+        self.begun.set()
+        try:
+            self.may_end.wait(10)
+            self._work()
+        finally:
+            self.ended.set()
 
 
-def occupy(admission: Admission, until: threading.Event) -> threading.Thread:
-    inside = threading.Event()
-
-    def work() -> None:
-        inside.set()
-        until.wait(10)
-
-    thread = begin(admission, work)
-    assert inside.wait(5)
-    return thread
+def occupy(admission: Admission[Work]) -> Work:
+    work = Work(held=True)
+    admission.enter(work)
+    assert work.begun.wait(5)
+    return work
 
 
-def never() -> None:
-    raise AssertionError("worked for nobody")
+def until_free(admission: Admission[Work]) -> None:
+    for _ in range(500):
+        if not admission._working:
+            return
+        time.sleep(0.01)
+    raise AssertionError("a slot stays taken")
 
 
 def test_a_full_line_turns_away_at_once_and_a_slot_is_freed_by_the_end_of_its_work():
-    admission, done = Admission(1, 0, 5), threading.Event()
-    worker = occupy(admission, done)
+    admission: Admission[Work] = Admission(1, 0, 5)
+    held = occupy(admission)
     assert admission.full
     started = time.monotonic()
     with pytest.raises(RejectedError) as error:
-        admission.run(never)
+        admission.enter(Work())
     assert error.value.reason == "queue_full"
     assert time.monotonic() - started < 0.5
-    done.set()
-    worker.join()
-    assert not admission.full
-    assert admission.run(lambda: 7) == 7
+    held.may_end.set()
+    until_free(admission)
+    last = Work()
+    admission.enter(last)
+    assert last.ended.wait(5)
 
 
-def test_a_wait_ends_at_the_timeout_and_leaves_no_place_taken():
-    admission, done = Admission(1, 1, 0.05), threading.Event()
-    worker = occupy(admission, done)
+def test_who_waits_too_long_is_taken_out_of_the_line_and_leaves_no_place_taken():
+    admission: Admission[Work] = Admission(1, 2, 0.05)
+    held = occupy(admission)
+    assert admission.patience() == float("inf")  # whoever works waits for nothing
     for _ in range(2):  # a place that was not given back would make the second queue_full
-        with pytest.raises(RejectedError) as error:
-            admission.run(never)
-        assert error.value.reason == "timeout"
-    done.set()
-    worker.join()
-    assert admission.run(lambda: 7) == 7
+        late = [Work(), Work()]
+        for work in late:
+            admission.enter(work)
+        assert 0 < admission.patience() <= 0.05
+        assert admission.overdue() == []
+        time.sleep(0.06)
+        assert admission.patience() <= 0
+        out = admission.overdue()
+        assert [work for work, _ in out] == late
+        assert {error.reason for _, error in out} == {"timeout"}
+    held.may_end.set()
+    until_free(admission)
+    assert not any(work.begun.is_set() for work in late)
 
 
-def test_work_that_has_begun_is_not_timed_out():
-    assert Admission(1, 0, 0.02).run(lambda: time.sleep(0.2) or 7) == 7
+def test_work_that_fails_frees_its_slot(caplog):
+    admission: Admission[Work] = Admission(1, 0, 5)
 
+    def fail() -> None:
+        raise ValueError("its own")
 
-def test_what_the_work_raises_is_raised_and_its_slot_freed():
-    admission = Admission(1, 0, 5)
-    for error in (ValueError, TimeoutError):
-
-        def work(error: type[Exception] = error) -> None:
-            raise error("its own")
-
-        with pytest.raises(error, match="its own"):
-            admission.run(work)
-    assert admission.run(lambda: 7) == 7
+    for _ in range(3):
+        work = Work(fail)
+        admission.enter(work)
+        assert work.ended.wait(5)
+        until_free(admission)
+    assert [record.exc_info[0] for record in caplog.records] == [ValueError] * 3
 
 
 def test_the_line_is_served_in_order():
-    admission, done, order = Admission(1, 8, 10), threading.Event(), []
-    threads = [occupy(admission, done)]
-    for number in range(6):
-        threads.append(begin(admission, lambda number=number: order.append(number)))
-        while admission._taken <= number + 1:
-            time.sleep(0.001)
-    done.set()
-    for thread in threads:
-        thread.join()
+    admission: Admission[Work] = Admission(1, 8, 10)
+    order: list[int] = []
+    held = occupy(admission)
+    line = [Work(lambda number=number: order.append(number)) for number in range(6)]
+    for work in line:
+        admission.enter(work)
+    held.may_end.set()
+    assert line[-1].ended.wait(5)
     assert order == list(range(6))
 
 
 def test_never_more_at_once_than_slots():
-    admission, running, most = Admission(3, 100, 10), [], []
+    admission: Admission[Work] = Admission(3, 100, 10)
+    running: list[int] = []
+    most: list[int] = []
 
     def work() -> None:
         running.append(1)
@@ -102,33 +120,38 @@ def test_never_more_at_once_than_slots():
         time.sleep(0.02)
         running.pop()
 
-    for thread in [begin(admission, work) for _ in range(40)]:
-        thread.join()
+    tasks = [Work(work) for _ in range(40)]
+    for task in tasks:
+        admission.enter(task)
+    assert all(task.ended.wait(5) for task in tasks)
     assert max(most) == 3
     assert len(most) == 40
 
 
-def test_who_has_hung_up_in_line_takes_no_work():
-    admission = Admission(1, 0, 1)
-    with pytest.raises(RejectedError) as error:
-        admission.run(never, gone=lambda: True)
-    assert error.value.reason == "disconnected"
-    assert admission.run(lambda: 7) == 7
-
-
-def test_work_sees_the_callers_context():
-    variable = contextvars.ContextVar("variable")
-    variable.set("the caller's")
-    assert Admission(1, 0, 1).run(variable.get) == "the caller's"
+def test_the_end_waits_for_work_and_leaves_the_line():
+    admission: Admission[Work] = Admission(2, 2, 10)
+    held, waiting = [occupy(admission), occupy(admission)], Work()
+    admission.enter(waiting)
+    threading.Timer(0.1, held[0].may_end.set).start()
+    threading.Timer(0.2, held[1].may_end.set).start()
+    admission.end()
+    assert all(work.ended.is_set() for work in held)
+    assert not waiting.begun.is_set()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
-def test_work_gives_way_to_the_callers_thread():
+def test_work_gives_way_to_other_threads():
     code = """
 import os
 from app.admission import Admission
+class Work:
+    def service(self): print(nice())
 nice = lambda: os.getpriority(os.PRIO_PROCESS, 0)
-print(nice(), Admission(1, 0, 1).run(nice), nice())
+print(nice())
+admission = Admission(1, 0, 1)
+admission.enter(Work())
+while admission.full: pass
+print(nice())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, inside, after = map(int, done.stdout.split())
