@@ -13,7 +13,7 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
@@ -172,10 +172,17 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     late = False
     refusal: RejectedError | None = None
+    path = ""  # of a request whose first line can't be read; waitress leaves it unset
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
         self.began = time.time()
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of urlsplit or int; waitress would hang up without an answer
+            raise ParsingError("a target or a length that can't be read") from error
 
     def be_late(self) -> None:
         self.late, self.refusal = True, RejectedError("draining", "the service is stopping")
