@@ -78,6 +78,10 @@ class Admission:
             raise RejectedError(
                 "timeout", f"no prediction slot was free within {self._timeout_s:g} s"
             ) from None
+        finally:
+            # An error that the work raised holds this frame by its traceback, and `turn` holds the error: the
+            # photo and all its pixels would stay until the garbage collector finds the cycle.
+            del turn
 
     def _work(self, work: Callable[[], _T], gone: Callable[[], bool]) -> _T:
         try:

@@ -1,11 +1,14 @@
 """Slots, the line behind them, and who is turned away."""
 
+import contextlib
 import contextvars
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +81,30 @@ def test_what_the_work_raises_is_raised_and_its_slot_freed():
         with pytest.raises(error, match="its own"):
             admission.run(work)
     assert admission.run(lambda: 7) == 7
+
+
+def test_what_failed_work_held_is_freed_without_the_garbage_collector():
+    class Photo:
+        pass
+
+    def work() -> None:
+        photo = Photo()
+        held.append(weakref.ref(photo))
+        raise ValueError("broken")
+
+    admission, held = Admission(1, 0, 5), []
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            admission.run(work)
+        until = time.monotonic() + 5
+        while (
+            held[0]() is not None and time.monotonic() < until
+        ):  # the worker's thread lets go a moment later
+            time.sleep(0.001)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_the_line_is_served_in_order():
