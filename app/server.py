@@ -1,6 +1,7 @@
 """waitress, with an end: a server that any thread or signal handler can stop, at once or after a drain."""
 
 import contextlib
+import logging
 import resource
 import socket
 import time
@@ -20,6 +21,8 @@ from waitress.task import ErrorTask, WSGITask
 from app import problems
 from app.admission import REFUSAL, RejectedError, queue_full
 from app.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PREDICT = "/predict"
 _PROBES = frozenset({"/health", "/ready"})
@@ -90,6 +93,8 @@ class Server:
             if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
                 self._say_goodbye()
                 self._exit_code = 0
+                if cut := sum(channel.busy(late=True) for channel in self._channels()):
+                    _log.warning("requests cut off", extra={"fields": {"count": cut}})
         self._server.task_dispatcher.shutdown()
         self._turn(0.0)  # sends the last answers
         wasyncore.close_all(self._map)
