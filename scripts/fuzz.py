@@ -90,10 +90,8 @@ def request(seed: int, number: int, files: mutate.Seeds) -> tuple[str, bytes, st
     if chance.random() < 0.3:  # among good ones
         photos += chance.choices(list(files.values()), k=chance.randint(1, 8))
         chance.shuffle(photos)
-    boundary = "boundary-of-a-form"
-    head = 'Content-Disposition: form-data; name="file"; filename="photo"'
-    parts = b"".join(f"--{boundary}\r\n{head}\r\n\r\n".encode() + part + b"\r\n" for part in photos)
-    return f"multipart/form-data; boundary={boundary}", parts + f"--{boundary}--\r\n".encode(), done
+    body, kind = wire.form(photos)
+    return kind, body, done
 
 
 def complaint(answer: wire.Answer) -> str:

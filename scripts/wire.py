@@ -1,6 +1,7 @@
 """HTTP/1.1 over asyncio for the scripts that put the service to the test: connections that are used again."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -36,6 +37,20 @@ class Client:
         lines = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\n{self._key}Content-Type: {kind}\r\n"
         return f"{lines}Content-Length: {length}\r\n\r\n".encode("latin-1")
 
+    def like(self) -> "Client":
+        """Return another one for the same server, with no connection yet."""
+        other = Client(self.host, self.port)
+        other._key = self._key
+        return other
+
+    def _free(self) -> Connection | None:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()  # the server has closed it for being idle
+        return None
+
     async def connect(self) -> Connection:
         """Return a connection that is nobody else's."""
         return await asyncio.open_connection(self.host, self.port)
@@ -46,7 +61,7 @@ class Client:
         Raises:
             OSError, EOFError, ValueError: the connection broke, or what came is no HTTP.
         """
-        connection = self._idle.pop() if self._idle else await self.connect()
+        connection = self._free() or await self.connect()
         reader, writer = connection
         try:
             writer.write(self.head(method, path, kind, len(body)) + body)
@@ -73,3 +88,11 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
     headers = {name.lower(): value for name, value in pairs}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return Answer(int(lines[0].split()[1]), headers, body)
+
+
+def form(photos: Sequence[bytes]) -> tuple[bytes, str]:
+    """Return body and content type of a form with the photos in fields called `file`."""
+    boundary = "boundary-of-a-form"
+    head = 'Content-Disposition: form-data; name="file"; filename="photo"'
+    parts = b"".join(f"--{boundary}\r\n{head}\r\n\r\n".encode() + photo + b"\r\n" for photo in photos)
+    return parts + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
