@@ -136,7 +136,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="default: build/fuzz")
     parser.add_argument("--url", help="of a running service; default: start one")
     parser.add_argument("--pid", type=int, help="its process, to watch its memory")
-    parser.add_argument("--growth", type=float, default=10.0, help="MB that are borne (default: 10)")
+    parser.add_argument("--growth", type=float, default=30.0, help="MB that are borne (default: 30)")
     parser.add_argument("--api-key")
     options = parser.parse_args()
     started = time.perf_counter()
