@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types train mlflow requirements clean
+.PHONY: serve test lint types audit train mlflow requirements clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -19,6 +19,9 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+audit: $(VENV)/.dev  ## known vulnerabilities of what serves, as PyPI's advisories tell
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
 
 # SOURCE: a folder, a .zip or its URL, or oxford-pets; it is written to params.yaml.
 train: $(VENV)/.dev  ## photos in, models/model.pt out

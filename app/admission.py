@@ -120,6 +120,7 @@ class Admission(Generic[_T]):
             except Exception:  # noqa: BLE001  (a thread that died would take its slot along)
                 _log.exception("a request could not be answered")
             finally:
+                del task  # a connection that has ended is not kept until the next comes
                 with self._changed:
                     self._working -= 1
 

@@ -1,6 +1,7 @@
 """waitress, with an end: a server that any thread or signal handler can stop, at once or after a drain."""
 
 import contextlib
+import logging
 import resource
 import socket
 import time
@@ -13,13 +14,15 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
 from app import problems
 from app.admission import REFUSAL, RejectedError
 from app.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 _PREDICT = "/predict"
 _PROBES = frozenset({"/health", "/ready"})
@@ -91,6 +94,8 @@ class Server:
             if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
                 self._say_goodbye()
                 self._exit_code = 0
+                if cut := sum(channel.busy(late=True) for channel in self._channels()):
+                    _log.warning("requests cut off", extra={"fields": {"count": cut}})
         self._admission.end()
         self._server.task_dispatcher.shutdown()
         self._turn(0.0)  # sends the last answers
@@ -190,6 +195,12 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)
         self.began = time.time()
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # of urlsplit or int; waitress would hang up without an answer
+            raise ParsingError("a target or a length that can't be read") from error
 
     def be_late(self) -> None:
         self.late, self.refusal = True, RejectedError("draining", "the service is stopping")

@@ -14,8 +14,6 @@ from PIL import Image
 Resize = Literal["center_crop", "squash"]
 RESIZES: tuple[str, ...] = get_args(Resize)
 
-# Each caller states its own limit and gets a clear error; Pillow's global one would only warn on the way.
-Image.MAX_IMAGE_PIXELS = None
 # Its remarks on other people's files would only fill the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -89,16 +87,25 @@ def decode(
     kind = sniff(data)
     if kind is None:
         raise UnsupportedImageError("not a JPEG, PNG, WebP, GIF or BMP image")
+    # Pillow paints the canvas of a GIF while it opens it, gigabytes for a file of a hundred bytes. Its own
+    # check, of a global limit, comes before that: it warns above the limit and refuses above twice the limit.
+    Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise TooManyPixelsError(f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
+                raise _too_many(max_pixels)
             return _pixels(image, size, resize)
     except (ImageError, MemoryError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many(max_pixels) from error
     except Exception as error:
         raise BrokenImageError(f"a truncated or corrupt {kind} image") from error
+
+
+def _too_many(max_pixels: int) -> TooManyPixelsError:
+    return TooManyPixelsError(f"more pixels than the limit of {max_pixels:,}")
 
 
 def _pixels(image: Image.Image, size: int, resize: Resize) -> NDArray[np.uint8]:
@@ -129,7 +136,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip, not scale, to 8 bits
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey, "L").convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -18,49 +18,28 @@ from collections import defaultdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+import wire
 
 
-class Client:
+class Load:
     """Answers by status, with their latencies in seconds; "error" is a connection that broke."""
 
-    def __init__(self, host: str, port: int, key: str | None) -> None:
-        self._host, self._port = host, port
-        self._key = f"X-API-Key: {key}\r\n" if key else ""
-        self._idle: list[Connection] = []
+    def __init__(self, client: wire.Client) -> None:
+        self._client = client
         self.latencies: dict[str, list[float]] = defaultdict(list)
 
     async def send(self, method: str, path: str, body: bytes, name: str | None = None) -> None:
-        """Send one request over a connection that is free, else over a new one; note how it went."""
+        """Send one request and note how it went."""
         started = time.perf_counter()
         try:
-            status = await asyncio.wait_for(self._exchange(method, path, body), timeout=60)
-        except (OSError, EOFError, ValueError, TimeoutError):
+            answer = await asyncio.wait_for(self._client.exchange(method, path, body), timeout=60)
+            status = str(answer.status)
+        except wire.BROKEN:
             status = "error"
         self.latencies[name or status].append(time.perf_counter() - started)
 
-    async def _exchange(self, method: str, path: str, body: bytes) -> str:
-        connection = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
-        reader, writer = connection
-        try:
-            head = (
-                f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{self._key}Content-Type: image/jpeg\r\n"
-            )
-            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-            await reader.readexactly(int(headers.get("content-length", "0")))
-        except BaseException:
-            writer.close()
-            raise
-        if headers.get("connection") == "close":
-            writer.close()
-        else:
-            self._idle.append(connection)
-        return lines[0].split()[1]
 
-
-async def load(client: Client, photos: list[bytes], rate: float, seconds: float) -> None:
+async def load(client: Load, photos: list[bytes], rate: float, seconds: float) -> None:
     """Send photos at random moments, `rate` a second in the mean, and ask for /health beside them."""
     chance = random.Random(1)  # noqa: S311
     tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +83,7 @@ def main() -> int:
     if not files:
         parser.error("no photos")
     address = urlsplit(options.url)
-    client = Client(address.hostname or "127.0.0.1", address.port or 80, options.api_key)
+    client = Load(wire.Client(address.hostname or "127.0.0.1", address.port or 80, options.api_key))
     asyncio.run(load(client, [file.read_bytes() for file in files], options.rate, options.seconds))
     report(client.latencies, options.seconds)
     return int(any(name == "error" or (name[0] == "5" and name != "503") for name in client.latencies))

@@ -1,6 +1,9 @@
 """What a person runs from a shell."""
 
+import contextlib
 import http.server
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -54,3 +57,78 @@ def test_load_on_a_server_that_breaks() -> None:
         server.shutdown()
     assert code == 1
     assert table["error"][0] > 10
+
+
+def soak(*options: str) -> tuple[int, str]:
+    command = [sys.executable, ROOT / "scripts" / "soak.py", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
+def test_soak() -> None:
+    code, told = soak("--seconds", "15", "--growth", "30")  # too short for memory to be flat
+    assert code == 0, told
+    answers = {name: int(count) for count, name in re.findall(r"^ *(\d+) (\D.*)$", told, re.MULTILINE)}
+    due = {
+        "/predict 200",
+        "/predict 413",
+        "/predict 422",
+        "/predict 503",
+        "/health 200",
+        "/metrics 200",
+        "hung up",
+    }
+    assert due | {"/feedback 204"} <= set(answers)
+    assert answers["/predict 200"] > 100
+    assert "memory: " in told
+
+
+def test_soak_tells_what_grows_and_what_is_answered_wrongly() -> None:
+    kept: list[bytes] = []
+    files: list[int] = []
+
+    class Leaking(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            kept.append(b"\1" * (1 << 20))
+            files.append(os.dup(0))
+            self.send_response(500 if self.path == "/health" else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.close_connection = True
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Leaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            code, told = soak("--seconds", "6", "--url", url, "--pid", str(os.getpid()))
+        finally:
+            server.shutdown()
+            for file in files:
+                os.close(file)
+    assert code == 1
+    for reason in ("/health: status 500", "good: ", "the memory grew by", "file descriptors are left open"):
+        assert reason in told
+
+
+def test_soak_without_a_service() -> None:
+    with running(LOG_LEVEL="error") as service:
+        service.wait()
+        threading.Timer(2, service.process.kill).start()
+        code, told = soak(
+            "--seconds", "4", "--url", f"http://127.0.0.1:{service.port}", "--pid", str(service.process.pid)
+        )
+    assert code == 1
+    assert "has gone" in told
+    assert "health" in told or "probes: " in told

@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "app")
 
 
 def free_port() -> int:
@@ -24,14 +25,14 @@ def free_port() -> int:
 
 
 class Service:
-    def __init__(self, cwd: Path, **env: str) -> None:
+    def __init__(self, cwd: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
         self.port = int(env.setdefault("PORT", str(free_port()))) if env.get("PORT", "0").isdigit() else 0
         # Nothing of the tester's own settings; PYTHONPATH lets it run from any folder.
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app"],
+            command,
             cwd=cwd,
             env=inherited | defaults | env,
             stdout=subprocess.PIPE,
@@ -73,8 +74,8 @@ class Service:
 
 
 @contextlib.contextmanager
-def running(cwd: Path = ROOT, **env: str) -> Iterator[Service]:
-    service = Service(cwd, **env)
+def running(cwd: Path = ROOT, command: Sequence[str] = COMMAND, **env: str) -> Iterator[Service]:
+    service = Service(cwd, command, **env)
     try:
         yield service
     finally:

@@ -40,3 +40,32 @@ def test_threads_share_two_arenas() -> None:
     if sys.platform != "linux" or arenas("free")[1] <= 2:
         pytest.skip("this C library gives threads no arenas of their own")
     assert arenas("bounded") == ("True", 2)
+
+
+_LARGE_BLOCKS = """
+import ctypes, re, sys, tempfile
+from app import memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+if sys.argv[1] == "bounded": memory.bound_arenas()
+libc.free(libc.malloc(30 << 20))
+kept = libc.malloc(8 << 20)
+libc.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as file:
+    stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b"w"))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print(re.search(r'type="mmap" count="(\\d+)"', file.read().decode()).group(1))
+"""
+
+
+def test_a_large_photo_does_not_change_where_the_next_one_goes() -> None:
+    def mapped(how: str) -> int:
+        command = [sys.executable, "-c", _LARGE_BLOCKS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    if sys.platform != "linux" or arenas("free")[1] <= 2:
+        pytest.skip("this C library has no such threshold")
+    assert mapped("bounded") == mapped("free") + 1

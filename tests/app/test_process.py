@@ -154,11 +154,45 @@ def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
         assert service.get("/health")[0] == 200
 
 
+@pytest.fixture(scope="module")
+def default_service():
+    with running(LOG_LEVEL="error") as service:
+        service.wait()
+        yield service
+        assert service.end() == (0, "", "")  # a stranger's nonsense fills no log
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GARBAGE", 400),
+        (b"get /health HTTP/1.1", 400),
+        (b"GET /health HTTP/1.1\r\nno colon", 400),
+        (b"GET http://[::1/health HTTP/1.1", 400),
+        (b"POST /predict HTTP/1.1\r\nContent-Length: -1", 400),
+        (b"POST /predict HTTP/1.1\r\nContent-Length: " + b"9" * 5000, 400),
+        (b"POST /predict HTTP/1.1\r\nTransfer-Encoding: gzip", 501),
+    ],
+    ids=["first line", "method", "header", "target", "negative length", "long length", "coding"],
+)
+def test_what_is_no_http_is_told_so_and_not_logged(default_service, head, status):
+    connection = http.client.HTTPConnection("127.0.0.1", default_service.port, timeout=20)
+    connection.connect()
+    connection.sock.sendall(head + b"\r\n\r\n")
+    response = http.client.HTTPResponse(connection.sock)
+    response.begin()
+    is_problem(response, status)
+    connection.close()
+
+
 def problem(connection: http.client.HTTPConnection, status: int) -> None:
-    response = connection.getresponse()
+    is_problem(connection.getresponse(), status)
+    connection.close()
+
+
+def is_problem(response: http.client.HTTPResponse, status: int) -> None:
     body = json.load(response)
     assert (response.status, body["status"]) == (status, status)
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["X-Request-ID"] == body["request_id"]
     assert response.headers["Server"] is None
-    connection.close()

@@ -2,6 +2,9 @@
 
 import contextlib
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ from PIL import Image
 
 from ml.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, decode
 from tests.conftest import BLUE, RED, coloured, encode
+
+ROOT = Path(__file__).parents[2]
 
 UPRIGHT = coloured(RED, 96, 64)
 UPRIGHT[:20, :30] = (0, 255, 0)  # a corner, so that turning shows
@@ -124,12 +129,34 @@ def test_random_damage_never_raises_anything_else():
 
 
 def test_the_limit_is_checked_before_decoding():
-    with pytest.raises(TooManyPixelsError, match="96 x 64"):
+    with pytest.raises(TooManyPixelsError, match="limit of 6,000"):
         decode(encode(UPRIGHT, "PNG"), max_pixels=6000)
     bomb = bytearray(encode(UPRIGHT, "BMP"))
     bomb[18:26] = (60000).to_bytes(4, "little") * 2
     with pytest.raises(TooManyPixelsError):
         decode(bytes(bomb))
+
+
+_HUGE_GIF = """
+import resource, sys
+from ml.image import TooManyPixelsError, decode
+
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+try:
+    decode(bytes.fromhex(sys.argv[1]))
+except TooManyPixelsError as error:
+    print(error)
+"""
+
+
+def test_the_limit_is_checked_before_the_canvas_of_a_gif_is_painted():
+    screen = b"GIF89a" + b"\xff" * 4 + b"\0\0\0"  # 65,535 x 65,535: four gigabytes
+    restore_to_background = b"!\xf9\4\x08\0\0\0\0"
+    frame = b"," + bytes(4) + b"\xff" * 4 + b"\0" + b"\2\2\x4c\1\0"
+    photo = screen + restore_to_background + frame + b";"
+    command = [sys.executable, "-c", _HUGE_GIF, photo.hex()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert "more pixels than the limit of 50,000,000" in done.stdout, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

@@ -1,0 +1,108 @@
+"""The service as a process: started for a script, and what it holds."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_READY_S, _END_S = 30, 60
+
+
+class ProcessError(Exception):
+    """The service didn't start, died, or didn't end well; the message is for a person."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a process holds.
+
+    Attributes:
+        memory: its share of memory in MB (PSS; RSS where the kernel doesn't say).
+        files: open file descriptors.
+        threads: running or not.
+    """
+
+    memory: float
+    files: int
+    threads: int
+
+
+def holding(pid: int) -> Holding:
+    """Return what the process holds now.
+
+    Raises:
+        ProcessError: there is no such process, or not one that this user may look at.
+    """
+    proc = Path("/proc", str(pid))
+    try:
+        status = _kilobytes(proc / "status")
+        try:
+            memory = _kilobytes(proc / "smaps_rollup")["Pss"]
+        except OSError:
+            memory = status["VmRSS"]
+        return Holding(memory / 1024, len(list((proc / "fd").iterdir())), status["Threads"])
+    except (OSError, KeyError):  # a process that has ended but isn't waited for has no memory
+        raise ProcessError(f"process {pid} has gone") from None
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
+
+
+@contextlib.contextmanager
+def service(**env: str) -> Iterator[tuple[str, int]]:
+    """Start the service on a free port; yield its URL and process id; in the end see that it drains.
+
+    Args:
+        env: its settings.
+
+    Raises:
+        ProcessError: it isn't ready in time, logs an unexpected error, or doesn't end with exit code 0.
+    """
+    port = _free_port()
+    settings = {"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "warning", "LOG_FORMAT": "text"}
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], cwd=ROOT, env=os.environ | settings | env, stdout=log, stderr=log
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_until_ready(process, url)
+            yield url, process.pid
+            process.send_signal(signal.SIGTERM)
+            process.wait(_END_S)
+            log.seek(0)
+            said = log.read()
+            if process.returncode or "Traceback" in said or "uncaptured" in said:
+                raise ProcessError(
+                    f"the service ended with exit code {process.returncode}; it said: {said[-5000:]}"
+                )
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"the service doesn't end within {_END_S} s") from None
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    until = time.monotonic() + _READY_S
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5):  # noqa: S310
+            return
+        time.sleep(0.05)
+    raise ProcessError(f"the service isn't ready within {_READY_S} s, or has died")
