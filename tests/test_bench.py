@@ -1,0 +1,50 @@
+"""The benchmark tells the truth, or says why it can't."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.app.service import ROOT
+from tests.conftest import REQUIRE_ALL
+
+pytestmark = pytest.mark.skipif(not shutil.which("wrk") and not REQUIRE_ALL, reason="wrk is not installed")
+
+
+def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / "scripts" / "bench.py", photos]
+    options = ["--connections", "1,4", "--seconds", "1", "--rounds", "1"]
+    return subprocess.run(
+        [*command, *options], capture_output=True, text=True, timeout=90, env=os.environ | env
+    )
+
+
+def test_a_row_for_each_number_of_connections():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg")
+    assert done.returncode == 0, done.stderr
+    _, *rows, memory = done.stdout.splitlines()
+    figures = [row.replace("%", "").split() for row in rows]
+    assert [row[0] for row in figures] == ["1", "4"]
+    for _, rate, share, bare, median, p99 in figures:
+        assert 5 < float(rate) < float(bare)
+        assert float(share) == pytest.approx(100 * float(rate) / float(bare), abs=0.6)
+        assert 0 < float(median) <= float(p99)
+    assert "MB idle" in memory
+
+
+def test_what_is_refused_is_no_throughput():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg", API_KEYS="nobody-sends-it")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "Non-2xx" in done.stderr
+
+
+def test_what_is_no_photo_is_named(tmp_path):
+    (tmp_path / "small.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    done = bench(tmp_path)
+    assert done.returncode == 2
+    assert "can't be used" in done.stderr
