@@ -72,7 +72,7 @@ class Admission(Generic[_T]):
         """Let a slot's thread answer it, in its turn.
 
         Raises:
-            RejectedError: every place is taken.
+            RejectedError: every place is taken, or there is no thread to serve the line.
         """
         with self._changed:
             if self.full:
@@ -109,8 +109,13 @@ class Admission(Generic[_T]):
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._serve, name=f"predict-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more: those that there are serve the line
+            if not self._threads:
+                raise RejectedError("queue_full", "no thread can be started to predict in") from error
+        else:
+            self._threads.append(thread)
 
     def _serve(self) -> None:
         _give_way()
