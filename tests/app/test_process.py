@@ -126,6 +126,7 @@ def test_a_bad_setting_a_wrong_pin_and_a_taken_port(make_model):
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}: Address already in use" in fails(1, PORT=port)
     assert "can't listen on no.such.host.invalid" in fails(1, HOST="no.such.host.invalid")
+    assert "can't listen on a..b:" in fails(1, HOST="a..b")
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
