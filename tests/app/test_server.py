@@ -1,0 +1,163 @@
+"""What clients do to connections that a well-behaved library never does, and what becomes of a line."""
+
+import contextlib
+import json
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from app import server
+from tests.app.service import Service, running
+from tests.app.test_predict import RED_JPEG
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=5)
+
+
+def photo(*headers: str) -> bytes:
+    head = "\r\n".join(["POST /predict HTTP/1.1", "Host: x", "Content-Type: image/jpeg", *headers])
+    return f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG
+
+
+def metrics(service: Service) -> str:
+    with connect(service) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def test_clients_that_ask_for_much_and_read_nothing_keep_no_thread(make_model):
+    with (
+        running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service,
+        contextlib.ExitStack() as stack,
+    ):
+        service.wait()
+        for _ in range(6):  # more than there are threads
+            connection = stack.enter_context(connect(service))
+            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        time.sleep(0.5)
+        assert "http_requests_total" in metrics(service)
+
+
+def test_pipelined_requests_are_all_answered_in_order(make_model):
+    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+        service.wait()
+        with connect(service) as connection:
+            script, health = (
+                f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in ("/docs/start.js", "/health")
+            )
+            bundle = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n"
+            last = photo("Connection: close", "Expect: 100-continue")
+            connection.sendall((photo() + bundle + script + health) * 15 + last)
+            time.sleep(0.5)  # its answers fill what the kernel holds
+            read = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    lengths = [int(length) for length in re.findall(rb"\r\nContent-Length: (\d+)\r\n", read)]
+    assert read.count(b"HTTP/1.1 200 OK\r\n") == len(lengths) == 61
+    assert len(set(lengths[1::4])) == len(set(lengths[2::4])) == len(set(lengths[3::4])) == 1
+    assert lengths[1] > 1_000_000
+
+
+def test_who_asks_whether_to_go_on_is_told_so_only_where_a_body_is_wanted(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
+        service.wait()
+        for length, expected in [("99999999", b"413"), ("-1", b"400"), ("0", b"400")]:
+            with connect(service) as connection:
+                head = "POST /predict HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close"
+                connection.sendall(f"{head}\r\nContent-Length: {length}\r\n\r\n".encode())
+                assert connection.recv(12) == b"HTTP/1.1 " + expected
+        with connect(service) as connection:
+            head, _, body = photo("Expect: 100-continue").partition(b"\r\n\r\n")
+            connection.sendall(head + b"\r\n\r\n")
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+_IMPATIENT = """
+import sys
+from app import server
+from app.__main__ import main
+
+server._IDLE_S = 1
+sys.exit(main())
+"""
+
+
+def test_connections_that_do_nothing_are_closed(make_model):
+    """After 1 s here, 120 s in the service."""
+    assert server._IDLE_S == 120
+    command = (sys.executable, "-c", _IMPATIENT)
+    with running(command=command, MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+        service.wait()
+        with connect(service) as silent, connect(service) as kept, connect(service) as unread:
+            kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+            unread.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 40)
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200 OK")
+            started = time.monotonic()
+            assert (silent.recv(1), kept.recv(1)) == (b"", b"")
+            assert 0.5 < time.monotonic() - started < 3.5
+            time.sleep(1)
+            with contextlib.suppress(ConnectionError):  # no more than what the kernel held comes, and the end
+                assert sum(len(piece) for piece in iter(lambda: unread.recv(1 << 20), b"")) < 40 * 1_600_000
+
+
+_SLOW = """
+import sys, time
+from app import predict
+from app.__main__ import main
+
+classify = predict.classify
+predict.classify = lambda *arguments: (time.sleep({seconds}), classify(*arguments))[1]
+sys.exit(main())
+"""
+
+
+@contextlib.contextmanager
+def slow(seconds: float, model: str, **env: str) -> Iterator[Service]:
+    """A service with one slot, whose predictions take so long."""
+    command = (sys.executable, "-c", _SLOW.format(seconds=seconds))
+    with running(command=command, MODEL_URL=model, MAX_CONCURRENCY="1", **env) as service:
+        service.wait()
+        yield service
+
+
+def test_who_waits_in_line_for_too_long_is_told_so_and_the_wait_is_measured(make_model):
+    with slow(2.0, make_model().as_uri(), REQUEST_TIMEOUT_S="1") as service:
+        first = threading.Thread(target=service.predict, args=[RED_JPEG])
+        first.start()
+        time.sleep(0.3)
+        with connect(service) as gone:
+            gone.sendall(photo())
+        started = time.monotonic()
+        status, body = service.predict(RED_JPEG)
+        assert (status, "within 1 s" in body["detail"]) == (503, True)
+        assert 0.9 < time.monotonic() - started < 1.6
+        first.join()
+        shown = metrics(service)
+        assert 'predictions_rejected_total{reason="timeout"} 1.0' in shown
+        assert 'predictions_rejected_total{reason="disconnected"} 1.0' in shown
+        output = service.end()[1]
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
+    waited = {line["status"]: line["duration_ms"] for line in lines}
+    assert 900 < waited[503] < 1600
+    assert waited[200] > 2000
+
+
+def test_what_is_in_line_is_answered_before_the_end(make_model):
+    with slow(0.3, make_model().as_uri()) as service:
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(service.predict(RED_JPEG)[0])) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        code, output, error = service.end()
+        for thread in threads:
+            thread.join()
+    assert (code, error, answers) == (0, "", [200] * 3)
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
+    assert max(line["duration_ms"] for line in lines) > 800  # the wait for a slot counts
