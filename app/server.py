@@ -18,10 +18,9 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
-from app import problems
+from app import problems, security, telemetry
 from app.admission import REFUSAL, RejectedError
 from app.settings import Settings
-from app.telemetry import STARTED
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class Server:
         self._accept_one = self._server.handle_accept
         self._server.handle_accept = self._accept
         self._server.admission = self._admission
-        self._server.rejected = app.extensions["metrics"].rejected
+        self._server.metrics = app.extensions["metrics"]
         self._drain_seconds = settings.drain_seconds
         self._drain_until: float | None = None
         self._exit_code: int | None = None
@@ -230,7 +229,7 @@ class _Task(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         environ[REFUSAL] = self.request.refusal
-        environ[STARTED] = self.request.began_work
+        environ[telemetry.STARTED] = self.request.began_work
         return environ
 
     def build_response_header(self) -> bytes:
@@ -259,8 +258,19 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]
         body = problems.body(status.phrase, status, self.request.error.body, request_id)
         self.status = f"{status.value} {status.phrase}"
         self.response_headers += [("Content-Type", problems.CONTENT_TYPE), ("X-Request-ID", request_id)]
+        self.response_headers += security.HEADERS.items()
         self.set_close_on_finish()
         self.content_length = len(body)
+        request = self.request
+        telemetry.record(
+            self.channel.server.metrics,
+            request_id,
+            request.command,
+            None,
+            status.value,
+            request.began_work or time.perf_counter(),
+            request.body_bytes_received,
+        )
         self.write(body)
 
 
@@ -279,7 +289,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     def service(self) -> None:
         if not self.connected and self.requests[0].predicts:  # gone while it was in line: waitress skips it
-            self.server.rejected.labels("disconnected").inc()
+            self.server.metrics.rejected.labels("disconnected").inc()
         super().service()
 
     def send_continue(self) -> None:

@@ -76,6 +76,27 @@ def test_who_asks_whether_to_go_on_is_told_so_only_where_a_body_is_wanted(make_m
             assert connection.recv(12) == b"HTTP/1.1 200"
 
 
+def test_what_the_server_itself_refuses_is_counted_and_logged_and_says_what_every_answer_says(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1") as service:
+        service.wait()
+        ids = []
+        for sent, status in [(b"GARBAGE\r\n\r\n", 400), (photo("X: " + "x" * 300_000), 431)]:
+            with connect(service) as connection:
+                connection.sendall(sent)
+                with contextlib.suppress(ConnectionError):
+                    answer = connection.recv(65536).decode()
+            assert f" {status} " in answer
+            assert "X-Content-Type-Options: nosniff\r\n" in answer
+            ids += re.findall(r"X-Request-Id: (\w+)\r\n", answer)
+        shown = metrics(service)
+        output = service.end()[1]
+    assert 'http_requests_total{method="OTHER",route="unmatched",status="400"} 1.0' in shown
+    assert 'route="unmatched",status="431"} 1.0' in shown
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "unmatched"]
+    assert [(line["request_id"], line["status"]) for line in lines] == [(ids[0], 400), (ids[1], 431)]
+    assert all(0 <= line["duration_ms"] < 1000 for line in lines)
+
+
 _IMPATIENT = """
 import sys
 from app import server
