@@ -60,7 +60,12 @@ def _environment() -> Mapping[str, str]:
         return os.environ
     from dotenv import dotenv_values
 
-    return {name: value or "" for name, value in dotenv_values(".env").items()} | dict(os.environ)
+    try:
+        values = dotenv_values(".env")
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise SettingsError(f"can't read .env: {reason}") from error
+    return {name: value or "" for name, value in values.items()} | dict(os.environ)
 
 
 def _load(model: Model, server: Server, settings: Settings) -> None:

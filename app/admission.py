@@ -32,7 +32,7 @@ class RejectedError(Exception):
     """A prediction that isn't made now.
 
     Attributes:
-        reason: `queue_full`, `timeout`, `disconnected` or `draining`, the label of its metric.
+        reason: `queue_full`, `timeout` or `draining`, the label of its metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -60,6 +60,18 @@ def test_pipelined_requests_are_all_answered_in_order(make_model):
     assert lengths[1] > 1_000_000
 
 
+def test_a_body_in_chunks(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
+        service.wait()
+        head = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n"
+        whole = f"{len(RED_JPEG):x}\r\n".encode() + RED_JPEG + b"\r\n0\r\n\r\n"
+        large = b"180000\r\n" + bytes(0x180000) + b"\r\n0\r\n\r\n"
+        for body, expected in [(whole, b"200"), (b"zz\r\n", b"400"), (b"0\r\n\r\n", b"400"), (large, b"413")]:
+            with connect(service) as connection:
+                connection.sendall(head + body)
+                assert connection.recv(12) == b"HTTP/1.1 " + expected
+
+
 def test_who_asks_whether_to_go_on_is_told_so_only_where_a_body_is_wanted(make_model):
     with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
         service.wait()
