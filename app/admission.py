@@ -13,7 +13,7 @@ REFUSAL = "app.refusal"
 """Key in the WSGI environment: the RejectedError of a request that isn't to be predicted, or None."""
 
 _NICENESS = 10
-_END_S = 5.0
+_END_S = 2.0  # with DRAIN_SECONDS at its default the process ends before an orchestrator's 30 s are over
 
 _log = logging.getLogger(__name__)
 

@@ -99,7 +99,7 @@ class Server:
                 if cut := sum(channel.busy(late=True) for channel in self._channels()):
                     _log.warning("requests cut off", extra={"fields": {"count": cut}})
         self._admission.end()
-        self._server.task_dispatcher.shutdown()
+        self._server.task_dispatcher.shutdown(timeout=1)
         self._turn(0.0)  # sends the last answers
         wasyncore.close_all(self._map)
         return self._exit_code

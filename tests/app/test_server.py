@@ -194,3 +194,14 @@ def test_what_is_in_line_is_answered_before_the_end(make_model):
     assert (code, error, answers) == (0, "", [200] * 3)
     lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
     assert max(line["duration_ms"] for line in lines) > 800  # the wait for a slot counts
+
+
+def test_work_without_end_is_cut_off_soon_after_the_drain(make_model):
+    with slow(60, make_model().as_uri(), DRAIN_SECONDS="1") as service, connect(service) as connection:
+        connection.sendall(photo())
+        time.sleep(0.2)
+        started = time.monotonic()
+        code, output, _ = service.end()
+        assert 1 <= time.monotonic() - started < 5.5  # the drain, a moment for late clients, one for the work
+    assert code == 0
+    assert '"requests cut off"' in output
