@@ -1,5 +1,6 @@
 """Who may predict: so many at once, so many in line behind them, the rest are told to come back."""
 
+import contextlib
 import logging
 import math
 import os
@@ -141,4 +142,5 @@ class Admission(Generic[_T]):
 
 def _give_way() -> None:
     if sys.platform == "linux":  # elsewhere it would hold for the whole process (setpriority(2), notes)
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+        with contextlib.suppress(OSError):  # a sandbox may refuse the call: predictions then give no way
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)

@@ -182,6 +182,18 @@ print(nice())
     assert (before, inside, after) == (own, min(own + 10, 19), own)
 
 
+def test_a_sandbox_that_refuses_priorities_keeps_no_work_from_being_done(monkeypatch):
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    admission: Admission[Work] = Admission(1, 0, 5)
+    work = Work()
+    admission.enter(work)
+    assert work.ended.wait(5)
+    admission.end()
+
+
 @pytest.mark.parametrize(
     ("files", "membership", "expected"),
     [
