@@ -131,7 +131,7 @@ def test_connections_that_do_nothing_are_closed(make_model):
             assert kept.recv(65536).startswith(b"HTTP/1.1 200 OK")
             started = time.monotonic()
             assert (silent.recv(1), kept.recv(1)) == (b"", b"")
-            assert 0.5 < time.monotonic() - started < 3.5
+            assert 0.5 < time.monotonic() - started < 5
             time.sleep(1)
             with contextlib.suppress(ConnectionError):  # no more than what the kernel held comes, and the end
                 assert sum(len(piece) for piece in iter(lambda: unread.recv(1 << 20), b"")) < 40 * 1_600_000
@@ -157,17 +157,25 @@ def slow(seconds: float, model: str, **env: str) -> Iterator[Service]:
         yield service
 
 
+def until_in_slot(service: Service) -> None:
+    for _ in range(200):
+        if "\npredictions_in_flight 1.0" in metrics(service):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing is being predicted")
+
+
 def test_who_waits_in_line_for_too_long_is_told_so_and_the_wait_is_measured(make_model):
     with slow(2.0, make_model().as_uri(), REQUEST_TIMEOUT_S="1") as service:
         first = threading.Thread(target=service.predict, args=[RED_JPEG])
         first.start()
-        time.sleep(0.3)
+        until_in_slot(service)
         with connect(service) as gone:
             gone.sendall(photo())
         started = time.monotonic()
         status, body = service.predict(RED_JPEG)
         assert (status, "within 1 s" in body["detail"]) == (503, True)
-        assert 0.9 < time.monotonic() - started < 1.6
+        assert 0.9 < time.monotonic() - started < 2.5
         first.join()
         shown = metrics(service)
         assert 'predictions_rejected_total{reason="timeout"} 1.0' in shown
@@ -175,33 +183,34 @@ def test_who_waits_in_line_for_too_long_is_told_so_and_the_wait_is_measured(make
         output = service.end()[1]
     lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
     waited = {line["status"]: line["duration_ms"] for line in lines}
-    assert 900 < waited[503] < 1600
+    assert 900 < waited[503] < 2500
     assert waited[200] > 2000
 
 
 def test_what_is_in_line_is_answered_before_the_end(make_model):
-    with slow(0.3, make_model().as_uri()) as service:
+    with slow(0.8, make_model().as_uri()) as service:
         answers: list[int] = []
         threads = [
             threading.Thread(target=lambda: answers.append(service.predict(RED_JPEG)[0])) for _ in range(3)
         ]
         for thread in threads:
             thread.start()
-        time.sleep(0.2)
+        until_in_slot(service)
+        time.sleep(0.4)  # for those behind it
         code, output, error = service.end()
         for thread in threads:
             thread.join()
     assert (code, error, answers) == (0, "", [200] * 3)
     lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
-    assert max(line["duration_ms"] for line in lines) > 800  # the wait for a slot counts
+    assert max(line["duration_ms"] for line in lines) > 2000  # the wait for a slot counts
 
 
 def test_work_without_end_is_cut_off_soon_after_the_drain(make_model):
     with slow(60, make_model().as_uri(), DRAIN_SECONDS="1") as service, connect(service) as connection:
         connection.sendall(photo())
-        time.sleep(0.2)
+        until_in_slot(service)
         started = time.monotonic()
         code, output, _ = service.end()
-        assert 1 <= time.monotonic() - started < 5.5  # the drain, a moment for late clients, one for the work
+        assert 1 <= time.monotonic() - started < 6.5  # the drain, a moment for late clients, one for the work
     assert code == 0
     assert '"requests cut off"' in output
