@@ -59,6 +59,8 @@ class Admission(Generic[_T]):
         self._line: deque[tuple[float, _T]] = deque()  # with the moment at which patience ends
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
+        # Of those to come: the thread that starts one may be one of them, and has given way already.
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
         self._working = 0
         self._ended = False
         self.draining = False
@@ -119,7 +121,7 @@ class Admission(Generic[_T]):
             self._threads.append(thread)
 
     def _serve(self) -> None:
-        _give_way()
+        _give_way(self._niceness)
         while (task := self._next()) is not None:
             try:
                 task.service()
@@ -140,7 +142,7 @@ class Admission(Generic[_T]):
             return self._line.popleft()[1]
 
 
-def _give_way() -> None:
+def _give_way(niceness: int) -> None:
     if sys.platform == "linux":  # elsewhere it would hold for the whole process (setpriority(2), notes)
         with contextlib.suppress(OSError):  # a sandbox may refuse the call: predictions then give no way
-            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)

@@ -182,6 +182,28 @@ print(nice())
     assert (before, inside, after) == (own, min(own + 10, 19), own)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
+def test_a_thread_that_another_one_starts_gives_way_no_further():
+    niceness: list[int] = []
+
+    def note() -> None:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    admission: Admission[Work] = Admission(2, 0, 10)
+    inner = Work(note)
+
+    def start_another() -> None:  # as the second request of a connection does
+        admission.enter(inner)
+        assert inner.ended.wait(5)
+        note()
+
+    outer = Work(start_another)
+    admission.enter(outer)
+    assert outer.ended.wait(5)
+    admission.end()
+    assert niceness == [min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)] * 2
+
+
 def test_a_sandbox_that_refuses_priorities_keeps_no_work_from_being_done(monkeypatch):
     def refuse(*_: int) -> None:
         raise PermissionError
