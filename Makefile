@@ -26,7 +26,7 @@ audit: $(VENV)/.dev  ## known vulnerabilities of what serves, as PyPI's advisori
 # SOURCE: a folder, a .zip or its URL, or oxford-pets; it is written to params.yaml.
 train: $(VENV)/.dev  ## photos in, models/model.pt out
 ifdef SOURCE
-	$(BIN)/python -m ml.params ingest.source=$(SOURCE)
+	$(BIN)/python -m ml.params "ingest.source=$(SOURCE)"
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro --force --single-item ingest
 endif
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro

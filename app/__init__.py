@@ -25,6 +25,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False  # classes keep the model's order
+    app.url_map.merge_slashes = False  # werkzeug would redirect, with a page of HTML
 
     metrics = Metrics()
     model = Model(settings, metrics)

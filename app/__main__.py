@@ -39,8 +39,9 @@ def main() -> int:
     app = create_app(settings)
     try:
         server = Server(app, settings)
-    except OSError as error:
-        return _fail(f"can't listen on {settings.host}:{settings.port}: {error.strerror}", 1)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no host name"
+        return _fail(f"can't listen on {settings.host}:{settings.port}: {reason}", 1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: _end(server, number))
     # Beside the server, so that /health answers and /ready says why not while a download takes its time.
@@ -59,7 +60,12 @@ def _environment() -> Mapping[str, str]:
         return os.environ
     from dotenv import dotenv_values
 
-    return {name: value or "" for name, value in dotenv_values(".env").items()} | dict(os.environ)
+    try:
+        values = dotenv_values(".env")
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise SettingsError(f"can't read .env: {reason}") from error
+    return {name: value or "" for name, value in values.items()} | dict(os.environ)
 
 
 def _load(model: Model, server: Server, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Who may predict: so many at once, so many in line behind them, the rest are told to come back."""
 
+import contextlib
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ REFUSAL = "app.refusal"
 """Key in the WSGI environment: the RejectedError of a request that isn't to be predicted, or None."""
 
 _NICENESS = 10
-_END_S = 5.0
+_END_S = 2.0  # with DRAIN_SECONDS at its default the process ends before an orchestrator's 30 s are over
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class RejectedError(Exception):
     """A prediction that isn't made now.
 
     Attributes:
-        reason: `queue_full`, `timeout`, `disconnected` or `draining`, the label of its metric.
+        reason: `queue_full`, `timeout` or `draining`, the label of its metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -58,6 +59,8 @@ class Admission(Generic[_T]):
         self._line: deque[tuple[float, _T]] = deque()  # with the moment at which patience ends
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
+        # Of those to come: the thread that starts one may be one of them, and has given way already.
+        self._niceness = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS
         self._working = 0
         self._ended = False
         self.draining = False
@@ -72,7 +75,7 @@ class Admission(Generic[_T]):
         """Let a slot's thread answer it, in its turn.
 
         Raises:
-            RejectedError: every place is taken.
+            RejectedError: every place is taken, or there is no thread to serve the line.
         """
         with self._changed:
             if self.full:
@@ -109,11 +112,16 @@ class Admission(Generic[_T]):
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._serve, name=f"predict-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more: those that there are serve the line
+            if not self._threads:
+                raise RejectedError("queue_full", "no thread can be started to predict in") from error
+        else:
+            self._threads.append(thread)
 
     def _serve(self) -> None:
-        _give_way()
+        _give_way(self._niceness)
         while (task := self._next()) is not None:
             try:
                 task.service()
@@ -134,6 +142,7 @@ class Admission(Generic[_T]):
             return self._line.popleft()[1]
 
 
-def _give_way() -> None:
+def _give_way(niceness: int) -> None:
     if sys.platform == "linux":  # elsewhere it would hold for the whole process (setpriority(2), notes)
-        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS)
+        with contextlib.suppress(OSError):  # a sandbox may refuse the call: predictions then give no way
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)

@@ -4,7 +4,7 @@ from flask import Flask, Response
 
 from app.settings import Settings
 
-_HEADERS = {
+HEADERS = {
     # For answers that are no page: nothing in them may load or run (OWASP REST security cheat sheet).
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -22,7 +22,7 @@ def register(app: Flask, settings: Settings) -> None:
     @app.after_request
     def _secure(response: Response) -> Response:
         own = {name.lower() for name, _ in response.headers}  # one pass, where setdefault makes one a header
-        response.headers.extend([pair for pair in _HEADERS.items() if pair[0].lower() not in own])
+        response.headers.extend([pair for pair in HEADERS.items() if pair[0].lower() not in own])
         return response
 
     if settings.cors_origins:

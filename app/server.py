@@ -18,7 +18,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
-from app import problems
+from app import problems, security, telemetry
 from app.admission import REFUSAL, RejectedError
 from app.settings import Settings
 
@@ -34,8 +34,10 @@ _CONNECTIONS = 1000
 _SWALLOW = 4
 """Up to this many times MAX_UPLOAD_MB a body is read to its end: a client that is still sending when the
 connection closes loses the 413. Beyond it the connection is cut."""
-_HEADERS_S, _REQUEST_S = 15, 120
-"""Seconds that a client has for its headers, and for all of its request: a trickle ends there."""
+_HEADERS_S, _REQUEST_S, _IDLE_S = 15, 120, 120
+"""Seconds that a client has for its headers, and for all of its request: a trickle ends there. And for how
+long a connection may do nothing: send no request, or read no answer."""
+_NEVER = 2**31
 _IN_MEMORY = 1024 * 1024
 """Bytes of a request's body that are held in memory; a larger one waits in the system's temporary folder."""
 _RECEIVE = 256 * 1024
@@ -67,7 +69,7 @@ class Server:
             threads=_THREADS,
             backlog=_CONNECTIONS,
             connection_limit=_connection_limit(),
-            cleanup_interval=1,
+            cleanup_interval=_NEVER,  # waitress's stumbles over a connection that a thread closes meanwhile
             ident=None,
             clear_untrusted_proxy_headers=True,
             max_request_body_size=_SWALLOW * settings.max_upload_bytes + 1,
@@ -82,7 +84,7 @@ class Server:
         self._accept_one = self._server.handle_accept
         self._server.handle_accept = self._accept
         self._server.admission = self._admission
-        self._server.rejected = app.extensions["metrics"].rejected
+        self._server.metrics = app.extensions["metrics"]
         self._drain_seconds = settings.drain_seconds
         self._drain_until: float | None = None
         self._exit_code: int | None = None
@@ -97,7 +99,7 @@ class Server:
                 if cut := sum(channel.busy(late=True) for channel in self._channels()):
                     _log.warning("requests cut off", extra={"fields": {"count": cut}})
         self._admission.end()
-        self._server.task_dispatcher.shutdown()
+        self._server.task_dispatcher.shutdown(timeout=1)
         self._turn(0.0)  # sends the last answers
         wasyncore.close_all(self._map)
         return self._exit_code
@@ -134,6 +136,11 @@ class Server:
         a prediction's body is parsed before it has a slot, so that a refusal costs next to nothing.
         """
         request = channel.requests[0]
+        request.began_work = time.perf_counter()
+        with channel.outbuf_lock:
+            held = channel.held = bool(channel.total_outbufs_len)
+        if held:
+            return  # until its client has read the answer before: waitress would make a thread wait for that
         if request.path in _PROBES:
             self._at_once.appendleft(channel)
         elif request.refusal:
@@ -188,6 +195,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     """A request that knows when it began."""
 
     late = False
+    began_work = 0.0
+    """When it was complete, and its turn among those of its connection; by `time.perf_counter`."""
     refusal: RejectedError | None = None
     error: Any
     command = path = ""  # until they are parsed, or where they can't be
@@ -220,6 +229,7 @@ class _Task(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
         environ[REFUSAL] = self.request.refusal
+        environ[telemetry.STARTED] = self.request.began_work
         return environ
 
     def build_response_header(self) -> bytes:
@@ -248,14 +258,27 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]
         body = problems.body(status.phrase, status, self.request.error.body, request_id)
         self.status = f"{status.value} {status.phrase}"
         self.response_headers += [("Content-Type", problems.CONTENT_TYPE), ("X-Request-ID", request_id)]
+        self.response_headers += security.HEADERS.items()
         self.set_close_on_finish()
         self.content_length = len(body)
+        request = self.request
+        telemetry.record(
+            self.channel.server.metrics,
+            request_id,
+            request.command,
+            None,
+            status.value,
+            request.began_work or time.perf_counter(),
+            request.body_bytes_received,
+        )
         self.write(body)
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]
     task_class: Callable[..., Any] = _Task
     error_task_class: Callable[..., Any] = _ProblemTask
+    held = False
+    """Whether a request waits for the answer before it to be read."""
     _sending = False
 
     def parser_class(self, adj: Any) -> _Parser:
@@ -266,8 +289,20 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     def service(self) -> None:
         if not self.connected and self.requests[0].predicts:  # gone while it was in line: waitress skips it
-            self.server.rejected.labels("disconnected").inc()
+            self.server.metrics.rejected.labels("disconnected").inc()
         super().service()
+
+    def send_continue(self) -> None:
+        if self.request.completed:  # no body is to come, or it is refused already: the answer is what comes
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
+    def handle_write(self) -> None:
+        super().handle_write()
+        if self.held and self.connected and not self.total_outbufs_len:
+            self.held = False
+            self.server.add_task(self)
 
     def write_soon(self, data: Any) -> int:
         self._sending = True
@@ -290,7 +325,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return bool(self.total_outbufs_len) or any(late or not request.late for request in requests)
 
     def readable(self) -> bool:
-        # Asked at each turn of the loop; waitress's own clean-up looks at idle connections alone.
-        if self.request is not None and self.request.overdue(time.time()):
+        # Asked at each turn of the loop.
+        now = time.time()
+        trickles = self.request is not None and self.request.overdue(now)
+        waits_for_client = bool(self.total_outbufs_len) or not self.requests
+        if trickles or (waits_for_client and now - self.last_activity > _IDLE_S):
             self.will_close = True
         return bool(super().readable())

@@ -74,7 +74,9 @@ class Settings:
     """MAX_UPLOAD_MB: largest request body, in units of 1,048,576 bytes, 1 to 1024. Larger: 413."""
 
     max_pixels: int = 50_000_000
-    """MAX_PIXELS: largest image, width times height, by its header, before it is decoded. Larger: 422."""
+    """MAX_PIXELS: largest image, width times height, by its header, before it is decoded. Larger: 422.
+    A transparent WebP, the worst, takes 18 bytes a pixel of memory while it is decoded, and MAX_CONCURRENCY
+    photos may be decoded at once: where memory is small and anyone may send photos, lower both."""
 
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """API_KEYS: comma-separated keys. When set, `/predict` and `/feedback` need one of them, as

@@ -9,6 +9,9 @@ from flask import Flask, Response, g, request
 
 from app.metrics import Metrics
 
+STARTED = "app.started"
+"""Key in the WSGI environment: when the request was complete and its wait began; by `time.perf_counter`."""
+
 _log = logging.getLogger("app.request")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -19,30 +22,57 @@ def register(app: Flask, metrics: Metrics) -> None:
 
     @app.before_request
     def _start() -> None:
-        g.started = time.perf_counter()
+        g.started = request.environ.get(STARTED) or time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         g.answers = None  # set by predictions: (labels, confidences)
 
     @app.after_request
     def _end(response: Response) -> Response:
-        duration = time.perf_counter() - g.started
-        # Both are bounded: anyone can invent paths and methods, and each would be a new time series.
-        route = request.url_rule.rule if request.url_rule else "unmatched"
-        method = request.method if request.method in _METHODS else "OTHER"
         response.headers["X-Request-ID"] = g.request_id
-        metrics.requests.labels(method, route, response.status_code).inc()
-        metrics.request_duration.labels(route).observe(duration)
-        if _log.isEnabledFor(logging.INFO):
-            fields = {
-                "request_id": g.request_id,
-                "method": method,
-                "route": route,
-                "status": response.status_code,
-                "duration_ms": round(duration * 1000, 2),
-                "bytes": request.content_length or 0,  # of the request's body
-            }
-            if g.answers is not None:
-                fields["label"], fields["confidence"] = g.answers
-            _log.info("request", extra={"fields": fields})
+        route = request.url_rule.rule if request.url_rule else None
+        size = request.content_length or 0
+        record(metrics, g.request_id, request.method, route, response.status_code, g.started, size, g.answers)
         return response
+
+
+def record(
+    metrics: Metrics,
+    request_id: str,
+    method: str,
+    route: str | None,
+    status: int,
+    started: float,
+    size: int,
+    answers: tuple[object, object] | None = None,
+) -> None:
+    """Count an answered request and log its line.
+
+    Args:
+        metrics: where it is counted.
+        request_id: of the request.
+        method: as it was sent.
+        route: the rule that its path matched, or None.
+        status: of the answer.
+        started: when the request was complete, by `time.perf_counter`.
+        size: of its body, in bytes.
+        answers: labels and confidences, of a prediction.
+    """
+    duration = time.perf_counter() - started
+    # Both are bounded: anyone can invent paths and methods, and each would be a new time series.
+    route = route or "unmatched"
+    method = method if method in _METHODS else "OTHER"
+    metrics.requests.labels(method, route, status).inc()
+    metrics.request_duration.labels(route).observe(duration)
+    if _log.isEnabledFor(logging.INFO):
+        fields: dict[str, object] = {
+            "request_id": request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(duration * 1000, 2),
+            "bytes": size,
+        }
+        if answers is not None:
+            fields["label"], fields["confidence"] = answers
+        _log.info("request", extra={"fields": fields})

@@ -4,6 +4,7 @@ Pillow and NumPy only, so that the service needs nothing of the training side.
 """
 
 import io
+import itertools
 import warnings
 from typing import Literal, get_args
 
@@ -19,6 +20,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 DEFAULT_MAX_PIXELS = 50_000_000
 
+_PIECE = 1024  # pixels, width and height
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -139,7 +141,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey, "L").convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Piece by piece: at once it would hold five copies of the photo, a gigabyte for one of 50 megapixels."""
+    rgb = Image.new("RGB", image.size)
+    for left, top in itertools.product(range(0, image.width, _PIECE), range(0, image.height, _PIECE)):
+        box = (left, top, min(left + _PIECE, image.width), min(top + _PIECE, image.height))
+        rgba = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        rgb.paste(Image.alpha_composite(white, rgba).convert("RGB"), box)
+    return rgb

@@ -28,6 +28,7 @@ class Progress:
         best: validation log loss of `weights`.
         weights: the state_dict with the lowest validation log loss.
         stale: epochs since then.
+        start: the state_dict before the first step.
     """
 
     epoch: int = 0
@@ -35,6 +36,7 @@ class Progress:
     best: float = math.inf
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     stale: int = 0
+    start: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def make_fabric(precision: str, dense: bool = False) -> Fabric:
@@ -130,10 +132,15 @@ class Loop:
     def run(self) -> Progress:
         """Train to the end, or until validation has stopped improving."""
         self._resume()
+        if not self.progress.start:
+            self.progress.start = self._weights()
         while self.progress.epoch < self.recipe.epochs and not self._stopped():
             figures = self._epoch(self.progress.epoch) | self._validate()
             self._record(figures)
         return self.progress
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self.bare.state_dict().items()}
 
     def _stopped(self) -> bool:
         return 0 < self.recipe.early_stopping <= self.progress.stale
@@ -196,7 +203,7 @@ class Loop:
         )
         if figures["val_loss"] < progress.best:
             progress.best, progress.stale = figures["val_loss"], 0
-            progress.weights = {k: v.detach().cpu().clone() for k, v in self.bare.state_dict().items()}
+            progress.weights = self._weights()
         else:
             progress.stale += 1
         if self.fabric.is_global_zero:
@@ -214,7 +221,7 @@ class Loop:
     def _resume(self) -> None:
         if not self.state.is_file():
             return
-        state = torch.load(self.state, map_location=self.fabric.device, weights_only=True)
+        state = torch.load(self.state, map_location="cpu", weights_only=True)
         self.progress = Progress(**state["progress"])
         self.bare.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

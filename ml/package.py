@@ -95,7 +95,7 @@ def run(
     report_folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dataclasses.asdict(report) | {"not_taken": refusals}, indent=2) + "\n"
     (report_folder / "package.json").write_text(text, "utf-8")
-    _register(params, content["run_id"], model, report, data)
+    _register(params, content["run_id"], model, report, report_folder, data)
     return report
 
 
@@ -142,7 +142,9 @@ def _manifest(
     )
 
 
-def _register(params: Params, run_id: str, model: Path, report: PackageReport, data: Dataset) -> None:
+def _register(
+    params: Params, run_id: str, model: Path, report: PackageReport, report_folder: Path, data: Dataset
+) -> None:
     """Log the packaged model, register it, and make it champion if it beats the holder on the same photos."""
     import mlflow
 
@@ -152,7 +154,7 @@ def _register(params: Params, run_id: str, model: Path, report: PackageReport, d
     with tracked(params.tracking, run_id) as run:
         mlflow.log_metrics({f"twin_{name}": value for name, value in report.twin.items()})
         mlflow.log_metric("twin_mean_difference", report.mean_difference)
-        log_figures(PACKAGE_REPORT)
+        log_figures(report_folder)
         version = register(params.tracking.model, model, run, report.version, data.digest("test"))
         promote(params.tracking.model, version, report.twin["log_loss"], data)
 

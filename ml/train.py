@@ -59,7 +59,6 @@ def run(
     if pretrained and params.recipe.fit_head_first and not state.is_file():
         network.to(fabric.device)
         _fit_head_first(network, data, params, fabric.autocast)
-    before = _copy(network) if pretrained else None
 
     progress = Loop(fabric, network, data, params.recipe, params.train.seed, state).run()
     if not progress.weights:
@@ -67,6 +66,8 @@ def run(
             "training diverged: no epoch had a finite validation loss; lower its recipe's optimizer.lr"
         )
     if fabric.is_global_zero:
+        # Not the network as it was built above: a run that is taken up again doesn't fit its head anew.
+        before = progress.start if pretrained else None
         choices = refine(network, before, progress.weights, data, params.recipe, contextlib.nullcontext)
         run_id = _track(params, data, progress, choices)
         _write(network, data, params, run_id, checkpoint)

@@ -100,5 +100,8 @@ def answers(onnx: bytes, data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.f
     import onnxruntime
 
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"image": pixels.numpy()})[0] for pixels, _ in plain_batches(data, rows, 32)]
+    parts = [
+        session.run(["probabilities"], {"image": pixels.numpy()})[0]
+        for pixels, _ in plain_batches(data, rows, 32)
+    ]
     return np.concatenate(parts).astype(np.float64)

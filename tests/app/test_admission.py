@@ -139,6 +139,29 @@ def test_the_end_waits_for_work_and_leaves_the_line():
     assert not waiting.begun.is_set()
 
 
+def test_a_system_without_another_thread_costs_no_slot_for_good(monkeypatch):
+    admission: Admission[Work] = Admission(2, 2, 10)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RejectedError, match="no thread"):
+            admission.enter(Work())
+    held = [occupy(admission), Work(held=True)]
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        admission.enter(held[1])  # waits for the one thread
+    held.append(Work(held=True))
+    admission.enter(held[2])  # has another one started
+    assert held[1].begun.wait(5)
+    for work in held:
+        work.may_end.set()
+    assert all(work.ended.wait(5) for work in held)
+    admission.end()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
 def test_work_gives_way_to_other_threads():
     code = """
@@ -157,6 +180,40 @@ print(nice())
     before, inside, after = map(int, done.stdout.split())
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert (before, inside, after) == (own, min(own + 10, 19), own)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux alone")
+def test_a_thread_that_another_one_starts_gives_way_no_further():
+    niceness: list[int] = []
+
+    def note() -> None:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    admission: Admission[Work] = Admission(2, 0, 10)
+    inner = Work(note)
+
+    def start_another() -> None:  # as the second request of a connection does
+        admission.enter(inner)
+        assert inner.ended.wait(5)
+        note()
+
+    outer = Work(start_another)
+    admission.enter(outer)
+    assert outer.ended.wait(5)
+    admission.end()
+    assert niceness == [min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)] * 2
+
+
+def test_a_sandbox_that_refuses_priorities_keeps_no_work_from_being_done(monkeypatch):
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    admission: Admission[Work] = Admission(1, 0, 5)
+    work = Work()
+    admission.enter(work)
+    assert work.ended.wait(5)
+    admission.end()
 
 
 @pytest.mark.parametrize(

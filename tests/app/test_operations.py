@@ -38,6 +38,7 @@ def test_model_says_what_it_is(client):
 
 def test_unknown_paths_and_methods_are_problems(client):
     is_problem(client.get("/no/such/path"), 404)
+    is_problem(client.get("/docs//swagger-ui.css"), 404)
     assert "POST" in client.get("/predict").headers["Allow"]
     is_problem(client.get("/predict"), 405)
     is_problem(client.delete("/health"), 405)

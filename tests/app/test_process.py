@@ -126,6 +126,7 @@ def test_a_bad_setting_a_wrong_pin_and_a_taken_port(make_model):
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}: Address already in use" in fails(1, PORT=port)
     assert "can't listen on no.such.host.invalid" in fails(1, HOST="no.such.host.invalid")
+    assert "can't listen on a..b:" in fails(1, HOST="a..b")
 
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
@@ -134,6 +135,13 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
         service.wait()
         output = service.end()[1]
     assert " info ready in " in output
+
+
+def test_a_dotenv_file_of_other_bytes_stops_the_start_with_one_line(tmp_path):
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
+    with running(cwd=tmp_path) as service:
+        assert service.process.communicate(timeout=30)[1] == "error: can't read .env: it is no UTF-8\n"
+        assert service.process.returncode == 2
 
 
 def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
@@ -175,7 +183,7 @@ def default_service():
     ],
     ids=["first line", "method", "header", "target", "negative length", "long length", "coding"],
 )
-def test_what_is_no_http_is_told_so_and_not_logged(default_service, head, status):
+def test_what_is_no_http_is_told_so_and_is_no_error(default_service, head, status):
     connection = http.client.HTTPConnection("127.0.0.1", default_service.port, timeout=20)
     connection.connect()
     connection.sock.sendall(head + b"\r\n\r\n")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, decode
+from ml.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, _over_white, decode
 from tests.conftest import BLUE, RED, coloured, encode
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +87,37 @@ def test_what_is_transparent_is_white():
     assert (decode(save(Image.new("LA", (20, 20), (0, 0))), 8) == 255).all()
     palette = Image.new("P", (20, 20), 0)
     assert (decode(save(palette, transparency=0), 8) == 255).all()
+
+
+def test_a_large_transparent_photo_is_composed_in_pieces_without_a_seam():
+    random = np.random.default_rng(0)
+    image = Image.fromarray(random.integers(0, 256, (1030, 2051, 4), np.uint8), "RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    whole = Image.alpha_composite(white, image).convert("RGB")
+    assert np.array_equal(np.asarray(_over_white(image)), np.asarray(whole))
+
+
+_PEAK = """
+import re, sys
+from pathlib import Path
+from ml.image import decode
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+data = Path(sys.argv[1]).read_bytes()
+before = peak()
+decode(data)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+def test_a_transparent_photo_takes_no_multiple_of_its_memory(tmp_path):
+    (tmp_path / "photo.png").write_bytes(save(Image.new("RGBA", (4096, 3072), (10, 20, 30, 128))))
+    command = [sys.executable, "-c", _PEAK, tmp_path / "photo.png"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(shown.stdout) * 1024 / (4096 * 3072) < 13  # bytes a pixel: 4 decoded, and 4 as RGB
 
 
 def test_the_first_frame_of_an_animation():

@@ -15,6 +15,7 @@ import torch
 from ml import bundle, evaluate, ingest, loop, package, prepare, train
 from ml.dataset import Dataset
 from ml.errors import PipelineError
+from ml.networks import SimpleCNN
 from ml.params import Params
 from ml.twin import answers
 
@@ -98,7 +99,13 @@ class KilledError(Exception):
     """Stands for a kill at the end of an epoch."""
 
 
-def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch):
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch, pretrained):
+    if pretrained:  # then the head is fitted first, and the weights before the first step count to the end
+        monkeypatch.setattr(SimpleCNN, "load_pretrained", lambda self: True)
+        recipe = params.recipe.model_dump() | {"fit_head_first": True, "finetuned_share": [0.4]}
+        recipe |= {"refit_l2": []}
+        params = change(params, "recipes", simple_cnn=recipe)
     unbroken = train.run(params)
     weights = torch.load("models/checkpoint.pt", weights_only=True)["state_dict"]
     record = loop.Loop._record

@@ -1,0 +1,216 @@
+"""What clients do to connections that a well-behaved library never does, and what becomes of a line."""
+
+import contextlib
+import json
+import re
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from app import server
+from tests.app.service import Service, running
+from tests.app.test_predict import RED_JPEG
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=5)
+
+
+def photo(*headers: str) -> bytes:
+    head = "\r\n".join(["POST /predict HTTP/1.1", "Host: x", "Content-Type: image/jpeg", *headers])
+    return f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG
+
+
+def metrics(service: Service) -> str:
+    with connect(service) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+
+def test_clients_that_ask_for_much_and_read_nothing_keep_no_thread(make_model):
+    with (
+        running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service,
+        contextlib.ExitStack() as stack,
+    ):
+        service.wait()
+        for _ in range(6):  # more than there are threads
+            connection = stack.enter_context(connect(service))
+            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+        time.sleep(0.5)
+        assert "http_requests_total" in metrics(service)
+
+
+def test_pipelined_requests_are_all_answered_in_order(make_model):
+    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+        service.wait()
+        with connect(service) as connection:
+            script, health = (
+                f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in ("/docs/start.js", "/health")
+            )
+            bundle = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n"
+            last = photo("Connection: close", "Expect: 100-continue")
+            connection.sendall((photo() + bundle + script + health) * 15 + last)
+            time.sleep(0.5)  # its answers fill what the kernel holds
+            read = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+    lengths = [int(length) for length in re.findall(rb"\r\nContent-Length: (\d+)\r\n", read)]
+    assert read.count(b"HTTP/1.1 200 OK\r\n") == len(lengths) == 61
+    assert len(set(lengths[1::4])) == len(set(lengths[2::4])) == len(set(lengths[3::4])) == 1
+    assert lengths[1] > 1_000_000
+
+
+def test_a_body_in_chunks(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
+        service.wait()
+        head = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n"
+        whole = f"{len(RED_JPEG):x}\r\n".encode() + RED_JPEG + b"\r\n0\r\n\r\n"
+        large = b"180000\r\n" + bytes(0x180000) + b"\r\n0\r\n\r\n"
+        for body, expected in [(whole, b"200"), (b"zz\r\n", b"400"), (b"0\r\n\r\n", b"400"), (large, b"413")]:
+            with connect(service) as connection:
+                connection.sendall(head + body)
+                assert connection.recv(12) == b"HTTP/1.1 " + expected
+
+
+def test_who_asks_whether_to_go_on_is_told_so_only_where_a_body_is_wanted(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
+        service.wait()
+        for length, expected in [("99999999", b"413"), ("-1", b"400"), ("0", b"400")]:
+            with connect(service) as connection:
+                head = "POST /predict HTTP/1.1\r\nExpect: 100-continue\r\nConnection: close"
+                connection.sendall(f"{head}\r\nContent-Length: {length}\r\n\r\n".encode())
+                assert connection.recv(12) == b"HTTP/1.1 " + expected
+        with connect(service) as connection:
+            head, _, body = photo("Expect: 100-continue").partition(b"\r\n\r\n")
+            connection.sendall(head + b"\r\n\r\n")
+            assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.sendall(body)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+
+
+def test_what_the_server_itself_refuses_is_counted_and_logged_and_says_what_every_answer_says(make_model):
+    with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1") as service:
+        service.wait()
+        ids = []
+        for sent, status in [(b"GARBAGE\r\n\r\n", 400), (photo("X: " + "x" * 300_000), 431)]:
+            with connect(service) as connection:
+                connection.sendall(sent)
+                with contextlib.suppress(ConnectionError):
+                    answer = connection.recv(65536).decode()
+            assert f" {status} " in answer
+            assert "X-Content-Type-Options: nosniff\r\n" in answer
+            ids += re.findall(r"X-Request-Id: (\w+)\r\n", answer)
+        shown = metrics(service)
+        output = service.end()[1]
+    assert 'http_requests_total{method="OTHER",route="unmatched",status="400"} 1.0' in shown
+    assert 'route="unmatched",status="431"} 1.0' in shown
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "unmatched"]
+    assert [(line["request_id"], line["status"]) for line in lines] == [(ids[0], 400), (ids[1], 431)]
+    assert all(0 <= line["duration_ms"] < 1000 for line in lines)
+
+
+_IMPATIENT = """
+import sys
+from app import server
+from app.__main__ import main
+
+server._IDLE_S = 1
+sys.exit(main())
+"""
+
+
+def test_connections_that_do_nothing_are_closed(make_model):
+    """After 1 s here, 120 s in the service."""
+    assert server._IDLE_S == 120
+    command = (sys.executable, "-c", _IMPATIENT)
+    with running(command=command, MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+        service.wait()
+        with connect(service) as silent, connect(service) as kept, connect(service) as unread:
+            kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+            unread.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 40)
+            assert kept.recv(65536).startswith(b"HTTP/1.1 200 OK")
+            started = time.monotonic()
+            assert (silent.recv(1), kept.recv(1)) == (b"", b"")
+            assert 0.5 < time.monotonic() - started < 5
+            time.sleep(1)
+            with contextlib.suppress(ConnectionError):  # no more than what the kernel held comes, and the end
+                assert sum(len(piece) for piece in iter(lambda: unread.recv(1 << 20), b"")) < 40 * 1_600_000
+
+
+_SLOW = """
+import sys, time
+from app import predict
+from app.__main__ import main
+
+classify = predict.classify
+predict.classify = lambda *arguments: (time.sleep({seconds}), classify(*arguments))[1]
+sys.exit(main())
+"""
+
+
+@contextlib.contextmanager
+def slow(seconds: float, model: str, **env: str) -> Iterator[Service]:
+    """A service with one slot, whose predictions take so long."""
+    command = (sys.executable, "-c", _SLOW.format(seconds=seconds))
+    with running(command=command, MODEL_URL=model, MAX_CONCURRENCY="1", **env) as service:
+        service.wait()
+        yield service
+
+
+def until_in_slot(service: Service) -> None:
+    for _ in range(200):
+        if "\npredictions_in_flight 1.0" in metrics(service):
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing is being predicted")
+
+
+def test_who_waits_in_line_for_too_long_is_told_so_and_the_wait_is_measured(make_model):
+    with slow(2.0, make_model().as_uri(), REQUEST_TIMEOUT_S="1") as service:
+        first = threading.Thread(target=service.predict, args=[RED_JPEG])
+        first.start()
+        until_in_slot(service)
+        with connect(service) as gone:
+            gone.sendall(photo())
+        started = time.monotonic()
+        status, body = service.predict(RED_JPEG)
+        assert (status, "within 1 s" in body["detail"]) == (503, True)
+        assert 0.9 < time.monotonic() - started < 2.5
+        first.join()
+        shown = metrics(service)
+        assert 'predictions_rejected_total{reason="timeout"} 1.0' in shown
+        assert 'predictions_rejected_total{reason="disconnected"} 1.0' in shown
+        output = service.end()[1]
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
+    waited = {line["status"]: line["duration_ms"] for line in lines}
+    assert 900 < waited[503] < 2500
+    assert waited[200] > 2000
+
+
+def test_what_is_in_line_is_answered_before_the_end(make_model):
+    with slow(0.8, make_model().as_uri()) as service:
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(service.predict(RED_JPEG)[0])) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        until_in_slot(service)
+        time.sleep(0.4)  # for those behind it
+        code, output, error = service.end()
+        for thread in threads:
+            thread.join()
+    assert (code, error, answers) == (0, "", [200] * 3)
+    lines = [line for line in map(json.loads, output.splitlines()) if line.get("route") == "/predict"]
+    assert max(line["duration_ms"] for line in lines) > 2000  # the wait for a slot counts
+
+
+def test_work_without_end_is_cut_off_soon_after_the_drain(make_model):
+    with slow(60, make_model().as_uri(), DRAIN_SECONDS="1") as service, connect(service) as connection:
+        connection.sendall(photo())
+        until_in_slot(service)
+        started = time.monotonic()
+        code, output, _ = service.end()
+        assert 1 <= time.monotonic() - started < 6.5  # the drain, a moment for late clients, one for the work
+    assert code == 0
+    assert '"requests cut off"' in output
