@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from ml.batches import plain_batches
+from ml.batches import PLAIN_BATCH, plain_batches
 from ml.dataset import Dataset
 from ml.networks import Network, Normalization
 from ml.params import Recipe
@@ -52,9 +52,8 @@ def embed(
     normalize = Normalization(network.mean, network.std)
     network.eval()
     features, labels = [], []
-    batches = tqdm(
-        plain_batches(data, rows, mirror=mirror), "features", total=-(-len(rows) // 128), mininterval=1
-    )
+    count = -(-len(rows) // PLAIN_BATCH)
+    batches = tqdm(plain_batches(data, rows, mirror=mirror), "features", total=count, mininterval=1)
     with torch.inference_mode(), autocast():
         for pixels, targets in batches:
             features.append(network.embed(normalize(pixels.to(device))).float().cpu())
