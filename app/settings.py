@@ -15,11 +15,6 @@ EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 
 _MEGABYTE = 1024 * 1024
 
-_PER_CPU = 2
-"""Predictions at once for each processor. Python's part of one then runs beside the network of another:
-2 gives 1.2 times the throughput of 1 (docs/performance.md)."""
-
-
 class SettingsError(ValueError):
     """A variable with a value that the service can't use; the message is one line that names it."""
 
@@ -56,9 +51,9 @@ class Settings:
     """THREADS: threads that one prediction uses, 1 to 256. Predictions run side by side already, so more
     than 1 shortens a single answer and costs throughput under load."""
 
-    max_concurrency: int = field(default_factory=lambda: _PER_CPU * cpu.available())
-    """MAX_CONCURRENCY: predictions that run at once, 1 to 256. Default: two for each processor that this
-    process may use, by its container's CPU quota."""
+    max_concurrency: int = field(default_factory=cpu.available)
+    """MAX_CONCURRENCY: predictions that run at once, 1 to 256. Default: one for each processor that this
+    process may use, by its container's CPU quota; more take one another's caches (docs/performance.md)."""
 
     max_queue: int = 64
     """MAX_QUEUE: predictions that wait for a slot, 0 to 1024. One more is told to come back (503)."""
@@ -114,7 +109,7 @@ class Settings:
             model_token=env.token("MODEL_TOKEN"),
             engine=env.choice("ENGINE", cls.engine, ("auto", "onnx", "torch")),
             threads=env.integer("THREADS", cls.threads, 1, 256),
-            max_concurrency=env.integer("MAX_CONCURRENCY", _PER_CPU * cpu.available(), 1, 256),
+            max_concurrency=env.integer("MAX_CONCURRENCY", cpu.available(), 1, 256),
             max_queue=env.integer("MAX_QUEUE", cls.max_queue, 0, 1024),
             request_timeout_s=env.integer("REQUEST_TIMEOUT_S", cls.request_timeout_s, 1, 3600),
             drain_seconds=env.integer("DRAIN_SECONDS", cls.drain_seconds, 0, 3600),
