@@ -15,6 +15,7 @@ EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 
 _MEGABYTE = 1024 * 1024
 
+
 class SettingsError(ValueError):
     """A variable with a value that the service can't use; the message is one line that names it."""
 
