@@ -101,6 +101,13 @@ class Admission(Generic[_T]):
         message = f"no prediction slot was free within {self._timeout_s:g} s"
         return [(task, RejectedError("timeout", message)) for task in late]
 
+    def dismiss(self) -> list[tuple[_T, RejectedError]]:
+        """Take everyone out of the line, each with what to tell it: the time for a drain is over."""
+        with self._changed:
+            line = [task for _, task in self._line]
+            self._line.clear()
+        return [(task, RejectedError("draining", "the service is stopping")) for task in line]
+
     def end(self) -> None:
         """Let the threads go, and give those at work a moment to finish."""
         with self._changed:

@@ -94,6 +94,8 @@ class Server:
         while self._exit_code is None:
             self._turn(min(0.02 if self._drain_until else 1.0, max(0.0, self._admission.patience())))
             if self._drain_until and (not self._open_requests() or time.monotonic() > self._drain_until):
+                for channel, error in self._admission.dismiss():
+                    self._refuse(channel, error)
                 self._say_goodbye()
                 self._exit_code = 0
                 if cut := sum(channel.busy(late=True) for channel in self._channels()):

@@ -13,6 +13,7 @@ from ml.dataset import Dataset
 from ml.twin import answers
 
 CHAMPION = "champion"
+_NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 def register(name: str, model: Path, run_id: str, version: str, test_digest: str) -> str:
@@ -42,7 +43,9 @@ def promote(name: str, version: str, log_loss: float, data: Dataset) -> bool:
     client = MlflowClient()
     try:
         holder = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in _NO_SUCH_ALIAS:
+            raise  # a store that can't be asked may hold a better one
         holder = None
     if holder is not None:
         held = _log_loss(holder.source or "", data)

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from app import server
 from tests.app.service import Service, running
@@ -209,8 +210,12 @@ def test_work_without_end_is_cut_off_soon_after_the_drain(make_model):
     with slow(60, make_model().as_uri(), DRAIN_SECONDS="1") as service, connect(service) as connection:
         connection.sendall(photo())
         until_in_slot(service)
-        started = time.monotonic()
-        code, output, _ = service.end()
-        assert 1 <= time.monotonic() - started < 6.5  # the drain, a moment for late clients, one for the work
+        with ThreadPoolExecutor() as pool:
+            in_line = [pool.submit(service.predict, RED_JPEG) for _ in range(2)]
+            time.sleep(0.3)
+            started = time.monotonic()
+            code, output, _ = service.end()
+        assert [answer.result()[0] for answer in in_line] == [503, 503]
+        assert 1 <= time.monotonic() - started < 7  # the drain, a moment for late clients, one for the work
     assert code == 0
     assert '"requests cut off"' in output
