@@ -46,21 +46,32 @@ class PhotoError(ValueError):
         self.reason = reason
 
 
-def classify(engine: Engine, photos: Sequence[bytes], max_pixels: int, metrics: Metrics) -> list[Prediction]:
+class TooMuchWorkError(ValueError):
+    """Photos that would hold a slot for too long; the message is fit for a user."""
+
+
+def classify(
+    engine: Engine, photos: Sequence[bytes], max_pixels: int, max_seconds: float, metrics: Metrics
+) -> list[Prediction]:
     """Return a prediction for each photo, in their order.
 
     Args:
         engine: the loaded network.
         photos: encoded images, at least one.
         max_pixels: the largest image that is decoded.
+        max_seconds: of a processor's time, after which no further photo is begun.
         metrics: where times and labels are counted.
 
     Raises:
         PhotoError: one of them can't be used; none is answered then.
+        TooMuchWorkError: they take too long, as a hundred small files of many pixels can.
     """
+    until = time.thread_time() + max_seconds
     manifest = engine.manifest
     pixels = []
     for number, photo in enumerate(photos, 1):
+        if time.thread_time() > until:
+            raise TooMuchWorkError(f"{max_seconds:g} s were not enough for {len(photos)} photos")
         started = time.perf_counter()
         try:
             pixels.append(decode(photo, manifest.image_size, manifest.resize, max_pixels))

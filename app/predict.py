@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.exceptions import (
     HTTPException,
+    RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
     UnsupportedMediaType,
@@ -10,7 +11,7 @@ from werkzeug.exceptions import (
 
 from app import auth, problems, uploads
 from app.admission import REFUSAL, RejectedError
-from app.classify import PhotoError, Prediction, classify
+from app.classify import PhotoError, Prediction, TooMuchWorkError, classify
 from app.metrics import Metrics
 from app.model import Model
 from app.settings import Settings
@@ -40,9 +41,13 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
         with metrics.in_flight.track_inprogress():
             photos = uploads.read(request)
             try:
-                predictions = classify(engine, photos, settings.max_pixels, metrics)
+                predictions = classify(
+                    engine, photos, settings.max_pixels, settings.request_timeout_s, metrics
+                )
             except PhotoError as error:
                 raise _problem(error, len(photos)) from error
+            except TooMuchWorkError as error:
+                raise RequestEntityTooLarge(f"{error}; send fewer at once") from error
         g.answers = _for_log(predictions)
         answers = [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
         answer = answers[0] if len(answers) == 1 else {"predictions": answers}

@@ -60,7 +60,8 @@ class Settings:
     """MAX_QUEUE: predictions that wait for a slot, 0 to 1024. One more is told to come back (503)."""
 
     request_timeout_s: int = 10
-    """REQUEST_TIMEOUT_S: seconds that a prediction waits for a slot, 1 to 3600; then 503."""
+    """REQUEST_TIMEOUT_S: seconds that a prediction waits for a slot, 1 to 3600; then 503. As many seconds of
+    a processor's time are spent on the photos of one request; if they are not enough: 413."""
 
     drain_seconds: int = 25
     """DRAIN_SECONDS: after SIGTERM or SIGINT, seconds that requests under way have to finish, 0 to 3600;
