@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from app import server
+from app import channel
 from tests.app.service import COMMAND, Service, running
 from tests.app.test_predict import RED_JPEG
 from tests.conftest import REQUIRE_ALL
@@ -209,17 +209,17 @@ def needed(tool: str) -> str:
 
 _IMPATIENT = """
 import sys
-from app import server
+from app import channel
 from app.__main__ import main
 
-server._HEADERS_S, server._REQUEST_S = 1, 3
+channel._HEADERS_S, channel._REQUEST_S = 1, 3
 sys.exit(main())
 """
 
 
 def test_a_request_that_trickles_ends_and_others_are_served(make_model):
     """With limits of 1 s for the headers and 3 s for all, where the service has 15 s and 120 s."""
-    assert (server._HEADERS_S, server._REQUEST_S) == (15, 120)
+    assert (channel._HEADERS_S, channel._REQUEST_S) == (15, 120)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
     whole = head + f"Content-Length: {len(RED_JPEG)}\r\n\r\n".encode()
 

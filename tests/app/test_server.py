@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from app import server
+from app import channel
 from tests.app.service import Service, running
 from tests.app.test_predict import RED_JPEG
 
@@ -112,17 +112,17 @@ def test_what_the_server_itself_refuses_is_counted_and_logged_and_says_what_ever
 
 _IMPATIENT = """
 import sys
-from app import server
+from app import channel
 from app.__main__ import main
 
-server._IDLE_S = 1
+channel._IDLE_S = 1
 sys.exit(main())
 """
 
 
 def test_connections_that_do_nothing_are_closed(make_model):
     """After 1 s here, 120 s in the service."""
-    assert server._IDLE_S == 120
+    assert channel._IDLE_S == 120
     command = (sys.executable, "-c", _IMPATIENT)
     with running(command=command, MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
         service.wait()
