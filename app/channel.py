@@ -38,6 +38,7 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             super().parse_header(header_plus)
         except ValueError as error:  # of urlsplit or int; waitress would hang up without an answer
             raise ParsingError("a target or a length that can't be read") from error
+        self.path = self.path or "/"  # as in `GET http://host`: werkzeug would redirect, with a page of HTML
 
     def be_late(self) -> None:
         self.late, self.refusal = True, RejectedError("draining", "the service is stopping")

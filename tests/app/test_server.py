@@ -61,6 +61,15 @@ def test_pipelined_requests_are_all_answered_in_order(make_model):
     assert lengths[1] > 1_000_000
 
 
+def test_a_target_without_a_path_is_the_root(make_model):
+    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+        service.wait()
+        for target in (b"http://localhost", b"?a=1"):
+            with connect(service) as connection:
+                connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_a_body_in_chunks(make_model):
     with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1", LOG_LEVEL="error") as service:
         service.wait()
