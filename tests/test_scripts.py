@@ -33,7 +33,7 @@ def test_load_below_and_above_capacity() -> None:
         assert 0 < median <= p99 <= most
     with running(LOG_LEVEL="error", MAX_CONCURRENCY="1", MAX_QUEUE="1") as service:
         service.wait()
-        code, table = load_test(f"http://127.0.0.1:{service.port}", "--rate", "400")
+        code, table = load_test(f"http://127.0.0.1:{service.port}", "--rate", "1200")
         assert code == 0
         assert set(table) == {"/health", "200", "503"}  # an overload breaks no connection
         assert table["503"][0] > table["200"][0] > 20
