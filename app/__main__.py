@@ -34,7 +34,7 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), 2)
     logs.configure(settings)
-    memory.bound_arenas()  # before the first thread takes one
+    memory.bound_freed_memory()  # before the first thread takes one
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
     try:

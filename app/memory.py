@@ -9,7 +9,7 @@ _LARGE = 4 * 1024 * 1024
 """Bytes from which an allocation has pages of its own. What photos of common sizes take is below."""
 
 
-def bound_arenas() -> bool:
+def bound_freed_memory() -> bool:
     """Keep freed memory from piling up in a process of many threads.
 
     All threads share a few arenas, where glibc would give each thread its own and its own leftovers: 114 MB

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import mutate
 import process
+import seeds
 import wire
 
 _STATUSES = frozenset({200, 400, 413, 415, 422})
@@ -44,7 +45,7 @@ class Fuzzer:
 
     def __init__(self, client: wire.Client, options: argparse.Namespace) -> None:
         self._client, self._options = client, options
-        self._files = mutate.seeds()
+        self._files = seeds.seeds()
         self.statuses: Counter[int] = Counter()
         self.failures: list[str] = []
         self.memory: list[float] = []
@@ -80,7 +81,7 @@ class Fuzzer:
             self.failures.append(f"{number} ({done}; {kind}): {wrong}")
 
 
-def request(seed: int, number: int, files: mutate.Seeds) -> tuple[str, bytes, str]:
+def request(seed: int, number: int, files: seeds.Seeds) -> tuple[str, bytes, str]:
     """Return content type and body of a request with broken photos, and what was done to them."""
     chance = random.Random(f"{number}:{seed}")  # noqa: S311
     done, photo = mutate.mutated(seed, number, files)

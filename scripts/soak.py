@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import mutate
 import process
+import seeds
 import wire
 from PIL import Image
 
@@ -50,7 +51,7 @@ class Soak:
         self._client = client
         self._until = time.monotonic() + seconds
         self._chance = random.Random(1)  # noqa: S311
-        self._files = mutate.seeds()
+        self._files = seeds.seeds()
         self._photo, self._large = _jpeg(500, 375), _jpeg(4000, 3000)
         self.answers: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()

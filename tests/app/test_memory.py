@@ -9,7 +9,7 @@ from app import memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-bounded = memory.bound_arenas() if sys.argv[1] == "bounded" else None
+bounded = memory.bound_freed_memory() if sys.argv[1] == "bounded" else None
 barrier = threading.Barrier(8)
 
 def allocate():
@@ -49,7 +49,7 @@ from app import memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
-if sys.argv[1] == "bounded": memory.bound_arenas()
+if sys.argv[1] == "bounded": memory.bound_freed_memory()
 libc.free(libc.malloc(30 << 20))
 kept = libc.malloc(8 << 20)
 libc.fopen.restype = ctypes.c_void_p

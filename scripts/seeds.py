@@ -1,0 +1,118 @@
+"""Small photos of every accepted format and mode, made on the spot; always the same bytes."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+Seeds = dict[str, bytes]
+PNG = b"\x89PNG\r\n\x1a\n"
+"""What a PNG begins with."""
+
+
+def seeds() -> Seeds:
+    """Return small photos by name, one of each kind of file that decoders treat in their own way."""
+    rgb = _picture(96, 64)
+    grey, palette, alpha = rgb.convert("L"), rgb.quantize(32), rgb.copy()
+    alpha.putalpha(grey)
+    deep = Image.fromarray((np.asarray(grey, np.uint16) << 8) + 77)
+    frames: dict[str, Any] = {
+        "save_all": True,
+        "append_images": [rgb.rotate(90), rgb.rotate(180)],
+        "duration": 50,
+    }
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a description"
+    files = {
+        "jpeg": _encoded(rgb, "JPEG"),
+        "jpeg-progressive": _encoded(rgb, "JPEG", progressive=True, subsampling=0),
+        "jpeg-restart": _encoded(rgb, "JPEG", restart_marker_blocks=3, optimize=True),
+        "jpeg-cmyk": _encoded(rgb.convert("CMYK"), "JPEG"),
+        "jpeg-grey": _encoded(grey, "JPEG"),
+        "jpeg-exif": _encoded(rgb, "JPEG", exif=exif, comment=b"comment", dpi=(72, 72)),
+        "jpeg-profile": _encoded(rgb, "JPEG", icc_profile=bytes(range(256)) * 4),
+        "jpeg-large": _encoded(_picture(900, 600), "JPEG", quality=60),
+        "png": _encoded(rgb, "PNG"),
+        "png-palette": _encoded(palette, "PNG"),
+        "png-palette-transparent": _encoded(palette, "PNG", transparency=3, bits=4),
+        "png-bits": _encoded(grey.convert("1"), "PNG"),
+        "png-grey": _encoded(grey, "PNG"),
+        "png-grey-alpha": _encoded(grey.convert("LA"), "PNG"),
+        "png-16": _encoded(deep, "PNG"),
+        "png-alpha": _encoded(alpha, "PNG", exif=exif),
+        "png-animated": _encoded(rgb, "PNG", **frames),
+        "png-interlaced": _interlaced_png(rgb),
+        "webp": _encoded(rgb, "WEBP", quality=60),
+        "webp-lossless": _encoded(rgb, "WEBP", lossless=True),
+        "webp-alpha": _encoded(alpha, "WEBP", exif=exif),
+        "webp-animated": _encoded(rgb, "WEBP", **frames),
+        "gif": _encoded(palette, "GIF", interlace=0),
+        "gif-interlaced": _encoded(palette, "GIF", interlace=1, comment=b"comment"),
+        "gif-transparent": _encoded(palette, "GIF", transparency=3),
+        "gif-animated": _encoded(palette, "GIF", **frames, loop=0, disposal=2),
+        "bmp": _encoded(rgb, "BMP"),
+        "bmp-palette": _encoded(palette, "BMP"),
+        "bmp-bits": _encoded(grey.convert("1"), "BMP"),
+        "bmp-alpha": _encoded(alpha, "BMP"),
+        "bmp-runs": _run_length_bmp(),
+    }
+    thumbnail = Image.Exif()
+    thumbnail[0x0112] = 3
+    files["jpeg-thumbnail"] = _encoded(
+        rgb, "JPEG", exif=b"Exif\0\0" + _exif_with_thumbnail(files["jpeg-grey"])
+    )
+    return files
+
+
+def _picture(width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(width).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def _interlaced_png(image: Image.Image) -> bytes:
+    """Pillow writes none: the seven passes of Adam7, each a picture of its own (PNG specification, 8.2)."""
+    pixels = np.asarray(image)
+    passes = (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    )
+    rows = b"".join(
+        b"\0" + row.tobytes() for x, y, right, down in passes for row in pixels[y::down, x::right]
+    )
+    head = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return PNG + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _run_length_bmp() -> bytes:
+    """Pillow writes none: 32 lines of 64 pixels, each of one colour (BI_RLE8)."""
+    lines = b"".join(bytes((40, line, 24, 255 - line, 0, 0)) for line in range(32)) + b"\0\1"
+    palette = b"".join(bytes((n, 255 - n, n // 2, 0)) for n in range(256))
+    info = struct.pack("<IiiHHIIiiII", 40, 64, 32, 1, 8, 1, len(lines), 2835, 2835, 256, 0)
+    start = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(lines), 0, 0, start) + info + palette + lines
+
+
+def _exif_with_thumbnail(jpeg: bytes) -> bytes:
+    """Return a TIFF of two directories, the second with a thumbnail (Exif 2.32, 4.5.5)."""
+    first = struct.pack("<HHHIII", 1, 0x0112, 3, 1, 3, 26)
+    second = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 56, 0x0202, 4, 1, len(jpeg), 0)
+    return b"II*\0" + struct.pack("<I", 8) + first + second + jpeg
