@@ -16,6 +16,8 @@ test: $(VENV)/.dev  ## every test
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
+	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
