@@ -35,11 +35,12 @@ def create_app(settings: Settings) -> Flask:
         settings.max_concurrency, settings.max_queue, settings.request_timeout_s
     )
     app.extensions["admission"] = admission
+    metrics.watch(admission)
 
     telemetry.register(app, metrics)
     security.register(app, settings)
     problems.register(app)
-    app.register_blueprint(operations.blueprint(model, metrics, admission))
+    app.register_blueprint(operations.blueprint(settings, model, metrics, admission))
     app.register_blueprint(predict.blueprint(settings, model, metrics))
     app.register_blueprint(feedback.blueprint(settings, model, metrics))
     app.register_blueprint(page.blueprint(settings))

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from app import create_app, logs, memory
-from app.model import Model, ModelError
+from app.model import ModelError
+from app.push import Push
 from app.server import Server
 from app.settings import Settings, SettingsError
 
@@ -46,10 +48,13 @@ def main() -> int:
         signal.signal(number, lambda number, _: _end(server, number))
     # Beside the server, so that /health answers and /ready says why not while a download takes its time.
     loading = threading.Thread(
-        target=_load, args=(app.extensions["model"], server, settings), name="load", daemon=True
+        target=_load, args=(app.extensions, server, settings), name="load", daemon=True
     )
     loading.start()
+    pushing = Push(settings, app.extensions["metrics"])
+    pushing.start()
     exit_code = server.run()
+    pushing.stop()
     loading.join(timeout=1.0)  # an interpreter that ends while a library is being loaded may crash
     return exit_code
 
@@ -68,9 +73,9 @@ def _environment() -> Mapping[str, str]:
     return {name: value or "" for name, value in values.items()} | dict(os.environ)
 
 
-def _load(model: Model, server: Server, settings: Settings) -> None:
+def _load(parts: dict[str, Any], server: Server, settings: Settings) -> None:
     try:
-        model.load()
+        parts["model"].load()
     except ModelError as error:
         server.stop(_fail(str(error), 1))
     except BaseException:
@@ -79,9 +84,9 @@ def _load(model: Model, server: Server, settings: Settings) -> None:
     else:
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
         url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
-        _log.info(
-            "ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", _seconds_since_start(), url, url
-        )
+        seconds = _seconds_since_start()
+        parts["metrics"].start.set(seconds)
+        _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
 
 
 def _end(server: Server, number: int) -> None:

@@ -55,7 +55,7 @@ class Admission(Generic[_T]):
     """
 
     def __init__(self, slots: int, queue: int, timeout_s: float) -> None:
-        self._slots, self._places, self._timeout_s = slots, slots + queue, timeout_s
+        self.slots, self._places, self._timeout_s = slots, slots + queue, timeout_s
         self._line: deque[tuple[float, _T]] = deque()  # with the moment at which patience ends
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -71,6 +71,11 @@ class Admission(Generic[_T]):
         """Whether every slot and every place in line is taken."""
         return self._working + len(self._line) >= self._places
 
+    @property
+    def waiting(self) -> int:
+        """How many are in line for a slot."""
+        return len(self._line)
+
     def enter(self, task: _T) -> None:
         """Let a slot's thread answer it, in its turn.
 
@@ -80,7 +85,7 @@ class Admission(Generic[_T]):
         with self._changed:
             if self.full:
                 raise RejectedError("queue_full", "every prediction slot and every place in line is taken")
-            if len(self._threads) < self._slots:
+            if len(self._threads) < self.slots:
                 self._start_thread()
             self._line.append((time.monotonic() + self._timeout_s, task))
             self._changed.notify()

@@ -42,7 +42,7 @@ def blueprint(settings: Settings, model: Model) -> Blueprint:
     @routes.get("/openapi.json")
     def document() -> Response:
         classes = model.engine.manifest.classes if model.engine else ()
-        return Response(_document(classes, bool(settings.api_keys)), mimetype="application/json")
+        return Response(_document(classes, _closed(settings)), mimetype="application/json")
 
     @routes.get("/docs")
     def page() -> Response:
@@ -61,15 +61,19 @@ def blueprint(settings: Settings, model: Model) -> Blueprint:
     return routes
 
 
+def _closed(settings: Settings) -> tuple[tuple[str, str], ...]:
+    keys = (("/predict", "post"), ("/feedback", "post")) if settings.api_keys else ()
+    return keys + ((("/metrics", "get"),) if settings.metrics_token else ())
+
+
 @functools.cache
-def _document(classes: tuple[str, ...], keys: bool) -> str:
-    """Return app/openapi.yaml as JSON, with the model's classes, and with API keys as must or may."""
+def _document(classes: tuple[str, ...], closed: tuple[tuple[str, str], ...]) -> str:
+    """Return app/openapi.yaml as JSON, with the model's classes; keys are a must where it is closed."""
     import yaml  # at the first request, for most processes never have one
 
     document = yaml.safe_load(_DOCUMENT.read_text("utf-8"))
     if classes:
         document["components"]["schemas"]["Label"]["enum"] = list(classes)
-    if keys:
-        for path in ("/predict", "/feedback"):
-            document["paths"][path]["post"]["security"].remove({})
+    for path, method in closed:
+        document["paths"][path][method]["security"].remove({})
     return json.dumps(document)

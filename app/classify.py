@@ -8,7 +8,8 @@ import numpy as np
 
 from app.engine import Engine
 from app.metrics import Metrics
-from ml.image import ImageError, decode
+from ml.image import Decoded, ImageError, read
+from ml.reference import brightness
 
 _BATCH = 8
 """Photos in one run of the network: bounds the memory that a request with many of them takes."""
@@ -68,28 +69,35 @@ def classify(
     """
     until = time.thread_time() + max_seconds
     manifest = engine.manifest
-    pixels = []
+    decoded = []
     for number, photo in enumerate(photos, 1):
         if time.thread_time() > until:
             raise TooMuchWorkError(f"{max_seconds:g} s were not enough for {len(photos)} photos")
         started = time.perf_counter()
         try:
-            pixels.append(decode(photo, manifest.image_size, manifest.resize, max_pixels))
+            decoded.append(read(photo, manifest.image_size, manifest.resize, max_pixels))
         except ImageError as error:
             raise PhotoError(number, error) from error
         metrics.preprocess.observe(time.perf_counter() - started)
     predictions = []
-    for first in range(0, len(pixels), _BATCH):
-        batch = pixels[first : first + _BATCH]
+    for first in range(0, len(decoded), _BATCH):
+        batch = [photo.pixels for photo in decoded[first : first + _BATCH]]
         images = batch[0][np.newaxis] if len(batch) == 1 else np.stack(batch)
         started = time.perf_counter()
         rows = engine.predict(images)
         metrics.inference.observe(time.perf_counter() - started)
         predictions += [_prediction(manifest.classes, row.tolist()) for row in rows]
-    for prediction in predictions:
-        metrics.predictions.labels(prediction.label).inc()
-        metrics.confidence.observe(prediction.confidence)
+    for seen, prediction in zip(decoded, predictions, strict=True):
+        _count(seen, prediction, metrics)
     return predictions
+
+
+def _count(photo: Decoded, prediction: Prediction, metrics: Metrics) -> None:
+    metrics.predictions.labels(prediction.label).inc()
+    metrics.confidence.observe(prediction.confidence)
+    metrics.brightness.observe(brightness(photo.pixels))
+    metrics.aspect_ratio.observe(photo.width / photo.height)
+    metrics.short_side.observe(min(photo.width, photo.height))
 
 
 def _prediction(classes: tuple[str, ...], row: list[float]) -> Prediction:

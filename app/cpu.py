@@ -4,31 +4,16 @@ import math
 import os
 from pathlib import Path
 
-_ROOT = Path("/sys/fs/cgroup")
-_MEMBERSHIP = Path("/proc/self/cgroup")
+from app import cgroups
 
 
-def quota(root: Path = _ROOT, membership: Path = _MEMBERSHIP) -> float | None:
+def quota(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> float | None:
     """Return the smallest CPU quota of this process's control groups, in processors; None: unlimited.
 
     Version 2 states quota and period in `cpu.max`, version 1 in two files of the `cpu` controller
     (Linux's admin-guide/cgroup-v2 and scheduler/sched-bwc).
     """
-    try:
-        lines = membership.read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        base = root / "cpu" if controllers else root
-        inside = Path(path.lstrip("/"))
-        # A limit of any group above holds too. In a container the path may name the host's tree, which
-        # isn't there to see: the container's own group is then the root.
-        for group in {base, *(base / part for part in (inside, *inside.parents))}:
-            limits.append(_limit(group))
+    limits = (_limit(group) for group in cgroups.folders("cpu", root, membership))
     return min((limit for limit in limits if limit is not None), default=None)
 
 

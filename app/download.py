@@ -51,17 +51,25 @@ QUICK = Policy(
 class Download:
     """A file on its way from a server to a folder."""
 
-    def __init__(self, client: Client, policy: Policy, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        policy: Policy,
+        report: Callable[[str], None],
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start the clock.
 
         Args:
             client: asks for the file.
             policy: how often and how long.
             report: is told, for people, how far it is.
+            failed: is called for each attempt that failed.
         """
         self._client = client
         self._policy = policy
         self._report = report
+        self._failed = failed
         self._deadline = time.monotonic() + policy.total_s
 
     def run(self, partial: Partial, known: Version | None = None, fresh: bool = False) -> Version | None:
@@ -93,7 +101,10 @@ class Download:
             attempt += 1
             try:
                 return self._attempt(partial, headers)
-            except UnreachableError as error:
+            except DownloadError as error:
+                self._failed()
+                if not isinstance(error, UnreachableError):
+                    raise
                 pause = self._pause(attempt, error.retry_after_s)
                 if attempt >= self._policy.attempts or time.monotonic() + pause > self._deadline:
                     raise

@@ -1,5 +1,10 @@
-"""The C library's allocator, set for a process of many threads."""
+"""How much memory this process may use, and the C library's allocator, set for many threads."""
 
+import contextlib
+import math
+from pathlib import Path
+
+from app import cgroups
 from ml.memory import set_allocator
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -7,6 +12,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _ARENAS = 2
 _LARGE = 4 * 1024 * 1024
 """Bytes from which an allocation has pages of its own. What photos of common sizes take is below."""
+
+_NO_LIMIT = 2**62
 
 
 def bound_freed_memory() -> bool:
@@ -24,3 +31,18 @@ def bound_freed_memory() -> bool:
     return set_allocator(
         (_M_ARENA_MAX, _ARENAS), (_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 2 * _LARGE)
     )
+
+
+def limit(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> float:
+    """Return the smallest memory limit of this process's control groups, in bytes; infinite: none.
+
+    Version 2 states it in `memory.max`, version 1 in the `memory` controller's `memory.limit_in_bytes`, where
+    a number near 2**63 stands for none (Linux's admin-guide/cgroup-v2 and cgroup-v1/memory).
+    """
+    limits = [math.inf]
+    for folder in cgroups.folders("memory", root, membership):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+                limits.append(int((folder / name).read_text("utf-8")))
+    smallest = min(limits)
+    return math.inf if smallest >= _NO_LIMIT else float(smallest)

@@ -12,12 +12,15 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.utils import floatToGoString
 
+from app import memory
+from app.admission import Admission, Task
 from app.engine import Engine
+from ml.reference import BOUNDS
 
 _WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _REQUEST_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_CONFIDENCE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 
 class Metrics:
@@ -28,7 +31,7 @@ class Metrics:
     def __init__(self) -> None:
         # A time stamp beside each counter and histogram would be noise; no switch for one registry exists.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -46,7 +49,25 @@ class Metrics:
         self.confidence = Histogram(
             "prediction_confidence",
             "Probability of the label that was answered",
-            buckets=_CONFIDENCE,
+            buckets=BOUNDS["confidence"],
+            registry=registry,
+        )
+        self.brightness = Histogram(
+            "photo_brightness",
+            "Mean of a photo's channels, 0 black to 1 white",
+            buckets=BOUNDS["brightness"],
+            registry=registry,
+        )
+        self.aspect_ratio = Histogram(
+            "photo_aspect_ratio",
+            "Width of an upright photo by its height",
+            buckets=BOUNDS["aspect_ratio"],
+            registry=registry,
+        )
+        self.short_side = Histogram(
+            "photo_short_side_pixels",
+            "The smaller of a photo's width and height",
+            buckets=BOUNDS["short_side_pixels"],
             registry=registry,
         )
         self.inference = Histogram(
@@ -66,10 +87,44 @@ class Metrics:
             "feedback_total", "Answers that users judged", ["predicted", "actual"], registry=registry
         )
         self._model_info = Info("model", "The model that answers", registry=registry)
+        self._reference = Gauge(
+            "model_reference_share",
+            "Share of photos up to a bound where the model was made",
+            ["statistic", "le"],
+            registry=registry,
+        )
+        self._reference_labels = Gauge(
+            "model_reference_label_share",
+            "Share of a label among the model's answers to its test photos",
+            ["label"],
+            registry=registry,
+        )
+        self._figures = Gauge(
+            "model_test_figure", "Figures of the model on its test photos", ["figure"], registry=registry
+        )
         self._load = Gauge("model_load_seconds", "Time to load the model file", registry=registry)
         self._download = Gauge(
             "model_download_seconds", "Time to download the model file, 0 for a local one", registry=registry
         )
+        self.download_failures = Counter(
+            "model_download_failures_total", "Attempts to download the model that failed", registry=registry
+        )
+        self._waiting = Gauge("predictions_waiting", "Requests in line for a slot", registry=registry)
+        self._slots = Gauge("predictions_slots", "Requests predicted at once, at most", registry=registry)
+        self.start = Gauge(
+            "service_start_seconds", "From the start of the process to a loaded model", registry=registry
+        )
+        limit = Gauge(
+            "process_memory_limit_bytes",
+            "Memory that the process may use; infinite: no limit",
+            registry=registry,
+        )
+        limit.set(memory.limit())
+
+    def watch(self, admission: Admission[Task]) -> None:
+        """Report the line of those who wait, as it is at each scrape."""
+        self._waiting.set_function(lambda: admission.waiting)
+        self._slots.set(admission.slots)
 
     def model_loaded(self, engine: Engine, load_seconds: float, download_seconds: float | None) -> None:
         """Say which model answers from now on, and start its counters at 0 so that rates work at once."""
@@ -86,7 +141,17 @@ class Metrics:
         self._download.set(download_seconds or 0.0)
         for label in manifest.classes:
             self.predictions.labels(label)
+        for name, value in manifest.metrics.items():
+            self._figures.labels(name).set(value)
+        for statistic, shares in manifest.reference.items():
+            for key, share in shares.items():
+                if statistic == "labels":
+                    self._reference_labels.labels(key).set(share)
+                elif statistic in BOUNDS:
+                    # Spelled as the histogram spells it, for queries that join the two.
+                    le = floatToGoString(key)  # type: ignore[no-untyped-call]
+                    self._reference.labels(statistic, le).set(share)
 
     def text(self) -> bytes:
         """Return every metric in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

@@ -34,7 +34,9 @@ class Model:
             ModelError: no file, or not one that this service can use.
         """
         try:
-            file = model_source.fetch(self._settings, self._report)
+            file = model_source.fetch(
+                self._settings, self._report, failed=self._metrics.download_failures.inc
+            )
             self._report("loading the model")
             started = time.perf_counter()
             loaded = engine.load(file.path, self._settings.engine, self._settings.threads)

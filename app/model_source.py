@@ -40,7 +40,10 @@ class ModelFile:
 
 
 def fetch(
-    settings: Settings, report: Callable[[str], None] = lambda _: None, policy: "Policy | None" = None
+    settings: Settings,
+    report: Callable[[str], None] = lambda _: None,
+    policy: "Policy | None" = None,
+    failed: Callable[[], None] = lambda: None,
 ) -> ModelFile:
     """Return the model file that the settings name, downloaded where they name a server.
 
@@ -49,6 +52,7 @@ def fetch(
         report: is told, for people, how far a download is.
         policy: how often and how long a download is tried; None: long where there is no copy of an earlier
             download, and quickly where there is.
+        failed: is called for each attempt at a download that failed.
 
     Raises:
         ModelSourceError: it can't be had, or isn't the one that MODEL_SHA256 pins.
@@ -58,7 +62,7 @@ def fetch(
     parts = urlsplit(settings.model_url)
     if parts.scheme == "file":
         return ModelFile(_local(Path(url2pathname(parts.path)), settings.model_sha256))
-    return _Remote(settings.model_url, settings, report, policy).fetch()
+    return _Remote(settings.model_url, settings, report, policy, failed).fetch()
 
 
 def forget(settings: Settings) -> None:
@@ -93,13 +97,19 @@ class _Remote:
     """A model on a server, with its copies in the cache."""
 
     def __init__(
-        self, url: str, settings: Settings, report: Callable[[str], None], policy: "Policy | None"
+        self,
+        url: str,
+        settings: Settings,
+        report: Callable[[str], None],
+        policy: "Policy | None",
+        failed: Callable[[], None],
     ) -> None:
         self._url = url
         self._name = redact(url)
         self._settings = settings
         self._report = report
         self._policy = policy
+        self._failed = failed
         self._cache = _cache(settings, url)
 
     def fetch(self) -> ModelFile:
@@ -169,7 +179,7 @@ class _Remote:
         started = time.perf_counter()
         policy = self._policy or (QUICK if cached else Policy())
         with Client(self._url, self._settings.model_token) as client:
-            download = Download(client, policy, self._report)
+            download = Download(client, policy, self._report, self._failed)
             # A cache on the way may be stale, and a release may be replaced between the two requests.
             for fresh in (False, True):
                 version = download.run(partial, cached.version if cached and not fresh else None, fresh)

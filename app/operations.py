@@ -3,14 +3,16 @@
 from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import ServiceUnavailable
 
+from app import auth
 from app.admission import Admission, Task
 from app.metrics import Metrics
 from app.model import Model
+from app.settings import Settings
 
 SERVICE = "cats-vs-dogs"
 
 
-def blueprint(model: Model, metrics: Metrics, admission: Admission[Task]) -> Blueprint:
+def blueprint(settings: Settings, model: Model, metrics: Metrics, admission: Admission[Task]) -> Blueprint:
     """Return the routes, bound to what they report on."""
     routes = Blueprint("operations", __name__)
 
@@ -30,8 +32,11 @@ def blueprint(model: Model, metrics: Metrics, admission: Admission[Task]) -> Blu
         engine = model.require()
         return jsonify(engine.manifest.to_dict() | {"sha256": engine.sha256, "engine": engine.name})
 
+    may_scrape = auth.guard((settings.metrics_token,) if settings.metrics_token else ())
+
     @routes.get("/metrics")
     def exposition() -> Response:
+        may_scrape()
         return Response(metrics.text(), content_type=metrics.content_type)
 
     return routes

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from app import cpu
 
@@ -79,6 +79,17 @@ class Settings:
     """API_KEYS: comma-separated keys. When set, `/predict` and `/feedback` need one of them, as
     `Authorization: Bearer KEY` or `X-API-Key: KEY`. Unset: open to everyone."""
 
+    metrics_token: str | None = field(default=None, repr=False)
+    """METRICS_TOKEN: when set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone
+    who reaches the service."""
+
+    metrics_push_url: str | None = field(default=None, repr=False)
+    """METRICS_PUSH_URL: a Prometheus Pushgateway, `http://` or `https://`, that the metrics are sent to, for
+    where nothing can scrape. User info in it is sent as basic authentication. Unset: nothing is sent."""
+
+    metrics_push_seconds: int = 15
+    """METRICS_PUSH_SECONDS: how often they are sent, 1 to 3600 seconds."""
+
     cors_origins: tuple[str, ...] = ()
     """CORS_ORIGINS: comma-separated origins whose pages may call the service from a browser, as in
     `https://example.org`, or `*` for all. Unset: none but the service's own page."""
@@ -118,6 +129,9 @@ class Settings:
             max_upload_mb=env.integer("MAX_UPLOAD_MB", cls.max_upload_mb, 1, 1024),
             max_pixels=env.integer("MAX_PIXELS", cls.max_pixels, 1, 2_000_000_000),
             api_keys=env.keys("API_KEYS"),
+            metrics_token=env.token("METRICS_TOKEN"),
+            metrics_push_url=env.http_url("METRICS_PUSH_URL"),
+            metrics_push_seconds=env.integer("METRICS_PUSH_SECONDS", cls.metrics_push_seconds, 1, 3600),
             cors_origins=env.origins("CORS_ORIGINS"),
             log_level=env.choice("LOG_LEVEL", cls.log_level, ("debug", "info", "warning", "error")),
             log_format=env.choice("LOG_FORMAT", cls.log_format, ("json", "text")),
@@ -153,15 +167,19 @@ class _Environment:
             raise SettingsError(f"{name}={text!r:.80}: must be 64 hexadecimal digits")
         return text or None
 
+    def http_url(self, name: str) -> str | None:
+        if not (text := self.text(name)):
+            return None
+        parts = self._parts(name)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"{name}: must start with http:// or https://")
+        return text
+
     def model_url(self, name: str) -> str | None:
         text = self.text(name)
         if not text:
             return None
-        try:  # the value may hold secrets, so no message repeats it
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError:
-            raise SettingsError(f"{name}: not a valid URL") from None
+        parts = self._parts(name)
         if parts.scheme == "file":
             if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
                 raise SettingsError(
@@ -170,6 +188,14 @@ class _Environment:
         elif parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingsError(f"{name}: must start with http://, https:// or file://")
         return text
+
+    def _parts(self, name: str) -> SplitResult:
+        try:  # the value may hold secrets, so no message repeats it
+            parts = urlsplit(self.text(name))
+            _ = parts.port
+        except ValueError:
+            raise SettingsError(f"{name}: not a valid URL") from None
+        return parts
 
     def cache_folder(self, name: str) -> Path:
         if folder := self.text(name):

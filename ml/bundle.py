@@ -69,6 +69,7 @@ class Manifest:
         version: what this model is called in answers, logs and releases.
         git_commit: commit of the code that made it, or empty.
         dataset_md5: MD5 that DVC gave the photos, or empty.
+        reference: what photos and answers were like, see `ml.reference.describe`; empty: not known.
         format: version of this layout.
     """
 
@@ -84,6 +85,7 @@ class Manifest:
     version: str
     git_commit: str = ""
     dataset_md5: str = ""
+    reference: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -106,6 +108,7 @@ class Manifest:
             "version": isinstance(self.version, str) and bool(self.version),
             "git_commit": isinstance(self.git_commit, str),
             "dataset_md5": isinstance(self.dataset_md5, str),
+            "reference": _shares(self.reference),
         }
         if bad := [name for name, good in checks.items() if not good]:
             raise BundleError(f"not a model description this version reads: bad {', '.join(bad)}")
@@ -118,6 +121,7 @@ class Manifest:
             "mean": list(self.mean),
             "std": list(self.std),
             "metrics": dict(self.metrics),
+            "reference": {name: dict(shares) for name, shares in self.reference.items()},
         }
 
     @classmethod
@@ -130,7 +134,8 @@ class Manifest:
         if not isinstance(plain, Mapping):
             raise BundleError("the model description is no mapping")
         fields = dataclasses.fields(cls)
-        missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in plain]
+        needed = [f for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+        missing = [f.name for f in needed if f.name not in plain]
         if missing:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
         known = {f.name: plain[f.name] for f in fields if f.name in plain}
@@ -138,6 +143,20 @@ class Manifest:
             if isinstance(known[name], list):
                 known[name] = tuple(known[name])
         return cls(**known)
+
+
+def _shares(reference: object) -> bool:
+    """Whether it is what `ml.reference.describe` returns, and few enough to be metrics."""
+    if not isinstance(reference, Mapping) or len(reference) > 16:
+        return False
+    return all(
+        isinstance(name, str)
+        and isinstance(shares, Mapping)
+        and len(shares) <= 1000
+        and all(isinstance(key, str) for key in shares)
+        and _all(tuple(shares.values()), float)
+        for name, shares in reference.items()
+    )
 
 
 def _all(values: object, kind: type) -> bool:

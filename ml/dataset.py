@@ -31,6 +31,7 @@ class Dataset:
         splits: `train`, `val` or `test`, [N].
         paths: class/file of each photo.
         hashes: SHA-256 of each photo's file, in hexadecimal.
+        sizes: int64 [N, 2], width and height of each whole photo, upright, in pixels.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +42,7 @@ class Dataset:
     splits: NDArray[np.str_]
     paths: list[str]
     hashes: list[str]
+    sizes: NDArray[np.int64]
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> Self:
@@ -64,6 +66,7 @@ class Dataset:
                 splits=np.array([photo["split"] for photo in photos], np.str_),
                 paths=[photo["path"] for photo in photos],
                 hashes=[photo["sha256"] for photo in photos],
+                sizes=np.array([photo["size"] for photo in photos], np.int64).reshape(-1, 2),
             )
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise PipelineError(f"{folder} holds no prepared photos ({error}): run `dvc repro`") from error

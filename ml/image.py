@@ -6,6 +6,7 @@ Pillow and NumPy only, so that the service needs nothing of the training side.
 import io
 import itertools
 import warnings
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,6 +32,22 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A photo as a network sees it.
+
+    Attributes:
+        pixels: uint8 array [size, size, 3], RGB.
+        width: of the whole photo, upright, in pixels.
+        height: likewise.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
 
 
 class ImageError(ValueError):
@@ -67,6 +84,13 @@ def sniff(data: bytes) -> str | None:
 def decode(
     data: bytes, size: int = 224, resize: Resize = "center_crop", max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> NDArray[np.uint8]:
+    """Return the pixels alone of what `read` returns; it takes and raises the same."""
+    return read(data, size, resize, max_pixels).pixels
+
+
+def read(
+    data: bytes, size: int = 224, resize: Resize = "center_crop", max_pixels: int = DEFAULT_MAX_PIXELS
+) -> Decoded:
     """Turn an encoded image into the pixels that a network sees.
 
     The first frame of an animation, upright by its EXIF orientation, transparency over white, 16 bits
@@ -77,9 +101,6 @@ def decode(
         size: height and width of the result, in pixels.
         resize: `center_crop` (the largest centred square) or `squash` (the whole image).
         max_pixels: refuse an image whose header states more.
-
-    Returns:
-        uint8 array [size, size, 3], RGB.
 
     Raises:
         UnsupportedImageError: the content is of no accepted format.
@@ -97,21 +118,24 @@ def decode(
             width, height = image.size
             if width * height > max_pixels:
                 raise _too_many(max_pixels)
-            return _pixels(image, size, resize)
+            orientation = _orientation(image)
+            pixels = _pixels(image, size, resize, orientation)
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many(max_pixels) from error
     except Exception as error:
         raise BrokenImageError(f"a truncated or corrupt {kind} image") from error
+    if orientation in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(pixels, width, height)
 
 
 def _too_many(max_pixels: int) -> TooManyPixelsError:
     return TooManyPixelsError(f"more pixels than the limit of {max_pixels:,}")
 
 
-def _pixels(image: Image.Image, size: int, resize: Resize) -> NDArray[np.uint8]:
-    orientation = _orientation(image)
+def _pixels(image: Image.Image, size: int, resize: Resize, orientation: int) -> NDArray[np.uint8]:
     # libjpeg decodes at 1/2, 1/4 or 1/8 for a fraction of the cost. Twice the target is kept, which
     # leaves the antialiasing to the filter below. No effect on other formats and on small photos.
     image.draft("RGB", (2 * size, 2 * size))

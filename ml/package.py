@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ml import bundle
+from ml import bundle, reference
 from ml import params as parameters
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
@@ -86,7 +86,9 @@ def run(
 
     weights = _weights(network, p.half)
     twin = _figures(params, data, given, labels)
-    manifest = _manifest(params, data, network, content["arch"], temperature, weights, twin)
+    manifest = _manifest(
+        params, data, network, content["arch"], temperature, weights, twin, _reference(data, given)
+    )
     model.parent.mkdir(parents=True, exist_ok=True)
     digest = bundle.write(model, manifest, weights, onnx)
     report = PackageReport(
@@ -102,6 +104,18 @@ def run(
 def _figures(params: Params, data: Dataset, probabilities: Floats, labels: Labels) -> dict[str, float]:
     p = params.evaluate
     return figures(probabilities, labels, data.classes, p.calibration_bins, p.resamples, p.confidence)
+
+
+def _reference(data: Dataset, given: Floats) -> dict[str, dict[str, float]]:
+    """Describe the photos that trained it, and its answers to those that didn't."""
+    rows = data.rows("train")
+    sizes = data.sizes[rows]
+    inputs = {
+        "brightness": np.array([reference.brightness(data.images[row]) for row in rows]),
+        "aspect_ratio": sizes[:, 0] / sizes[:, 1],
+        "short_side_pixels": sizes.min(1),
+    }
+    return reference.describe(data.classes, inputs, given.max(1), given.argmax(1))
 
 
 def _weights(network: Network, half: bool) -> dict[str, Tensor]:
@@ -120,6 +134,7 @@ def _manifest(
     temperature: float,
     weights: dict[str, Tensor],
     metrics: dict[str, float],
+    reference: dict[str, dict[str, float]],
 ) -> bundle.Manifest:
     from ml.tracking import dataset_md5, git_commit
 
@@ -139,6 +154,7 @@ def _manifest(
         version=content.hexdigest()[:12],
         git_commit=git_commit(),
         dataset_md5=dataset_md5(),
+        reference=reference,
     )
 
 

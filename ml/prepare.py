@@ -21,7 +21,7 @@ from ml import params as parameters
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, IMAGES, SPLITS
 from ml.errors import PipelineError
-from ml.image import ImageError, TooManyPixelsError, UnsupportedImageError, decode
+from ml.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
 from ml.ingest import RAW
 from ml.params import Prepare
 
@@ -45,6 +45,7 @@ class Photo:
         sha256: of the file.
         pixels: row in the array of decoded photos, -1 if it can't be decoded.
         pixels_sha256: of the pixels.
+        size: width and height of the whole photo, upright, in pixels.
         reason: why it was dropped; empty: it stays.
         detail: what exactly.
     """
@@ -53,6 +54,7 @@ class Photo:
     sha256: str = ""
     pixels: int = -1
     pixels_sha256: str = ""
+    size: tuple[int, int] = (0, 0)
     reason: str = ""
     detail: str = ""
 
@@ -126,6 +128,7 @@ def run(
                     "label": classes.index(photo.label),
                     "split": split_of(photo.sha256, params),
                     "sha256": photo.sha256,
+                    "size": photo.size,
                 }
                 for photo in kept
             ],
@@ -135,24 +138,27 @@ def run(
     return result
 
 
-def _decode(job: tuple[str, str, int, Prepare]) -> tuple[str, bytes, str, str]:
-    """Decode one file in a worker: its SHA-256, pixels, and why it fails; it never raises on bad data."""
+def _decode(job: tuple[str, str, int, Prepare]) -> tuple[Photo, bytes]:
+    """Decode one file in a worker; it never raises on bad data."""
     root, path, size, params = job
     try:
         data = Path(root, path).read_bytes()
     except OSError as error:
-        return "", b"", "unreadable", str(error.strerror)
-    digest = hashlib.sha256(data).hexdigest()
+        return Photo(path).drop("unreadable", str(error.strerror)), b""
+    photo = Photo(path, hashlib.sha256(data).hexdigest())
     try:
-        return digest, decode(data, size, params.resize).tobytes(), "", ""
+        decoded = read(data, size, params.resize)
     except UnsupportedImageError as error:
-        return digest, b"", "unsupported", str(error)
+        return photo.drop("unsupported", str(error)), b""
     except TooManyPixelsError as error:
-        return digest, b"", "too_many_pixels", str(error)
+        return photo.drop("too_many_pixels", str(error)), b""
     except ImageError as error:
-        return digest, b"", "broken", str(error)
+        return photo.drop("broken", str(error)), b""
     except MemoryError:
-        return digest, b"", "unreadable", "not enough memory"
+        return photo.drop("unreadable", "not enough memory"), b""
+    content = decoded.pixels.tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return dataclasses.replace(photo, pixels_sha256=digest, size=(decoded.width, decoded.height)), content
 
 
 def _decode_all(
@@ -164,15 +170,11 @@ def _decode_all(
     try:
         with ProcessPoolExecutor(workers) as pool:
             results = pool.map(_decode, jobs, chunksize=16)
-            for row, (path, result) in enumerate(
-                zip(paths, tqdm(results, "decode", len(paths)), strict=True)
-            ):
-                digest, content, reason, detail = result
-                if reason:
-                    photos.append(Photo(path, digest, reason=reason, detail=detail))
-                else:
+            for row, (photo, content) in enumerate(tqdm(results, "decode", len(paths))):
+                if not photo.reason:
                     pixels[row] = np.frombuffer(content, np.uint8).reshape(size, size, 3)
-                    photos.append(Photo(path, digest, row, hashlib.sha256(content).hexdigest()))
+                    photo = dataclasses.replace(photo, pixels=row)
+                photos.append(photo)
     except BrokenProcessPool as error:
         raise PipelineError("a decoding process was killed, most likely for want of memory") from error
     return photos

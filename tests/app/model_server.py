@@ -108,10 +108,15 @@ class ModelServer:
 
 
 def get(
-    server: ModelServer, cache: Path, path: str = "/model.pt", policy: Policy | None = FAST, **others: Any
+    server: ModelServer,
+    cache: Path,
+    path: str = "/model.pt",
+    policy: Policy | None = FAST,
+    failed: Callable[[], None] = lambda: None,
+    **others: Any,
 ) -> ModelFile:
     settings = Settings(model_url=server.url + path, model_cache_dir=cache, **others)
-    return model_source.fetch(settings, policy=policy)
+    return model_source.fetch(settings, policy=policy, failed=failed)
 
 
 def etag(body: bytes) -> str:

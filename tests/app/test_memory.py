@@ -1,7 +1,11 @@
+import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from app import memory
 
 _COUNT = """
 import ctypes, re, sys, tempfile, threading
@@ -69,3 +73,23 @@ def test_a_large_photo_does_not_change_where_the_next_one_goes() -> None:
     if sys.platform != "linux" or arenas("free")[1] <= 2:
         pytest.skip("this C library has no such threshold")
     assert mapped("bounded") == mapped("free") + 1
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "expected"),
+    [
+        ({"memory.max": "536870912\n"}, "0::/\n", 512 * 2**20),
+        ({"memory.max": "max\n"}, "0::/\n", math.inf),
+        ({"a/memory.max": "1000000", "a/b/memory.max": "2000000"}, "0::/a/b\n", 1_000_000),
+        ({"memory/memory.limit_in_bytes": "300000000\n"}, "5:memory:/\n3:cpu:/\n", 300_000_000),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, "5:memory:/\n", math.inf),
+        ({"memory.max": "rubbish"}, "0::/\n", math.inf),
+        ({}, "0::/\n", math.inf),
+    ],
+)
+def test_the_memory_limit_of_a_control_group(tmp_path: Path, files, membership, expected) -> None:
+    for name, text in files.items():
+        (tmp_path / "cg" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cg" / name).write_text(text)
+    (tmp_path / "membership").write_text(membership)
+    assert memory.limit(tmp_path / "cg", tmp_path / "membership") == expected

@@ -77,11 +77,53 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         "model_load_seconds 0.",
         "model_download_seconds 0.0",
         "process_resident_memory_bytes",
+        "process_memory_limit_bytes",
+        "predictions_waiting 0.0",
+        "predictions_slots ",
+        "photo_brightness_count 2.0",
+        'photo_aspect_ratio_bucket{le="1.45"} 0.0',
+        'photo_aspect_ratio_bucket{le="1.9"} 2.0',
+        'photo_short_side_pixels_bucket{le="32.0"} 0.0',
+        'photo_short_side_pixels_bucket{le="64.0"} 2.0',
+        "model_download_failures_total 0.0",
+        'model_test_figure{figure="accuracy"} 0.99',
     ):
         assert f"\n{sample}" in text
     assert 'route="/scan' not in text
     assert "ODD" not in text
     assert "_created" not in text
+
+
+def test_the_reference_is_spelled_as_the_histograms_are(make_app, make_model):
+    shares = {
+        "labels": {"red": 0.25, "blue": 0.75},
+        "brightness": {"0.5": 0.4},
+        "short_side_pixels": {"224": 0.1},
+    }
+    model = make_model("described.pt", reference=shares | {"unheard_of": {"1": 0.5}})
+    client = make_app(model_url=model.as_uri()).test_client()
+    text = client.get("/metrics").text
+    for sample in (
+        'model_reference_label_share{label="red"} 0.25',
+        'model_reference_share{le="0.5",statistic="brightness"} 0.4',
+        'model_reference_share{le="224.0",statistic="short_side_pixels"} 0.1',
+        'photo_short_side_pixels_bucket{le="224.0"} 0.0',
+    ):
+        assert f"\n{sample}\n" in text
+    assert "unheard_of" not in text
+    assert client.get("/model").get_json()["reference"]["labels"] == shares["labels"]
+
+
+def test_a_token_closes_the_metrics_and_nothing_else(make_app):
+    client = make_app(metrics_token="sesame").test_client()
+    assert is_problem(client.get("/metrics"), 401)["title"] == "Unauthorized"
+    is_problem(client.get("/metrics", headers={"Authorization": "Bearer wrong"}), 401)
+    assert "http_requests_total" in client.get("/metrics", headers={"Authorization": "Bearer sesame"}).text
+    assert client.get("/health").status_code == client.get("/ready").status_code == 200
+    send(client, RED_JPEG)
+    document = client.get("/openapi.json").get_json()["paths"]
+    assert document["/metrics"]["get"]["security"] == [{"metricsToken": []}]
+    assert {} in document["/predict"]["post"]["security"]
 
 
 def test_several_apps_live_in_one_process(make_app):

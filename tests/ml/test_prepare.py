@@ -190,10 +190,10 @@ def test_a_worker_that_is_killed_or_out_of_memory(make_photos, go, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(prepare, "decode", full)  # workers are forks of this process
+    monkeypatch.setattr(prepare, "read", full)  # workers are forks of this process
     with pytest.raises(PipelineError, match=r"0 usable photos.*'unreadable': 40"):
         go(raw)
-    monkeypatch.setattr(prepare, "decode", lambda *_: os._exit(9))
+    monkeypatch.setattr(prepare, "read", lambda *_: os._exit(9))
     with pytest.raises(PipelineError, match="killed"):
         go(raw)
 
