@@ -35,6 +35,7 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
         if not isinstance(told.get("request_id", ""), str):
             raise BadRequest("'request_id' must be a string")
         metrics.feedback.labels(*labels).inc()
+        metrics.judged.labels(str(labels[0] == labels[1]).lower()).inc()
         return "", 204
 
     return routes

@@ -86,6 +86,12 @@ class Metrics:
         self.feedback = Counter(
             "feedback_total", "Answers that users judged", ["predicted", "actual"], registry=registry
         )
+        self.judged = Counter(
+            "feedback_judged_total",
+            "Answers that users judged, by whether they were right",
+            ["correct"],
+            registry=registry,
+        )
         self._model_info = Info("model", "The model that answers", registry=registry)
         self._reference = Gauge(
             "model_reference_share",
@@ -109,6 +115,11 @@ class Metrics:
         self.download_failures = Counter(
             "model_download_failures_total", "Attempts to download the model that failed", registry=registry
         )
+        self._stale = Gauge(
+            "model_stale",
+            "1: the model is the copy of an earlier start, for it can not be downloaded",
+            registry=registry,
+        )
         self._waiting = Gauge("predictions_waiting", "Requests in line for a slot", registry=registry)
         self._slots = Gauge("predictions_slots", "Requests predicted at once, at most", registry=registry)
         self.start = Gauge(
@@ -120,13 +131,23 @@ class Metrics:
             registry=registry,
         )
         limit.set(memory.limit())
+        # A rate needs a series to have been there before: otherwise the first failure would go unseen.
+        self.request_duration.labels("/predict")
+        for status in (200, 500, 503):
+            self.requests.labels("POST", "/predict", status)
+        for reason in ("queue_full", "timeout", "draining", "not_ready"):
+            self.rejected.labels(reason)
+        for correct in ("true", "false"):
+            self.judged.labels(correct)
 
     def watch(self, admission: Admission[Task]) -> None:
         """Report the line of those who wait, as it is at each scrape."""
         self._waiting.set_function(lambda: admission.waiting)
         self._slots.set(admission.slots)
 
-    def model_loaded(self, engine: Engine, load_seconds: float, download_seconds: float | None) -> None:
+    def model_loaded(
+        self, engine: Engine, load_seconds: float, download_seconds: float | None, stale: bool = False
+    ) -> None:
         """Say which model answers from now on, and start its counters at 0 so that rates work at once."""
         manifest = engine.manifest
         self._model_info.info(
@@ -137,6 +158,7 @@ class Metrics:
                 "sha256": engine.sha256,
             }
         )
+        self._stale.set(stale)
         self._load.set(load_seconds)
         self._download.set(download_seconds or 0.0)
         for label in manifest.classes:

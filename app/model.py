@@ -47,7 +47,8 @@ class Model:
             raise ModelError(f"{self._name()} can't be used: {error}") from error
         except OSError as error:
             raise ModelError(f"{self._name()} can't be read: {error.strerror}") from error
-        self._metrics.model_loaded(loaded, time.perf_counter() - started, file.download_seconds)
+        seconds = time.perf_counter() - started
+        self._metrics.model_loaded(loaded, seconds, file.download_seconds, file.stale)
         self.engine = loaded
         _log.info(
             "model loaded",

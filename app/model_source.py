@@ -33,10 +33,12 @@ class ModelFile:
     Attributes:
         path: where it lies.
         download_seconds: how long its download took, or None where there was none.
+        stale: whether it is an earlier start's copy, used because the server can't be had.
     """
 
     path: Path
     download_seconds: float | None = None
+    stale: bool = False
 
 
 def fetch(
@@ -170,7 +172,7 @@ class _Remote:
             failure,
             extra={"fields": {"sha256": cached.sha256}},
         )
-        return ModelFile(cached.path)
+        return ModelFile(cached.path, stale=True)
 
     def _download(self, cached: Entry | None, partial: Partial) -> ModelFile:
         from app.download import QUICK, Download, Policy, published_sha256

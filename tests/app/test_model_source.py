@@ -220,6 +220,7 @@ def test_an_earlier_copy_serves_while_the_server_can_not(server, cache, answer, 
     failures = []
     file = get(server, cache, failed=lambda: failures.append(None))
     assert (file.path.read_bytes(), file.download_seconds) == (MODEL, None)
+    assert file.stale
     assert failures == [None] * 3
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert f"can't download {server.url}/model.pt: " in warning.message

@@ -86,6 +86,10 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         'photo_short_side_pixels_bucket{le="32.0"} 0.0',
         'photo_short_side_pixels_bucket{le="64.0"} 2.0',
         "model_download_failures_total 0.0",
+        "model_stale 0.0",
+        'http_requests_total{method="POST",route="/predict",status="500"} 0.0',
+        'predictions_rejected_total{reason="queue_full"} 0.0',
+        'feedback_judged_total{correct="false"} 0.0',
         'model_test_figure{figure="accuracy"} 0.99',
     ):
         assert f"\n{sample}" in text
