@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -151,7 +151,7 @@ class GitHub:
         accept: str = JSON,
         fine: Collection[int] = (),
         headers: Mapping[str, str] | None = None,
-        data: BinaryIO | None = None,
+        data: Any = None,
         **options: Any,
     ) -> requests.Response:
         """Send a request, repeated as patience allows, and return the answer.
@@ -163,7 +163,7 @@ class GitHub:
             accept: media type.
             fine: statuses of 300 and more that are no error.
             headers: further ones.
-            data: the body; each attempt sends it from its start.
+            data: the body, a file; each attempt sends it from its start.
             options: of requests.
 
         Raises:

@@ -9,7 +9,7 @@ from ml.github_answers import GitHubError
 
 Origin = tuple[str, str | None, int]
 """Scheme, host and port."""
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class Bearer(requests.auth.AuthBase):
@@ -53,7 +53,7 @@ def own_origins(api: str) -> set[Origin]:
         GitHubError: the API's URL is none, or would carry the token in the clear over a network.
     """
     parts = parts_of(api)
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise GitHubError("GITHUB_API_URL must be https://; http:// is for this machine alone")
     return {origin(parts), _uploads(parts)}
 
@@ -62,3 +62,10 @@ def _uploads(api: SplitResult) -> Origin:
     """Where assets go: uploads.github.com beside api.github.com, and the API's own host elsewhere."""
     scheme, name, port = origin(api)
     return scheme, re.sub(r"^api\.(github\.com|[^.]+\.ghe\.com)$", r"uploads.\1", name or ""), port
+
+
+def pages(api: str) -> str:
+    """Return where the site for browsers is: github.com beside api.github.com, the API's host elsewhere."""
+    scheme, name, _ = origin(parts_of(api))
+    found = re.fullmatch(r"api\.(github\.com|[^.]+\.ghe\.com)", name or "")
+    return f"{scheme}://{found[1] if found else urlsplit(api).netloc}"

@@ -8,7 +8,7 @@ import argparse
 import re
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ml.cli import exit_cleanly, note, say
@@ -17,6 +17,9 @@ from ml.github import GitHub
 from ml.github_answers import GitHubError, NotFoundError
 from ml.github_download import download
 from ml.release_types import Asset, Release, check_tag
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 MODEL = "model.pt"
 SUM = "model.pt.sha256"
@@ -84,7 +87,14 @@ class Releases:
         """Return all assets, half-uploaded ones too, which a release itself doesn't list."""
         return [Asset.read(entry) for entry in self.github.pages(f"releases/{release.id}/assets")]
 
-    def upload(self, release: Release, name: str, size: int, file: BinaryIO) -> Asset:
+    def asset(self, asset: Asset) -> Asset | None:
+        """Return an asset as it is now, None where it is gone."""
+        try:
+            return Asset.read(self.github.call("GET", f"releases/assets/{asset.id}"))
+        except NotFoundError:
+            return None
+
+    def upload(self, release: Release, name: str, size: int, file: "SupportsRead[bytes]") -> Asset:
         """Upload one asset, piece by piece from the file.
 
         Raises:
