@@ -210,6 +210,10 @@ class GitHub:
                 raise UnreachableError(f"{failure}, {attempt} times")
             self.wait(pause, failure)
 
+    def back_off(self, attempt: int, reason: str) -> None:
+        """Wait before another attempt, the first being 0; raises as `wait`."""
+        self.wait(self._patience.pause_s * 2**attempt, reason)
+
     def wait(self, pause_s: float, reason: str) -> None:
         """Wait, and say why.
 

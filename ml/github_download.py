@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 
 from ml.github import GitHub
 from ml.github_answers import GitHubError, UnreachableError
@@ -42,7 +43,7 @@ def download(github: GitHub, url: str, path: Path, size: int, sha256: str = "") 
             reason = str(error) if isinstance(error, _BrokenError) else type(error).__name__
             if attempt == _ATTEMPTS:  # the text of others may hold the signed URL
                 raise UnreachableError(f"{path.name}: {reason}, {attempt} times") from None
-            github.wait(2.0 ** (attempt - 1), f"download of {path.name} broke ({reason})")
+            github.back_off(attempt - 1, f"download of {path.name} broke ({reason})")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 and found != sha256:
@@ -52,6 +53,15 @@ def download(github: GitHub, url: str, path: Path, size: int, sha256: str = "") 
 
 class _BrokenError(Exception):
     """Another attempt may help."""
+
+
+def _read(response: requests.Response) -> bytes:
+    """Return what has come, not waiting for a full piece: what came before a break is kept."""
+    try:
+        piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _BrokenError(type(error).__name__) from error
+    return piece
 
 
 def _attempt(github: GitHub, url: str, path: Path, size: int) -> None:
@@ -70,6 +80,8 @@ def _attempt(github: GitHub, url: str, path: Path, size: int) -> None:
             target, headers=headers, auth=Bearer(""), stream=True, allow_redirects=False, timeout=_TIMEOUT_S
         )
     with response:
+        if response.status_code == 416:
+            raise _BrokenError(f"no more than {have:,} bytes are there, the API says {size:,}")
         if response.status_code not in (200, 206):
             raise _BrokenError(f"the storage answers {response.status_code}")
         if response.status_code == 206 and not re.match(
@@ -79,7 +91,7 @@ def _attempt(github: GitHub, url: str, path: Path, size: int) -> None:
             raise _BrokenError("the storage sends another part than was asked for")
         with path.open("ab" if response.status_code == 206 else "wb") as file:
             have = file.tell()
-            for piece in response.iter_content(_PIECE):
+            while piece := _read(response):
                 have += len(piece)
                 if have > size:
                     raise GitHubError(f"{path.name} is longer than the {size:,} bytes that the API says")

@@ -127,7 +127,7 @@ class Publisher:
                 made = self._releases.create_draft(self._tag, self._target, body, self._prerelease)
                 say(f"created draft {made.id} of {self._tag}")
             except UnsureError as error:  # the next round looks whether it is there
-                self._releases.github.wait(2.0**attempt, str(error))
+                self._releases.github.back_off(attempt, str(error))
         raise UnreachableError(f"no draft of {self._tag} can be made")
 
     def _publish(self, draft: Release) -> Release:

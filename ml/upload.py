@@ -14,7 +14,6 @@ from ml.releases import Releases
 _ROUNDS = 6
 _OTHER_S = 30.0
 """For an upload of another publisher, which is on its way."""
-_LOOK_S = 1.0
 
 
 class Upload:
@@ -48,7 +47,7 @@ class Upload:
                 return
             if number:
                 names = ", ".join(file.name for file in wrong)
-                self._releases.github.wait(2.0 ** (number - 1), f"not there yet: {names} {problem}")
+                self._releases.github.back_off(number - 1, f"not there yet: {names} {problem}")
             contested = set()
             # What is half there last: if another publisher is uploading it, this may have ended by then.
             for file in sorted(wrong, key=lambda f: f.name in there):
@@ -70,7 +69,7 @@ class Upload:
             going_on = [name for name in contested if name in there and not there[name].whole]
             if not going_on or time.monotonic() > until:
                 return there
-            self._releases.github.wait(_LOOK_S, f"another publisher uploads {', '.join(going_on)}")
+            self._releases.github.back_off(0, f"another publisher uploads {', '.join(going_on)}")
 
     def _check(self, draft: Release) -> None:
         if not self._releases.get(draft.id).draft:
