@@ -48,6 +48,7 @@ class GitHub:
         self.store = Store(folder, immutable)
         self.hook: Callable[[Step], Fault | None] = lambda _: None
         self.seen: list[tuple[str, str, str]] = []
+        self.under_way = 0
         self.storage_seen: list[dict[str, str]] = []
         self.storage_breaks: list[int] = []
         self.page_size = 100  # at most
