@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements clean
+.PHONY: serve test lint types audit train mlflow requirements owner clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -43,6 +43,9 @@ requirements: $(VENV)/.dev  ## pin again what pyproject.toml asks for; add UPGRA
 	$(PIN) $(UPGRADE) --extra torch -c requirements.txt -o requirements-torch.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train -c requirements-torch.txt -o requirements-train.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train --extra dev -c requirements-train.txt -o requirements-dev.txt
+
+owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
+	scripts/set_owner.sh $(OWNER)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
