@@ -40,6 +40,10 @@ mlflow: $(VENV)/.dev  ## the runs, in a browser at http://127.0.0.1:5000
 owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
 	scripts/set_owner.sh $(OWNER)
 
+manifests:  ## deploy/k8s/all.yaml anew from its base; needs kubectl
+	{ echo '# Made from base/ by make manifests: all of it in one file, for kubectl apply -f or podman kube play.'; \
+		kubectl kustomize deploy/k8s/base; } > deploy/k8s/all.yaml
+
 PIN := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host --no-emit-options pyproject.toml
 requirements: $(VENV)/.dev  ## pin again what pyproject.toml asks for; add UPGRADE=--upgrade for newer versions
