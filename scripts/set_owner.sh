@@ -10,14 +10,15 @@ if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
   echo "error: the remote origin names no repository of GitHub; say which: set_owner.sh OWNER/REPO" >&2
   exit 1
 fi
-image=ghcr.io/$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names know no upper case
+image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names know no upper case
 
 files=(render.yaml)
 while IFS= read -r file; do
   files+=("$file")
 done < <(find deploy -name '*.yaml' 2>/dev/null)
 for file in "${files[@]}"; do
-  changed=$(sed -E -e "s#ghcr\.io/[^/[:space:]]+/[^:@[:space:]]+#$image#" \
+  changed=$(sed -E -e "s#ghcr\.io/[^/[:space:]]+/[^:@[:space:]]+#ghcr.io/$image#" \
+    -e "s#(docker\.pkg\.dev/[^/[:space:]]+/ghcr)/[^/[:space:]]+/[^:@[:space:]]+#\1/$image#" \
     -e "s#github\.com/[^/[:space:]]+/[^/[:space:]]+/releases#github.com/$slug/releases#" "$file")
   [ "$changed" = "$(cat "$file")" ] && continue
   printf '%s\n' "$changed" >"$file"

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -104,13 +105,22 @@ def test_health_check_is_readiness(service) -> None:
 
 
 def test_a_fork_puts_its_name_in(tmp_path) -> None:
-    shutil.copy(ROOT / "render.yaml", tmp_path)
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     (tmp_path / "scripts").mkdir()
     script = shutil.copy(ROOT / "scripts" / "set_owner.sh", tmp_path / "scripts")
+    files = [Path("render.yaml"), *(path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.yaml"))]
 
     def run(*command: str, code: int = 0) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20)
         assert done.returncode == code, done.stderr
+
+    def changes() -> set[str]:
+        return {
+            new.strip().removeprefix("- ")
+            for file in files
+            for old, new in zip(lines(ROOT / file), lines(tmp_path / file), strict=True)
+            if old != new
+        }
 
     run("git", "init", "-q")
     run("git", "remote", "add", "origin", "/some/folder/of/github.com.git")
@@ -120,12 +130,17 @@ def test_a_fork_puts_its_name_in(tmp_path) -> None:
         shutil.copy(ROOT / "render.yaml", tmp_path)
         run(script)
         run(script)
-        before, after = ((folder / "render.yaml").read_text().splitlines() for folder in (ROOT, tmp_path))
-        changed = [new.strip() for old, new in zip(before, after, strict=True) if old != new]
-        assert changed == [
+        assert changes() == {
             "url: ghcr.io/ann-lee/pets:main",
+            "newName: ghcr.io/ann-lee/pets",
+            "image: REGION-docker.pkg.dev/PROJECT/ghcr/ann-lee/pets:main",
             "value: https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",
-        ]
+            "MODEL_URL=https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",
+        }
     run(script, "$(touch x)/y", code=1)
     run(script, "new/name")
-    assert "ghcr.io/new/name:main" in (tmp_path / "render.yaml").read_text()
+    assert not [line for line in changes() if "pets" in line.lower()]
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
