@@ -223,7 +223,7 @@ in_metrics() {
   awk '
     $1 == "process_start_time_seconds" { process = $2 }
     /^predictions_total\{.*label="/ { total += $NF; found = 1 }
-    END { printf "%s %s\n", process == "" ? "-" : process, found ? sprintf("%.0f", total) : "-" }'
+    END { printf "%s %s\n", (process == "" ? "-" : process), (found ? sprintf("%.0f", total) : "-") }'
 }
 
 # counters: sets total, all that /metrics counts as predicted, and process, when the process that answered began.
@@ -246,20 +246,22 @@ counters() {
 }
 
 # Behind one URL there may be several processes, each with counters of its own, and nothing says which one answers
-# next. When a process began tells them apart: what one tells twice must have grown by what was predicted meanwhile, or
-# there must be several. A second and a third try make it all but sure to come upon them.
+# next. When a process began tells them apart: if all that is read is of one process, it must have grown by what was
+# predicted meanwhile. Each further round reads once more, so as not to keep step with a proxy that takes turns.
 counts() {
-  local before=$total began=$process several=0 try
-  for try in 1 2 3 4 5; do
-    counters || return 1
-    detail="predictions_total $before, then $total"
-    if [ "$process" != "$began" ]; then
-      several=1
-    elif [ $((total - before)) -ge "$predictions" ]; then
-      return 0
-    fi
+  local before=$total began=$process several=0 round reading
+  for round in 1 2 3 4 5; do
+    for ((reading = 0; reading < round; reading++)); do
+      counters || return 1
+      detail="predictions_total $before, then $total"
+      if [ "$process" != "$began" ]; then
+        several=1
+      elif [ $((total - before)) -ge "$predictions" ]; then
+        return 0
+      fi
+    done
     before=$total began=$process predictions=0
-    [ "$try" = 5 ] || { sees_cat && sees_dog; }
+    [ "$round" = 5 ] || { sees_cat && sees_dog; }
   done
   if [ "$several" = 1 ]; then
     detail="several processes answer, so the counters can't be compared"
