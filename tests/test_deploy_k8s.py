@@ -1,6 +1,6 @@
 """scripts/deploy_k8s.sh: what it does when a rollout or the smoke test fails.
 
-No cluster is at hand, so kubectl is a stand-in that knows revisions and forwards a port to a real service. The
+No cluster is at hand, so kubectl is a stand-in: it knows revisions and forwards a port to a real service. The
 real kubectl renders the manifests, and the smoke test is the real one.
 """
 
