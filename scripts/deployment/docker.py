@@ -5,6 +5,7 @@ NAME is stopped; when it has passed, NAME becomes NAME-previous and NAME-next be
 tell how far a run came that was killed, and the next run puts that right.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -54,13 +55,9 @@ class Docker:
         Raises:
             DeployError: there is no engine, or a bad name.
         """
-        wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
-        found = next(filter(None, map(shutil.which, wanted)), None)
-        if found is None:
-            raise DeployError(f"{' and '.join(wanted)} not found; CONTAINER names another command")
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,60}", name):
             raise DeployError("a container's name is made of letters, digits and _.-")
-        self._engine, self._timeout_s, self._poll_s = found, timeout_s, poll_s
+        self._engine, self._timeout_s, self._poll_s = _engine(environ), timeout_s, poll_s
         self._name, self._next, self._previous = name, f"{name}-next", f"{name}-previous"
         host = f"[{bind}]" if ":" in bind else bind
         self._publish = f"{host}:{port}:8080"
@@ -146,6 +143,8 @@ class Docker:
             say(f"{self._next} had passed in a run that was cut off: it becomes {self._name}")
             self._run("rename", self._next, self._name)
             self._run("start", self._name)
+        if self._inspect(self._name):
+            self._until_ready(self._name)
 
     def _carried_on(self) -> dict[str, str | None]:
         """Return the variables that earlier deploys have set."""
@@ -161,33 +160,37 @@ class Docker:
             while True:
                 state = self._inspect(name)
                 if not dig(state, "State", "Running") or dig(state, "RestartCount"):
-                    raise DeployError(f"{name} has ended, exit code {dig(state, 'State', 'ExitCode')}")
+                    code = dig(state, "State", "ExitCode")  # 0 where the engine has started it again already
+                    raise DeployError(f"{name} has ended by itself" + (f", exit code {code}" if code else ""))
                 if is_ready(url := _url(state)):
                     wait.report("ready")
                     return url
                 wait.report("not ready yet")
                 wait.pause()
         except DeployError:
-            for line in self._run("logs", f"--tail={_LOG_LINES}", name, check=False).splitlines():
+            done = self._run("logs", f"--tail={_LOG_LINES}", name, check=False)
+            for line in (done.stdout + done.stderr).splitlines():
                 quote(line)
             raise
 
     def _inspect(self, name: str) -> Any:
         """Return what the engine tells of a container; None where there is none."""
-        told = self._run("container", "inspect", name, check=False, quiet=True)
-        try:
-            return dig(json.loads(told), 0)
-        except ValueError:
+        done = self._run("container", "inspect", name, check=False)
+        if done.returncode == 0:
+            return dig(json.loads(done.stdout), 0)
+        if "no such" in done.stderr.lower():
             return None
+        raise self._failure(done)
 
     def _remove(self, name: str) -> None:
         if self._inspect(name):
+            self._run("kill", name, check=False)  # podman's rm would give it time
             self._run("rm", "--force", "--volumes", name)
 
     def _run(
-        self, *arguments: str, env: Mapping[str, str] | None = None, check: bool = True, quiet: bool = False
-    ) -> str:
-        """Run the engine; return what it says, on standard error too unless `quiet`.
+        self, *arguments: str, env: Mapping[str, str] | None = None, check: bool = True
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run the engine.
 
         Raises:
             DeployError: with `check`, it fails; the message is the last line that it said.
@@ -197,8 +200,7 @@ class Docker:
                 [self._engine, *arguments],
                 env=os.environ | dict(env or {}),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL if quiet else subprocess.STDOUT,
+                capture_output=True,
                 timeout=_COMMAND_S,
                 encoding="utf-8",
                 errors="replace",
@@ -207,9 +209,29 @@ class Docker:
         except subprocess.TimeoutExpired:
             raise DeployError(f"{self._engine} {arguments[0]}: not done after {_COMMAND_S} s") from None
         if check and done.returncode != 0:
-            said = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise DeployError(f"{Path(self._engine).name} {arguments[0]}: {said[-1]}")
-        return done.stdout
+            raise self._failure(done)
+        return done
+
+    def _failure(self, done: "subprocess.CompletedProcess[str]") -> DeployError:
+        lines = [
+            line for line in done.stderr.splitlines() if not line.startswith("time=")
+        ]  # podman's own log
+        said = lines[-1] if lines else f"exit code {done.returncode}"
+        return DeployError(f"{Path(self._engine).name} {done.args[1]}: {said}")
+
+
+def _engine(environ: Mapping[str, str]) -> str:
+    """Return the command of the engine that is named, or of the first that answers.
+
+    Raises:
+        DeployError: there is none.
+    """
+    wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
+    for path in filter(None, map(shutil.which, wanted)):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if subprocess.run([path, "info"], capture_output=True, timeout=60).returncode == 0:  # noqa: S603
+                return path
+    raise DeployError(f"no {' and no '.join(wanted)} that answers; CONTAINER names another command")
 
 
 def _id(found: Any) -> str:
