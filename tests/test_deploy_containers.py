@@ -17,7 +17,7 @@ import pytest
 from app.settings import EMBEDDED
 from ml.fetch import sha256_of
 from tests.app.service import ROOT, free_port
-from tests.container import build, engine, needs_container
+from tests.container import ENGINE, build, engine, needs_container
 from tests.deploying import Deploying, Done
 from tests.standins.instances import Container
 from tests.standins.render import Render
@@ -185,11 +185,47 @@ def test_cut_off_between_two_renames(models, machine):
     assert machine(*models.options("v1")).code == 0
     assert machine(*models.options("v2")).code == 0
     engine("rename", machine.name, f"{machine.name}-next")
-    done = machine("--image", models.image, "--dry-run")
-    assert done.code == 0, done.said
+    assert machine("--image", models.image, "--dry-run").code == 0
+    assert machine.name not in machine.containers()  # a dry run leaves it so
+    done = machine("--rollback", "no-such-id")
     assert "had passed in a run that was cut off" in done.out
     assert machine.model() == models.sha256["v2"]
     assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
+
+
+@pytest.mark.parametrize("renamed", ["-next", "-previous"])
+def test_cancelled_between_two_renames(models, machine, renamed, tmp_path):
+    """By an engine that has the script told to end once it has renamed a container from or to that name."""
+    assert machine(*models.options("v1")).code == 0
+    command = tmp_path / "engine"
+    command.write_text(
+        f"""#!/bin/bash
+        "{ENGINE}" "$@" || exit
+        [[ $1 != rename || "$2 $3" != *{renamed}* || -e "{tmp_path}/done" ]] || {{
+            touch "{tmp_path}/done"; kill -TERM $PPID; sleep 1; }}
+        """
+    )
+    command.chmod(0o755)
+    done = machine(*models.options("v2"), CONTAINER=str(command))
+    assert done.code == 1, done.said
+    assert "failed (cancelled); what served before serves again" in done.error
+    assert machine.model() == models.sha256["v1"]
+
+
+def test_two_at_once(models, machine, tmp_path):
+    slow = tmp_path / "slow.sh"
+    slow.write_text(f'touch "{tmp_path}/began"; sleep 60')
+    first = machine.deploying.begin(*models.options("v1"), "--smoke-test", str(slow))
+    other: list[Done] = []
+
+    def both() -> bool:
+        if (tmp_path / "began").exists():
+            other.append(machine(*models.options("v2")))
+        return bool(other)
+
+    assert machine.deploying.cancel(first, both).code == 2
+    assert other[0].code == 1
+    assert f"another deploy of {machine.name} is under way; nothing was changed" in other[0].error
 
 
 def test_no_engine(machine):
