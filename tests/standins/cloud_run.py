@@ -227,7 +227,7 @@ class CloudRun(Provider):
             self.operations[operation] = {"name": operation, "done": True} | (error or {"response": {}})
 
     def _route(self, made: Revision | None) -> None:
-        """Bring the traffic to what is wanted; a revision that isn't ready gets none, and leaves it as it was."""
+        """Bring the traffic to what is wanted; a revision that isn't ready leaves it as it was."""
         if made and not made.ready:
             return
         self.statuses = []

@@ -1,6 +1,7 @@
 """What a provider runs when it deploys, a small HTTP server or a real container; what stands before it."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -84,8 +85,7 @@ class Container:
 
     def __init__(self, image: str, env: Mapping[str, str]) -> None:
         self.env = dict(env)
-        wanted = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
-        self._engine = next(filter(None, map(shutil.which, wanted)))
+        self._engine = _engine()
         self._name = f"standin-{uuid.uuid4().hex[:12]}"
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
@@ -105,6 +105,7 @@ class Container:
         return "starting"
 
     def stop(self) -> None:
+        self._run("stop", self._name)  # so that what is under way is answered
         self._run("rm", "--force", "--volumes", self._name)
 
     def _run(self, *arguments: str) -> str:
@@ -112,6 +113,13 @@ class Container:
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
         return done.stdout
+
+
+@functools.cache
+def _engine() -> str:
+    wanted = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
+    found = [path for path in map(shutil.which, wanted) if path]
+    return next(path for path in found if subprocess.run([path, "info"], capture_output=True).returncode == 0)
 
 
 class Front:
