@@ -48,8 +48,9 @@ RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settin
 FROM ${BASE}
 RUN groupadd --gid 10001 app && \
     useradd --uid 10001 --gid app --no-log-init --no-create-home --home-dir /cache --shell /usr/sbin/nologin app && \
-    install -d -o app -g app /cache
-# The one folder that is written to: models that were downloaded, and uploads too large to be held in memory.
+    install -d -o app -g app -m 1777 /cache
+# /cache is the one folder that is written to: models that were downloaded, and uploads too large to be held in
+# memory. As /tmp it lets everyone, for a tmpfs mounted there takes over the mode but not the owner.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PORT=8080 MODEL_CACHE_DIR=/cache TMPDIR=/cache
 WORKDIR /srv
