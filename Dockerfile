@@ -28,10 +28,11 @@ RUN case $RUNTIME in \
 # What serving never imports: 62 of 197 MB. The Python module has all of ONNX Runtime in it; the library beside it
 # is for other packages (microsoft/onnxruntime#21223). What is left is compiled here, since nothing can be written
 # where it runs, and each start would compile it again.
-RUN cd /venv/lib/python3*/site-packages && \
-    rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers && \
-    find . -type d -name tests -prune -exec rm -r {} + && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash .
+RUN packages=$(echo /venv/lib/python3*/site-packages) && \
+    rm -rf "$packages"/onnxruntime/capi/libonnxruntime.so* \
+      "$packages"/onnxruntime/quantization "$packages"/onnxruntime/tools "$packages"/onnxruntime/transformers && \
+    find "$packages" -type d -name tests -prune -exec rm -r {} + && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
 
 FROM environment AS code
 WORKDIR /srv

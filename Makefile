@@ -18,6 +18,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
 	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
