@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -100,6 +100,9 @@ run-image:  ## that image at http://localhost:8080, hardened
 		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
 		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
 		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
+
+rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all on this machine
+	$(BIN)/python scripts/rehearsal.py
 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"
