@@ -249,7 +249,9 @@ def test_what_is_right_is_left_and_what_is_not_is_replaced(github, project, publ
     after = {asset.name: asset.id for asset in github.store.of(github.store.latest())}
     assert {name for name in before if before[name] == after[name]} == {"metrics.json", "notes.pdf"}
     assert github.store.latest().id == draft.id
-    assert github.store.latest().body.startswith("Written by hand.")
+    assert re.fullmatch(
+        r"Written by hand\.\n\n<!-- files sha256:[0-9a-f]{64} -->", github.store.latest().body
+    )
     assert "deleted   model.pt, which was half there" in output
     assert "deleted   plot0.png, which was different" in output
 
@@ -346,7 +348,10 @@ def test_another_publishers_upload_is_waited_for(github, project, tmp_path):
 def test_a_prerelease_is_not_the_latest(github, project, publish_here):
     code, _, error = publish_here(tag="v1.1.0-rc.1")
     assert (code, error) == (0, "")
-    assert github.store.by_tag("v1.1.0-rc.1").prerelease
+    github.store.add("v1.1.0-rc.2", {}, draft=True)
+    assert publish_here(tag="v1.1.0-rc.2")[0] == 0
+    for tag in ("v1.1.0-rc.1", "v1.1.0-rc.2"):
+        assert github.store.by_tag(tag).prerelease
     assert github.store.latest().tag == "v1.0.0"
 
 
