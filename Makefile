@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -18,6 +18,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
 	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
+	PATH=$(CURDIR)/$(BIN):$$PATH actionlint
+	$(BIN)/zizmor --offline --quiet --pedantic .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -33,8 +39,33 @@ ifdef SOURCE
 endif
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 
+.PHONY: pull gate publish deploy deliver
+pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
+	scripts/pull.sh
+
+gate: $(VENV)/.dev  ## whether models/model.pt may be released
+	$(BIN)/python -m ml.gate
+
+publish: $(VENV)/.dev  ## models/model.pt as the release TAG=v1.2.3
+	scripts/publish.sh
+
+# TARGET: docker, render or cloud-run; DEPLOY_FLAGS: --model-url URL, say.
+deploy: $(VENV)/.serve  ## IMAGE to TARGET, smoke-tested, and back where that fails
+	$(BIN)/python scripts/deploy.py $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
+
+deliver: $(VENV)/.serve  ## this repository's image and released model, wherever it is set up
+	scripts/deliver.sh
+
 mlflow: $(VENV)/.dev  ## the runs, in a browser at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+.PHONY: owner manifests
+owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
+	scripts/set_owner.sh $(OWNER)
+
+manifests:  ## deploy/k8s/all.yaml anew from its base; needs kubectl
+	{ echo '# Made from base/ by make manifests: all of it in one file, for kubectl apply -f or podman kube play.'; \
+		kubectl kustomize deploy/k8s/base; } > deploy/k8s/all.yaml
 
 PIN := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host --no-emit-options pyproject.toml
@@ -43,6 +74,39 @@ requirements: $(VENV)/.dev  ## pin again what pyproject.toml asks for; add UPGRA
 	$(PIN) $(UPGRADE) --extra torch -c requirements.txt -o requirements-torch.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train -c requirements-torch.txt -o requirements-train.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train --extra dev -c requirements-train.txt -o requirements-dev.txt
+
+# CONTAINER: docker or podman, whichever works; IMAGE: the tag; BUILD_FLAGS: --build-arg RUNTIME=torch, say.
+CONTAINER ?= $(shell docker info >/dev/null 2>&1 || ! command -v podman >/dev/null && echo docker || echo podman)
+IMAGE ?= cats-vs-dogs
+BUILD_FLAGS ?=
+# Where the code is from, as a web address and without what may be secret in a remote's URL.
+SOURCE_URL ?= $(shell git config --get remote.origin.url | \
+	sed -n 's|^git@\([^:]*\):|https://\1/|; s|^https://[^@/]*@|https://|; s|\.git$$||; /^https:/p')
+
+LABEL := --label org.opencontainers.image
+image:  ## the image that serves
+	BUILDAH_FORMAT=docker $(CONTAINER) build --tag $(IMAGE) \
+		$(LABEL).version="$$(git describe --tags --always --dirty 2>/dev/null)" \
+		$(LABEL).revision="$$(git rev-parse HEAD 2>/dev/null)" \
+		$(LABEL).created="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+		$(LABEL).source="$(SOURCE_URL)" $(BUILD_FLAGS) .
+
+# The service's settings are passed on by name where they are set, so that no secret is in the process list.
+SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
+	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT \
+	METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS
+# From .env too, except where in the container it listens and writes.
+run-image:  ## that image at http://localhost:8080, hardened
+	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
+		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
+		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
+		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
+
+rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all on this machine
+	$(BIN)/python scripts/rehearsal.py
+
+smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
+	scripts/smoke_test.sh "$(URL)"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
@@ -55,6 +119,13 @@ $(VENV)/.serve: requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
+# TORCH_INDEX_URL: where torch comes from, such as https://download.pytorch.org/whl/cpu, whose wheels need no CUDA.
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve | $(VENV)/bin/python
+ifdef TORCH_INDEX_URL
+	$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX_URL) -c requirements-dev.txt torch torchvision
+	grep -Ev '^(cuda|nvidia|triton)' requirements-dev.txt >$@.txt
+	$(BIN)/pip install --quiet -r $@.txt
+else
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+endif
 	touch $@
