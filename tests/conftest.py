@@ -99,3 +99,11 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The container image of this checkout, built once; its id."""
+    from tests.container import build
+
+    return build()
