@@ -52,7 +52,7 @@ def metric(port: int, name: str) -> dict[str, float]:
 
 
 def test_modes_on_the_service(photos: Path) -> None:
-    with running(LOG_LEVEL="error", MAX_QUEUE="2", MAX_CONCURRENCY="1") as service:
+    with running(LOG_LEVEL="error", MAX_QUEUE="20", MAX_CONCURRENCY="1") as service:
         service.wait()
         url = f"http://127.0.0.1:{service.port}"
         told = traffic(url, photos, "--rate", 20, "--seconds", 2, "--feedback", 1)
