@@ -37,7 +37,7 @@ FROM environment AS code
 WORKDIR /srv
 COPY app/ app/
 # Of the pipeline, what the service imports.
-COPY ml/__init__.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/memory.py ml/networks.py ml/
+COPY ml/__init__.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/memory.py ml/networks.py ml/reference.py ml/
 # An image that couldn't load and run the default model isn't made. The model gets a layer of its own below. What
 # a checkout keeps to its owner has to be readable for another user here.
 RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settings.EMBEDDED, 'onnx', 1)" && \
