@@ -1,7 +1,7 @@
 """The service, Prometheus and Alertmanager with this repository's configuration, in quick motion.
 
-One substitution makes it quick: every duration in the rules (`[1h]`, `offset 1h`, `for: 2m`) and in the routes
-of Alertmanager is divided by FACTOR, so that a day passes in eight minutes; the names of rules, as `rate1h`,
+One substitution makes it quick: every duration in the rules (`[1h]`, `offset 1h`, `for: 2m`) and in routes of
+Alertmanager is divided by FACTOR, so that a day passes in eight minutes; the names of rules, as `rate1h`,
 stay. Scrapes and evaluations, 15 s apart, come only INTERVAL_FACTOR times as often: any more would measure
 this machine's hiccups, and the shortest window still holds three.
 """
