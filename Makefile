@@ -70,7 +70,8 @@ image:  ## the image that serves
 
 # The service's settings are passed on by name where they are set, so that no secret is in the process list.
 SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
-	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT
+	MAX_UPLOAD_MB MAX_PIXELS API_KEYS METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS CORS_ORIGINS DRAIN_SECONDS \
+	LOG_LEVEL LOG_FORMAT
 # From .env too, except where in the container it listens and writes.
 run-image:  ## that image at http://localhost:8080, hardened
 	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
