@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal dashboards monitoring-test clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
 
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
+
+dashboards: $(VENV)/.dev  ## monitoring/grafana/dashboards from monitoring/dashboards
+	$(BIN)/python -m monitoring.dashboards
+
+monitoring-test: $(VENV)/.dev  ## trouble made for real, and the alerts that tell of it
+	REAL_PHOTOS=1 $(BIN)/python -m pytest -s tests/monitoring/test_alerts_fire.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

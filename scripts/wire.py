@@ -1,8 +1,10 @@
 """HTTP/1.1 over asyncio for the scripts that put the service to the test: connections that are used again."""
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BROKEN = (OSError, EOFError, ValueError, TimeoutError)
@@ -25,21 +27,55 @@ class Client:
         host: name or address of the server.
         port: its port.
         key: sent as X-API-Key.
+        tls: how to encrypt; None: not at all.
+        prefix: before each path.
     """
 
-    def __init__(self, host: str, port: int, key: str | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        prefix: str = "",
+    ) -> None:
         self.host, self.port = host, port
         self._key = f"X-API-Key: {key}\r\n" if key else ""
+        self._tls, self._prefix = tls, prefix
         self._idle: list[Connection] = []
+
+    @classmethod
+    def of(cls, url: str, key: str | None = None) -> "Client":
+        """Return a client of the server at an http(s) URL.
+
+        Raises:
+            ValueError: it is no such URL, or the key no header; the message is for a person.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        except (ValueError, KeyError):
+            parts, port = urlsplit(""), 0
+        if not parts.hostname or not parts.path.isprintable() or " " in parts.path:
+            raise ValueError("the URL must be http://… or https://…")
+        if key and not (key.isascii() and key.isprintable()):
+            raise ValueError("the API key can't be sent in a header")
+        tls = ssl.create_default_context() if parts.scheme == "https" else None
+        return cls(parts.hostname, port, key, tls, parts.path.rstrip("/"))
 
     def head(self, method: str, path: str, kind: str, length: int) -> bytes:
         """Return the first line and the headers of a request."""
-        lines = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\n{self._key}Content-Type: {kind}\r\n"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port != (443 if self._tls else 80):
+            host = f"{host}:{self.port}"
+        lines = (
+            f"{method} {self._prefix}{path} HTTP/1.1\r\nHost: {host}\r\n{self._key}Content-Type: {kind}\r\n"
+        )
         return f"{lines}Content-Length: {length}\r\n\r\n".encode("latin-1")
 
     def like(self) -> "Client":
         """Return another one for the same server, with no connection yet."""
-        other = Client(self.host, self.port)
+        other = Client(self.host, self.port, None, self._tls, self._prefix)
         other._key = self._key
         return other
 
@@ -53,7 +89,7 @@ class Client:
 
     async def connect(self) -> Connection:
         """Return a connection that is nobody else's."""
-        return await asyncio.open_connection(self.host, self.port)
+        return await asyncio.open_connection(self.host, self.port, ssl=self._tls)
 
     async def exchange(self, method: str, path: str, body: bytes = b"", kind: str = "image/jpeg") -> Answer:
         """Send one request and return its answer.
@@ -69,7 +105,7 @@ class Client:
         except BaseException:
             writer.close()
             raise
-        if answer.headers.get("connection") == "close":
+        if answer.headers.get("connection", "").lower() == "close":
             writer.close()
         else:
             self._idle.append(connection)
@@ -84,10 +120,27 @@ class Client:
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
     """Return the answer that comes next."""
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    pairs = (line.split(": ", 1) for line in lines[1:] if ": " in line)
-    headers = {name.lower(): value for name, value in pairs}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Answer(int(lines[0].split()[1]), headers, body)
+    pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
+    headers = {name.lower(): value.strip() for name, value in pairs}
+    if headers.get("transfer-encoding", "").lower() == "chunked":  # some proxies send everything so
+        body = await _chunks(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    try:
+        return Answer(int(lines[0].split()[1]), headers, body)
+    except IndexError:
+        raise ValueError("no HTTP") from None
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    """Return a body that comes in chunks (RFC 9112, section 7.1)."""
+    body = b""
+    while size := int((await reader.readline()).partition(b";")[0], 16):
+        body += await reader.readexactly(size)
+        await reader.readline()
+    while (await reader.readline()).strip():
+        pass  # a trailer
+    return body
 
 
 def form(photos: Sequence[bytes]) -> tuple[bytes, str]:

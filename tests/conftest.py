@@ -40,8 +40,8 @@ def coloured(colour: tuple[int, int, int], width: int = 60, height: int = 40, se
 RED, BLUE = (200, 70, 70), (70, 70, 200)
 
 
-def colour_graph(size: int = SIZE, outputs: int = 2) -> bytes:
-    """A twin that answers by the share of red against blue."""
+def colour_graph(size: int = SIZE, outputs: int = 2, weight: float = 0.05) -> bytes:
+    """A twin that answers by the share of red against blue, the surer the greater the weight."""
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["rgb"], keepdims=0),
@@ -49,7 +49,7 @@ def colour_graph(size: int = SIZE, outputs: int = 2) -> bytes:
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     weights = np.zeros((3, outputs), np.float32)
-    weights[0, 0], weights[2, 1] = 0.05, 0.05
+    weights[0, 0], weights[2, 1] = weight, weight
     graph = helper.make_graph(
         nodes,
         "colour",

@@ -86,9 +86,11 @@ def test_the_app_has_time_to_drain_and_every_setting() -> None:
 
 def test_what_is_mounted_is_there() -> None:
     mounts = [mount for service in COMPOSE["services"].values() for mount in service["volumes"]]
-    paths = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
-    assert len(paths) == 3
-    assert all((ROOT / path).exists() for path in paths)
+    for name in ("prometheus.yml", "prometheus-public.yml", "prometheus-push.yml"):
+        files = [mount.replace("${PROMETHEUS_CONFIG:-prometheus.yml}", name) for mount in mounts]
+        paths = [file.partition(":")[0] for file in files if file.startswith("./")]
+        assert f"./monitoring/{name}" in paths
+        assert all((ROOT / path).exists() for path in paths)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""The traffic generator sends what it says, and tells what came of it."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.app.service import ROOT, running
+from tests.conftest import coloured, encode
+from tests.endpoint import PREDICTION, Reply, Sent, endpoint
+
+CAT = ROOT / "tests" / "photos" / "cat.jpg"
+SCRIPT = ROOT / "scripts" / "traffic.py"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """One photo in two classes: half of its true labels are wrong."""
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        shutil.copy(CAT, tmp_path / "photos" / label / "photo.jpg")
+    (tmp_path / "photos" / "cat" / ".hidden.jpg").write_bytes(b"-")
+    return tmp_path / "photos"
+
+
+def traffic(url: str, *arguments: object, code: int = 0, **env: str) -> str:
+    command = [sys.executable, SCRIPT, url, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | env)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def table(told: str) -> dict[str, int]:
+    closing = told[told.index("requests sent in") :]
+    return {name: int(count) for name, count in re.findall(r"^(\S+) +(\d+) +[\d.]+ ", closing, re.MULTILINE)}
+
+
+def metric(port: int, name: str) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
+
+
+def test_modes_on_the_service(photos: Path) -> None:
+    with running(LOG_LEVEL="error", MAX_QUEUE="20", MAX_CONCURRENCY="1") as service:
+        service.wait()
+        url = f"http://127.0.0.1:{service.port}"
+        told = traffic(url, photos, "--rate", 20, "--seconds", 2, "--feedback", 1)
+        answers = table(told)
+        count = answers["200"]
+        assert set(answers) == {"200", "/feedback"}
+        assert 25 < count < 60
+        assert f"{count} requests sent in " in told
+        assert f"label cat: {count} (100.0%)" in told
+        assert re.search(r"^ +1 s  \d+ sent; .*200: \d+", told, re.MULTILINE)
+        judged = metric(service.port, "feedback_total")
+        assert set(judged) == {
+            f'feedback_total{{actual="{name}",predicted="cat"}}' for name in ("cat", "dog")
+        }
+        assert sum(judged.values()) == answers["/feedback"] == count
+
+        assert table(traffic(url, photos, "--mode", "bad", "--rate", 60, "--seconds", 2)).keys() > {
+            "404",
+            "405",
+            "415",
+            "422",
+            "413",
+            "400",
+        }
+        burst = table(traffic(url, photos, "--mode", "burst", "--rate", 60, "--seconds", 1))
+        assert set(burst) == {"200", "503"}
+        assert sum(burst.values()) == 120
+        assert service.end() == (0, "", "")
+
+
+def changed(photos: Path, *arguments: object) -> list[np.ndarray]:
+    """What the mode sends."""
+    with endpoint(lambda _: Reply(content=PREDICTION)) as (url, seen):
+        traffic(url, photos, "--rate", 20, "--seconds", 0.5, *arguments)
+        return [np.asarray(Image.open(io.BytesIO(sent.body)), float) for sent in seen]
+
+
+def test_changed_photos(photos: Path, tmp_path: Path) -> None:
+    cat = np.asarray(Image.open(CAT), float)
+    sharp = np.abs(np.diff(cat, axis=1)).mean()
+    for dark in changed(photos, "--mode", "dark"):
+        assert dark.shape == cat.shape
+        assert dark.mean() == pytest.approx(cat.mean() / 4, rel=0.03)
+    for blurred in changed(photos, "--mode", "blurred"):
+        assert blurred.shape == cat.shape
+        assert blurred.mean() == pytest.approx(cat.mean(), rel=0.03)
+        assert np.abs(np.diff(blurred, axis=1)).mean() < sharp / 3
+    other = tmp_path / "other.jpg"
+    other.write_bytes(encode(coloured((10, 200, 10))))
+    assert {sent.shape for sent in changed(photos, "--mode", "other", "--other", other)} == {(40, 60, 3)}
+
+
+def test_what_is_sent_follows_from_the_seed(photos: Path) -> None:
+    def bodies(seed: int) -> list[bytes]:
+        with endpoint(lambda _: Reply()) as (url, seen):
+            traffic(url, photos, "--mode", "bad", "--rate", 40, "--seconds", 0.5, "--seed", seed)
+        return sorted(sent.body for sent in seen)
+
+    assert bodies(1) == bodies(1) != bodies(2)
+
+
+def test_key_and_proxy_with_chunks(photos: Path) -> None:
+    """Behind a prefix, with answers in chunks; a prediction that is none, and a class the model lacks."""
+    answers = iter([b"no JSON", json.dumps(PREDICTION | {"probabilities": {"x": 1}}).encode()] * 100)
+
+    def reply(_: Sent) -> Reply:
+        return Reply(content=next(answers), chunked=True)
+
+    with endpoint(reply) as (url, seen):
+        options = ("--rate", 20, "--seconds", 1, "--feedback", 1)
+        told = traffic(f"{url}/under/", photos, *options, API_KEY="the-key")
+    assert {sent.path for sent in seen} == {"/under/predict"}
+    assert {sent.headers["x-api-key"] for sent in seen} == {"the-key"}
+    assert {sent.headers["host"] for sent in seen} == {url.removeprefix("http://")}
+    assert set(table(told)) == {"200"}
+    assert "label cat: " in told
+    assert "label (no prediction): " in told
+
+
+def test_no_server_and_wrong_arguments(photos: Path, tmp_path: Path) -> None:
+    told = traffic("http://127.0.0.1:1", photos, "--seconds", 0.5, code=1)
+    assert set(table(told)) == {"error"}
+    assert told.endswith("error: nothing was answered\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("no photo")
+    url = "http://127.0.0.1:1"
+    for arguments, message in (
+        ((url, tmp_path / "missing"), "there is no file or folder"),
+        ((url, tmp_path / "empty"), "no photos"),
+        ((url, tmp_path / "text.jpg", "--mode", "dark"), "left out: "),
+        ((url, CAT, "--feedback", 0.5), "a subfolder a class"),
+        ((url, CAT, "--mode", "other"), "belong together"),
+        ((url, CAT, "--rate", "nan"), "must be positive"),
+        (("ftp://127.0.0.1", CAT), "http://"),
+        ((url, CAT, "--api-key", "x"), "unrecognized"),
+    ):
+        assert message in traffic(*arguments, code=2)
+    assert "header" in traffic(url, CAT, code=2, API_KEY="two\nlines")
+
+
+def test_a_broken_off_run_reports(photos: Path) -> None:
+    with endpoint(lambda _: Reply(content=PREDICTION)) as (url, _):
+        command = [sys.executable, SCRIPT, url, photos, "--seconds", "inf"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout
+        first = process.stdout.readline()  # after a second
+        process.send_signal(signal.SIGINT)
+        rest, error = process.communicate(timeout=20)
+    assert "200: " in first
+    assert process.returncode == 0
+    assert not error
+    assert "label cat: " in rest
