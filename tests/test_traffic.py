@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -165,3 +166,13 @@ def test_a_broken_off_run_reports(photos: Path) -> None:
     assert process.returncode == 0
     assert not error
     assert "label cat: " in rest
+
+
+def test_https(photos: Path, tls: ssl.SSLContext) -> None:
+    with endpoint(lambda _: Reply(content=PREDICTION), tls) as (url, seen):
+        told = traffic(url, photos, "--rate", 20, "--seconds", 0.5)
+        assert set(table(told)) == {"200"}
+        assert len(seen) > 3
+        traffic(
+            url, photos, "--rate", 20, "--seconds", 0.5, code=1, SSL_CERT_FILE=os.devnull
+        )  # trusts nobody

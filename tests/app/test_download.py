@@ -1,11 +1,8 @@
 """Downloads from a real server that redirects, stalls, trickles, lies, cuts off and changes its mind."""
 
 import dataclasses
-import datetime
 import email.utils
 import io
-import ipaddress
-import ssl
 import time
 import tracemalloc
 import zipfile
@@ -343,37 +340,6 @@ def test_user_info_is_treated_like_a_token(server, elsewhere, cache):
     model_source.fetch(Settings(model_url=url, model_cache_dir=cache), policy=FAST)
     assert authorizations(server) == [("/port", "Basic YUBiOmM=")]
     assert authorizations(elsewhere) == [("/model.pt", None)]
-
-
-@pytest.fixture
-def tls(tmp_path, monkeypatch) -> ssl.SSLContext:
-    """A certificate for 127.0.0.1 that clients in this process trust."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    pem = tmp_path / "localhost.pem"
-    pem.write_bytes(
-        certificate.public_bytes(encoding) + key.private_bytes(encoding, form, serialization.NoEncryption())
-    )
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
 
 
 def test_the_token_does_not_go_from_https_to_http(server, cache, tls):
