@@ -64,7 +64,9 @@ def collect(
     return done.stdout + done.stderr, written
 
 
-def test_batch_on_the_service(batch: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_batch_on_the_service(
+    batch: Path, make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"MODEL_URL": make_model().as_uri(), "API_KEYS": "the-key", "LOG_LEVEL": "error"}
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with running(**settings) as service:
@@ -109,10 +111,10 @@ def test_batch_on_the_service(batch: Path, make_model: Callable[..., Path], tmp_
     assert set(table) == set(rows)
     assert float(table["red/1.jpg"]["p_red"]) == rows["red/1.jpg"]["probabilities"]["red"]
     linked(store, written)
-    mlflow.set_registry_uri(store)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", store)
     by_weights = registry.find("cats-vs-dogs", "test-1", "f" * 64)
     assert by_weights is not None
-    assert by_weights.version == "3"
+    assert int(by_weights.version) == 3
     assert registry.find("cats-vs-dogs", "another", "f" * 64) is None
 
 
