@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -43,6 +43,34 @@ requirements: $(VENV)/.dev  ## pin again what pyproject.toml asks for; add UPGRA
 	$(PIN) $(UPGRADE) --extra torch -c requirements.txt -o requirements-torch.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train -c requirements-torch.txt -o requirements-train.txt
 	$(PIN) $(UPGRADE) --extra torch --extra train --extra dev -c requirements-train.txt -o requirements-dev.txt
+
+# CONTAINER: docker or podman, whichever works; IMAGE: the tag; BUILD_FLAGS: --build-arg RUNTIME=torch, say.
+CONTAINER ?= $(shell docker info >/dev/null 2>&1 || ! command -v podman >/dev/null && echo docker || echo podman)
+IMAGE ?= cats-vs-dogs
+BUILD_FLAGS ?=
+# Where the code is from, as a web address and without what may be secret in a remote's URL.
+SOURCE_URL ?= $(shell git config --get remote.origin.url | \
+	sed -n 's|^git@\([^:]*\):|https://\1/|; s|^https://[^@/]*@|https://|; s|\.git$$||; /^https:/p')
+
+LABEL := --label org.opencontainers.image
+image:  ## the image that serves
+	BUILDAH_FORMAT=docker $(CONTAINER) build --tag $(IMAGE) \
+		$(LABEL).version="$$(git describe --tags --always --dirty 2>/dev/null)" \
+		$(LABEL).revision="$$(git rev-parse HEAD 2>/dev/null)" \
+		$(LABEL).created="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
+		$(LABEL).source="$(SOURCE_URL)" $(BUILD_FLAGS) .
+
+# The service's settings are passed on by name where they are set, so that no secret is in the process list.
+SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
+	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT
+run-image:  ## that image at http://localhost:8080, hardened; settings from .env and the environment
+	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
+		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
+		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
+		--env PORT=8080 $(RUN_FLAGS) $(IMAGE)
+
+smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
+	scripts/smoke_test.sh "$(URL)"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -6,7 +6,6 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
-    Info,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -92,7 +91,13 @@ class Metrics:
             ["correct"],
             registry=registry,
         )
-        self._model_info = Info("model", "The model that answers", registry=registry)
+        # No Info, which would be there without labels before there is a model: alerts tell by its absence.
+        self._model_info = Gauge(
+            "model_info",
+            "The model that answers",
+            ["version", "arch", "engine", "sha256"],
+            registry=registry,
+        )
         self._reference = Gauge(
             "model_reference_share",
             "Share of photos up to a bound where the model was made",
@@ -135,7 +140,7 @@ class Metrics:
         self.request_duration.labels("/predict")
         for status in (200, 500, 503):
             self.requests.labels("POST", "/predict", status)
-        for reason in ("queue_full", "timeout", "draining", "not_ready"):
+        for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)
         for correct in ("true", "false"):
             self.judged.labels(correct)
@@ -150,14 +155,7 @@ class Metrics:
     ) -> None:
         """Say which model answers from now on, and start its counters at 0 so that rates work at once."""
         manifest = engine.manifest
-        self._model_info.info(
-            {
-                "version": manifest.version,
-                "arch": manifest.arch,
-                "engine": engine.name,
-                "sha256": engine.sha256,
-            }
-        )
+        self._model_info.labels(manifest.version, manifest.arch, engine.name, engine.sha256).set(1)
         self._stale.set(stale)
         self._load.set(load_seconds)
         self._download.set(download_seconds or 0.0)

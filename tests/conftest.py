@@ -134,3 +134,11 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The container image of this checkout, built once; its id."""
+    from tests.container import build
+
+    return build()

@@ -1,6 +1,7 @@
 """Runs `python -m app` as a real process, for tests."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -24,21 +25,14 @@ def free_port() -> int:
         return port
 
 
-class Service:
-    def __init__(self, cwd: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
-        self.port = int(env.setdefault("PORT", str(free_port()))) if env.get("PORT", "0").isdigit() else 0
-        # Nothing of the tester's own settings; PYTHONPATH lets it run from any folder.
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-        self.started = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=inherited | defaults | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+class Client:
+    """Talks to a service on a port of loopback."""
+
+    started: float
+    """When it was started, by `time.perf_counter`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
 
     def get(self, path: str) -> tuple[int, dict]:
         return self._open(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
@@ -56,15 +50,41 @@ class Service:
                 return error.code, json.load(error)
 
     def wait(self, path: str = "/ready", seconds: float = 20) -> float:
-        """Wait until the path answers 200; return the seconds since the process was started."""
+        """Wait until the path answers 200; return the seconds since the service was started."""
         while time.perf_counter() - self.started < seconds:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.get(path)[0] == 200:
                     return time.perf_counter() - self.started
-            if self.process.poll() is not None:
-                raise AssertionError(self.process.communicate()[1])
+            if (last_words := self.ended()) is not None:
+                raise AssertionError(last_words)
             time.sleep(0.01)
         raise AssertionError(f"{path} does not answer 200 after {seconds} s")
+
+    def ended(self) -> str | None:
+        """What it said, once it has ended."""
+        raise NotImplementedError
+
+
+class Service(Client):
+    def __init__(self, cwd: Path, command: Sequence[str] = COMMAND, **env: str) -> None:
+        super().__init__(
+            int(env.setdefault("PORT", str(free_port()))) if env.get("PORT", "0").isdigit() else 0
+        )
+        # Nothing of the tester's own settings; PYTHONPATH lets it run from any folder.
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=inherited | defaults | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ended(self) -> str | None:
+        return None if self.process.poll() is None else self.process.communicate()[1]
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Signal it; return exit code, standard output, standard error."""

@@ -20,7 +20,9 @@ def test_health_and_ready_without_a_model(tmp_path):
     is_problem(client.get("/model"), 503)
     is_problem(client.post("/feedback", json={}), 503)
     is_problem(send(client, RED_JPEG), 503)
-    assert 'predictions_rejected_total{reason="not_ready"} 1.0' in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert 'predictions_rejected_total{reason="not_ready"} 1.0' in text
+    assert "\nmodel_info" not in text  # its absence is what an alert goes by
     with pytest.raises(ModelError, match=r"none\.pt"):
         app.extensions["model"].load()
 

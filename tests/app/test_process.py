@@ -54,6 +54,15 @@ def test_starts_quickly(make_model):
     assert memory < 200
 
 
+def test_leaves_nothing_behind_and_phones_nobody(make_model, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    with running(MODEL_URL=make_model().as_uri(), HOME=str(home)) as service:
+        service.wait()
+        assert service.predict(RED_JPEG)[0] == 200
+    assert not list(home.iterdir())  # ONNX Runtime's telemetry keeps a database there
+
+
 def test_the_default_model_needs_no_setting():
     with running() as service:
         service.wait()

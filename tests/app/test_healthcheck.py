@@ -1,0 +1,70 @@
+"""What the image's HEALTHCHECK runs."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.app.model_server import Answer
+from tests.app.service import ROOT, running
+
+COMMAND = (sys.executable, "-I", "-S", "app/healthcheck.py")
+
+
+def check(**env: str) -> tuple[int, str]:
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=20)
+    assert not done.stdout
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost", "::", "::1"])
+def test_healthy_where_it_listens(make_model, host):
+    with running(MODEL_URL=make_model().as_uri(), HOST=host) as service:
+        asked = host if ":" in host else "127.0.0.1"
+        while time.perf_counter() - service.started < 10:
+            with socket.socket(socket.AF_INET6 if ":" in asked else socket.AF_INET) as probe:
+                if probe.connect_ex((asked, service.port)) == 0:
+                    break
+        assert check(HOST=host, PORT=f" {service.port} ") == (0, "")
+        assert check(HOST=host, PORT=str(service.port + 1))[0] == 1
+
+
+def test_healthy_while_the_model_is_loaded_and_gone_afterwards(server):
+    server.answers["/model.pt"] = [Answer(stall=100)]
+    with running(MODEL_URL=f"{server.url}/model.pt") as service:
+        service.wait("/health")
+        assert service.get("/ready")[0] == 503
+        assert check(PORT=str(service.port)) == (0, "")
+    code, error = check(PORT=str(service.port))
+    assert (code, error) == (1, "error: [Errno 111] Connection refused\n")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 503 Service Unavailable\r\n\r\n", b"200", b"", None])
+def test_unhealthy_answers(answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                if answer is None:  # it hangs
+                    time.sleep(4)
+                else:
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        code, error = check(PORT=str(listener.getsockname()[1]))
+        thread.join()
+    assert code == 1
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_unhealthy_without_a_port():
+    assert check(PORT="http") == (1, "error: invalid literal for int() with base 10: 'http'\n")
+    assert check(PORT="0")[0] == 1
+    assert check(HOST="no.such.host.invalid")[0] == 1

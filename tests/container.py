@@ -1,0 +1,125 @@
+"""Real containers for tests: the engine at hand, the image built once, a container on a free port."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.app.service import ROOT, Client, free_port
+from tests.conftest import REQUIRE_ALL
+
+TAG = "cats-vs-dogs:test"
+
+
+def _find() -> str | None:
+    """The engine's command: CONTAINER where set, else docker, else podman."""
+    names = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
+    for name in names:
+        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True).returncode == 0:
+            return name
+    return None
+
+
+ENGINE = _find()
+needs_container = pytest.mark.skipif(
+    ENGINE is None and not REQUIRE_ALL, reason="needs docker or podman (CONTAINER names another command)"
+)
+
+
+def engine(*arguments: str | Path, check: bool = True, seconds: float = 60) -> str:
+    """Run the engine; return its standard output.
+
+    Raises:
+        AssertionError: it fails, and `check` is set; the message is what it said.
+    """
+    assert ENGINE, "no docker and no podman"
+    done = subprocess.run([ENGINE, *arguments], capture_output=True, text=True, timeout=seconds)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def build(*options: str, tag: str = TAG, folder: Path = ROOT) -> str:
+    """Build the image; return its id, which stays the same when another build takes the tag."""
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, "id")
+        environment = os.environ | {"BUILDAH_FORMAT": "docker"}  # podman's own format has no HEALTHCHECK
+        command = [
+            str(ENGINE),
+            "build",
+            "--quiet",
+            "--iidfile",
+            str(file),
+            "--tag",
+            tag,
+            *options,
+            str(folder),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+        assert done.returncode == 0, done.stderr
+        return file.read_text().strip()
+
+
+class Container(Client):
+    """A container on http://127.0.0.1:{port}, made but not started."""
+
+    def __init__(
+        self, image: str, options: Sequence[str], command: Sequence[str], env: dict[str, str]
+    ) -> None:
+        super().__init__(free_port())
+        self.name = f"test-{uuid.uuid4().hex[:12]}"
+        settings = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
+        port = f"127.0.0.1:{self.port}:{env.get('PORT', '8080')}"
+        self._run = (
+            "run",
+            "--detach",
+            "--name",
+            self.name,
+            "--publish",
+            port,
+            *settings,
+            *options,
+            image,
+            *command,
+        )
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+        engine(*self._run)
+
+    def ended(self) -> str | None:
+        """Its log, once its process has ended."""
+        return None if self.inspect("{{.State.Running}}") == "true" else self.logs()
+
+    def inspect(self, template: str) -> str:
+        return engine("inspect", "--format", template, self.name).strip()
+
+    def logs(self) -> str:
+        done = subprocess.run([str(ENGINE), "logs", self.name], capture_output=True, text=True, timeout=30)
+        return done.stdout + done.stderr
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command inside; return its standard output."""
+        return engine("exec", self.name, *command, check=check)
+
+    def stop(self, seconds: int = 20) -> int:
+        """Stop it by its signal, by force after so many seconds; return its exit code."""
+        engine("stop", "--time", str(seconds), self.name)
+        return int(self.inspect("{{.State.ExitCode}}"))
+
+
+@contextlib.contextmanager
+def container(image: str, *options: str, command: Sequence[str] = (), **env: str) -> Iterator[Container]:
+    """Run the image on a free port of loopback, with those options of `run` and that environment."""
+    running = Container(image, options, command, env)
+    try:
+        running.start()
+        yield running
+    finally:
+        engine("rm", "--force", "--volumes", running.name, check=False)

@@ -1,0 +1,70 @@
+"""Who is told of what: the configuration as Alertmanager itself reads it."""
+
+import datetime
+import json
+import subprocess
+import urllib.request
+
+import pytest
+
+from tests.app.service import ROOT
+from tests.monitoring.tools import alertmanager, needs, until
+
+CONFIG = ROOT / "monitoring" / "alertmanager.yml"
+
+pytestmark = needs("prometheus-alertmanager", "amtool")
+
+
+def amtool(*arguments: object) -> str:
+    command = ["amtool", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_configuration_is_sound():
+    assert "3 inhibit rules" in amtool("check-config", CONFIG)
+
+
+@pytest.mark.parametrize("severity", ["page", "ticket", "info"])
+def test_each_severity_has_a_receiver(severity):
+    labels = ["alertname=ServiceDown", "job=cats-vs-dogs", f"severity={severity}"]
+    assert amtool("config", "routes", "test", f"--config.file={CONFIG}", *labels).strip() == severity
+
+
+def test_what_says_the_same_is_kept_back(tmp_path):
+    def alert(name: str, severity: str, job: str = "a", **labels: str) -> dict[str, object]:
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        return {"labels": {"alertname": name, "severity": severity, "job": job} | labels, "startsAt": now}
+
+    with alertmanager(CONFIG, tmp_path) as url:
+
+        def send(*alerts: dict[str, object]) -> None:
+            headers = {"Content-Type": "application/json"}
+            request = urllib.request.Request(f"{url}/api/v2/alerts", json.dumps(alerts).encode(), headers)
+            with urllib.request.urlopen(request, timeout=5):
+                pass
+
+        def told() -> set[tuple[str, str, str]]:
+            with urllib.request.urlopen(f"{url}/api/v2/alerts?inhibited=false", timeout=5) as answer:
+                found = [alert["labels"] for alert in json.load(answer)]
+            return {(labels["alertname"], labels["severity"], labels["job"]) for labels in found}
+
+        send(
+            alert("PredictRefusing", "page"),
+            alert("PredictRefusing", "ticket"),
+            alert("PredictFailing", "ticket"),
+            alert("Saturated", "ticket"),
+            alert("Saturated", "ticket", "b"),
+            alert("PredictFailing", "ticket", "b"),
+        )
+        left = {
+            ("PredictRefusing", "page", "a"),
+            ("PredictFailing", "ticket", "a"),
+            ("Saturated", "ticket", "b"),
+            ("PredictFailing", "ticket", "b"),
+        }
+        until(lambda: told() == left)
+        send(alert("ServiceDown", "page", instance="1"), alert("ServiceDown", "page", instance="2"))
+        left = {fact for fact in left if fact[2] == "b"} | {("ServiceDown", "page", "a")}
+        until(lambda: told() == left)
