@@ -32,7 +32,8 @@ sys.path.insert(0, str(ROOT))
 import photos  # noqa: E402
 from batch import Batch, Row  # noqa: E402
 from labelled import drawn, labelled  # noqa: E402
-from live_endpoint import Answer, Endpoint, EndpointError, one_line  # noqa: E402
+from live_endpoint import Endpoint  # noqa: E402
+from patient import Answer, ServiceError, one_line  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ml.errors import PipelineError  # noqa: E402
@@ -55,7 +56,7 @@ class Collector:
         """Send all of them, so many at once; return their rows in the same order.
 
         Raises:
-            EndpointError: no use to go on.
+            ServiceError: no use to go on.
         """
         with ThreadPoolExecutor(concurrency) as pool:
             futures = [pool.submit(self._row, photo) for photo in found]
@@ -137,7 +138,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _run(options, Path(folder))
-    except (EndpointError, PipelineError, OSError) as error:
+    except (ServiceError, PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -192,7 +193,7 @@ def _problems(
     others = {version: count for version, count in batch.versions.items() if version != model["version"]}
     try:
         changed = endpoint.model()["sha256"] != model["sha256"]
-    except EndpointError as error:
+    except ServiceError as error:
         changed = False
         print(f"warning: {error}", file=sys.stderr)
     if others or changed:

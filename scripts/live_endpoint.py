@@ -1,53 +1,13 @@
-"""The service at a URL, asked by many threads with patience: what fails for the moment is tried again."""
+"""What a client asks of the live service, from many threads."""
 
-import itertools
 import json
-import random
-import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import requests
-
-from app.http_client import retry_after_s
-
-_TIMEOUT_S = (10, 60)
-"""To connect, and between two pieces of an answer."""
-_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 20.0
-"""Before the second attempt, doubled for each further one; a server's Retry-After may ask for more."""
-_MAX_BYTES, _MAX_BODY_S = 1 << 20, 60
-_MOMENTARY = frozenset({408, 425, 429, *range(502, 600)})
-"""Statuses that another attempt may mend. 500 isn't one: the same photo would fail again."""
-
-
-class EndpointError(Exception):
-    """No use to go on; the message is one line for a person and holds no secret."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of a request.
-
-    Attributes:
-        status: of the last attempt; 0 where no answer came.
-        seconds: the last attempt took.
-        attempts: how many it took.
-        content: the JSON object that came; empty where none did.
-        error: why there is no 2xx; one line.
-    """
-
-    status: int
-    seconds: float
-    attempts: int
-    content: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
+from patient import Answer, Client, ServiceError
 
 
 class Endpoint:
-    """Requests to one service.
+    """The service at a URL.
 
     Args:
         url: http(s), of the service's root.
@@ -55,142 +15,36 @@ class Endpoint:
         patience_s: how long a request is tried anew, and how long nothing at all may be answered.
 
     Raises:
-        EndpointError: the URL is none.
+        ServiceError: the URL is none, or the key can't be sent.
     """
 
     def __init__(self, url: str, key: str | None, patience_s: float) -> None:
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or "@" in parts.netloc:
-            raise EndpointError("the URL must be http://… or https://…, without user and password")
-        if key and not (key.isascii() and key.isprintable()):
-            raise EndpointError("API_KEY can't be sent in a header")
-        self.url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-        self._key, self._patience_s = key, patience_s
-        self._local = threading.local()
-        self._stopped = threading.Event()
-        self._answered_at = time.monotonic()
-
-    def stop(self) -> None:
-        """Let no request be tried again."""
-        self._stopped.set()
+        self._client = Client(url, {"X-API-Key": key} if key else {}, "API_KEY", patience_s)
+        self.url = self._client.url
+        """Without anything secret."""
+        self.stop = self._client.stop
 
     def model(self) -> dict[str, Any]:
         """Return what the service says of its model.
 
         Raises:
-            EndpointError: it can't be had, or is no description of a model.
+            ServiceError: it can't be had, or is no description of a model.
         """
-        answer = self._ask("GET", "/model", None, "")
+        answer = self._client.ask("GET", "/model")
         if answer.status != 200:
-            raise EndpointError(f"{self.url}/model: {answer.error}")
+            raise ServiceError(f"{self.url}/model: {answer.error}")
         told = dict(answer.content)
         classes = told.get("classes")
         texts = [told.get("version"), told.get("sha256"), *(classes if isinstance(classes, list) else [None])]
         if not all(isinstance(text, str) and text for text in texts):
-            raise EndpointError(f"{self.url}/model: not what this service answers")
+            raise ServiceError(f"{self.url}/model: not what this service answers")
         return told
 
     def predict(self, photo: bytes) -> Answer:
-        """Send a photo.
-
-        Raises:
-            EndpointError: the key is refused, the certificate is no good, or the server redirects.
-        """
-        return self._ask("POST", "/predict", photo, "image/jpeg")  # what it is, its content tells
+        """Send a photo; raises as `patient.Client.ask`."""
+        return self._client.ask("POST", "/predict", photo, "image/jpeg")  # what it is, its content tells
 
     def feedback(self, predicted: str, actual: str, request_id: str) -> Answer:
-        """Tell the true label of an answer; raises as `predict`."""
+        """Tell the true label of an answer; raises as `patient.Client.ask`."""
         told = {"predicted": predicted, "actual": actual, "request_id": request_id}
-        return self._ask("POST", "/feedback", json.dumps(told).encode(), "application/json")
-
-    def _ask(self, method: str, path: str, body: bytes | None, kind: str) -> Answer:
-        started = time.monotonic()
-        for attempt in itertools.count(1):
-            if time.monotonic() > self._answered_at + self._patience_s:
-                return Answer(0, 0.0, attempt - 1, error="not sent: the service answers no longer")
-            answer, wait_s = self._attempt(method, path, body, kind, attempt)
-            if answer.status and answer.status not in _MOMENTARY:
-                self._answered_at = time.monotonic()
-                return answer
-            pause = min(_PAUSE_S * 2 ** min(attempt - 1, 10), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311
-            pause = max(pause, wait_s)
-            if time.monotonic() + pause > min(started, self._answered_at) + self._patience_s:
-                return answer
-            if self._stopped.wait(pause):
-                return answer
-        raise AssertionError
-
-    def _attempt(
-        self, method: str, path: str, body: bytes | None, kind: str, attempt: int
-    ) -> tuple[Answer, float]:
-        """Return an answer, and for how long the server wants to be left alone, in seconds."""
-        started = time.perf_counter()
-        try:
-            with self._session().request(
-                method,
-                self.url + path,
-                data=body,
-                headers={"Content-Type": kind} if kind else {},
-                allow_redirects=False,  # a POST would arrive as a GET
-                stream=True,
-                timeout=_TIMEOUT_S,
-            ) as response:
-                text = _read(response)
-        except requests.exceptions.SSLError:
-            raise EndpointError(f"{self.url}: no trust in its certificate") from None
-        except requests.exceptions.InvalidURL:
-            raise EndpointError("the URL's host can't be one") from None
-        except requests.RequestException as error:
-            reason = f"no answer ({type(error).__name__})"
-            return Answer(0, time.perf_counter() - started, attempt, error=reason), 0.0
-        seconds, status = time.perf_counter() - started, response.status_code
-        if status in (401, 403):
-            raise EndpointError(f"{self.url}{path} answered {status}: set API_KEY to one of its keys")
-        if 300 <= status < 400:
-            raise EndpointError(f"{self.url}{path} redirects; use the URL that it redirects to")
-        content = _object(text)
-        error = "" if status < 300 else one_line(f"status {status} {content.get('detail', '')}")
-        return Answer(status, seconds, attempt, content, error), retry_after_s(
-            response.headers.get("Retry-After", "")
-        )
-
-    def _session(self) -> requests.Session:
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = self._local.session = requests.Session()
-            session.auth = _no_other_auth
-            if self._key:
-                session.headers["X-API-Key"] = self._key
-        return session  # type: ignore[no-any-return]
-
-
-def _no_other_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from looking into ~/.netrc."""
-    return request
-
-
-def _read(response: requests.Response) -> bytes:
-    """Return the body, cut where it is longer than any answer of the service, or takes longer."""
-    body, until = b"", time.monotonic() + _MAX_BODY_S
-    for piece in response.iter_content(1 << 14):
-        body += piece
-        if len(body) > _MAX_BYTES or time.monotonic() > until:
-            break
-    return body
-
-
-def _object(text: bytes) -> Mapping[str, Any]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def one_line(text: str) -> str:
-    """Return a text from outside, fit for a line of a table."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).strip()[:200]
+        return self._client.ask("POST", "/feedback", json.dumps(told).encode(), "application/json")

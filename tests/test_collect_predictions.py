@@ -55,7 +55,7 @@ def collect(
     """What it prints, and what it writes."""
     command = [sys.executable, SCRIPT, url, "--data", data, "--out", out / "batch.json", *arguments]
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=90, cwd=out, env=os.environ | env
+        list(map(str, command)), capture_output=True, text=True, timeout=180, cwd=out, env=os.environ | env
     )
     assert done.returncode == code, done.stdout + done.stderr
     path = out / "batch.json"
