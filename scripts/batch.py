@@ -139,7 +139,7 @@ class Batch:
         f = self.figures
         for name, title in (("accuracy", "accuracy"), ("log_loss", "log loss")):
             interval = f"{f[f'{name}_low']:.4f} to {f[f'{name}_high']:.4f}"
-            print(f"{title} {f[name]:.4f} ({CONFIDENCE:.0%} interval {interval})")
+            print(f"{title} {f[name]:.4f} ({100 * CONFIDENCE:.0f} % interval {interval})")
         if len(self.answered) < len(self.rows):
             print(
                 f"accuracy {f['accuracy_of_all']:.4f} where every photo without a prediction counts as wrong"

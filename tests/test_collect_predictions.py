@@ -87,7 +87,7 @@ def test_batch_on_the_service(
         assert not nothing
     assert "left out: 1 files" in told
     assert "12 of 14 photos answered; 2 refused" in told
-    assert "accuracy 0.9167 (95% interval 0.6461 to 0.9851)" in told  # Wilson's, of 11 in 12
+    assert "accuracy 0.9167 (95 % interval 0.6461 to 0.9851)" in told  # Wilson's, of 11 in 12
     assert "accuracy 0.7857 where every photo without a prediction counts as wrong" in told
     assert "     red        5        1" in told
     assert "    blue        0        6" in told

@@ -62,7 +62,7 @@ def test_modes_on_the_service(photos: Path) -> None:
         assert set(answers) == {"200", "/feedback"}
         assert 25 < count < 60
         assert f"{count} requests sent in " in told
-        assert f"label cat: {count} (100.0%)" in told
+        assert f"label cat: {count} (100.0 %)" in told
         assert re.search(r"^ +1 s  \d+ sent; .*200: \d+", told, re.MULTILINE)
         judged = metric(service.port, "feedback_total")
         assert set(judged) == {
