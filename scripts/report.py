@@ -17,51 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: E402
-from patient import ServiceError  # noqa: E402
-from reporting import model, service  # noqa: E402
-from reporting.charts import duration  # noqa: E402
-from reporting.prometheus import Period, Source  # noqa: E402
-from reporting.section import NONE, moment  # noqa: E402
+from patient import ServiceError
+from reporting.prometheus import Period, Source
 
-SECTIONS = (
-    service.traffic,
-    service.objectives,
-    service.latency,
-    service.refusals,
-    service.starts,
-    service.alerts,
-    model.versions,
-    model.labels,
-    model.confidence,
-    model.drift,
-    model.feedback,
-)
 _MAX_HOURS = 24 * 366
-
-
-def page(source: Source) -> tuple[str, bool]:
-    """Return the report, and whether there is anything in it.
-
-    Raises:
-        ServiceError: Prometheus doesn't answer, or refuses a query.
-    """
-    sections = [make(source) for make in SECTIONS]
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "reporting"), autoescape=True, undefined=StrictUndefined
-    )
-    text = environment.get_template("page.html").render(
-        job=source.job,
-        start=moment(source.period.start),
-        end=moment(source.period.end),
-        length=duration(source.period.seconds),
-        host=source.url.partition("://")[2],
-        sections=sections,
-    )
-    return text, any(section.chart for section in sections)
 
 
 def main() -> int:
@@ -85,6 +46,9 @@ def main() -> int:
     try:
         period = Period.before(time.time(), options.hours)
         source = Source(options.url, token, options.job, period, options.patience)
+        source.value("vector(1)")  # see whether it answers, before seconds go into what draws
+        from reporting.page import page
+
         text, full = page(source)
         partial = options.out.with_name(f".{options.out.name}.part")
         partial.write_text(text, "utf-8")
@@ -93,7 +57,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not full:
-        print(f"warning: {NONE} of job {options.job} in this period", file=sys.stderr)
+        print(f"warning: no data of job {options.job} in this period", file=sys.stderr)
     print(options.out)
     return 0
 

@@ -52,6 +52,11 @@ class Chart:
     svg: Markup
     alt: str
 
+    @property
+    def html(self) -> Markup:
+        """Return the picture with its text, for a page."""
+        return Markup('<svg role="img" aria-label="{}"').format(self.alt) + self.svg.removeprefix("<svg")
+
 
 def lines(
     period: Period,
