@@ -28,10 +28,11 @@ RUN case $RUNTIME in \
 # What serving never imports: 62 of 197 MB. The Python module has all of ONNX Runtime in it; the library beside it
 # is for other packages (microsoft/onnxruntime#21223). What is left is compiled here, since nothing can be written
 # where it runs, and each start would compile it again.
-RUN cd /venv/lib/python3*/site-packages && \
-    rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers && \
-    find . -type d -name tests -prune -exec rm -r {} + && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash .
+RUN packages=$(echo /venv/lib/python3*/site-packages) && \
+    rm -rf "$packages"/onnxruntime/capi/libonnxruntime.so* \
+      "$packages"/onnxruntime/quantization "$packages"/onnxruntime/tools "$packages"/onnxruntime/transformers && \
+    find "$packages" -type d -name tests -prune -exec rm -r {} + && \
+    python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
 
 FROM environment AS code
 WORKDIR /srv
@@ -48,8 +49,9 @@ RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settin
 FROM ${BASE}
 RUN groupadd --gid 10001 app && \
     useradd --uid 10001 --gid app --no-log-init --no-create-home --home-dir /cache --shell /usr/sbin/nologin app && \
-    install -d -o app -g app /cache
-# The one folder that is written to: models that were downloaded, and uploads too large to be held in memory.
+    install -d -o app -g app -m 1777 /cache
+# /cache is the one folder that is written to: models that were downloaded, and uploads too large to be held in
+# memory. As /tmp it lets everyone, for a tmpfs mounted there takes over the mode but not the owner.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PORT=8080 MODEL_CACHE_DIR=/cache TMPDIR=/cache
 WORKDIR /srv

@@ -5,13 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test dashboards monitoring-test clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
 
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest
+
+dashboards: $(VENV)/.dev  ## monitoring/grafana/dashboards from monitoring/dashboards
+	$(BIN)/python -m monitoring.dashboards
+
+monitoring-test: $(VENV)/.dev  ## trouble made for real, and the alerts that tell of it
+	REAL_PHOTOS=1 $(BIN)/python -m pytest -s tests/monitoring/test_alerts_fire.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -22,6 +28,8 @@ lint: $(VENV)/.dev
 	$(BIN)/zizmor --offline --quiet --pedantic .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -91,12 +99,14 @@ image:  ## the image that serves
 
 # The service's settings are passed on by name where they are set, so that no secret is in the process list.
 SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
-	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT
-run-image:  ## that image at http://localhost:8080, hardened; settings from .env and the environment
+	MAX_UPLOAD_MB MAX_PIXELS API_KEYS METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS CORS_ORIGINS DRAIN_SECONDS \
+	LOG_LEVEL LOG_FORMAT
+# From .env too, except where in the container it listens and writes.
+run-image:  ## that image at http://localhost:8080, hardened
 	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
 		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
 		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
-		--env PORT=8080 $(RUN_FLAGS) $(IMAGE)
+		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"

@@ -1,8 +1,6 @@
 """Photos and models made on the spot."""
 
-import datetime
 import io
-import ipaddress
 import os
 import pickle
 import ssl
@@ -43,8 +41,8 @@ def coloured(colour: tuple[int, int, int], width: int = 60, height: int = 40, se
 RED, BLUE = (200, 70, 70), (70, 70, 200)
 
 
-def colour_graph(size: int = SIZE, outputs: int = 2) -> bytes:
-    """A twin that answers by the share of red against blue."""
+def colour_graph(size: int = SIZE, outputs: int = 2, weight: float = 0.05) -> bytes:
+    """A twin that answers by the share of red against blue, the surer the greater the weight."""
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["rgb"], keepdims=0),
@@ -52,7 +50,7 @@ def colour_graph(size: int = SIZE, outputs: int = 2) -> bytes:
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     weights = np.zeros((3, outputs), np.float32)
-    weights[0, 0], weights[2, 1] = 0.05, 0.05
+    weights[0, 0], weights[2, 1] = weight, weight
     graph = helper.make_graph(
         nodes,
         "colour",
@@ -107,33 +105,12 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A certificate for 127.0.0.1 that clients in this process, and those it starts, trust."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
+    from tests.tls import certificate, context
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    pem = tmp_path / "localhost.pem"
-    pem.write_bytes(
-        certificate.public_bytes(encoding) + key.private_bytes(encoding, form, serialization.NoEncryption())
-    )
+    pem = certificate(tmp_path)
     for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(variable, str(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
+    return context(pem)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,108 @@
+"""What both dashboards are put together from."""
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode, StackingMode
+from grafana_foundation_sdk.models.dashboard import (
+    AnnotationQuery,
+    DashboardCursorSync,
+    DataSourceRef,
+    DynamicConfigValue,
+    Threshold,
+    VariableRefresh,
+)
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")  # grafana/provisioning/datasources
+
+Query = tuple[str, str]
+"""PromQL, and how its series are named."""
+
+_DASHED = [
+    DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
+    DynamicConfigValue("custom.fillOpacity", 0),
+]
+
+
+def board(title: str, uid: str) -> dashboard.Dashboard:
+    """Return an empty dashboard of the job that is chosen at its top, with a mark where the model changes."""
+    job = dashboard.QueryVariable("job").datasource(SOURCE).query("label_values(predictions_slots, job)")
+    changes = dashboard.AnnotationQuery()
+    changes._internal = _Changes(
+        name="Model changes",
+        datasource=SOURCE,
+        icon_color="purple",
+        expr='group by (job, version, sha256) (model_info{job="$job"})'
+        ' unless on (job, version, sha256) model_info{job="$job"} offset 5m',
+    )
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .tags(["cats-vs-dogs"])
+        .refresh("30s")
+        .time("now-3h", "now")
+        .tooltip(DashboardCursorSync.CROSSHAIR)
+        .with_variable(job.refresh(VariableRefresh.ON_DASHBOARD_LOAD))
+        .annotation(changes)
+    )
+
+
+class _Changes(AnnotationQuery):
+    """With the keys that Grafana's Prometheus reads besides, which the library doesn't know."""
+
+    def to_json(self) -> dict[str, object]:
+        named = {"titleFormat": "model {{version}}", "textFormat": "{{sha256}}", "step": "15s"}
+        return super().to_json() | named
+
+
+def lines(title: str, *queries: Query, unit: str = "short", description: str = "") -> timeseries.Panel:
+    """Return a panel of lines from 0 up; series named `... expected` are dashed."""
+    panel = timeseries.Panel().title(title).description(description).datasource(SOURCE).height(8).span(8)
+    for name, (expression, legend) in zip("ABCDEFGH", queries, strict=False):
+        panel.with_target(_query(expression, legend).ref_id(name))
+    return panel.unit(unit).min(0).fill_opacity(5).override_by_regexp("/expected$/", _DASHED)
+
+
+def stacked(title: str, query: Query, unit: str) -> timeseries.Panel:
+    """Return a panel of layers, one on the other."""
+    stacking = common.StackingConfig().mode(StackingMode.NORMAL)
+    return lines(title, query, unit=unit).stacking(stacking).fill_opacity(40)
+
+
+def rates(label: str, counter: str) -> Query:
+    """Return how fast a counter grows, a series for each value of the label."""
+    return f"sum by ({label}) (rate({counter}[$__rate_interval]))", f"{{{{{label}}}}}"
+
+
+def quantiles(title: str, buckets: str, unit: str = "short") -> timeseries.Panel:
+    """Return median, 90th and 99th percentile of a histogram, given as a range of its buckets."""
+    each = f"sum by (le) (rate({buckets}))"
+    shown = [(f"histogram_quantile({share}, {each})", f"{share:.0%}") for share in (0.5, 0.9, 0.99)]
+    return lines(title, *shown, unit=unit)
+
+
+def heat(title: str, buckets: str, unit: str) -> heatmap.Panel:
+    """Return the heat map of a histogram, given as its buckets."""
+    panel = heatmap.Panel().title(title).datasource(SOURCE).height(8).span(8)
+    query = _query(f"sum by (le) (increase({buckets}[$__rate_interval]))", "{{le}}")
+    return panel.with_target(query.format(PromQueryFormat.HEATMAP)).y_axis(heatmap.YAxisConfig().unit(unit))
+
+
+def number(title: str, query: Query, unit: str = "short", least: float | None = None) -> stat.Panel:
+    """Return one number of now; red below the least, where there is one."""
+    panel = stat.Panel().title(title).datasource(SOURCE).height(4).span(6)
+    steps = [Threshold(None, "green")]
+    if least is not None:
+        steps = [Threshold(None, "red"), Threshold(least, "green")]
+    thresholds = dashboard.ThresholdsConfig().steps(steps)
+    return panel.with_target(_query(*query).instant()).unit(unit).thresholds(thresholds)
+
+
+def limited(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
+    """Draw a line where there begins to be an alert."""
+    steps = [Threshold(None, "transparent"), Threshold(limit, "red")]
+    style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE)
+    return panel.thresholds(dashboard.ThresholdsConfig().steps(steps)).thresholds_style(style)
+
+
+def _query(expression: str, legend: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().expr(expression).legend_format(legend).range()

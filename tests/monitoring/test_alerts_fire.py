@@ -1,0 +1,143 @@
+"""`make monitoring-test`: trouble of each kind, made for real, is told to Alertmanager; nothing else is."""
+
+import os
+import random
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ml.image import read
+from ml.reference import brightness, describe
+from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode
+from tests.monitoring.stack import INTERVAL_S, Stack, faster, scaled, stack
+from tests.monitoring.tools import needs, query
+
+ZIP = SHARED / "data" / "cats-vs-dogs.zip"
+REAL = bool(os.environ.get("REAL_PHOTOS")) and ZIP.exists()
+
+SLACK_S = 5
+"""For what is not of the rules: the generator's start, a busy machine."""
+
+
+def test_the_substitution_leaves_no_duration_and_every_name():
+    rules = """
+      - record: predict:requests:rate1h
+        expr: rate(x[1h]) / y offset 1h > 14.4 * 0.005
+        for: 2m
+    """
+    assert faster(rules) == (
+        rules.replace("[1h]", "[20000ms]").replace("offset 1h", "offset 20000ms").replace("2m", "667ms")
+    )
+    assert faster("group_wait: 30s") == "group_wait: 167ms"
+    assert faster("scrape_interval: 15s") == "scrape_interval: 500ms"
+
+
+def drawn(folder: Path, make_model: Callable[..., Path]) -> dict[str, str]:
+    """Photos, and a model that has seen them."""
+    seen = []
+    for label, colour in (("red", RED), ("blue", BLUE)):
+        (folder / label).mkdir(parents=True)
+        for seed in range(30):
+            photo = encode(coloured(colour, 160, 120, seed))
+            (folder / label / f"{seed}.jpg").write_bytes(photo)
+            seen.append(read(photo, SIZE, "center_crop"))
+    inputs = {
+        "brightness": [brightness(photo.pixels) for photo in seen],
+        "aspect_ratio": [photo.width / photo.height for photo in seen],
+        "short_side_pixels": [min(photo.width, photo.height) for photo in seen],
+    }
+    reference = describe(("red", "blue"), inputs, [1.0] * 60, [0] * 30 + [1] * 30)
+    # So steep that it is as sure of a dark photo: brightness alone is to tell.
+    model = make_model(graph=colour_graph(weight=10), reference=reference, metrics={"accuracy_low": 0.95})
+    return {"MODEL_URL": model.as_uri()}
+
+
+def real(folder: Path) -> dict[str, str]:
+    """300 photos of cats and dogs for the default model."""
+    with zipfile.ZipFile(ZIP) as archive:
+        for label in ("cat", "dog"):
+            names = sorted(
+                name for name in archive.namelist() if name.startswith(f"{label}/") and ".jpg" in name
+            )
+            for name in random.Random(0).sample(names, 150):
+                archive.extract(name, folder)
+    return {}
+
+
+@needs("prometheus", "prometheus-alertmanager")
+def test_each_trouble_is_told_and_nothing_else(tmp_path, make_model):
+    photos = tmp_path / "photos"
+    settings = real(photos) if REAL else drawn(photos, make_model)
+    with stack(tmp_path, MAX_CONCURRENCY="1", MAX_QUEUE="32", **settings) as running:
+        story = Story(running)
+        with running.traffic(photos):
+            story.stays_calm(12)
+        with running.traffic(photos, "dark"):
+            found = story.comes("ModelDrift", scaled("1h") + scaled("10m"))
+        statistics = {alert["statistic"] for alert in found}
+        assert statistics == {"brightness"}
+        with running.traffic(photos, rate=50):
+            story.goes(scaled("1d"))
+        with running.traffic(photos, "burst", rate=200):
+            story.comes("PredictRefusing", scaled("1h") + scaled("2m"))
+        with running.traffic(photos):
+            story.goes(scaled("30m"))
+        running.service.process.terminate()
+        story.comes("ServiceDown", scaled("2m"))
+
+
+class Story:
+    """Tells what happens and when; fails at an alert that has no place in it."""
+
+    def __init__(self, running: Stack) -> None:
+        self._running, self._started = running, time.monotonic()
+        self._tell("the stack runs")
+
+    def _tell(self, what: str) -> None:
+        print(f"{time.monotonic() - self._started:6.1f} s  {what}", flush=True)
+
+    def stays_calm(self, seconds: float) -> None:
+        """Nothing is told for so long, nor until so many photos were answered that drift would be."""
+        started, enough = time.monotonic(), 200
+        while time.monotonic() < started + seconds or self._photos() < enough:
+            assert self._running.alerts() == []
+            assert time.monotonic() < started + seconds + 2 * SLACK_S, self._state()
+            time.sleep(0.1)
+        self._tell(f"normal traffic: no alert, {self._photos():.0f} photos answered")
+
+    def _photos(self) -> float:
+        return sum(float(series["value"][1]) for series in query(self._running.prometheus, "model:photos:1h"))
+
+    def comes(self, name: str, within_s: float) -> list[dict[str, str]]:
+        """It is told within so long, and no other is, nor in the next two seconds; return its labels.
+
+        What the rule states counts from a scrape and ends with an evaluation.
+        """
+        within_s += 2 * INTERVAL_S
+        started, first = time.monotonic(), 0.0
+        while not first or time.monotonic() < first + 2:
+            alerts = self._running.alerts()
+            assert {alert["alertname"] for alert in alerts} <= {name}
+            if alerts and not first:
+                first = time.monotonic()
+            assert first or time.monotonic() < started + within_s + SLACK_S, self._state()
+            time.sleep(0.1)
+        details = ", ".join(sorted(alert.get("statistic", "") for alert in alerts)).strip(", ")
+        took = f"{first - started:.1f} s; its rule takes {within_s:.1f} s at most"
+        self._tell(f"{name} {f'({details}) ' if details else ''}and nothing else, after {took}")
+        return alerts
+
+    def goes(self, within_s: float) -> None:
+        """What was told is over within so long, and nothing else comes."""
+        known = {alert["alertname"] for alert in self._running.alerts()}
+        started = time.monotonic()
+        while alerts := self._running.alerts():
+            assert {alert["alertname"] for alert in alerts} <= known
+            assert time.monotonic() < started + within_s + SLACK_S, self._state()
+            time.sleep(0.1)
+        self._tell(f"{', '.join(known)} is over")
+
+    def _state(self) -> str:
+        shown = query(self._running.prometheus, '{__name__=~"ALERTS|predict:.*|model:.*|up"}')
+        return "\n".join(f"{series['metric']} {series['value'][1]}" for series in shown)

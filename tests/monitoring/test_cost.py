@@ -1,0 +1,78 @@
+"""What the figures cost: a scrape after many predictions, and their share of a prediction's time."""
+
+import statistics
+import sys
+import time
+import urllib.request
+
+from app.classify import _count, classify
+from app.engine import load
+from app.metrics import Metrics
+from app.settings import EMBEDDED
+from ml.image import read
+from ml.reference import BOUNDS, describe
+from tests.app.service import ROOT, running
+from tests.conftest import BLUE, RED, coloured, encode
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import wire
+
+CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
+PREDICTIONS, AT_ONCE = 10_000, 100
+
+
+def test_a_scrape_after_ten_thousand_predictions(make_model):
+    """Takes less than 20 ms on a quiet machine (3 to 6 are usual), and 64 KB at most."""
+    reference = describe(("red", "blue"), {name: [0.5] for name in BOUNDS}, [0.9], [0])
+    model = make_model(reference=reference)
+    photos = [encode(coloured(colour, seed=seed)) for colour in (RED, BLUE) for seed in range(AT_ONCE // 2)]
+    body, kind = wire.form(photos)
+    with running(LOG_LEVEL="error", MODEL_URL=model.as_uri()) as service:
+        service.wait()
+        url = f"http://127.0.0.1:{service.port}"
+        for _ in range(PREDICTIONS // AT_ONCE):
+            request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": kind})
+            urllib.request.urlopen(request, timeout=60).close()
+        for path in ("/", "/docs", "/openapi.json", "/health", "/ready", "/model"):
+            urllib.request.urlopen(url + path, timeout=10).close()
+        times = []
+        for _ in range(60):
+            started = time.perf_counter()
+            with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+                text = answer.read()
+            times.append(time.perf_counter() - started)
+    assert b"\nprediction_confidence_count 10000.0\n" in text
+    print(f"{len(text)} bytes, {1000 * statistics.median(times):.1f} ms, {1000 * min(times):.1f} at least")
+    assert len(text) < 64 * 1024
+    assert min(times) < 0.02
+
+
+def test_counting_takes_less_than_a_fiftieth_of_a_prediction():
+    """Both measured by the processor's time in one run, and the least of several rounds taken of each."""
+    engine, metrics = load(EMBEDDED, "onnx", 1), Metrics()
+    metrics.model_loaded(engine, 0.0, None)
+    photo = read(CAT, engine.manifest.image_size, engine.manifest.resize)
+    (prediction,) = classify(engine, [CAT], 10**8, 10, metrics)
+
+    def count() -> None:  # all that a request of one photo counts
+        with metrics.in_flight.track_inprogress():
+            metrics.preprocess.observe(0.001)
+            metrics.inference.observe(0.004)
+            _count(photo, prediction, metrics)
+        metrics.requests.labels("POST", "/predict", 200).inc()
+        metrics.request_duration.labels("/predict").observe(0.005)
+
+    def seconds(work, times: int) -> float:  # type: ignore[no-untyped-def]
+        rounds = []
+        for _ in range(7):
+            started = time.thread_time()
+            for _ in range(times):
+                work()
+            rounds.append((time.thread_time() - started) / times)
+        return min(rounds)
+
+    counting = seconds(count, 300)
+    whole = seconds(lambda: classify(engine, [CAT], 10**8, 10, metrics), 20)
+    print(f"{counting * 1e6:.0f} of {whole * 1e6:.0f} us: {counting / whole:.2%}")
+    assert counting < whole / 50

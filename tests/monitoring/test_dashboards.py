@@ -1,0 +1,133 @@
+"""Grafana's dashboards: made by their code, and each query finds series where the real service is scraped."""
+
+import contextlib
+import json
+import math
+import re
+import threading
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.app.service import ROOT, Service, running
+from tests.conftest import REQUIRE_ALL
+from tests.monitoring import tools
+
+GRAFANA = ROOT / "monitoring" / "grafana"
+BOARDS = {file.name: json.loads(file.read_text()) for file in (GRAFANA / "dashboards").glob("*.json")}
+PANELS = [(board, panel) for board in BOARDS.values() for panel in board["panels"] if panel["type"] != "row"]
+CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
+
+
+def test_the_files_are_what_the_code_makes():
+    if not REQUIRE_ALL:
+        pytest.importorskip("grafana_foundation_sdk")
+    from monitoring.dashboards.__main__ import FOLDER, texts
+
+    for name, text in texts().items():
+        assert (FOLDER / name).read_text() == text, f"{name} is old: make dashboards"
+    assert set(texts()) == set(BOARDS) == {"service.json", "model.json"}
+
+
+def test_they_and_their_source_are_provisioned():
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    (provider,) = yaml.safe_load((GRAFANA / "provisioning/dashboards/files.yml").read_text())["providers"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    mounts = compose["services"]["grafana"]["volumes"]
+    assert f"./monitoring/grafana/dashboards:{provider['options']['path']}:ro" in mounts
+    assert source["url"] == "http://prometheus:9090"
+    used = {"type": source["type"], "uid": source["uid"]}
+    for board, panel in PANELS:
+        assert panel["datasource"] == used
+        assert panel["targets"]
+        assert panel["title"]
+        assert all(annotation["datasource"] == used for annotation in board["annotations"]["list"])
+    assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
+
+
+def test_nothing_overlaps():
+    for board in BOARDS.values():
+        taken: set[tuple[int, int]] = set()
+        for panel in board["panels"]:
+            place = panel["gridPos"]
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            assert place["x"] + place["w"] <= 24
+            assert not cells & taken, panel["title"]
+            taken |= cells
+
+
+def test_the_line_of_drift_is_that_of_the_alert():
+    rules = (ROOT / "monitoring" / "rules" / "alerts.yml").read_text()
+    (threshold,) = set(re.findall(r"model:drift:\w+ > ([\d.]+)", rules))
+    drift = [panel for _, panel in PANELS if "model:drift" in panel["targets"][0]["expr"]]
+    assert len(drift) == 2
+    for panel in drift:
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1]["value"] == float(threshold)
+
+
+@contextlib.contextmanager
+def little_traffic(service: Service) -> Iterator[None]:
+    """A few photos at once, so that some are turned away; what is no photo; what users say of answers."""
+    enough = threading.Event()
+    url = f"http://127.0.0.1:{service.port}"
+
+    def send() -> None:
+        while not enough.wait(0.2):
+            service.predict(CAT)
+            service.predict(b"no photo")
+            for actual in ("cat", "cat", "cat", "dog"):
+                word = json.dumps({"predicted": "cat", "actual": actual}).encode()
+                request = urllib.request.Request(
+                    f"{url}/feedback", word, {"Content-Type": "application/json"}
+                )
+                urllib.request.urlopen(request, timeout=10).close()
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+@tools.needs("prometheus")
+def test_every_query_finds_series(tmp_path):
+    config = (ROOT / "monitoring" / "prometheus.yml").read_text().replace("15s", "500ms")
+    config = config.replace("rules/", f"{ROOT}/monitoring/rules/")
+    left = {
+        target["expr"].replace("$job", "cats-vs-dogs").replace("$__rate_interval", "10s")
+        for board, panel in PANELS
+        for target in [*panel["targets"], *board["annotations"]["list"]]
+    }
+    assert not any("$" in expression for expression in left)
+    assert len(left) > 40
+    with running(LOG_LEVEL="error", MAX_CONCURRENCY="1", MAX_QUEUE="0") as service:
+        service.wait()
+        file = tmp_path / "prometheus.yml"
+        file.write_text(config.replace("app:8080", f"127.0.0.1:{service.port}"))
+        with tools.prometheus(file, tmp_path) as url, little_traffic(service):
+            jobs = f"{url}/api/v1/label/job/values"
+
+            def found() -> bool:
+                left.difference_update([expression for expression in left if finds(url, expression)])
+                return not left
+
+            with contextlib.suppress(AssertionError):
+                tools.until(found, 30)
+            assert not left
+            assert tools.ask(jobs, **{"match[]": "predictions_slots"})["data"] == ["cats-vs-dogs"]
+            refused = "sum(predictions_rejected_total{reason='queue_full'}) > 0"
+            assert tools.query(url, refused), "the traffic was too little"
+
+
+def finds(url: str, expression: str) -> bool:
+    """Whether there are series, and not of NaN alone."""
+    values = [float(series["value"][1]) for series in tools.query(url, expression)]
+    return bool(values) and not all(math.isnan(value) for value in values)

@@ -1,0 +1,103 @@
+"""The other ways to the figures: a public URL over HTTPS with a token, and a Pushgateway."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from tests.app.service import ROOT, free_port, running
+from tests.monitoring import tools
+from tests.tls import certificate, terminator
+
+CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
+CATS = 'predictions_total{label="cat"}'
+ALERTS = yaml.safe_load((ROOT / "monitoring" / "rules" / "alerts.yml").read_text())["groups"]
+
+
+def configured(folder: Path, name: str, **changes: str) -> Path:
+    """The configuration in a folder of its own, with what its reader is to change, and quicker."""
+    shutil.copytree(ROOT / "monitoring" / "rules", folder / "rules")
+    text = (ROOT / "monitoring" / name).read_text()
+    for old, new in {"15s": "500ms", **changes}.items():
+        assert old in text
+        text = text.replace(old, new)
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+def comes(url: str, expression: str, holds: Callable[[float], bool]) -> None:
+    def right() -> bool:
+        found = [float(series["value"][1]) for series in tools.query(url, expression)]
+        return bool(found) and all(map(holds, found))
+
+    tools.until(right, 20)
+
+
+def pending(url: str) -> set[str]:
+    """Alerts that would fire if it stayed so."""
+    rules = [rule for group in ALERTS for rule in group["rules"]]
+    return {rule["alert"] for rule in rules if tools.query(url, rule["expr"])}
+
+
+def errors(url: str) -> list[str]:
+    return [target["lastError"] for target in tools.ask(f"{url}/api/v1/targets")["data"]["activeTargets"]]
+
+
+@tools.needs("prometheus")
+def test_a_public_url_with_a_token(tmp_path):
+    """And a Prometheus that doesn't trust the certificate, to which nothing is told."""
+    pem = certificate(tmp_path)
+    token, right = (tmp_path / name / "secrets" / "metrics_token" for name in ("trusts", "doubts"))
+    for file, text in ((token, "wrong\n"), (right, "sesame\n")):
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    with (
+        running(LOG_LEVEL="error", METRICS_TOKEN="sesame") as service,
+        terminator(service.port, pem) as port,
+    ):
+        service.wait()
+        address = {"service.example.org": f"127.0.0.1:{port}"}
+        configs = [
+            configured(tmp_path / name, "prometheus-public.yml", **address) for name in ("trusts", "doubts")
+        ]
+        with (
+            tools.prometheus(configs[0], tmp_path / "trusts", SSL_CERT_FILE=str(pem)) as url,
+            tools.prometheus(configs[1], tmp_path / "doubts") as doubting,
+        ):
+            service.predict(CAT)
+            comes(url, "up", lambda value: value == 0)
+            assert errors(url) == ["server returned HTTP status 401 UNAUTHORIZED"]
+            assert "ServiceDown" in pending(url)
+            token.write_text("sesame\n")  # read anew for each scrape
+            comes(url, 'up{job="cats-vs-dogs"}', lambda value: value == 1)
+            comes(url, CATS, lambda value: value == 1)
+            comes(url, "predict:requests:rate5m", lambda value: value >= 0)
+            assert pending(url) == set()
+            comes(doubting, "up", lambda value: value == 0)
+            assert "certificate" in errors(doubting)[0]
+
+
+@tools.needs("prometheus", "prometheus-pushgateway")
+def test_metrics_that_are_pushed(tmp_path):
+    gateway = f"127.0.0.1:{free_port()}"
+    command = ["prometheus-pushgateway", f"--web.listen-address={gateway}"]
+    config = configured(tmp_path, "prometheus-push.yml", **{"pushgateway:9091": gateway})
+    with (
+        tools.process(command, f"http://{gateway}", tmp_path / "gateway.log") as pushed,
+        tools.prometheus(config, tmp_path) as url,
+        running(LOG_LEVEL="error", METRICS_PUSH_URL=pushed, METRICS_PUSH_SECONDS="1") as service,
+    ):
+        service.wait()
+        service.predict(CAT)
+        comes(url, CATS, lambda value: value == 1)
+        (series,) = tools.query(url, CATS)
+        assert series["metric"]["job"] == "cats-vs-dogs"
+        assert len(series["metric"]["instance"]) == 12
+        comes(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
+        assert pending(url) == set()
+        assert service.end(signal.SIGTERM)[0] == 0
+        tools.until(lambda: not tools.query(url, CATS))
+        assert "ServiceDown" in pending(url)
