@@ -300,3 +300,32 @@ def test_errors_of_a_person(cats: Path, tmp_path: Path) -> None:
         assert "/predict" not in {sent.path for sent in seen}
         told, _ = collect(url, cats, tmp_path, "--concurrency", 0, code=2)
         assert "--concurrency from 1" in told
+
+
+def test_the_daily_check_works_out_of_the_box(tmp_path: Path) -> None:
+    summary, out = tmp_path / "summary.md", tmp_path / "batch.json"
+    env = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "GITHUB_STEP_SUMMARY": str(summary)}
+    env["MONITOR_OUT"] = str(out)
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [str(ROOT / "scripts" / "collect.sh")]
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, cwd="/", env=env | more)
+
+    refused = run()
+    assert refused.returncode == 1
+    assert refused.stderr == "error: SERVICE_URL is not set: which service?\n"
+    with running(LOG_LEVEL="error") as service:
+        service.wait()
+        done = run(SERVICE_URL=f"http://127.0.0.1:{service.port}")
+        assert done.returncode == 0, done.stderr
+        assert "2 of 2 photos answered\n" in done.stdout
+        assert summary.read_text() == f"```\n{done.stdout}```\n"
+        assert len(json.loads(out.read_text())["photos"]) == 2
+        assert metric(service.port, "feedback_judged_total")['feedback_judged_total{correct="true"}'] == 2
+
+        (tmp_path / "set" / "cat").mkdir(parents=True)
+        shutil.copy(ROOT / "tests" / "photos" / "dog.jpg", tmp_path / "set" / "cat")
+        settings = {"MONITOR_DATA": str(tmp_path / "set"), "MONITOR_MIN_ACCURACY": "0.5"}
+        wrong = run(SERVICE_URL=f"http://127.0.0.1:{service.port}", **settings)
+        assert wrong.returncode == 1
+        assert "failed: accuracy 0.0000 is under 0.5" in wrong.stderr

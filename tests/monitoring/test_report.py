@@ -133,6 +133,8 @@ def test_a_real_period(watched: str, tmp_path: Path) -> None:
     assert "<td>red</td>" in found["Label share"]
     assert "60.00 %" in found["Label share"]
 
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 100
     assert "://" not in page
     assert "<script" not in page
     shown(tmp_path)
