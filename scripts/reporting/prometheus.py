@@ -27,10 +27,10 @@ class Period:
 
     @classmethod
     def before(cls, end: float, hours: float) -> "Period":
-        """Return the period that ends then."""
+        """Return the period that ends then, longer by part of a step so that the last point is at its end."""
         seconds = max(60, round(hours * 3600))
         step = max(1, math.ceil(seconds / _POINTS))
-        return cls(int(end) - seconds, int(end), step)
+        return cls(int(end) - math.ceil(seconds / step) * step, int(end), step)
 
     @property
     def seconds(self) -> int:

@@ -107,7 +107,7 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
             service.end()
             with running(MODEL_URL=models[1].as_uri(), **settings) as again:
                 again.wait()
-                until(lambda: query(url, 'model_info{version="v2"}'))
+                until(lambda: query(url, 'model_info{version="v2"} offset 2s'))  # a point of the charts
                 yield url
 
 
