@@ -114,6 +114,10 @@ rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"
 
+.PHONY: collect
+collect: $(VENV)/.dev  ## labelled photos to a live service: make collect SERVICE_URL=https://…
+	scripts/collect.sh
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 

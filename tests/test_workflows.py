@@ -26,6 +26,7 @@ RIGHTS = {
     "release/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
     "release/deploy": DEPLOYS,
     "cd/deploy": DEPLOYS,
+    "monitor/batch": {"contents": "read"},
 }
 
 
