@@ -116,15 +116,15 @@ def test_the_first_release_needs_the_floor_alone(judge, github):
 
 def test_the_same_and_a_little_worse_pass(judge, github):
     github.store.add("v1", {"model.pt": Path("models/model.pt").read_bytes()})
-    write_model(Path("models/model.pt"), 0.0495)
+    write_model(Path("models/model.pt"), 0.0505)
     code, output, _, report = judge()
     assert code == 0
     assert "released: slope 0.05" in output
-    assert "new: slope 0.0495" in output
+    assert "new: slope 0.0505" in output
     assert report["current"]["name"] == "v1"
     test, held = report["candidate"]["test"], report["current"]["test"]
     assert held["accuracy_low"] < held["accuracy"] == test["accuracy"]
-    assert held["log_loss"] != test["log_loss"] < held["log_loss_high"]
+    assert held["log_loss"] < test["log_loss"] < held["log_loss_high"]
 
 
 def test_worse_than_the_interval_is_refused(judge, github, tmp_path):
@@ -168,6 +168,15 @@ def test_a_model_for_another_size_answers_the_same_photos(judge, tmp_path, proje
         (project / "data/away").rename(project / "data/raw")
     assert code == 1
     assert "it takes photos of 48 pixels (squash)" in line
+    splits = json.loads((project / "data/processed/splits.json").read_text())
+    tested = next(photo["path"] for photo in splits["photos"] if photo["split"] == "test")
+    photo = project / "data/raw" / tested
+    kept = photo.read_bytes()
+    photo.write_bytes(encode(coloured((9, 9, 9)), "PNG"))
+    try:
+        assert "another photo" in judge("--current", str(other))[2]
+    finally:
+        photo.write_bytes(kept)
 
 
 def foreign(path):

@@ -451,7 +451,7 @@ def test_notes_are_the_releases_page(github, project, publish_here):
     [
         (lambda p: (p / "models/model.pt").unlink(), "is missing"),
         (lambda p: truncate(p / "models/model.pt"), "cut short"),
-        (lambda p: flip(p / "models/model.pt"), "refused"),
+        (lambda p: flip(p / "models/model.pt"), "cut short"),
         (lambda p: (p / "models/model.pt").write_bytes(b"hello"), "not a ZIP"),
         (lambda p: (p / "reports/package/package.json").unlink(), "is missing or broken"),
         (lambda p: (p / "reports/evaluate/metrics.json").write_text("[]"), "broken"),
