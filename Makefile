@@ -24,6 +24,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
 	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
+	PATH=$(CURDIR)/$(BIN):$$PATH actionlint
+	$(BIN)/zizmor --offline --quiet --pedantic .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
@@ -41,8 +45,33 @@ ifdef SOURCE
 endif
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 
+.PHONY: pull gate publish deploy deliver
+pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
+	scripts/pull.sh
+
+gate: $(VENV)/.dev  ## whether models/model.pt may be released
+	$(BIN)/python -m ml.gate
+
+publish: $(VENV)/.dev  ## models/model.pt as the release TAG=v1.2.3
+	scripts/publish.sh
+
+# TARGET: docker, render or cloud-run; DEPLOY_FLAGS: --model-url URL, say.
+deploy: $(VENV)/.serve  ## IMAGE to TARGET, smoke-tested, and back where that fails
+	$(BIN)/python scripts/deploy.py $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
+
+deliver: $(VENV)/.serve  ## this repository's image and released model, wherever it is set up
+	scripts/deliver.sh
+
 mlflow: $(VENV)/.dev  ## the runs, in a browser at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+.PHONY: owner manifests
+owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
+	scripts/set_owner.sh $(OWNER)
+
+manifests:  ## deploy/k8s/all.yaml anew from its base; needs kubectl
+	{ echo '# Made from base/ by make manifests: all of it in one file, for kubectl apply -f or podman kube play.'; \
+		kubectl kustomize deploy/k8s/base; } > deploy/k8s/all.yaml
 
 PIN := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host --no-emit-options pyproject.toml
@@ -82,6 +111,10 @@ run-image:  ## that image at http://localhost:8080, hardened
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"
 
+.PHONY: collect
+collect: $(VENV)/.dev  ## labelled photos to a live service: make collect SERVICE_URL=https://…
+	scripts/collect.sh
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
@@ -93,6 +126,13 @@ $(VENV)/.serve: requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
+# TORCH_INDEX_URL: where torch comes from, such as https://download.pytorch.org/whl/cpu, whose wheels need no CUDA.
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve | $(VENV)/bin/python
+ifdef TORCH_INDEX_URL
+	$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX_URL) -c requirements-dev.txt torch torchvision
+	grep -Ev '^(cuda|nvidia|triton)' requirements-dev.txt >$@.txt
+	$(BIN)/pip install --quiet -r $@.txt
+else
 	$(BIN)/pip install --quiet -r requirements-dev.txt
+endif
 	touch $@

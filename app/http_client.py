@@ -160,7 +160,7 @@ def refusal(response: requests.Response) -> DownloadError:
     status = response.status_code
     reason = f"{urlsplit(response.url).hostname} answered {status}"
     if status in (408, 425, 429) or status >= 500:
-        return UnreachableError(reason, _retry_after_s(response.headers.get("Retry-After", "")))
+        return UnreachableError(reason, retry_after_s(response.headers.get("Retry-After", "")))
     return DownloadError(reason)
 
 
@@ -190,7 +190,8 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _retry_after_s(value: str) -> float:
+def retry_after_s(value: str) -> float:
+    """Return the seconds that a Retry-After header asks for, 0 where it says nothing (RFC 9110, 10.2.3)."""
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     try:

@@ -1,4 +1,4 @@
-"""What every stage's command line shares."""
+"""What every command line shares."""
 
 import sys
 from collections.abc import Iterator
@@ -16,3 +16,13 @@ def exit_cleanly() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def say(line: str) -> None:
+    """Print a line of the result, at once, so that a log shows how far it is."""
+    print(line, flush=True)  # noqa: T201
+
+
+def note(line: str) -> None:
+    """Print a line that is no part of the result."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -18,10 +18,8 @@ from ml.errors import PipelineError
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
 from ml.networks import Network, Normalization, build
 from ml.params import Params
+from ml.paths import METRICS, REPORT
 from ml.train import CHECKPOINT, HISTORY
-
-REPORT = Path("reports/evaluate")
-METRICS = "metrics.json"
 
 
 @dataclasses.dataclass(frozen=True)

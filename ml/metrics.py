@@ -105,6 +105,9 @@ def figures(
         bins: of the calibration error.
         resamples: of the bootstrap.
         confidence: of the intervals, whose ends are `..._low` and `..._high`.
+
+    Returns:
+        The figures; without a class's recall, and without `roc_auc`, where that class has no photo.
     """
     predicted = probabilities.argmax(1)
     right = int((predicted == labels).sum())
@@ -114,12 +117,15 @@ def figures(
         ("log_loss", bootstrap_log_loss(probabilities, labels, resamples, confidence)),
     ):
         result |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    result["roc_auc"] = roc_auc(probabilities, labels)
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.all():
+        result["roc_auc"] = roc_auc(probabilities, labels)
     result["ece"] = expected_calibration_error(probabilities, labels, bins)
     precision, recall, _, _ = precision_recall_fscore_support(
         labels, predicted, labels=range(len(classes)), zero_division=0.0
     )
     for number, name in enumerate(classes):
         result[f"precision_{name}"] = float(precision[number])
-        result[f"recall_{name}"] = float(recall[number])
+        if counts[number]:
+            result[f"recall_{name}"] = float(recall[number])
     return result

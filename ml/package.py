@@ -14,15 +14,13 @@ from ml import params as parameters
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
-from ml.evaluate import METRICS, REPORT, load_checkpoint, logits_of
+from ml.evaluate import load_checkpoint, logits_of
 from ml.metrics import Floats, Labels, figures, softmax
 from ml.networks import Network
 from ml.params import Params
+from ml.paths import METRICS, MODEL, PACKAGE_REPORT, REPORT
 from ml.train import CHECKPOINT
 from ml.twin import answers, export, quantize
-
-MODEL = Path("models/model.pt")
-PACKAGE_REPORT = Path("reports/package")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,13 @@ def _figure(width: float = 5.0, height: float = 4.2) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def confusion_matrix(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
+def confusion_matrix(
+    probabilities: Floats,
+    labels: Labels,
+    classes: tuple[str, ...],
+    path: Path,
+    title: str = "Confusion matrix, test split",
+) -> None:
     """Draw the counts of true against predicted classes."""
     figure = _figure()
     axes = figure.subplots()
@@ -30,7 +36,7 @@ def confusion_matrix(probabilities: Floats, labels: Labels, classes: tuple[str, 
         ax=axes,
         colorbar=False,
     )
-    axes.set_title("Confusion matrix, test split")
+    axes.set_title(title)
     figure.savefig(path)
 
 

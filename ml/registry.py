@@ -6,10 +6,12 @@ from pathlib import Path
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from ml import bundle
 from ml.dataset import Dataset
+from ml.fetch import sha256_of
 from ml.twin import answers
 
 CHAMPION = "champion"
@@ -26,10 +28,26 @@ def register(name: str, model: Path, run_id: str, version: str, test_digest: str
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
-    made = client.create_model_version(
-        name, source, run_id, tags={"model_version": version, "test_digest": test_digest}
-    )
+    tags = {"model_version": version, "sha256": sha256_of(model), "test_digest": test_digest}
+    made = client.create_model_version(name, source, run_id, tags=tags)
     return str(made.version)
+
+
+def find(name: str, version: str, sha256: str) -> ModelVersion | None:
+    """Return the registered version that is the same file, else the newest one with the same weights.
+
+    Args:
+        name: of the registered model.
+        version: that `model.pt` states.
+        sha256: of `model.pt`, in hexadecimal.
+    """
+    made = MlflowClient().search_model_versions(f"name='{name}'")
+    newest_first = sorted(made, key=lambda one: int(one.version), reverse=True)
+    for tag, value in (("sha256", sha256), ("model_version", version)):
+        for one in newest_first:
+            if one.tags.get(tag) == value:
+                return one
+    return None
 
 
 def promote(name: str, version: str, log_loss: float, data: Dataset) -> bool:

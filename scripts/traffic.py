@@ -167,7 +167,9 @@ def report(traffic: Traffic) -> None:
     open_loop.report(traffic.load.latencies, traffic.seconds)
     total = traffic.labels.total()
     for label, count in traffic.labels.most_common():
-        print(f"label {label if label.isprintable() else ascii(label)}: {count} ({count / total:.1%})")
+        print(
+            f"label {label if label.isprintable() else ascii(label)}: {count} ({100 * count / total:.1f} %)"
+        )
 
 
 def _parsed(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import ssl
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,17 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A certificate for 127.0.0.1 that clients in this process, and those it starts, trust."""
+    from tests.tls import certificate, context
+
+    pem = certificate(tmp_path)
+    for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(variable, str(pem))
+    return context(pem)
 
 
 @pytest.fixture(scope="session")

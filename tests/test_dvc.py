@@ -34,6 +34,8 @@ def clone(tmp_path):
     for name in (".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    (folder / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "pull.sh", folder / "scripts")
     shutil.copytree(ROOT / "ml", folder / "ml", ignore=shutil.ignore_patterns("__pycache__"))
     for name, colour in (("blue", BLUE), ("red", RED)):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -79,6 +81,7 @@ def test_repro_again_change_push_and_pull(clone, tmp_path):
     params.assign("package.half", "false", clone / "params.yaml")
     assert stages_run(run(clone, "dvc", "repro")) == ["package"]
 
+    assert "no DVC remote" in run(clone, "scripts/pull.sh")
     run(clone, "dvc", "remote", "add", "-d", "storage", str(tmp_path / "remote"))
     run(clone, "dvc", "push")
     run(clone, "git", "add", ".")
@@ -86,7 +89,7 @@ def test_repro_again_change_push_and_pull(clone, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(clone), "elsewhere")
     elsewhere = tmp_path / "elsewhere"
     assert not (elsewhere / "models").exists()
-    run(elsewhere, "dvc", "pull")
+    run(elsewhere, "scripts/pull.sh")
     assert (elsewhere / "models" / "model.pt").read_bytes() == (clone / "models" / "model.pt").read_bytes()
     assert len(list((elsewhere / "data" / "raw").glob("*/*"))) == 120
     assert stages_run(run(elsewhere, "dvc", "repro")) == []

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -61,7 +62,7 @@ def test_modes_on_the_service(photos: Path) -> None:
         assert set(answers) == {"200", "/feedback"}
         assert 25 < count < 60
         assert f"{count} requests sent in " in told
-        assert f"label cat: {count} (100.0%)" in told
+        assert f"label cat: {count} (100.0 %)" in told
         assert re.search(r"^ +1 s  \d+ sent; .*200: \d+", told, re.MULTILINE)
         judged = metric(service.port, "feedback_total")
         assert set(judged) == {
@@ -165,3 +166,13 @@ def test_a_broken_off_run_reports(photos: Path) -> None:
     assert process.returncode == 0
     assert not error
     assert "label cat: " in rest
+
+
+def test_https(photos: Path, tls: ssl.SSLContext) -> None:
+    with endpoint(lambda _: Reply(content=PREDICTION), tls) as (url, seen):
+        told = traffic(url, photos, "--rate", 20, "--seconds", 0.5)
+        assert set(table(told)) == {"200"}
+        assert len(seen) > 3
+        traffic(
+            url, photos, "--rate", 20, "--seconds", 0.5, code=1, SSL_CERT_FILE=os.devnull
+        )  # trusts nobody

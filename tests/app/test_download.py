@@ -3,7 +3,6 @@
 import dataclasses
 import email.utils
 import io
-import ssl
 import time
 import tracemalloc
 import zipfile
@@ -18,7 +17,6 @@ from app.http_client import MAX_REDIRECTS
 from app.model_source import ModelSourceError
 from app.settings import Settings
 from tests.app.model_server import FAST, MODEL, OTHER, SIZE, Answer, ModelServer, archive, etag, get, redirect
-from tests.tls import certificate, context
 
 HALF = SIZE // 2
 
@@ -342,14 +340,6 @@ def test_user_info_is_treated_like_a_token(server, elsewhere, cache):
     model_source.fetch(Settings(model_url=url, model_cache_dir=cache), policy=FAST)
     assert authorizations(server) == [("/port", "Basic YUBiOmM=")]
     assert authorizations(elsewhere) == [("/model.pt", None)]
-
-
-@pytest.fixture
-def tls(tmp_path, monkeypatch) -> ssl.SSLContext:
-    """A certificate for 127.0.0.1 that clients in this process trust."""
-    pem = certificate(tmp_path)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
-    return context(pem)
 
 
 def test_the_token_does_not_go_from_https_to_http(server, cache, tls):

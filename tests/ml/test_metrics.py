@@ -20,6 +20,12 @@ def test_figures_of_a_small_case():
     assert found["precision_cat"] == pytest.approx(2 / 3)
 
 
+def test_figures_without_photos_of_a_class():
+    found = metrics.figures(SURE[:2], LABELS[:2], ("cat", "dog"), bins=10, resamples=50, confidence=0.95)
+    assert found["accuracy"] == found["recall_cat"] == 1
+    assert not {"roc_auc", "recall_dog"} & set(found)
+
+
 def test_calibration_error_of_a_known_gap():
     probabilities = np.full((100, 2), [0.9, 0.1])
     labels = np.array([0] * 60 + [1] * 40)

@@ -77,6 +77,7 @@ def test_photos_in_model_out(prepared, params):
     client = mlflow.MlflowClient()
     first = client.get_model_version_by_alias(params.tracking.model, "champion")
     assert first.tags["model_version"] == packaged.version
+    assert first.tags["sha256"] == packaged.sha256
     run = client.get_run(first.run_id)
     assert run.data.params["train.arch"] == "simple_cnn"
     assert run.data.metrics["test_accuracy"] == pytest.approx(evaluation.test["accuracy"])

@@ -1,0 +1,170 @@
+"""What belongs to a release: `model.pt`, verified and matched with its reports, and what describes it."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ml import bundle
+from ml.card import card, summary
+from ml.errors import PipelineError
+from ml.fetch import sha256_of
+from ml.paths import METRICS, MODEL, PACKAGE_REPORT, REPORT
+
+MAX_BYTES = 2 << 30
+"""GitHub takes files under this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file of the release.
+
+    Attributes:
+        name: in the release.
+        path: on this machine.
+        size: in bytes.
+        sha256: in hexadecimal.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """All files of a release, in the order in which they are uploaded.
+
+    Attributes:
+        files: `model.pt` first.
+        manifest: of the model.
+        summary: Markdown for people who look at the release.
+    """
+
+    files: tuple[File, ...]
+    manifest: bundle.Manifest
+    summary: str
+
+    @property
+    def model(self) -> File:
+        """The one that is served."""
+        return self.files[0]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names this set of files: of lines as sha256sum writes them, sorted."""
+        lines = sorted(f"{file.sha256}  {file.name}\n" for file in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path = MODEL) -> Contents:
+    """Verify the model and gather what is published with it.
+
+    Args:
+        folder: made files are written here: `model.pt.sha256`, `metrics.json`, `MODEL_CARD.md`.
+        url: where the published model will be, for the card.
+        extra: further files, such as a signature.
+        model: the pipeline's; its reports are beside it, in reports/.
+
+    Raises:
+        PipelineError: the model is missing, broken, foreign or not the one of the reports; a file is
+            missing, empty, too large, or has a name that GitHub would change.
+    """
+    copy = folder / "model.pt"  # what is verified is what is published, even if a pipeline runs meanwhile
+    read = _verified(model, copy)
+    figures = _figures(read)
+    (folder / "model.pt.sha256").write_text(f"{read.sha256}  model.pt\n", "ascii")
+    (folder / METRICS).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", "utf-8")
+    (folder / "MODEL_CARD.md").write_text(card(read.manifest, figures, _source(), url), "utf-8")
+    made = [copy, *(folder / name for name in ("model.pt.sha256", METRICS, "MODEL_CARD.md"))]
+    files = tuple(_file(path) for path in (*made, *sorted(REPORT.glob("*.png")), *extra))
+    names = [file.name.lower() for file in files]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise PipelineError(f"two files of one name: {', '.join(sorted(twice))}")
+    return Contents(files, read.manifest, summary(read.manifest, figures, url))
+
+
+def _verified(path: Path, copy: Path) -> bundle.Bundle:
+    try:
+        shutil.copyfile(path, copy)
+        bundle.check_archive(copy.read_bytes())
+        return bundle.read(copy)
+    except FileNotFoundError as error:
+        raise PipelineError(f"{path} is missing: run `dvc repro`") from error
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"refused: {path}: {error}") from error
+
+
+def _figures(read: bundle.Bundle) -> dict[str, Any]:
+    """Merge the figures of the stages evaluate and package, if they are of this model.
+
+    The stages leave no other link than values: the file's digest, its version, figures and temperature.
+    """
+    measured, packaged = _report(REPORT / METRICS), _report(PACKAGE_REPORT / "package.json")
+    manifest = read.manifest
+    try:
+        twin = packaged["twin"]
+        agreeing = {
+            "sha256": packaged["sha256"] == read.sha256,
+            "version": packaged["version"] == manifest.version,
+            "metrics": manifest.metrics.keys() == twin.keys()
+            and all(math.isclose(twin[k], v, abs_tol=1e-5) for k, v in manifest.metrics.items()),
+            "temperature": math.isclose(measured["temperature"], manifest.temperature, rel_tol=1e-9),
+            "photos": measured["test"]["photos"] == twin["photos"],
+        }
+        if differing := [name for name, agrees in agreeing.items() if not agrees]:
+            raise PipelineError(
+                f"refused: {MODEL} and its reports are of different runs ({', '.join(differing)} differ): "
+                "run `dvc repro`"
+            )
+        shown = ("precision", "version", "sha256", "torch", "twin", "mean_difference")
+        merged = {name: packaged[name] for name in shown}
+        for name in ("accuracy", "accuracy_low", "accuracy_high", "log_loss"):
+            float(twin[name])
+        merged |= {"test_digest": str(measured["test_digest"])}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PipelineError(f"the reports of {MODEL} are incomplete ({error}): run `dvc repro`") from error
+    described = manifest.to_dict()
+    for name in ("arch", "classes", "image_size", "temperature", "created", "git_commit", "dataset_md5"):
+        merged[name] = described[name]
+    return merged
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path} is missing or broken: run `dvc repro`") from error
+    if not isinstance(found, dict):
+        raise PipelineError(f"{path} is broken: run `dvc repro`")
+    return found
+
+
+def _source() -> str:
+    """Return `ingest.source`. Not by `ml.params`, whose imports take as long as all the rest."""
+    try:
+        return str(yaml.safe_load(Path("params.yaml").read_text("utf-8"))["ingest"]["source"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return ""
+
+
+def _file(path: Path) -> File:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", path.name):
+        raise PipelineError(
+            f"{path.name!r:.120}: GitHub would rename it; letters, digits and . _ - inside only"
+        )
+    try:
+        size, sha256 = path.stat().st_size, sha256_of(path)
+    except OSError as error:
+        raise PipelineError(f"{path} can't be read: {error.strerror}") from error
+    if not 0 < size < MAX_BYTES:
+        raise PipelineError(f"{path} has {size:,} bytes; a release takes files of 1 to {MAX_BYTES - 1:,}")
+    return File(path.name, path, size, sha256)

@@ -1,0 +1,1 @@
+"""What scripts/deploy.py does: one flow over three targets."""

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Install what the tests drive and pip doesn't bring, where it is missing: Debian's or Ubuntu's packages.
+set -euo pipefail
+
+# command:package. A browser; a load generator; what podman's pods start with; kubectl kustomize; what watches
+# the service.
+tools=(chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client)
+for tool in prometheus prometheus-alertmanager prometheus-pushgateway; do
+  tools+=("$tool:$tool")
+done
+
+missing=()
+for tool in "${tools[@]}"; do
+  command -v "${tool%%:*}" >/dev/null || missing+=("${tool#*:}")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "== install ${missing[*]}"
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo)
+log=$(mktemp)
+if ! {
+  "${root[@]}" apt-get -qq update &&
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}"
+} >"$log" 2>&1; then
+  cat "$log" >&2
+  echo "error: ${missing[*]} can't be installed" >&2
+  exit 1
+fi

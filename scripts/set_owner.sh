@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Name your repository where images and releases are named: in render.yaml and under deploy/.
+# usage: set_owner.sh [OWNER/REPO]     without an argument, the one that the remote origin names
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+slug=${1:-$(git remote get-url origin 2>/dev/null | sed -nE 's#^.*github\.com[:/]([^/]+/[^/]+)/?$#\1#p')}
+slug=${slug%.git}
+if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
+  echo "error: the remote origin names no repository of GitHub; say which: set_owner.sh OWNER/REPO" >&2
+  exit 1
+fi
+image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names know no upper case
+
+files=(render.yaml)
+while IFS= read -r file; do
+  files+=("$file")
+done < <(find deploy -name '*.yaml' 2>/dev/null)
+for file in "${files[@]}"; do
+  changed=$(sed -E -e "s#ghcr\.io/[^/[:space:]]+/[^:@[:space:]]+#ghcr.io/$image#" \
+    -e "s#(docker\.pkg\.dev/[^/[:space:]]+/ghcr)/[^/[:space:]]+/[^:@[:space:]]+#\1/$image#" \
+    -e "s#github\.com/[^/[:space:]]+/[^/[:space:]]+/releases#github.com/$slug/releases#" "$file")
+  [ "$changed" = "$(cat "$file")" ] && continue
+  printf '%s\n' "$changed" >"$file"
+  echo "$file: $slug"
+done

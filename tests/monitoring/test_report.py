@@ -1,0 +1,258 @@
+"""The report of a period: of a Prometheus that watches the real service, and of others."""
+
+import dataclasses
+import functools
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.app import chromium
+from tests.app.service import ROOT, free_port, running
+from tests.conftest import BLUE, RED, coloured, encode
+from tests.endpoint import Reply, Sent, endpoint
+from tests.monitoring.tools import needs, prometheus, query, until
+
+SCRIPT = ROOT / "scripts" / "report.py"
+TITLES = [
+    "Traffic",
+    "Objectives",
+    "Latency",
+    "Refusals",
+    "Starts",
+    "Alerts",
+    "Model versions",
+    "Label share",
+    "Confidence",
+    "Drift",
+    "Feedback accuracy",
+]
+
+
+def report(url: str, out: Path, *arguments: object, code: int = 0, **env: str) -> tuple[str, str]:
+    """The page, and what is printed."""
+    command = [sys.executable, SCRIPT, url, "--out", out, *arguments]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=120, env=os.environ | env
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return out.read_text() if out.exists() else "", done.stdout + done.stderr
+
+
+def sections(page: str) -> dict[str, str]:
+    parts = re.findall(r"<section .*?</section>", page, re.DOTALL)
+    return {re.search(r"<h2>(.*)</h2>", part)[1]: part for part in parts}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, colour in (("red", RED), ("blue", BLUE)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(5):
+            photo = encode(coloured(colour, seed=number))
+            (tmp_path / "photos" / name / f"{number}.jpg").write_bytes(photo)
+    return tmp_path / "photos"
+
+
+REFERENCE = {
+    "labels": {"red": 0.6, "blue": 0.4},
+    "brightness": {"0.1": 0.1, "0.2": 0.2, "0.3": 0.9, "0.4": 1.0},
+    "confidence": {"0.5": 0.0, "0.9": 0.5},
+    "aspect_ratio": {"0.5": 0.1, "1.9": 0.9},
+    "short_side_pixels": {"32.0": 0.1, "64.0": 0.5, "112.0": 0.9},
+}
+
+
+@pytest.fixture
+def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[str]:
+    """A Prometheus with the repository's rules that has seen traffic, a burst and a new model."""
+    (tmp_path / "rules").mkdir()
+    for file in (ROOT / "monitoring" / "rules").glob("*.yml"):
+        # Alerts at once instead of after a while.
+        (tmp_path / "rules" / file.name).write_text(re.sub(r"for: \d+[mh]", "for: 0s", file.read_text()))
+    figures = {"accuracy": 0.98, "accuracy_low": 0.97}
+    models = [make_model(f"{v}.pt", version=v, metrics=figures, reference=REFERENCE) for v in ("v1", "v2")]
+    port = str(free_port())
+    settings = {"PORT": port, "MAX_CONCURRENCY": "1", "MAX_QUEUE": "2", "LOG_LEVEL": "error"}
+    watch = {"job_name": "cats-vs-dogs", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+    config = {
+        "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
+        "rule_files": ["rules/*.yml"],
+        "scrape_configs": [watch],
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def traffic(*options: object) -> None:
+        command = [sys.executable, ROOT / "scripts" / "traffic.py", f"http://127.0.0.1:{port}", photos]
+        command += ["--seconds", 2, *options]
+        subprocess.run(list(map(str, command)), check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+    with running(MODEL_URL=models[0].as_uri(), **settings) as service:
+        service.wait()
+        with prometheus(tmp_path / "prometheus.yml", tmp_path) as url:
+            until(lambda: query(url, "http_requests_total"))
+            traffic("--rate", 20, "--feedback", 1)
+            traffic("--mode", "burst", "--rate", 40)
+            until(lambda: query(url, 'ALERTS{alertname="PredictRefusing", alertstate="firing"}'))
+            until(lambda: len(query(url, "model:drift:1h")) == 5 and query(url, "feedback:accuracy:1d"))
+            service.end()
+            with running(MODEL_URL=models[1].as_uri(), **settings) as again:
+                again.wait()
+                until(lambda: query(url, 'model_info{version="v2"} offset 2s'))  # a point of the charts
+                yield url
+
+
+@needs("prometheus")
+def test_a_real_period(watched: str, tmp_path: Path) -> None:
+    page, told = report(watched, tmp_path / "report.html", "--hours", 0.03)
+    assert told == f"{tmp_path / 'report.html'}\n"
+    found = sections(page)
+    assert list(found) == TITLES
+    for title, part in found.items():
+        assert "<svg " in part, title
+        assert "no data" not in part, title
+        assert re.search(r'role="img" aria-label="\w.{30,}"', part), title
+        assert "<td>" in part or title == "Confidence"
+    answered = {title: re.search(r'<p class="figure[^>]*>([^<]*)', part)[1] for title, part in found.items()}
+    assert answered["Starts"] == "2 starts"
+    assert answered["Model versions"] == "2 versions"
+    assert answered["Feedback accuracy"].startswith("100.0 % (")
+    assert int(answered["Refusals"].split()[0]) > 40
+    assert ">PredictRefusing, page<" in found["Alerts"]
+    assert float(answered["Objectives"].removeprefix("burn rate ")) > 14.4
+    assert re.search(r"<td>brightness</td><td>1.000</td>", found["Drift"])
+    assert "<td>red</td>" in found["Label share"]
+    assert "60.00 %" in found["Label share"]
+
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) > 100
+    assert "://" not in page
+    assert "<script" not in page
+    shown(tmp_path)
+
+
+def shown(folder: Path) -> None:
+    """A browser draws every chart, of some size, and has nothing to complain of."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium.launched() as browser:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for scheme in ("light", "dark"):
+            with chromium.opened(browser, server.server_port, "/report.html", color_scheme=scheme) as page:
+                boxes = [chart.bounding_box() for chart in page.get_by_role("img").all()]
+                ink, back = page.evaluate(
+                    "['svg text', 'body'].map((it, i) => getComputedStyle(document.querySelector(it))"
+                    "[['fill', 'backgroundColor'][i]])"
+                )
+            assert len(boxes) == len(TITLES)
+            assert all(box["width"] > 500 and box["height"] > 50 for box in boxes)
+            dark, light = "rgb(22, 25, 28)", "rgb(255, 255, 255)"
+            assert back == {"light": light, "dark": dark}[scheme]
+            assert ink == {"light": "rgb(29, 33, 37)", "dark": "rgb(228, 231, 234)"}[scheme]
+        server.shutdown()
+
+
+def answer(result: list[dict[str, Any]]) -> Reply:
+    return Reply(content={"status": "success", "data": {"resultType": "matrix", "result": result}})
+
+
+def asked(sent: Sent) -> dict[str, str]:
+    return {name: values[0] for name, values in urllib.parse.parse_qs(sent.body.decode()).items()}
+
+
+def test_hostile_and_broken_values(tmp_path: Path) -> None:
+    hostile = '<script>alert("$x$")</script>\n$\\frac{1}{$'
+
+    def reply(sent: Sent) -> Reply:
+        told = asked(sent)
+        metric = dict.fromkeys(("label", "status", "reason", "statistic", "name", "figure"), hostile)
+        if sent.path == "/query":
+            return answer(
+                [{"metric": metric, "value": [0, "7"]}, {"metric": {"label": "x"}, "value": [0, "NaN"]}]
+            )
+        start, step = int(told["start"]), int(told["step"])
+        values = ["1", "2", "NaN", "+Inf", "3", "4", "-Inf", "5", "oh"]
+        return answer(
+            [{"metric": metric, "values": [[start + step * n, text] for n, text in enumerate(values)]}]
+        )
+
+    with endpoint(
+        lambda sent: reply(dataclasses.replace(sent, path=sent.path.removeprefix("/p/api/v1")))
+    ) as (
+        url,
+        seen,
+    ):
+        page, _ = report(f"{url}/p/", tmp_path / "report.html", PROMETHEUS_TOKEN="the-token")
+    assert {sent.headers["authorization"] for sent in seen} == {"Bearer the-token"}
+    assert {sent.path for sent in seen} == {"/p/api/v1/query", "/p/api/v1/query_range"}
+    assert all('job="cats-vs-dogs"' in asked(sent)["query"] for sent in seen[1:])  # the first one tries it
+    assert "the-token" not in page
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in page
+    traffic = sections(page)["Traffic"]
+    line = max(re.findall(r'<path d="([^"]*)"[^>]*stroke: #3b8bd4', traffic), key=len)
+    assert line.count("M") == 3  # 1, 2; 3, 4; 5, which no line shows
+    assert re.search(r"<use [^>]*fill: #3b8bd4", traffic)
+
+
+def test_nothing_known(tmp_path: Path) -> None:
+    nan = {"metric": {}, "values": [[0, "NaN"]]}
+    with endpoint(lambda sent: answer([nan] if "range" in sent.path else [])) as (url, _):
+        page, told = report(url, tmp_path / "report.html", "--job", "another")
+    assert "warning: no data of job another in this period" in told
+    found = sections(page)
+    assert list(found) == TITLES
+    assert all("Nothing to draw" in part for part in found.values())
+    assert page.count('<p class="figure">no data</p>') == len(TITLES) - 1
+    assert "0 alerts fired" in found["Alerts"]
+    assert "nan" not in re.sub(r"<style.*</style>", "", page, flags=re.DOTALL)
+
+
+def test_errors_of_prometheus(tmp_path: Path) -> None:
+    def failing(*replies: Reply) -> Callable[[Sent], Reply]:
+        rest = iter(replies)
+        return lambda _: next(rest, answer([]))
+
+    bad_query = Reply(400, {"status": "error", "errorType": "bad_data", "error": "parse\nerror"})
+    for replies, message in (
+        ([bad_query], "/api/v1/query: parse?error"),
+        ([Reply(401)], "PROMETHEUS_TOKEN"),
+        ([Reply(200, {"data": 1})], "not what Prometheus answers"),
+        ([Reply(503)] * 99, "status 503"),
+    ):
+        with endpoint(failing(*replies)) as (url, _):
+            page, told = report(url, tmp_path / "report.html", "--patience", 1, code=1)
+        assert told.startswith("error: ")
+        assert told.count("\n") == 1
+        assert message in told
+        assert not page
+    with endpoint(failing(Reply(503), Reply(0))) as (url, _):
+        assert report(url, tmp_path / "report.html", "--hours", 24 * 30)[0]
+    for arguments in (("--hours", 0), ("--hours", "nan"), ("--job", 'x"}'), ("--patience", -1)):
+        assert "error: " in report("http://127.0.0.1:1", tmp_path / "none", *arguments, code=2)[1]
+
+
+def test_objectives_and_thresholds_are_those_of_the_alerts() -> None:
+    alerts = (ROOT / "monitoring" / "rules" / "alerts.yml").read_text()
+    service = (ROOT / "scripts" / "reporting" / "service.py").read_text()
+    allowed = dict(re.findall(r"predict:(\w+)_ratio:rate3d > ([\d.]+)", alerts))
+    assert re.search(r"OBJECTIVES = (\{.*\})", service)[1] == str(
+        {name: float(share) for name, share in allowed.items()}
+    ).replace("'", '"')
+    distance, count = re.search(r"model:drift:1h > ([\d.]+) and .* model:photos:1h >= (\d+)", alerts).groups()
+    model = (ROOT / "scripts" / "reporting" / "model.py").read_text()
+    assert f"DRIFT_ALLOWED = {distance}\n" in model
+    assert f"DRIFT_PHOTOS = {count}\n" in model
