@@ -16,7 +16,7 @@ import pytest
 
 from ml.cli import exit_cleanly
 from ml.errors import PipelineError
-from ml.github import GitHub, Patience
+from ml.github.client import GitHub, Patience
 from ml.publish import main
 from ml.publisher import Publisher
 from ml.release_files import collect

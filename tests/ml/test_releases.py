@@ -10,10 +10,10 @@ import pytest
 from app import model_source
 from app.engine import load
 from app.settings import Settings
-from ml.github import GitHub, Patience
-from ml.github_answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
-from ml.github_hosts import own_origins, pages
-from ml.release_types import check_tag
+from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.client import GitHub, Patience
+from ml.github.hosts import own_origins, pages
+from ml.github.release import check_tag
 from ml.releases import Releases, model_of
 from tests.ml.project import make_project, run
 from tests.standins import github as standin

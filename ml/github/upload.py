@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from ml.cli import say
-from ml.github_answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.release import Asset, Release
 from ml.release_files import File
-from ml.release_types import Asset, Release
 from ml.releases import Releases
 
 _ROUNDS = 6
