@@ -345,6 +345,50 @@ def test_another_publishers_upload_is_waited_for(github, project, tmp_path):
     assert github.store.find(None, "model.pt").id == other.asset
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_a_file_that_another_publisher_completes_is_not_deleted(github, project, tmp_path, published):
+    """Between the list, which showed it half there, and the moment in which it would have been deleted."""
+    contents = publisher_of(github, tmp_path / "made")
+    files = {file.name: file.path.read_bytes() for file in contents._contents.files}
+    model = files.pop("model.pt")
+    draft = github.store.add("v1.1.0", files, draft=True, body=contents._mark)
+    half = github.store.begin(draft, "model.pt", None, "application/octet-stream", len(model))
+
+    def other(step):
+        if step.path.endswith(f"/assets/{half.id}") and step.phase == ("after" if published else "before"):
+            github.store.blob(half).write_bytes(model)
+            github.store.finish(half)
+            if published:
+                github.store.change(draft, {"tag_name": "v1.1.0", "draft": False})
+
+    github.fault = other
+    contents.run()
+    github.check_published(project)
+    assert github.store.find(None, "model.pt").id == half.id
+    assert not [path for method, path in github.writes() if method == "DELETE"]
+
+
+def test_a_model_that_changes_meanwhile_is_not_published(github, project, publish_here):
+    """What arrives is held to the digest of what was verified."""
+    model = project / "models/model.pt"
+    flipped = bytearray(model.read_bytes())
+    flipped[-1] ^= 1
+    changes = []
+
+    def change(step):
+        if step.method == "POST" and step.phase == "before" and not changes:
+            changes.append(model.write_bytes(flipped))
+        if step.method == "DELETE":  # it was noticed; else it would try again for half a minute
+            return Fault(418, message="enough")
+        return None
+
+    github.fault = change
+    code, _, error = publish_here()
+    assert code == 1
+    assert "enough" in error
+    assert github.store.latest().id == github.former.id
+
+
 def test_a_prerelease_is_not_the_latest(github, project, publish_here):
     code, _, error = publish_here(tag="v1.1.0-rc.1")
     assert (code, error) == (0, "")
