@@ -133,6 +133,11 @@ class Publisher:
         raise UnreachableError(f"no draft of {self._tag} can be made: {problem}")
 
     def _publish(self, draft: Release) -> Release:
+        # Two that publish different files may both have gone on with the same draft, one made by hand.
+        if self._mark not in self._releases.get(draft.id).body:
+            raise GitHubError(
+                f"draft {draft.id} has been taken over by another publisher, or edited: try again"
+            )
         changes: dict[str, object] = {"draft": False, "prerelease": self._prerelease}
         changes |= {"make_latest": "false" if self._prerelease else "true"}
         changes |= {"target_commitish": self._target} if self._target else {}

@@ -79,10 +79,17 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path
     """
     read = _verified(model)
     figures = _figures(read)
-    (folder / "model.pt.sha256").write_text(f"{read.sha256}  model.pt\n", "ascii")
-    (folder / METRICS).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", "utf-8")
-    (folder / "MODEL_CARD.md").write_text(card(read.manifest, figures, _source(), url), "utf-8")
-    made = [folder / name for name in ("model.pt.sha256", METRICS, "MODEL_CARD.md")]
+    texts = {
+        "model.pt.sha256": f"{read.sha256}  model.pt\n",
+        METRICS: json.dumps(figures, indent=2, sort_keys=True) + "\n",
+        "MODEL_CARD.md": card(read.manifest, figures, _source(), url),
+    }
+    try:
+        for name, text in texts.items():
+            (folder / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise PipelineError(f"{folder} can't be written to: {error.strerror}") from error
+    made = [folder / name for name in texts]
     files = tuple(_file(path) for path in (model, *made, *sorted(REPORT.glob("*.png")), *extra))
     names = [file.name.lower() for file in files]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -180,7 +180,7 @@ def test_kill_9_at_every_step_leaves_the_former_release_whole(tmp_path):
     phases = collections.Counter(phase for _, phase in steps)
     assert phases["middle"] == len(NAMES)
     assert phases["after"] == len(NAMES) + 2  # the draft, its files, their publication
-    assert phases["before"] == 14
+    assert phases["before"] == 15
 
     def kill_at(place):
         with Latest(tmp_path / f"{place[0]}-{place[1]}").serving() as github:
@@ -279,6 +279,20 @@ def test_leftovers_of_other_files_go_and_a_persons_draft_stays(github, project, 
     assert not github.store.releases[mine[0].id].draft  # the oldest one
     assert github.store.releases[person.id].draft
     assert leftover.id not in left
+
+
+def test_a_draft_that_another_takes_over_is_not_published(github, project, publish_here):
+    draft = github.store.add("v1.1.0", {}, draft=True)
+
+    def other(step):
+        if step.method == "POST" and "name=plot0.png" in step.path and step.phase == "after":
+            draft.body = f"<!-- files sha256:{'0' * 64} -->"
+
+    github.fault = other
+    code, _, error = publish_here()
+    assert code == 1
+    assert "taken over by another publisher" in error
+    assert github.store.latest().id == github.former.id
 
 
 @pytest.mark.parametrize("immutable", [False, True])
