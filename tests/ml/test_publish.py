@@ -180,7 +180,7 @@ def test_kill_9_at_every_step_leaves_the_former_release_whole(tmp_path):
     phases = collections.Counter(phase for _, phase in steps)
     assert phases["middle"] == len(NAMES)
     assert phases["after"] == len(NAMES) + 2  # the draft, its files, their publication
-    assert phases["before"] == 14
+    assert phases["before"] == 15
 
     def kill_at(place):
         with Latest(tmp_path / f"{place[0]}-{place[1]}").serving() as github:
@@ -281,6 +281,20 @@ def test_leftovers_of_other_files_go_and_a_persons_draft_stays(github, project, 
     assert leftover.id not in left
 
 
+def test_a_draft_that_another_takes_over_is_not_published(github, project, publish_here):
+    draft = github.store.add("v1.1.0", {}, draft=True)
+
+    def other(step):
+        if step.method == "POST" and "name=plot0.png" in step.path and step.phase == "after":
+            draft.body = f"<!-- files sha256:{'0' * 64} -->"
+
+    github.fault = other
+    code, _, error = publish_here()
+    assert code == 1
+    assert "taken over by another publisher" in error
+    assert github.store.latest().id == github.former.id
+
+
 @pytest.mark.parametrize("immutable", [False, True])
 def test_a_published_release_is_never_changed(project, github, publish_here, immutable):
     github.store.immutable = immutable
@@ -343,6 +357,50 @@ def test_another_publishers_upload_is_waited_for(github, project, tmp_path):
     contents.run()
     github.check_published(project)
     assert github.store.find(None, "model.pt").id == other.asset
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_file_that_another_publisher_completes_is_not_deleted(github, project, tmp_path, published):
+    """Between the list, which showed it half there, and the moment in which it would have been deleted."""
+    contents = publisher_of(github, tmp_path / "made")
+    files = {file.name: file.path.read_bytes() for file in contents._contents.files}
+    model = files.pop("model.pt")
+    draft = github.store.add("v1.1.0", files, draft=True, body=contents._mark)
+    half = github.store.begin(draft, "model.pt", None, "application/octet-stream", len(model))
+
+    def other(step):
+        if step.path.endswith(f"/assets/{half.id}") and step.phase == ("after" if published else "before"):
+            github.store.blob(half).write_bytes(model)
+            github.store.finish(half)
+            if published:
+                github.store.change(draft, {"tag_name": "v1.1.0", "draft": False})
+
+    github.fault = other
+    contents.run()
+    github.check_published(project)
+    assert github.store.find(None, "model.pt").id == half.id
+    assert not [path for method, path in github.writes() if method == "DELETE"]
+
+
+def test_a_model_that_changes_meanwhile_is_not_published(github, project, publish_here):
+    """What arrives is held to the digest of what was verified."""
+    model = project / "models/model.pt"
+    flipped = bytearray(model.read_bytes())
+    flipped[-1] ^= 1
+    changes = []
+
+    def change(step):
+        if step.method == "POST" and step.phase == "before" and not changes:
+            changes.append(model.write_bytes(flipped))
+        if step.method == "DELETE":  # it was noticed; else it would try again for half a minute
+            return Fault(418, message="enough")
+        return None
+
+    github.fault = change
+    code, _, error = publish_here()
+    assert code == 1
+    assert "enough" in error
+    assert github.store.latest().id == github.former.id
 
 
 def test_a_prerelease_is_not_the_latest(github, project, publish_here):
