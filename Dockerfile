@@ -27,20 +27,23 @@ RUN case $RUNTIME in \
     esac
 # What serving never imports: 62 of 197 MB. The Python module has all of ONNX Runtime in it; the library beside it
 # is for other packages (microsoft/onnxruntime#21223). What is left is compiled here, since nothing can be written
-# where it runs, and each start would compile it again.
-RUN cd /venv/lib/python3*/site-packages && \
-    rm -rf onnxruntime/capi/libonnxruntime.so* onnxruntime/quantization onnxruntime/tools onnxruntime/transformers && \
-    find . -type d -name tests -prune -exec rm -r {} + && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash .
+# where it runs, and each start would compile it again; torch has files for a later Python that can't be.
+RUN packages=$(echo /venv/lib/python3*/site-packages) && \
+    rm -rf "$packages"/onnxruntime/capi/libonnxruntime.so* \
+      "$packages"/onnxruntime/quantization "$packages"/onnxruntime/tools "$packages"/onnxruntime/transformers && \
+    find "$packages" -type d -name tests -prune -exec rm -r {} + && \
+    { python -m compileall -qq -j 0 --invalidation-mode unchecked-hash "$packages" || true; }
 
 FROM environment AS code
 WORKDIR /srv
 COPY app/ app/
 # Of the pipeline, what the service imports.
 COPY ml/__init__.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/memory.py ml/networks.py ml/
-# An image that couldn't load and run the default model isn't made. The model gets a layer of its own below. What
-# a checkout keeps to its owner has to be readable for another user here.
-RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settings.EMBEDDED, 'onnx', 1)" && \
+# An image isn't made unless each engine in it loads and runs the default model. The model gets a layer of its own
+# below. What a checkout keeps to its owner has to be readable for another user here.
+RUN /venv/bin/python -B -c "from importlib.util import find_spec; from app import engine, settings; \
+      kinds = ['onnx', 'torch'] if find_spec('torch') else ['onnx']; \
+      [engine.load(settings.EMBEDDED, kind, 1) for kind in kinds]" && \
     mv app/default /default && \
     python -m compileall -q --invalidation-mode unchecked-hash . && \
     chmod -R a+rX . /default
@@ -48,8 +51,9 @@ RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settin
 FROM ${BASE}
 RUN groupadd --gid 10001 app && \
     useradd --uid 10001 --gid app --no-log-init --no-create-home --home-dir /cache --shell /usr/sbin/nologin app && \
-    install -d -o app -g app /cache
-# The one folder that is written to: models that were downloaded, and uploads too large to be held in memory.
+    install -d -o app -g app -m 1777 /cache
+# /cache is the one folder that is written to: models that were downloaded, and uploads too large to be held in
+# memory. As /tmp it lets everyone, for a tmpfs mounted there takes over the mode but not the owner.
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PORT=8080 MODEL_CACHE_DIR=/cache TMPDIR=/cache
 WORKDIR /srv

@@ -18,6 +18,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
 	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -63,11 +65,12 @@ image:  ## the image that serves
 # The service's settings are passed on by name where they are set, so that no secret is in the process list.
 SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
 	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT
-run-image:  ## that image at http://localhost:8080, hardened; settings from .env and the environment
+# From .env too, except where in the container it listens and writes.
+run-image:  ## that image at http://localhost:8080, hardened
 	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
 		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
 		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
-		--env PORT=8080 $(RUN_FLAGS) $(IMAGE)
+		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"

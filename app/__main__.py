@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -27,12 +28,16 @@ def main() -> int:
 
     Returns:
         The process's exit code: 0 when it was told to stop (128 + the signal, when told twice), 1 when it
-        can't listen or has no usable model, 2 when a setting is wrong.
+        can't listen, can write nowhere or has no usable model, 2 when a setting is wrong.
     """
     try:
         settings = Settings.from_env(_environment())
     except SettingsError as error:
         return _fail(str(error), 2)
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return _fail("no folder can be written to, and large uploads wait in one: set TMPDIR", 1)
     logs.configure(settings)
     memory.bound_freed_memory()  # before the first thread takes one
     sys.setswitchinterval(_SWITCH_S)

@@ -1,7 +1,6 @@
 """Every environment variable of the service, in one frozen object: the operator's manual."""
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ class Settings:
     model_sha256: str | None = None
     """MODEL_SHA256: SHA-256 of the model file, 64 hexadecimal digits. Any other file stops the start."""
 
-    model_cache_dir: Path = Path(tempfile.gettempdir(), "cats-vs-dogs")
+    model_cache_dir: Path = Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written before it is used)
     """MODEL_CACHE_DIR: folder that downloaded models go to, made where it is missing. Default:
     `cats-vs-dogs` under XDG_CACHE_HOME, else under ~/.cache, else under the system's temporary folder."""
 
@@ -178,6 +177,8 @@ class _Environment:
             return Path(folder, "cats-vs-dogs")
         if home := self.text("HOME"):
             return Path(home, ".cache", "cats-vs-dogs")
+        if folder := self.text("TMPDIR"):
+            return Path(folder, "cats-vs-dogs")
         return Settings.model_cache_dir
 
     def token(self, name: str) -> str | None:

@@ -70,24 +70,17 @@ class Container(Client):
     """A container on http://127.0.0.1:{port}, made but not started."""
 
     def __init__(
-        self, image: str, options: Sequence[str], command: Sequence[str], env: dict[str, str]
+        self, image: str, options: Sequence[str], command: Sequence[str], host: bool, env: dict[str, str]
     ) -> None:
         super().__init__(free_port())
         self.name = f"test-{uuid.uuid4().hex[:12]}"
+        if host:
+            network = ["--network", "host"]
+            env = {"HOST": "127.0.0.1", "PORT": str(self.port)} | env
+        else:
+            network = ["--publish", f"127.0.0.1:{self.port}:{env.get('PORT', '8080')}"]
         settings = [part for name, value in env.items() for part in ("--env", f"{name}={value}")]
-        port = f"127.0.0.1:{self.port}:{env.get('PORT', '8080')}"
-        self._run = (
-            "run",
-            "--detach",
-            "--name",
-            self.name,
-            "--publish",
-            port,
-            *settings,
-            *options,
-            image,
-            *command,
-        )
+        self._run = ["run", "--detach", "--name", self.name, *network, *settings, *options, image, *command]
 
     def start(self) -> None:
         self.started = time.perf_counter()
@@ -110,16 +103,27 @@ class Container(Client):
 
     def stop(self, seconds: int = 20) -> int:
         """Stop it by its signal, by force after so many seconds; return its exit code."""
-        engine("stop", "--time", str(seconds), self.name)
+        engine("stop", "-t", str(seconds), self.name)
         return int(self.inspect("{{.State.ExitCode}}"))
 
 
 @contextlib.contextmanager
-def container(image: str, *options: str, command: Sequence[str] = (), **env: str) -> Iterator[Container]:
-    """Run the image on a free port of loopback, with those options of `run` and that environment."""
-    running = Container(image, options, command, env)
+def container(
+    image: str, *options: str, command: Sequence[str] = (), host: bool = False, **env: str
+) -> Iterator[Container]:
+    """Run the image, with those options of `run` and that environment, on a free port of loopback.
+
+    Args:
+        image: its id or tag.
+        options: of the engine's `run`.
+        command: in place of the image's own.
+        host: in the network of this machine, where it reaches servers on loopback, rather than in its own.
+        env: its environment.
+    """
+    running = Container(image, options, command, host, env)
     try:
         running.start()
         yield running
     finally:
+        engine("kill", running.name, check=False)  # podman's rm would wait for it to end of itself
         engine("rm", "--force", "--volumes", running.name, check=False)

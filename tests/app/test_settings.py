@@ -46,6 +46,7 @@ def test_the_cache_follows_the_user():
     assert Settings.from_env({"HOME": "/h"}).model_cache_dir == Path("/h/.cache/cats-vs-dogs")
     xdg = {"HOME": "/h", "XDG_CACHE_HOME": "/x"}
     assert Settings.from_env(xdg).model_cache_dir == Path("/x/cats-vs-dogs")
+    assert Settings.from_env({"TMPDIR": "/t"}).model_cache_dir == Path("/t/cats-vs-dogs")
     assert Settings.from_env(xdg | {"MODEL_CACHE_DIR": "/m"}).model_cache_dir == Path("/m")
 
 

@@ -1,0 +1,107 @@
+"""docker-compose.yml, and the configuration that it mounts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.settings import Settings
+from tests.app.service import ROOT, Client, free_port
+from tests.container import ENGINE, TAG, engine, needs_container
+from tests.test_smoke_test import smoke_test
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+PODMAN_COMPOSE = (str(Path(sys.executable).with_name("podman-compose")), "--in-pod", "0")
+
+
+def compose(project: str, *arguments: str, **env: str) -> str:
+    command = ["docker", "compose"] if ENGINE == "docker" else [*PODMAN_COMPOSE]
+    done = subprocess.run(
+        [*command, "-p", project, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"BUILDAH_FORMAT": "docker", "IMAGE": TAG} | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Composed(Client):
+    def ended(self) -> str | None:
+        return None
+
+
+@needs_container
+def test_the_app_alone(image: str) -> None:
+    engine("tag", image, TAG)  # another session may have built its own since
+    service, project = Composed(free_port()), f"test-{uuid.uuid4().hex[:12]}"
+    env = {"PORT": str(service.port), "MODEL_URL": "file:///srv/app/default/model.pt", "LOG_FORMAT": "text"}
+    service.started = time.perf_counter()
+    try:
+        compose(project, "up", "--detach", **env)
+        service.wait()
+        code, _, told = smoke_test(f"http://127.0.0.1:{service.port}")
+        assert code == 0, told
+        names = engine("ps", "--format", "{{.Names}}", "--filter", f"name={project}").split()
+        assert len(names) == 1  # nothing of the profile
+        settings = json.loads(engine("inspect", "--format", "{{json .Config.Env}}", names[0]))
+        assert {"MODEL_URL=file:///srv/app/default/model.pt", "LOG_FORMAT=text"} <= set(settings)
+        status = engine("exec", names[0], "cat", "/proc/1/status")
+        assert "NoNewPrivs:\t1\n" in status
+        assert "CapBnd:\t0000000000000000\n" in status
+        engine("exec", names[0], "sh", "-c", "! touch /srv/x 2>/dev/null && touch /cache/x")
+    finally:
+        compose(project, "down", "--volumes", "--timeout", "5", **env)
+
+
+def test_every_service_is_bound_to_this_machine_and_hardened() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert all(port.startswith("${BIND:-127.0.0.1}:") for port in service["ports"])
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        if name != "app":
+            assert service["profiles"] == ["monitoring"]
+            assert service["image"].rpartition(":")[2][-1].isdigit()  # one version
+
+
+def test_the_app_has_time_to_drain_and_every_setting() -> None:
+    app = COMPOSE["services"]["app"]
+    assert int(app["stop_grace_period"].removesuffix("s")) > Settings.drain_seconds
+    assert app["read_only"] is True
+    fields = {name.upper() for name in Settings.__dataclass_fields__}
+    assert set(app["environment"]) == fields - {"HOST", "PORT", "MODEL_CACHE_DIR"}
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    (line,) = [line for line in makefile.splitlines() if line.startswith("SETTINGS :=")]
+    assert set(line.split()[2:]) == set(app["environment"])
+
+
+def test_what_is_mounted_is_there() -> None:
+    mounts = [mount for service in COMPOSE["services"].values() for mount in service["volumes"]]
+    paths = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
+    assert len(paths) == 3
+    assert all((ROOT / path).exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("tool", "command", "file"),
+    [
+        ("promtool", ["check", "config"], "prometheus.yml"),
+        ("amtool", ["check-config"], "alertmanager.yml"),
+    ],
+)
+def test_configuration_of_the_monitoring(tool: str, command: list[str], file: str) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"needs {tool} (Debian: prometheus, prometheus-alertmanager)")
+    done = subprocess.run(
+        [tool, *command, ROOT / "monitoring" / file], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
