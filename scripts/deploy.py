@@ -126,6 +126,10 @@ def main() -> int:
             raise DeployError("WAIT_SECONDS must be a whole number")
         smoke = SmokeTest(options.smoke_test, int(wait), options.poll)
         if options.image is None:
+            if changes:
+                raise DeployError(
+                    "--rollback takes neither a model nor variables: it brings back those of then"
+                )
             return flow.roll_back(target(options), smoke, options.rollback, options.dry_run)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", options.image):
             raise DeployError("--image: no image's reference")

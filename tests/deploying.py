@@ -40,6 +40,7 @@ class Deploying:
 
     def __init__(self, folder: Path, target: str, secrets: tuple[str, ...], **env: str) -> None:
         self._folder, self._target = folder, target
+        self._processes: list[subprocess.Popen[str]] = []
         self.secrets = (*secrets, "smoke-test-key")
         smoke = folder / "smoke.sh"
         smoke.write_text(SMOKE)
@@ -63,13 +64,15 @@ class Deploying:
     def begin(self, *options: str, **env: str) -> "subprocess.Popen[str]":
         for name in ("summary", "output"):
             (self._folder / name).write_text("")
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, SCRIPT, self._target, *self.options, *options],
             env=self.env | env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._processes.append(process)
+        return process
 
     def end(self, process: "subprocess.Popen[str]") -> Done:
         try:
@@ -87,10 +90,22 @@ class Deploying:
         self, process: "subprocess.Popen[str]", when: Callable[[], bool], number: int = signal.SIGTERM
     ) -> Done:
         """Signal it once something is so."""
-        until = time.monotonic() + 30
-        while not when():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        wait_until(lambda: process.poll() is not None or when())
         process.send_signal(number)
         return self.end(process)
+
+    def __enter__(self) -> "Deploying":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave none behind where a test has failed."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 40
+    while not so():
+        assert time.monotonic() < until
+        time.sleep(0.002)

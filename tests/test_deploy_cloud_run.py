@@ -3,11 +3,10 @@
 import hashlib
 import signal
 import threading
-import time
 
 import pytest
 
-from tests.deploying import Deploying
+from tests.deploying import Deploying, wait_until
 from tests.standins.cloud_run import LATEST, CloudRun
 from tests.standins.provider import Fault
 
@@ -36,7 +35,8 @@ def cloud_run():
 def deploy(cloud_run, tmp_path):
     env = {"GCP_ACCESS_TOKEN": TOKEN, "GCP_PROJECT": "demo", "GCP_REGION": "europe-west1"}
     env |= {"CLOUD_RUN_SERVICE": "cats-vs-dogs", "CLOUD_RUN_API_URL": cloud_run.url}
-    return Deploying(tmp_path, "cloud-run", (TOKEN, "owners-secret-key"), **env)
+    with Deploying(tmp_path, "cloud-run", (TOKEN, "owners-secret-key"), **env) as deploying:
+        yield deploying
 
 
 def serves(cloud_run: CloudRun) -> tuple[str, str]:
@@ -117,8 +117,7 @@ def test_it_fails_once_it_has_the_traffic(cloud_run, deploy, tmp_path):
 
 def test_a_rollback_that_fails(cloud_run, deploy):
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
-    while len(cloud_run.revisions) < 2:
-        time.sleep(0.001)
+    wait_until(lambda: len(cloud_run.revisions) == 2)
     with cloud_run.lock:
         cloud_run.faults += [Fault("PATCH", SERVICE, 403, message="Permission denied.") for _ in range(5)]
         cloud_run.traffic = [{"type": LATEST, "percent": 100}]
@@ -136,17 +135,23 @@ def test_somebody_else_changes_the_service(cloud_run, deploy):
     assert done.code == 1
     assert conflict in done.error
     assert serves(cloud_run) == OLD
+    assert deploy(*NEW).code == 0
     cloud_run.faults += [Fault("PATCH", SERVICE, 409, message=conflict)]
-    done = deploy("--rollback", cloud_run.live().name)
-    assert done.code == 0, done.said  # a rollback tries again
+    done = deploy("--rollback")
+    assert done.code == 0, done.said  # it tries again
+    assert serves(cloud_run) == OLD
 
 
 def test_an_update_that_is_under_way_is_waited_for(cloud_run, deploy):
-    cloud_run.step_s = 0.5
-    threading.Thread(target=cloud_run.make, args=(f"{IMAGE}:other",), kwargs=OLD_ENV).start()
-    while not cloud_run.reconciling:
-        time.sleep(0.001)
-    done = deploy("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
+    cloud_run.gate.clear()
+    other = threading.Thread(target=cloud_run.make, args=(f"{IMAGE}:other",), kwargs=OLD_ENV)
+    other.start()
+    wait_until(lambda: cloud_run.reconciling)
+    process = deploy.begin("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
+    wait_until(lambda: cloud_run.count("GET", SERVICE) >= 2)
+    cloud_run.gate.set()
+    done = deploy.end(process)
+    other.join()
     assert "an update that was begun before is under way" in done.out
     assert done.code == 1
     assert serves(cloud_run) == ("other", OLD_URL)

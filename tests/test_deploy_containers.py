@@ -103,7 +103,8 @@ def models(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mod
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path)
-    yield machine
+    with machine.deploying:
+        yield machine
     for name in machine.containers():
         engine("kill", name, check=False)
         engine("rm", "--force", "--volumes", name, check=False)
@@ -164,18 +165,16 @@ def test_the_first_deploy_fails(models, machine):
     assert "create: " in missing.error
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_cut_off_while_the_new_container_is_on_trial(models, machine, number, tmp_path):
+def test_killed_while_the_new_container_is_on_trial(models, machine, tmp_path):
     assert machine(*models.options("v1")).code == 0
     slow = tmp_path / "slow.sh"
     slow.write_text(f'[ -e "{tmp_path}/began" ] && exit; touch "{tmp_path}/began"; sleep 60')
     process = machine.deploying.begin(*models.options("v2"), "--smoke-test", str(slow))
-    done = machine.deploying.cancel(process, (tmp_path / "began").exists, number)
-    if number == signal.SIGKILL:
-        assert set(machine.containers()) == {machine.name, f"{machine.name}-next"}
-        assert machine.model() == models.sha256["v2"]
-        done = machine("--rollback")
-        assert "is left from a run that was cut off before it had passed" in done.out
+    machine.deploying.cancel(process, (tmp_path / "began").exists, signal.SIGKILL)
+    assert set(machine.containers()) == {machine.name, f"{machine.name}-next"}
+    assert machine.model() == models.sha256["v2"]
+    done = machine("--rollback")
+    assert "is left from a run that was cut off before it had passed" in done.out
     assert done.code == 1
     assert machine.model() == models.sha256["v1"]
     assert machine.containers() == {machine.name: "running"}
@@ -193,29 +192,40 @@ def test_cut_off_between_two_renames(models, machine):
     assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
 
 
-@pytest.mark.parametrize("renamed", ["-next", "-previous"])
-def test_cancelled_between_two_renames(models, machine, renamed, tmp_path):
-    """By an engine that has the script told to end once it has renamed a container from or to that name."""
-    assert machine(*models.options("v1")).code == 0
-    command = tmp_path / "engine"
-    command.write_text(
-        f"""#!/bin/bash
-        "{ENGINE}" "$@" || exit
-        [[ $1 != rename || "$2 $3" != *{renamed}* || -e "{tmp_path}/done" ]] || {{
-            touch "{tmp_path}/done"; kill -TERM $PPID; sleep 1; }}
-        """
-    )
+def engine_that(folder: Path, does: str) -> str:
+    """The path of an engine that does this first, in bash, with its arguments."""
+    command = folder / "engine"
+    command.write_text(f'#!/bin/bash\ncd "{folder}"\n{does}\nexec "{shutil.which(str(ENGINE))}" "$@"\n')
     command.chmod(0o755)
-    done = machine(*models.options("v2"), CONTAINER=str(command))
+    return str(command)
+
+
+@pytest.mark.parametrize("name", ["-next", "-previous"])
+def test_the_engine_fails_to_rename_a_container(models, machine, name, tmp_path):
+    assert machine(*models.options("v1")).code == 0
+    fail = '{ touch done; echo "Error: disk full" >&2; exit 125; }'
+    failing = engine_that(tmp_path, f'[[ $1 != rename || "$2 $3" != *{name}* || -e done ]] || {fail}')
+    done = machine(*models.options("v2"), CONTAINER=failing)
     assert done.code == 1, done.said
-    assert "failed (cancelled); what served before serves again" in done.error
+    assert "failed (engine rename: Error: disk full); what served before serves again" in done.error
     assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+
+
+def test_cancelled_while_the_image_is_pulled(models, machine, tmp_path):
+    slow = engine_that(tmp_path, '[ "$1" != create ] || { touch began; exec sleep 60; }')
+    process = machine.deploying.begin(*models.options("v1"), CONTAINER=slow)
+    done = machine.deploying.cancel(process, (tmp_path / "began").exists)
+    assert done.code == 2
+    assert "failed (cancelled)" in done.error
+    assert machine.containers() == {}
 
 
 def test_two_at_once(models, machine, tmp_path):
+    assert machine(*models.options("v1")).code == 0
     slow = tmp_path / "slow.sh"
-    slow.write_text(f'touch "{tmp_path}/began"; sleep 60')
-    first = machine.deploying.begin(*models.options("v1"), "--smoke-test", str(slow))
+    slow.write_text(f'[ -e "{tmp_path}/began" ] && exit; touch "{tmp_path}/began"; sleep 60')
+    first = machine.deploying.begin(*models.options("v2"), "--smoke-test", str(slow))
     other: list[Done] = []
 
     def both() -> bool:
@@ -223,7 +233,9 @@ def test_two_at_once(models, machine, tmp_path):
             other.append(machine(*models.options("v2")))
         return bool(other)
 
-    assert machine.deploying.cancel(first, both).code == 2
+    assert machine.deploying.cancel(first, both).code == 1  # SIGTERM in the middle of its smoke test
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
     assert other[0].code == 1
     assert f"another deploy of {machine.name} is under way; nothing was changed" in other[0].error
 

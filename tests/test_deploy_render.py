@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.deploying import Deploying
+from tests.deploying import Deploying, wait_until
 from tests.standins.provider import Fault
 from tests.standins.render import Render
 
@@ -36,7 +36,8 @@ def render():
 @pytest.fixture
 def deploy(render, tmp_path):
     env = {"RENDER_API_KEY": KEY, "RENDER_SERVICE_ID": "srv-standin", "RENDER_API_URL": render.url}
-    return Deploying(tmp_path, "render", (KEY, "owners-secret-key"), **env)
+    with Deploying(tmp_path, "render", (KEY, "owners-secret-key"), **env) as deploying:
+        yield deploying
 
 
 def serves(render: Render) -> tuple[str, str]:
@@ -56,7 +57,11 @@ def is_as_before(render: Render) -> bool:
 
 
 def test_a_deploy_that_passes(render, deploy):
-    done = deploy(*NEW, "--env", "LOG_LEVEL=debug")
+    render.gate.clear()
+    process = deploy.begin(*NEW, "--env", "LOG_LEVEL=debug")
+    wait_until(lambda: render.count("GET", ".*/dep-0001") > 1)
+    render.gate.set()
+    done = deploy.end(process)
     assert done.code == 0, done.said
     assert serves(render) == ("new", NEW_URL)
     assert settings(render) == {
@@ -66,7 +71,7 @@ def test_a_deploy_that_passes(render, deploy):
     }
     assert render.live().env["LOG_LEVEL"] == "debug"
     assert not render.count("PUT", ".*/env-vars")  # it would replace the whole list
-    assert " s update_in_progress\n" in done.out
+    assert " s created\n" in done.out
     assert " s live\n" in done.out
     assert (
         f"serves now: dep-0000 ({IMAGE}:old) at {render.front.url}, model {sha256(OLD_URL)[:12]}" in done.out
@@ -204,10 +209,15 @@ def test_render_is_down(render, deploy):
 
 
 def test_an_overlapping_deploy_is_waited_for(render, deploy):
-    threading.Thread(target=render.deploy, args=(f"{IMAGE}:other",)).start()
-    while len(render.deploys) < 2:
-        time.sleep(0.001)
-    done = deploy("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
+    render.gate.clear()
+    other = threading.Thread(target=render.deploy, args=(f"{IMAGE}:other",))
+    other.start()
+    wait_until(lambda: len(render.deploys) == 2)
+    process = deploy.begin("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
+    wait_until(lambda: render.count("GET", ".*/deploys") >= 2)
+    render.gate.set()
+    done = deploy.end(process)
+    other.join()
     assert "dep-0001, begun by others, is" in done.out
     assert done.code == 1
     assert render.live().image == f"{IMAGE}:other"  # and not what served before that one
@@ -222,8 +232,7 @@ def test_a_deploy_that_is_queued(render, deploy):
 def test_a_deploy_that_another_one_overrides(render, deploy):
     render.policy = "override"
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
-    while len(render.deploys) < 2:
-        time.sleep(0.001)
+    wait_until(lambda: len(render.deploys) == 2)
     render.deploy(f"{IMAGE}:other")
     done = deploy.end(process)
     assert done.code == 2
@@ -241,21 +250,39 @@ def test_cancelled_while_it_deploys(render, deploy, number):
     assert is_as_before(render)
 
 
-def test_cancelled_twice_while_it_is_tested(render, deploy, tmp_path):
+@pytest.mark.parametrize("first", ["SIGINT", "a test that fails"])
+def test_a_signal_does_not_cut_the_rollback_short(render, deploy, tmp_path, first):
+    began, go = tmp_path / "began", tmp_path / "go"
     smoke = tmp_path / "slow.sh"
-    smoke.write_text(f"[ -e {tmp_path}/began ] && exit; touch {tmp_path}/began; sleep 60")
+    smoke.write_text(
+        f'[ -e "{began}" ] && exit; touch "{began}"; until [ -e "{go}" ]; do sleep 0.01; done; exit 1'
+    )
     process = deploy.begin(*NEW, "--smoke-test", str(smoke))
-    threading.Timer(1.5, process.send_signal, (signal.SIGTERM,)).start()
-    done = deploy.cancel(process, (tmp_path / "began").exists, signal.SIGINT)
+    wait_until(began.exists)
+    render.gate.clear()
+    if first == "SIGINT":
+        process.send_signal(signal.SIGINT)
+    else:
+        go.touch()
+    wait_until(lambda: render.count("POST", ".*/rollback") == 1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.1)
+    render.gate.set()
+    done = deploy.end(process)
     assert done.code == 1
     assert is_as_before(render)
 
 
 def test_killed_and_run_again(render, deploy):
-    render.start_s = 1
+    render.gate.clear()
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
     assert deploy.cancel(process, lambda: len(render.deploys) == 2, signal.SIGKILL).code == -9
-    done = deploy(*NEW)
+    render.start_s = 0.5
+    asked = render.count("GET", ".*/deploys")
+    process = deploy.begin(*NEW)
+    wait_until(lambda: render.count("GET", ".*/deploys") > asked + 1)
+    render.gate.set()
+    done = deploy.end(process)
     assert done.code == 0, done.said
     assert "dep-0001, begun by others" in done.out
     assert serves(render) == ("new", NEW_URL)
@@ -283,6 +310,13 @@ def test_a_rollback_by_hand_that_fails(render, deploy):
         "the rollback to dep-0000 failed: Render: POST /services/srv-standin/rollback: 403 Forbidden"
         in done.error
     )
+
+
+def test_a_rollback_takes_no_model(render, deploy):
+    done = deploy("--rollback", "--model-url", NEW_URL)
+    assert done.code == 1
+    assert "--rollback takes neither a model nor variables" in done.error
+    assert render.seen == []
 
 
 def test_a_dry_run_changes_nothing(render, deploy):

@@ -11,6 +11,7 @@ import requests
 import urllib3
 
 from deployment.answers import text
+from deployment.cancellation import CANCELLATION
 from deployment.output import hide, say
 from deployment.target import DeployError
 
@@ -98,6 +99,7 @@ class Api:
         """
         what = f"{self._provider}: {method} {path}"
         for attempt in range(ATTEMPTS):
+            CANCELLATION.check()
             wait_s = self._pause_s * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
             try:
                 status, headers, content = self._exchange(method, path, body, query)
@@ -117,7 +119,7 @@ class Api:
             if attempt < ATTEMPTS - 1:
                 wait_s = min(wait_s, _LONGEST_PAUSE_S)
                 say(f"{what}: {reason}; again in {wait_s:.0f} s")
-                time.sleep(wait_s)
+                CANCELLATION.pause(wait_s)
         raise ApiError(f"{what}: {reason}, after {ATTEMPTS} attempts")
 
     def _exchange(

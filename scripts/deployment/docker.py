@@ -97,6 +97,7 @@ class Docker:
             *(f"--env={name}" for name in environ),
             image,
             env=environ,
+            cancellable=True,  # the image may have to be pulled
         )
         yield from self._try_next()
 

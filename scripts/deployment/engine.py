@@ -5,14 +5,17 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deployment.answers import dig
+from deployment.cancellation import CANCELLATION
 from deployment.target import DeployError
 
 _COMMAND_S = 600  # an image may have to be pulled
+_LOOK_S = 0.5
 
 
 class Engine:
@@ -36,26 +39,47 @@ class Engine:
         raise DeployError(f"no {' and no '.join(wanted)} that answers; CONTAINER names another command")
 
     def run(
-        self, *arguments: str, env: Mapping[str, str] | None = None, check: bool = True
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+        cancellable: bool = False,
     ) -> "subprocess.CompletedProcess[str]":
         """Run it with these arguments.
+
+        Args:
+            arguments: of the command line.
+            env: variables beside those of this process.
+            check: raise where it fails.
+            cancellable: kill it where a signal comes; else that is looked for later.
 
         Raises:
             DeployError: with `check`, it fails; the message is the last line that it said.
         """
-        try:
-            done = subprocess.run(  # noqa: S603
-                [self._command, *arguments],
-                env=os.environ | dict(env or {}),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_COMMAND_S,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,  # Ctrl-C is for this script, which then undoes in order
-            )
-        except subprocess.TimeoutExpired:
-            raise DeployError(f"{self._command} {arguments[0]}: not done after {_COMMAND_S} s") from None
+        until = time.monotonic() + _COMMAND_S
+        with subprocess.Popen(  # noqa: S603
+            [self._command, *arguments],
+            env=os.environ | dict(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for this script, which then undoes in order
+        ) as process:
+            try:
+                while True:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        output, error = process.communicate(timeout=_LOOK_S)
+                        break
+                    if cancellable:
+                        CANCELLATION.check()
+                    if time.monotonic() > until:
+                        raise DeployError(f"{self._command} {arguments[0]}: not done after {_COMMAND_S} s")
+            except BaseException:
+                process.kill()
+                raise
+        done = subprocess.CompletedProcess(process.args, process.returncode, output, error)
         if check and done.returncode != 0:
             raise self._failure(done)
         return done

@@ -199,6 +199,7 @@ class CloudRun(Provider):
         return self.operations[operation]
 
     def _carry_out(self, operation: str, revision: Revision | None, generation: int) -> None:
+        self.gate.wait(30)
         time.sleep(self.step_s)
         if revision:
             until, state = time.monotonic() + self.start_s, "starting"

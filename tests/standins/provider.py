@@ -49,6 +49,8 @@ class Provider:
         self.faults: list[Fault] = []
         self.seen: list[Request] = []
         self.lock = threading.RLock()
+        self.gate = threading.Event()  # while it is shut, nothing that was begun goes on
+        self.gate.set()
         handler = type("_Bound", (_Handler,), {"provider": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
@@ -98,7 +100,8 @@ class Provider:
 
 def now() -> str:
     """The time as APIs give it, fine enough to be unique."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{time.time_ns() % 10**9:09}Z"
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09}Z"
 
 
 def _matches(fault: Fault, request: Request) -> bool:

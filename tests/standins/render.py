@@ -197,6 +197,7 @@ class Render(Provider):
 
     def _carry_out(self, deploy: Deploy) -> None:
         with self._turn:
+            self.gate.wait(30)
             self._step(deploy, "update_in_progress")
             try:
                 if deploy.image in self.missing:
