@@ -27,21 +27,24 @@ RUN case $RUNTIME in \
     esac
 # What serving never imports: 62 of 197 MB. The Python module has all of ONNX Runtime in it; the library beside it
 # is for other packages (microsoft/onnxruntime#21223). What is left is compiled here, since nothing can be written
-# where it runs, and each start would compile it again.
+# where it runs, and each start would compile it again; torch has files for a later Python that can't be.
 RUN packages=$(echo /venv/lib/python3*/site-packages) && \
     rm -rf "$packages"/onnxruntime/capi/libonnxruntime.so* \
       "$packages"/onnxruntime/quantization "$packages"/onnxruntime/tools "$packages"/onnxruntime/transformers && \
     find "$packages" -type d -name tests -prune -exec rm -r {} + && \
-    python -m compileall -q -j 0 --invalidation-mode unchecked-hash "$packages"
+    { python -m compileall -qq -j 0 --invalidation-mode unchecked-hash "$packages" || true; }
 
 FROM environment AS code
 WORKDIR /srv
 COPY app/ app/
 # Of the pipeline, what the service imports.
-COPY ml/__init__.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/memory.py ml/networks.py ml/reference.py ml/
-# An image that couldn't load and run the default model isn't made. The model gets a layer of its own below. What
-# a checkout keeps to its owner has to be readable for another user here.
-RUN /venv/bin/python -B -c "from app import engine, settings; engine.load(settings.EMBEDDED, 'onnx', 1)" && \
+COPY ml/__init__.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/memory.py ml/networks.py \
+     ml/reference.py ml/
+# An image isn't made unless each engine in it loads and runs the default model. The model gets a layer of its own
+# below. What a checkout keeps to its owner has to be readable for another user here.
+RUN /venv/bin/python -B -c "from importlib.util import find_spec; from app import engine, settings; \
+      kinds = ['onnx', 'torch'] if find_spec('torch') else ['onnx']; \
+      [engine.load(settings.EMBEDDED, kind, 1) for kind in kinds]" && \
     mv app/default /default && \
     python -m compileall -q --invalidation-mode unchecked-hash . && \
     chmod -R a+rX . /default

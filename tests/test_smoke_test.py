@@ -64,7 +64,7 @@ class Proxy:
             number, self.asked = self.asked, self.asked + 1
         if (early := self.before(number)) is not None:
             return early
-        if not path.startswith(f"{self.prefix}/"):
+        if not path.startswith(f"{self.prefix}/") or "//" in path:
             return Answer(404, {}, b"")
         path = path.removeprefix(self.prefix)
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[number % len(self.ports)], timeout=20)

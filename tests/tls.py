@@ -50,19 +50,24 @@ def terminator(port: int, pem: Path) -> Iterator[int]:
     loop = asyncio.new_event_loop()
 
     async def pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(1 << 16):
-                sink.write(data)
-                await sink.drain()
-        sink.close()
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        open_ones = [writer]
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             answers, requests = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(pour(reader, requests), pour(answers, writer))
+            open_ones.append(requests)
+            both = [asyncio.create_task(pour(reader, requests)), asyncio.create_task(pour(answers, writer))]
+            try:
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in both:
+                    task.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+        for one in open_ones:
+            one.transport.abort()
 
     starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=context(pem))
     server = loop.run_until_complete(starting)
@@ -71,10 +76,16 @@ def terminator(port: int, pem: Path) -> Iterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        for task in asyncio.all_tasks(loop):
+        server.close()
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.run_until_complete(asyncio.wait_for(_end(tasks), 10))
         loop.close()
+
+
+async def _end(tasks: "set[asyncio.Task[None]]") -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.sleep(0.1)  # connections are closed in the next turns of the loop

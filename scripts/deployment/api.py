@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from deployment.answers import text
 from deployment.output import hide, say
 from deployment.target import DeployError
 
@@ -146,22 +147,6 @@ class Api:
             403: f" (may {self._token_name} do this?)",
         }
         return hints.get(status, "")
-
-
-def dig(data: Any, *path: str | int) -> Any:
-    """Return what stands at a path in parsed JSON; None where it ends before."""
-    for step in path:
-        if isinstance(step, int):
-            data = data[step] if isinstance(data, list) and len(data) > step else None
-        else:
-            data = data.get(step) if isinstance(data, dict) else None
-    return data
-
-
-def text(data: Any, *path: str | int) -> str:
-    """Return the string at a path in parsed JSON; empty where there is none."""
-    found = dig(data, *path)
-    return found if isinstance(found, str) else ""
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployment import cloud_run_traffic as traffic
-from deployment.api import Api, ApiError, UnclearError, dig, text
+from deployment.answers import dig, text
+from deployment.api import Api, ApiError, UnclearError
 from deployment.output import say
 from deployment.target import DeployError, Deployment, Variables, Wait
 

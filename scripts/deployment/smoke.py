@@ -16,6 +16,7 @@ from deployment.target import DeployError
 
 SCRIPT = Path(__file__).parents[1] / "smoke_test.sh"
 _SETTLE_S = 60  # a provider's traffic takes a moment to follow
+_END_S = 2  # for its own clean-up
 _TEST_S = 600  # above WAIT_SECONDS
 # Not for the smoke test: the providers' keys, and what the caller may have set for another deploy.
 _WITHHELD = ("RENDER_API_KEY", "GCP_ACCESS_TOKEN", "GITHUB_TOKEN", "EXPECTED_VERSION", "EXPECTED_SHA256")
@@ -77,7 +78,7 @@ def _running(command: list[str], env: dict[str, str], seconds: float) -> Iterato
         errors="replace",
         start_new_session=True,
     )
-    limit = threading.Timer(seconds, _kill, (process.pid,))
+    limit = threading.Timer(seconds, _signal, (process.pid, signal.SIGKILL))
     limit.start()
     try:
         yield process
@@ -85,12 +86,16 @@ def _running(command: list[str], env: dict[str, str], seconds: float) -> Iterato
     finally:
         limit.cancel()
         if process.poll() is None:
-            _kill(process.pid)
-            process.wait()
+            _signal(process.pid, signal.SIGTERM)
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                _signal(process.pid, signal.SIGKILL)
+                process.wait()
         if process.stdout:
             process.stdout.close()
 
 
-def _kill(group: int) -> None:
+def _signal(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        os.killpg(group, number)

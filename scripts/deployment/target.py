@@ -93,7 +93,7 @@ class Wait:
     def report(self, status: str) -> None:
         """Print the status where it has changed."""
         if status != self._last:
-            say(f"{time.monotonic() - self._began:6.1f} s  {status}")
+            say(f"{time.monotonic() - self._began:.1f} s {status}")
             self._last = status
 
     def pause(self) -> None:

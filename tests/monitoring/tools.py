@@ -53,7 +53,7 @@ def process(command: list[str], url: str, log: Path, **env: str) -> Iterator[str
     with log.open("w") as file:
         running = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | env)
     try:
-        until(lambda: running.poll() is not None or _ready(url), 30)
+        until(lambda: running.poll() is not None or ready(url), 30)
         assert running.poll() is None, log.read_text()
         yield url
     finally:
@@ -61,7 +61,7 @@ def process(command: list[str], url: str, log: Path, **env: str) -> Iterator[str
         running.wait()
 
 
-def _ready(url: str) -> bool:
+def ready(url: str) -> bool:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=5) as answer:
         return bool(answer.status == 200)
     return False

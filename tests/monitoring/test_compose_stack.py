@@ -1,0 +1,66 @@
+"""`docker compose --profile monitoring up` but for Grafana, whose queries test_dashboards.py runs."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.app.service import ROOT, free_port
+from tests.container import TAG, engine, needs_container
+from tests.monitoring import tools
+from tests.test_compose import COMPOSE, Composed, compose
+
+RULES = list((ROOT / "monitoring" / "rules").iterdir())
+PROGRAMS = {
+    "prometheus": ["/usr/bin/prometheus"],
+    "alertmanager": ["/usr/bin/prometheus-alertmanager", "/usr/share/prometheus/alertmanager"],
+}
+"""Of Debian's packages, and what they read."""
+
+
+@pytest.fixture
+def override(tmp_path: Path) -> Path:
+    """Programs of this machine in place of the pinned images, where those are not at hand."""
+    services = {}
+    for name, paths in PROGRAMS.items():
+        if not engine("images", "--quiet", COMPOSE["services"][name]["image"], check=False).strip():
+            mounts = [f"{path}:{path}:ro" for path in paths]
+            services[name] = {"image": "python:3.11-slim", "entrypoint": paths[:1], "volumes": mounts}
+    file = tmp_path / "override.yml"
+    file.write_text(yaml.safe_dump({"services": services}))
+    return file
+
+
+@needs_container
+@tools.needs("prometheus", "prometheus-alertmanager")
+def test_all_but_grafana_find_each_other(image: str, override: Path) -> None:
+    engine("tag", image, TAG)
+    project = f"test-{uuid.uuid4().hex[:12]}"
+    service, prometheus, alertmanager = Composed(free_port()), free_port(), free_port()
+    ports = {"PORT": service.port, "PROMETHEUS_PORT": prometheus, "ALERTMANAGER_PORT": alertmanager}
+    env = {name: str(port) for name, port in ports.items()}
+    files = ("-f", "docker-compose.yml", "-f", str(override), "--profile", "monitoring")
+    url = f"http://127.0.0.1:{prometheus}"
+    try:
+        service.started = time.perf_counter()
+        compose(project, *files, "up", "--detach", "app", "prometheus", "alertmanager", **env)
+        service.wait()
+        tools.until(lambda: tools.ready(url) and tools.ready(f"http://127.0.0.1:{alertmanager}"), 30)
+        tools.until(lambda: tools.query(url, 'up{job="cats-vs-dogs", instance="app:8080"} == 1'), 40)
+        (found,) = tools.ask(f"{url}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+        assert found["url"] == "http://alertmanager:9093/api/v2/alerts"
+        groups = tools.ask(f"{url}/api/v1/rules")["data"]["groups"]
+        assert {group["file"] for group in groups} == {f"/etc/prometheus/rules/{file.name}" for file in RULES}
+        assert not tools.query(url, 'ALERTS{alertname!="ModelChanged"}')
+        status = tools.ask(f"http://127.0.0.1:{alertmanager}/api/v2/status")
+        assert "inhibit_rules" in status["config"]["original"]
+        names = engine("ps", "--format", "{{.Names}}", "--filter", f"name={project}").split()
+        assert len(names) == 3
+        mounted = json.dumps([json.loads(engine("inspect", name))[0]["Mounts"] for name in names])
+        for path in ("monitoring/prometheus.yml", "monitoring/rules", "monitoring/alertmanager.yml"):
+            assert str(ROOT / path) in mounted
+    finally:
+        compose(project, *files, "down", "--volumes", "--timeout", "5", **env)
