@@ -159,7 +159,9 @@ def test_publishing_hands_the_attestation_on(python, tmp_path) -> None:
 
 
 def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
-    for tool in ("chromium", "wrk", "catatonit", "kubectl", "apt-get", "sudo"):
+    others = ["chromium", "catatonit", "kubectl", "apt-get", "sudo"]
+    others += ["prometheus", "prometheus-alertmanager", "prometheus-pushgateway"]
+    for tool in (*others, "wrk"):
         path = tmp_path / tool
         path.write_text("#!/bin/sh\nexit 1\n")
         path.chmod(0o755)
@@ -169,7 +171,7 @@ def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
     for name in ("bash", "id", "mktemp", "cat", "env"):
         (tmp_path / "tools" / name).symlink_to(shutil.which(name, path=base))
     (tmp_path / "wrk").unlink()
-    for tool in ("chromium", "catatonit", "kubectl", "apt-get", "sudo"):
+    for tool in others:
         shutil.move(tmp_path / tool, tmp_path / "tools" / tool)
     code, lines = run("install_test_tools.sh", {"PATH": str(tmp_path / "tools")})
     assert (code, lines) == (1, ["== install wrk", "error: wrk can't be installed"])
