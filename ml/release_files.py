@@ -19,6 +19,7 @@ from ml.paths import METRICS, MODEL, PACKAGE_REPORT, REPORT
 
 MAX_BYTES = 2 << 30
 """GitHub takes files under this."""
+_SHOWS_PHOTOS = "worst_mistakes.png"  # which are somebody's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,8 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path
     except OSError as error:
         raise PipelineError(f"{folder} can't be written to: {error.strerror}") from error
     made = [folder / name for name in texts]
-    files = tuple(_file(path) for path in (model, *made, *sorted(REPORT.glob("*.png")), *extra))
+    plots = sorted(path for path in REPORT.glob("*.png") if path.name != _SHOWS_PHOTOS)
+    files = tuple(_file(path) for path in (model, *made, *plots, *extra))
     names = [file.name.lower() for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
         raise PipelineError(f"two files of one name: {', '.join(sorted(twice))}")

@@ -51,6 +51,7 @@ def make_project(folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1,
     (folder / "reports/evaluate/metrics.json").write_text(json.dumps(measured))
     for number in range(pictures):
         (folder / f"reports/evaluate/plot{number}.png").write_bytes(b"\x89PNG" + bytes([number]) * 1000)
+    (folder / "reports/evaluate/worst_mistakes.png").write_bytes(b"somebody's photos")
     (folder / "params.yaml").write_text("ingest:\n  source: oxford-pets\n")
     return folder
 
