@@ -4,6 +4,7 @@ import hashlib
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -252,10 +253,11 @@ def test_cancelled_while_it_deploys(render, deploy, number):
 
 @pytest.mark.parametrize("first", ["SIGINT", "a test that fails"])
 def test_a_signal_does_not_cut_the_rollback_short(render, deploy, tmp_path, first):
-    began, go = tmp_path / "began", tmp_path / "go"
+    began, go, pid = tmp_path / "began", tmp_path / "go", tmp_path / "pid"
     smoke = tmp_path / "slow.sh"
     smoke.write_text(
-        f'[ -e "{began}" ] && exit; touch "{began}"; until [ -e "{go}" ]; do sleep 0.01; done; exit 1'
+        f'[ -e "{began}" ] && exit; echo $$ >"{pid}"; touch "{began}"\n'
+        f'until [ -e "{go}" ]; do sleep 0.01; done; exit 1'
     )
     process = deploy.begin(*NEW, "--smoke-test", str(smoke))
     wait_until(began.exists)
@@ -271,6 +273,7 @@ def test_a_signal_does_not_cut_the_rollback_short(render, deploy, tmp_path, firs
     done = deploy.end(process)
     assert done.code == 1
     assert is_as_before(render)
+    assert not Path("/proc", pid.read_text().strip()).exists()
 
 
 def test_killed_and_run_again(render, deploy):

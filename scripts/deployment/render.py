@@ -33,7 +33,6 @@ class Render:
         self._timeout_s, self._poll_s = timeout_s, poll_s
         self._known: set[str] = set()  # deploys from before ours
         self._own: set[str] = set()
-        self._lost = False  # whether one of ours may have begun without our being told
         self._former: dict[str, str | None] | None = None  # variables before ours; None: nothing was begun
 
     def current(self) -> Deployment | None:
@@ -73,7 +72,7 @@ class Render:
         live = self._live()
         if to is None or (live and live.id == to.id):
             self._put_back()
-        elif live and began and not self._is_own(live.id):
+        elif live and began and live.id not in self._own:
             raise DeployError(f"another deploy, {live.id}, has become live meanwhile and is left alone")
         else:
             target = to.id
@@ -102,7 +101,7 @@ class Render:
         """Start a deploy or a rollback; return its id. Where Render's answer is lost, it is looked for."""
         for attempt in range(_STARTS):
             lost: UnclearError | None = None
-            started, self._lost = "", True  # from now on, should this be cut off
+            started = ""
             try:
                 started = begin()
             except UnclearError as error:
@@ -112,7 +111,6 @@ class Render:
                 started = new[0] if new else ""
             if started:
                 self._own.add(started)
-                self._lost = False
                 say(f"{started}: {self._service.log_url(started)}")
                 return started
             if lost is None:
@@ -143,13 +141,10 @@ class Render:
             wait.report(f"{others[0].id}, begun by others, is {others[0].status}: waiting for its end")
             wait.pause()
 
-    def _is_own(self, deploy: str) -> bool:
-        return deploy in self._own or (self._lost and deploy not in self._known)
-
     def _cancel_own(self) -> None:
         """Cancel what `deploy` has started, and wait until it has ended one way or another."""
         wait = self._wait()
-        while own := [d.id for d in self._service.deploys() if d.under_way and self._is_own(d.id)]:
+        while own := [d.id for d in self._service.deploys() if d.under_way and d.id in self._own]:
             try:
                 self._service.cancel(own[0])
             except ApiError as error:  # it may just have ended
