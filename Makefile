@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test dashboards monitoring-test clean
+.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal dashboards monitoring-test clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -99,14 +99,17 @@ image:  ## the image that serves
 
 # The service's settings are passed on by name where they are set, so that no secret is in the process list.
 SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
-	MAX_UPLOAD_MB MAX_PIXELS API_KEYS METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS CORS_ORIGINS DRAIN_SECONDS \
-	LOG_LEVEL LOG_FORMAT
+	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT \
+	METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS
 # From .env too, except where in the container it listens and writes.
 run-image:  ## that image at http://localhost:8080, hardened
 	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
 		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
 		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
 		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
+
+rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all on this machine
+	$(BIN)/python scripts/rehearsal.py
 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"

@@ -15,7 +15,7 @@ import requests
 from ml.cli import note, say
 from ml.errors import PipelineError
 from ml.fetch import PAUSE_S
-from ml.github_hosts import LOOPBACK, Bearer
+from ml.github.hosts import LOOPBACK, Bearer
 from ml.release_files import File
 
 _ATTEMPTS = 5

@@ -13,7 +13,7 @@ from ml import bundle
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.fetch import fetch
-from ml.github import GitHub
+from ml.github.client import GitHub
 from ml.image import ImageError, decode
 from ml.metrics import Floats
 from ml.releases import MODEL, Releases

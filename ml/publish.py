@@ -15,12 +15,12 @@ from urllib.parse import quote
 from ml import artifactory
 from ml.cli import exit_cleanly, say
 from ml.errors import PipelineError
-from ml.github import GitHub, Patience
-from ml.github_answers import GitHubError, UnreachableError
-from ml.github_hosts import pages
+from ml.github.answers import GitHubError, UnreachableError
+from ml.github.client import GitHub, Patience
+from ml.github.hosts import pages
+from ml.github.release import check_tag
 from ml.publisher import Publisher
 from ml.release_files import collect
-from ml.release_types import check_tag
 from ml.releases import Releases
 
 _DRY = Patience(attempts=2, total_s=20.0, connect_s=5.0, answer_s=20.0)

@@ -10,9 +10,9 @@ import re
 
 from ml.cli import say
 from ml.errors import PipelineError
-from ml.github_answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.release import Release, check_tag
 from ml.release_files import Contents
-from ml.release_types import Release, check_tag
 from ml.releases import Releases
 from ml.upload import Upload
 
@@ -113,6 +113,7 @@ class Publisher:
     def _draft(self) -> Release:
         """Return the draft to work on: the oldest of these files, else a person's, else a new one."""
         made: Release | None = None
+        problem = ""
         for attempt in range(_ROUNDS):
             mine, by_hand = self._candidates(made)
             if mine:
@@ -127,10 +128,16 @@ class Publisher:
                 made = self._releases.create_draft(self._tag, self._target, body, self._prerelease)
                 say(f"created draft {made.id} of {self._tag}")
             except UnsureError as error:  # the next round looks whether it is there
-                self._releases.github.back_off(attempt, str(error))
-        raise UnreachableError(f"no draft of {self._tag} can be made")
+                problem = str(error)
+                self._releases.github.back_off(attempt, problem)
+        raise UnreachableError(f"no draft of {self._tag} can be made: {problem}")
 
     def _publish(self, draft: Release) -> Release:
+        # Two that publish different files may both have gone on with the same draft, one made by hand.
+        if self._mark not in self._releases.get(draft.id).body:
+            raise GitHubError(
+                f"draft {draft.id} has been taken over by another publisher, or edited: try again"
+            )
         changes: dict[str, object] = {"draft": False, "prerelease": self._prerelease}
         changes |= {"make_latest": "false" if self._prerelease else "true"}
         changes |= {"target_commitish": self._target} if self._target else {}

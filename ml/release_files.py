@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,25 +77,32 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path
         PipelineError: the model is missing, broken, foreign or not the one of the reports; a file is
             missing, empty, too large, or has a name that GitHub would change.
     """
-    copy = folder / "model.pt"  # what is verified is what is published, even if a pipeline runs meanwhile
-    read = _verified(model, copy)
+    read = _verified(model)
     figures = _figures(read)
-    (folder / "model.pt.sha256").write_text(f"{read.sha256}  model.pt\n", "ascii")
-    (folder / METRICS).write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n", "utf-8")
-    (folder / "MODEL_CARD.md").write_text(card(read.manifest, figures, _source(), url), "utf-8")
-    made = [copy, *(folder / name for name in ("model.pt.sha256", METRICS, "MODEL_CARD.md"))]
-    files = tuple(_file(path) for path in (*made, *sorted(REPORT.glob("*.png")), *extra))
+    texts = {
+        "model.pt.sha256": f"{read.sha256}  model.pt\n",
+        METRICS: json.dumps(figures, indent=2, sort_keys=True) + "\n",
+        "MODEL_CARD.md": card(read.manifest, figures, _source(), url),
+    }
+    try:
+        for name, text in texts.items():
+            (folder / name).write_text(text, "utf-8")
+    except OSError as error:
+        raise PipelineError(f"{folder} can't be written to: {error.strerror}") from error
+    made = [folder / name for name in texts]
+    files = tuple(_file(path) for path in (model, *made, *sorted(REPORT.glob("*.png")), *extra))
     names = [file.name.lower() for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
         raise PipelineError(f"two files of one name: {', '.join(sorted(twice))}")
+    if files[0].sha256 != read.sha256:  # and should it change later: what is uploaded is held to this digest
+        raise PipelineError(f"{model} changes while it is read")
     return Contents(files, read.manifest, summary(read.manifest, figures, url))
 
 
-def _verified(path: Path, copy: Path) -> bundle.Bundle:
+def _verified(path: Path) -> bundle.Bundle:
     try:
-        shutil.copyfile(path, copy)
-        bundle.check_archive(copy.read_bytes())
-        return bundle.read(copy)
+        bundle.check_archive(path.read_bytes())
+        return bundle.read(path)
     except FileNotFoundError as error:
         raise PipelineError(f"{path} is missing: run `dvc repro`") from error
     except (OSError, ValueError) as error:

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from ml.cli import exit_cleanly, note, say
 from ml.errors import PipelineError
-from ml.github import GitHub
-from ml.github_answers import GitHubError, NotFoundError
-from ml.github_download import download
-from ml.release_types import Asset, Release, check_tag
+from ml.github.answers import GitHubError, NotFoundError
+from ml.github.client import GitHub
+from ml.github.download import download
+from ml.github.release import Asset, Release, check_tag
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -27,7 +27,7 @@ _URL = re.compile(r"https?://[!-~]{1,2000}")
 
 
 class Releases:
-    """The releases of one repository. All methods raise GitHubError, see `ml.github.GitHub.call`."""
+    """The releases of one repository. All methods raise GitHubError, see `ml.github.client.GitHub.call`."""
 
     def __init__(self, github: GitHub) -> None:
         self.github = github

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from ml.cli import say
-from ml.github_answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.errors import PipelineError
+from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.release import Asset, Release
 from ml.release_files import File
-from ml.release_types import Asset, Release
 from ml.releases import Releases
 
 _ROUNDS = 6
@@ -92,8 +93,12 @@ class Upload:
 
     def _put(self, draft: Release, file: File) -> None:
         started = time.monotonic()
+        try:
+            opened = file.path.open("rb")
+        except OSError as error:
+            raise PipelineError(f"{file.path} can't be read any more: {error.strerror}") from error
         with (
-            file.path.open("rb") as source,
+            opened as source,
             tqdm.wrapattr(source, "read", total=file.size, desc=file.name, leave=False, disable=None) as body,
         ):  # no bar where no person looks
             asset = self._releases.upload(draft, file.name, file.size, body)

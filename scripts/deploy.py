@@ -53,9 +53,12 @@ def variables(options: argparse.Namespace) -> dict[str, str | None]:
             )
         changes[name] = value if given else os.environ[name]
     if options.model_url:
-        parts = urlsplit(options.model_url)
-        if parts.scheme not in ("http", "https", "file"):
-            raise DeployError("--model-url must start with https://, http:// or file://")
+        try:
+            scheme = urlsplit(options.model_url).scheme
+        except ValueError:
+            scheme = ""
+        if scheme not in ("http", "https", "file"):
+            raise DeployError("--model-url must be a URL that starts with https://, http:// or file://")
         # Another model's pin would stop the start.
         changes |= {"MODEL_URL": options.model_url, "MODEL_SHA256": None}
     if options.model_sha256:
@@ -77,7 +80,8 @@ def target(options: argparse.Namespace) -> Target:
         return Render(os.environ, options.timeout, options.poll)
     if options.target == "cloud-run":
         return CloudRun(os.environ, options.timeout, options.poll)
-    return Docker(os.environ, options.timeout, options.poll, options.name, options.bind, options.port)
+    mend = not options.dry_run
+    return Docker(os.environ, options.timeout, options.poll, options.name, options.bind, options.port, mend)
 
 
 def main() -> int:
@@ -115,11 +119,17 @@ def main() -> int:
     try:
         changes = variables(options)
         hide_variables(changes)
+        if options.poll <= 0 or options.timeout <= 0:
+            raise DeployError("--poll and --timeout must be more than 0")
         wait = os.environ.get("WAIT_SECONDS") or "120"
         if not re.fullmatch(r"\d{1,4}", wait):
             raise DeployError("WAIT_SECONDS must be a whole number")
         smoke = SmokeTest(options.smoke_test, int(wait), options.poll)
         if options.image is None:
+            if changes:
+                raise DeployError(
+                    "--rollback takes neither a model nor variables: it brings back those of then"
+                )
             return flow.roll_back(target(options), smoke, options.rollback, options.dry_run)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", options.image):
             raise DeployError("--image: no image's reference")

@@ -2,12 +2,12 @@
 # Install what the tests drive and pip doesn't bring, where it is missing: Debian's or Ubuntu's packages.
 set -euo pipefail
 
-# command:package. A browser; a load generator; what podman's pods start with; kubectl kustomize; what watches
-# the service.
-tools=(chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client)
-for tool in prometheus prometheus-alertmanager prometheus-pushgateway; do
-  tools+=("$tool:$tool")
-done
+# command:package. A browser; a load generator; what podman's pods start with; kubectl kustomize; what watches.
+tools=(
+  chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client
+  prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
+  prometheus-pushgateway:prometheus-pushgateway
+)
 
 missing=()
 for tool in "${tools[@]}"; do

@@ -95,7 +95,7 @@ class Client:
                 return answer
             pause = min(_PAUSE_S * 2 ** min(attempt - 1, 10), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311
             pause = max(pause, wait_s)
-            if time.monotonic() + pause > min(started, self._answered_at) + self._patience_s:
+            if time.monotonic() + pause > started + self._patience_s:
                 return answer
             if self._stopped.wait(pause):
                 return answer

@@ -79,7 +79,7 @@ def test_each_variable_has_one_source_and_is_a_setting_of_the_service(service) -
 
 def test_secrets_stand_nowhere(service) -> None:
     secret = {variable["key"] for variable in service["envVars"] if variable.get("sync") is False}
-    assert secret == {"API_KEYS", "MODEL_TOKEN"}
+    assert secret == {"API_KEYS", "METRICS_TOKEN", "MODEL_TOKEN"}
 
 
 def test_the_service_takes_the_values(env) -> None:

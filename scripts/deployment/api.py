@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from deployment.answers import text
+from deployment.cancellation import CANCELLATION
 from deployment.output import hide, say
 from deployment.target import DeployError
 
@@ -97,6 +99,7 @@ class Api:
         """
         what = f"{self._provider}: {method} {path}"
         for attempt in range(ATTEMPTS):
+            CANCELLATION.check()
             wait_s = self._pause_s * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311
             try:
                 status, headers, content = self._exchange(method, path, body, query)
@@ -116,7 +119,7 @@ class Api:
             if attempt < ATTEMPTS - 1:
                 wait_s = min(wait_s, _LONGEST_PAUSE_S)
                 say(f"{what}: {reason}; again in {wait_s:.0f} s")
-                time.sleep(wait_s)
+                CANCELLATION.pause(wait_s)
         raise ApiError(f"{what}: {reason}, after {ATTEMPTS} attempts")
 
     def _exchange(
@@ -146,22 +149,6 @@ class Api:
             403: f" (may {self._token_name} do this?)",
         }
         return hints.get(status, "")
-
-
-def dig(data: Any, *path: str | int) -> Any:
-    """Return what stands at a path in parsed JSON; None where it ends before."""
-    for step in path:
-        if isinstance(step, int):
-            data = data[step] if isinstance(data, list) and len(data) > step else None
-        else:
-            data = data.get(step) if isinstance(data, dict) else None
-    return data
-
-
-def text(data: Any, *path: str | int) -> str:
-    """Return the string at a path in parsed JSON; empty where there is none."""
-    found = dig(data, *path)
-    return found if isinstance(found, str) else ""
 
 
 class _Bearer(requests.auth.AuthBase):

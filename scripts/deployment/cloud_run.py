@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deployment import cloud_run_traffic as traffic
-from deployment.api import Api, ApiError, UnclearError, dig, text
+from deployment.answers import dig, text
+from deployment.api import Api, ApiError, UnclearError
+from deployment.cancellation import CANCELLATION
 from deployment.output import say
 from deployment.target import DeployError, Deployment, Variables, Wait
 
@@ -106,7 +108,7 @@ class CloudRun:
             service = self._settled()
             if traffic.serving(service) == to.id:
                 return traffic.url(service)
-            time.sleep(self._poll_s)
+            CANCELLATION.pause(self._poll_s)
         raise failure
 
     def _read(self) -> Any:

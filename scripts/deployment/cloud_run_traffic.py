@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from deployment.api import dig, text
+from deployment.answers import dig, text
 from deployment.target import DeployError
 
 CANDIDATE, PREVIOUS = "candidate", "previous"

@@ -5,16 +5,16 @@ NAME is stopped; when it has passed, NAME becomes NAME-previous and NAME-next be
 tell how far a run came that was killed, and the next run puts that right.
 """
 
-import json
+import fcntl
 import os
 import re
-import shutil
-import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deployment.api import dig, text
+from deployment.answers import dig, text
+from deployment.engine import Engine
 from deployment.output import quote, say
 from deployment.service import is_ready
 from deployment.target import DeployError, Deployment, Variables, Wait
@@ -23,7 +23,6 @@ _LABEL = (
     "cats-vs-dogs.variables"  # names of the variables that a deploy has set; the next one carries them on
 )
 _STOP_S = 35  # more than DRAIN_SECONDS
-_COMMAND_S = 600  # an image may have to be pulled
 _LOG_LINES = 15
 # The service writes to /cache only. Each container has one of its own, so that a rollback needs no download.
 _HARDENED = (
@@ -39,7 +38,14 @@ class Docker:
     """A container with a fixed name and port."""
 
     def __init__(
-        self, environ: Mapping[str, str], timeout_s: float, poll_s: float, name: str, bind: str, port: int
+        self,
+        environ: Mapping[str, str],
+        timeout_s: float,
+        poll_s: float,
+        name: str,
+        bind: str,
+        port: int,
+        mend: bool,
     ) -> None:
         """Find the engine.
 
@@ -50,31 +56,31 @@ class Docker:
             name: of the container.
             bind: address of this machine to listen on.
             port: of this machine.
+            mend: whether `current` puts right what a killed run has left.
 
         Raises:
             DeployError: there is no engine, or a bad name.
         """
-        wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
-        found = next(filter(None, map(shutil.which, wanted)), None)
-        if found is None:
-            raise DeployError(f"{' and '.join(wanted)} not found; CONTAINER names another command")
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,60}", name):
             raise DeployError("a container's name is made of letters, digits and _.-")
-        self._engine, self._timeout_s, self._poll_s = found, timeout_s, poll_s
+        self._engine, self._timeout_s, self._poll_s = Engine(environ), timeout_s, poll_s
         self._name, self._next, self._previous = name, f"{name}-next", f"{name}-previous"
         host = f"[{bind}]" if ":" in bind else bind
         self._publish = f"{host}:{port}:8080"
+        self._mend = mend
         self._going_back = False  # whether NAME-next is what was NAME-previous
 
     def current(self) -> Deployment | None:
         """Return the container that runs, after putting right what a killed run has left. See `Target`."""
-        self._heal()
-        found = self._inspect(self._name)
+        self._lock()
+        if self._mend:
+            self._heal()
+        found = self._engine.inspect(self._name)
         return _deployment(found) if dig(found, "State", "Running") else None
 
     def previous(self, wanted: str) -> Deployment:
         """Return the container before. See `Target`."""
-        found = self._inspect(self._previous)
+        found = self._engine.inspect(self._previous)
         if found is None or wanted not in ("", _id(found)):
             raise DeployError(f"there is no container {self._previous} {wanted}".rstrip() + " to go back to")
         return _deployment(found)
@@ -84,27 +90,32 @@ class Docker:
         changed = self._carried_on() | dict(variables)
         environ = {name: value for name, value in changed.items() if value is not None}
         say(f"{self._next}: {image}")
-        self._run(
+        self._engine.run(
             *("create", "--name", self._next, "--publish", self._publish, "--restart=unless-stopped"),
             *(f"--stop-timeout={_STOP_S}", *_HARDENED, "--label", f"{_LABEL}={','.join(environ)}"),
-            *(
-                f"--env={name}" for name in environ
-            ),  # the value from the environment: others can read a command line
+            # Without the value, which comes from the environment: others can read a command line.
+            *(f"--env={name}" for name in environ),
             image,
             env=environ,
+            cancellable=True,  # the image may have to be pulled
         )
         yield from self._try_next()
 
     def roll_back(self, to: Deployment | None) -> str:
         """Run the container before again. See `Target`."""
-        previous = self._inspect(self._previous)
+        previous = self._engine.inspect(self._previous)
         if to and previous and _id(previous) == to.id:
+            if self._engine.inspect(self._next):  # cut off between two renames
+                self._engine.remove(self._next)
+                self._engine.run("rename", self._previous, self._name)
+                self._engine.run("start", self._name)
+                return self._until_ready(self._name)
             self._going_back = True
-            self._run("rename", self._previous, self._next)
+            self._engine.run("rename", self._previous, self._next)
             try:
                 for _ in self._try_next():
                     pass
-            except DeployError:
+            except BaseException:
                 self._abandon(start=True)
                 raise
             return to.url
@@ -115,41 +126,56 @@ class Docker:
 
     def _try_next(self) -> Iterator[str]:
         """Start NAME-next where NAME was; yield its URL when it is ready; after that it is NAME."""
-        if self._inspect(self._name):
-            self._run("stop", self._name)
-        self._run("start", self._next)
+        if self._engine.inspect(self._name):
+            self._engine.run("stop", self._name)
+        self._engine.run("start", self._next)
         yield self._until_ready(self._next)
-        self._remove(self._previous)
-        if self._inspect(self._name):
-            self._run("rename", self._name, self._previous)
-        self._run("rename", self._next, self._name)
+        self._engine.remove(self._previous)
+        if self._engine.inspect(self._name):
+            self._engine.run("rename", self._name, self._previous)
+        self._engine.run("rename", self._next, self._name)
 
     def _abandon(self, start: bool) -> None:
         """Take NAME-next away, and start NAME again where it ran."""
-        if self._going_back and self._inspect(self._next):
-            self._run("stop", self._next)
-            self._run("rename", self._next, self._previous)
+        if self._going_back and self._engine.inspect(self._next):
+            self._engine.run("stop", self._next)
+            self._engine.run("rename", self._next, self._previous)
         else:
-            self._remove(self._next)
-        if start and not dig(self._inspect(self._name), "State", "Running"):
-            self._run("start", self._name)
+            self._engine.remove(self._next)
+        if start and not dig(self._engine.inspect(self._name), "State", "Running"):
+            self._engine.run("start", self._name)
 
     def _heal(self) -> None:
         """Finish or undo what a run that was killed has left."""
-        named, previous = self._inspect(self._name), self._inspect(self._previous)
-        if self._inspect(self._next) is None:
+        named, previous = self._engine.inspect(self._name), self._engine.inspect(self._previous)
+        if self._engine.inspect(self._next) is None:
             return
         if named or not previous:
             say(f"{self._next} is left from a run that was cut off before it had passed: away with it")
             self._abandon(start=named is not None)
         else:
             say(f"{self._next} had passed in a run that was cut off: it becomes {self._name}")
-            self._run("rename", self._next, self._name)
-            self._run("start", self._name)
+            self._engine.run("rename", self._next, self._name)
+            self._engine.run("start", self._name)
+        if self._engine.inspect(self._name):
+            self._until_ready(self._name)
+
+    def _lock(self) -> None:
+        """Keep others off until this process ends.
+
+        Raises:
+            DeployError: another one is at it.
+        """
+        path = Path(tempfile.gettempdir(), f"deploy-{self._name}-{os.getuid()}.lock")
+        self._locked = path.open("a")
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DeployError(f"another deploy of {self._name} is under way") from None
 
     def _carried_on(self) -> dict[str, str | None]:
         """Return the variables that earlier deploys have set."""
-        found = self._inspect(self._name)
+        found = self._engine.inspect(self._name)
         names = text(found, "Config", "Labels", _LABEL).split(",")
         entries = [entry.partition("=") for entry in dig(found, "Config", "Env") or []]
         return {name: value for name, _, value in entries if name in names}
@@ -157,59 +183,23 @@ class Docker:
     def _until_ready(self, name: str) -> str:
         """Wait until the container is ready; return its URL. Where it fails, show the end of its log."""
         wait = Wait(self._timeout_s, self._poll_s)
+        restarts = dig(self._engine.inspect(name), "RestartCount")
         try:
             while True:
-                state = self._inspect(name)
-                if not dig(state, "State", "Running") or dig(state, "RestartCount"):
-                    raise DeployError(f"{name} has ended, exit code {dig(state, 'State', 'ExitCode')}")
+                state = self._engine.inspect(name)
+                if not dig(state, "State", "Running") or dig(state, "RestartCount") != restarts:
+                    code = dig(state, "State", "ExitCode")  # 0 where the engine has started it again already
+                    raise DeployError(f"{name} has ended by itself" + (f", exit code {code}" if code else ""))
                 if is_ready(url := _url(state)):
                     wait.report("ready")
                     return url
                 wait.report("not ready yet")
                 wait.pause()
         except DeployError:
-            for line in self._run("logs", f"--tail={_LOG_LINES}", name, check=False).splitlines():
+            done = self._engine.run("logs", f"--tail={_LOG_LINES}", name, check=False)
+            for line in (done.stdout + done.stderr).splitlines():
                 quote(line)
             raise
-
-    def _inspect(self, name: str) -> Any:
-        """Return what the engine tells of a container; None where there is none."""
-        told = self._run("container", "inspect", name, check=False, quiet=True)
-        try:
-            return dig(json.loads(told), 0)
-        except ValueError:
-            return None
-
-    def _remove(self, name: str) -> None:
-        if self._inspect(name):
-            self._run("rm", "--force", "--volumes", name)
-
-    def _run(
-        self, *arguments: str, env: Mapping[str, str] | None = None, check: bool = True, quiet: bool = False
-    ) -> str:
-        """Run the engine; return what it says, on standard error too unless `quiet`.
-
-        Raises:
-            DeployError: with `check`, it fails; the message is the last line that it said.
-        """
-        try:
-            done = subprocess.run(  # noqa: S603
-                [self._engine, *arguments],
-                env=os.environ | dict(env or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL if quiet else subprocess.STDOUT,
-                timeout=_COMMAND_S,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,  # Ctrl-C is for this script, which then undoes in order
-            )
-        except subprocess.TimeoutExpired:
-            raise DeployError(f"{self._engine} {arguments[0]}: not done after {_COMMAND_S} s") from None
-        if check and done.returncode != 0:
-            said = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise DeployError(f"{Path(self._engine).name} {arguments[0]}: {said[-1]}")
-        return done.stdout
 
 
 def _id(found: Any) -> str:

@@ -1,25 +1,19 @@
 """Deploy, test, and go back where the test fails: the same for every target."""
 
 import os
-import signal
 import traceback
 from pathlib import Path
-from types import FrameType
 
+from deployment.cancellation import CANCELLATION, Cancelled
 from deployment.output import complain, line, say
 from deployment.service import Model, model_of
 from deployment.smoke import SmokeTest
 from deployment.target import DeployError, Deployment, Target, Variables
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WAKE_UP_S = 90  # of a free instance that sleeps
 
 DONE, ROLLED_BACK, BROKEN = 0, 1, 2
 """Exit codes: what was asked for serves; what served before serves again; neither is certain."""
-
-
-class Cancelled(BaseException):
-    """SIGTERM or SIGINT."""
 
 
 def deploy(
@@ -46,12 +40,12 @@ def deploy(
         return DONE
     steps = target.deploy(image, variables)
     url = ""
-    with _Cancellation() as cancellation:
+    with CANCELLATION:
         try:
             for url in steps:
                 smoke.run(url, sha256)
         except (Exception, Cancelled) as error:  # noqa: BLE001  (whatever it is, the service must not stay so)
-            cancellation.ignore()
+            CANCELLATION.ignore()
             return _undo(target, smoke, before, model, image, _told(error))
     say(f"live: {url}")
     _summary("deployed", url, image, model_of(url))
@@ -75,7 +69,7 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
     say(f"to go back to: {to.id} ({to.image})")
     if dry_run:
         return DONE
-    with _Cancellation():
+    with CANCELLATION:
         try:
             url = target.roll_back(to)
             smoke.run(url, "")
@@ -137,28 +131,6 @@ def _fail(message: str, error: DeployError) -> None:
     complain(message)
     if error.log_url:
         say(f"log: {error.log_url}")
-
-
-class _Cancellation:
-    """Raises Cancelled at the first SIGTERM or SIGINT; none of them cuts a rollback short."""
-
-    def __enter__(self) -> "_Cancellation":
-        self._ignored = False
-        self._former = {number: signal.signal(number, self._cancel) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def ignore(self) -> None:
-        """Raise nothing from now on."""
-        self._ignored = True
-
-    def _cancel(self, _number: int, _frame: FrameType | None) -> None:
-        if not self._ignored:
-            self._ignored = True
-            raise Cancelled
 
 
 def _summary(result: str, url: str, image: str, model: Model | None) -> None:

@@ -18,8 +18,12 @@ def hide(*values: str) -> None:
 
 
 def hide_url(url: str) -> None:
-    """Hide the user info and the query of a URL."""
-    parts = urlsplit(url)
+    """Hide the user info and the query of a URL; all of it where it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        hide(url)
+        return
     hide(parts.netloc.rpartition("@")[0], parts.query, unquote(parts.password or ""), parts.password or "")
     hide(*(pair.partition("=")[2] for pair in parts.query.split("&")))
 

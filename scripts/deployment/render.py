@@ -39,10 +39,7 @@ class Render:
     def current(self) -> Deployment | None:
         """Return the live deploy. See `Target`."""
         self._service.look()
-        wait = self._wait()
-        while others := [deploy for deploy in self._service.deploys() if deploy.under_way]:
-            wait.report(f"{others[0].id}, begun before, is {others[0].status}: waiting for its end")
-            wait.pause()
+        self._until_quiet()
         return self._live()
 
     def previous(self, wanted: str) -> Deployment:
@@ -72,6 +69,7 @@ class Render:
         began = self._former is not None
         if began:
             self._cancel_own()
+            self._until_quiet()
         live = self._live()
         if to is None or (live and live.id == to.id):
             self._put_back()
@@ -104,11 +102,11 @@ class Render:
         """Start a deploy or a rollback; return its id. Where Render's answer is lost, it is looked for."""
         for attempt in range(_STARTS):
             lost: UnclearError | None = None
-            started = ""
+            started, self._lost = "", True  # from now on, should this be cut off
             try:
                 started = begin()
             except UnclearError as error:
-                lost, self._lost = error, True
+                lost = error
             if not started:
                 new = [d.id for d in self._service.deploys() if d.id not in self._known and d.by_api]
                 started = new[0] if new else ""
@@ -137,6 +135,13 @@ class Render:
                 wait.pause()
             except DeployError as error:
                 raise DeployError(f"{name}: {error}", log_url) from None
+
+    def _until_quiet(self) -> None:
+        """Wait until no deploy is under way: only one runs at a time, and it decides what serves."""
+        wait = self._wait()
+        while others := [deploy for deploy in self._service.deploys() if deploy.under_way]:
+            wait.report(f"{others[0].id}, begun by others, is {others[0].status}: waiting for its end")
+            wait.pause()
 
     def _is_own(self, deploy: str) -> bool:
         return deploy in self._own or (self._lost and deploy not in self._known)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployment.api import Api, ApiError, dig, text
+from deployment.answers import dig, text
+from deployment.api import Api, ApiError
 from deployment.target import DeployError
 
 API = "https://api.render.com/v1"

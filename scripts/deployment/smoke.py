@@ -4,18 +4,18 @@ import contextlib
 import os
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployment.cancellation import CANCELLATION
 from deployment.output import quote, say
 from deployment.service import model_of
 from deployment.target import DeployError
 
 SCRIPT = Path(__file__).parents[1] / "smoke_test.sh"
 _SETTLE_S = 60  # a provider's traffic takes a moment to follow
+_END_S = 2  # for its own clean-up
 _TEST_S = 600  # above WAIT_SECONDS
 # Not for the smoke test: the providers' keys, and what the caller may have set for another deploy.
 _WITHHELD = ("RENDER_API_KEY", "GCP_ACCESS_TOKEN", "GITHUB_TOKEN", "EXPECTED_VERSION", "EXPECTED_SHA256")
@@ -49,48 +49,57 @@ class SmokeTest:
         say(f"smoke test of {url}")
         env = {name: value for name, value in os.environ.items() if name not in _WITHHELD}
         env |= {"WAIT_SECONDS": str(self.wait_s)} | ({"EXPECTED_SHA256": sha256} if sha256 else {})
-        with _running(["bash", str(self.script), url], env, self.wait_s + _TEST_S) as process:
-            for line in process.stdout or ():
-                quote(line)
-        if process.returncode != 0:
-            raise DeployError(
-                "the smoke test failed" if process.returncode > 0 else "the smoke test took too long"
-            )
+        code = _run(["bash", str(self.script), url], env, self.wait_s + _TEST_S)
+        if code != 0:
+            raise DeployError("the smoke test failed" if code > 0 else "the smoke test took too long")
 
     def _settle(self, url: str, sha256: str) -> None:
         """Give the provider time to lead here what it says is live."""
         until = time.monotonic() + min(_SETTLE_S, self.wait_s)
         while sha256 and (model := model_of(url)) and model.sha256 != sha256 and time.monotonic() < until:
-            time.sleep(self.poll_s)
+            CANCELLATION.pause(self.poll_s)
 
 
-@contextlib.contextmanager
-def _running(command: list[str], env: dict[str, str], seconds: float) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command whose output the caller reads; in the end nothing of it is left."""
+def _run(command: list[str], env: dict[str, str], seconds: float) -> int:
+    """Run a command and show what it prints; return its exit code, negative where it took too long.
+
+    In the end nothing of it is left, whatever happens.
+    """
     process = subprocess.Popen(  # noqa: S603
         command,
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
         start_new_session=True,
     )
-    limit = threading.Timer(seconds, _kill, (process.pid,))
-    limit.start()
     try:
-        yield process
-        process.wait()
+        _show(process, time.monotonic() + seconds)
+        return process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        return -1
     finally:
-        limit.cancel()
-        if process.poll() is None:
-            _kill(process.pid)
-            process.wait()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_S)
         if process.stdout:
             process.stdout.close()
 
 
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+def _show(process: "subprocess.Popen[bytes]", until: float) -> None:
+    """Print what a process prints, until it has closed its output or the time is up."""
+    if process.stdout is None:
+        return
+    file, rest = process.stdout.fileno(), b""
+    while (left := until - time.monotonic()) > 0 and (piece := _read(file, left)):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            quote(line.decode(errors="replace"))
+    if rest:
+        quote(rest.decode(errors="replace"))
+
+
+def _read(file: int, seconds: float) -> bytes:
+    return os.read(file, 1 << 16) if CANCELLATION.wait_for([file], seconds) else b""

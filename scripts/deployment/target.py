@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from deployment.cancellation import CANCELLATION
 from deployment.output import say
 
 Variables = Mapping[str, str | None]
@@ -93,7 +94,7 @@ class Wait:
     def report(self, status: str) -> None:
         """Print the status where it has changed."""
         if status != self._last:
-            say(f"{time.monotonic() - self._began:6.1f} s  {status}")
+            say(f"{time.monotonic() - self._began:.1f} s {status}")
             self._last = status
 
     def pause(self) -> None:
@@ -101,8 +102,9 @@ class Wait:
 
         Raises:
             DeployError: it has taken too long.
+            Cancelled: a signal came.
         """
         if time.monotonic() - self._began >= self._seconds:
             last = f"; its last status was {self._last}" if self._last else ""
             raise DeployError(f"not done after {self._seconds:.0f} s{last}")
-        time.sleep(self._poll_s)
+        CANCELLATION.pause(self._poll_s)

@@ -10,10 +10,10 @@ import pytest
 from app import model_source
 from app.engine import load
 from app.settings import Settings
-from ml.github import GitHub, Patience
-from ml.github_answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
-from ml.github_hosts import own_origins, pages
-from ml.release_types import check_tag
+from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
+from ml.github.client import GitHub, Patience
+from ml.github.hosts import own_origins, pages
+from ml.github.release import check_tag
 from ml.releases import Releases, model_of
 from tests.ml.project import make_project, run
 from tests.standins import github as standin
@@ -224,6 +224,16 @@ def test_rate_limits_are_waited_for_even_by_what_makes_something(github, fault, 
     assert len(releases.drafts("v1")) == 1
 
 
+def test_an_upload_that_is_put_off_is_sent_from_its_start(github, tmp_path):
+    releases = client(github)
+    draft = releases.get(releases.create_draft("v1", "", "", False).id)
+    (tmp_path / "file").write_bytes(MODEL)
+    github.hook = fail(1, **limited({}))
+    with (tmp_path / "file").open("rb") as file:
+        asset = releases.upload(draft, "model.pt", len(MODEL), file)
+    assert asset.sha256 == DIGEST
+
+
 def test_a_rate_limit_longer_than_the_patience_is_told(github):
     reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 1800)}
     github.hook = fail(1, **limited(reset))
@@ -322,7 +332,8 @@ def test_which_model_is_released(github, tmp_path):
 
 
 def test_a_release_without_a_model_is_told_apart(github, tmp_path):
-    github.store.add("v1", {"other": b"x"})
+    release = github.store.add("v1", {"other": b"x"})
+    github.store.begin(release, "model.pt", None, "application/octet-stream", 5)  # half there
     environment = github.environment(None)
     assert run(tmp_path, "ml.releases", **environment) == (0, "", "release v1 has no model.pt\n")
     code, output, error = run(tmp_path, "ml.releases", "v1", **environment)

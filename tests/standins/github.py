@@ -48,6 +48,7 @@ class GitHub:
         self.store = Store(folder, immutable)
         self.hook: Callable[[Step], Fault | None] = lambda _: None
         self.seen: list[tuple[str, str, str]] = []
+        self.under_way = 0
         self.storage_seen: list[dict[str, str]] = []
         self.storage_breaks: list[int] = []
         self.page_size = 100  # at most
@@ -56,7 +57,7 @@ class GitHub:
         self._storage = _Server((host, 0), type("_Storage", (StorageHandler,), storage))
         self._api = _Server((host, port), type("_Api", (Handler,), {"github": self}))
         self.storage_port: int = self._storage.server_port
-        self.url = f"http://{host}:{self._api.server_port}"
+        self.url = f"http://{host.replace('0.0.0.0', '127.0.0.1')}:{self._api.server_port}"
 
     def download_url(self, name: str, tag: str | None = None) -> str:
         where = f"download/{tag}" if tag else "latest/download"

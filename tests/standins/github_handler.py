@@ -45,15 +45,19 @@ class _DroppedError(Exception):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets
     github: "GitHub"
 
     def do_GET(self) -> None:
         self.close_connection = False
         self.body_read = False
+        self.github.under_way += 1
         try:
             self._answer(*self._handle())
         except _DroppedError:
             self.close_connection = True
+        finally:
+            self.github.under_way -= 1
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -74,24 +78,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.number, self.query = len(github.seen), parse_qs(parts.query)
         try:
             self._step("before")
-            owner = re.escape(github.repository)
-            if found := re.fullmatch(
-                rf"/{owner}/releases/(latest/)?download/(?:([^/]+)/)?([^/]+)", parts.path, re.I
-            ):
-                return self._browser(found[1] is not None, found[2], unquote(found[3]))
-            self._check_client(token)
-            found = re.fullmatch(rf"(/uploads)?/repos/{owner}/releases(/.*)?", parts.path, re.I)
-            if not found or (github.private and token not in github.tokens):
-                raise RefusedError(404, "Not Found")
-            self.right = github.tokens.get(token, "")
-            answer = self._api(found[2] or "", found[1] is not None)
+            answer = self._carry_out(token, parts.path)
             self._step("after")
             return answer
-        except RefusedError as refused:
-            return refused.status, error_answer(refused), {}
         except _Fault as fault:
             body = {"message": fault.fault.message, "documentation_url": "https://docs.github.com/rest"}
             return fault.fault.status, body, dict(fault.fault.headers)
+
+    def _carry_out(self, token: str, path: str) -> tuple[int, Any, dict[str, str]]:
+        github, owner = self.github, re.escape(self.github.repository)
+        try:
+            if found := re.fullmatch(
+                rf"/{owner}/releases/(latest/)?download/(?:([^/]+)/)?([^/]+)", path, re.I
+            ):
+                return self._browser(found[1] is not None, found[2], unquote(found[3]))
+            self._check_client(token)
+            found = re.fullmatch(rf"(/uploads)?/repos/{owner}/releases(/.*)?", path, re.I)
+            if not found or (github.private and token not in github.tokens):
+                raise RefusedError(404, "Not Found")
+            self.right = github.tokens.get(token, "")
+            return self._api(found[2] or "", found[1] is not None)
+        except RefusedError as refused:
+            return refused.status, error_answer(refused), {}
 
     def _step(self, phase: str) -> None:
         fault = self.github.hook(Step(self.number, self.command, self.path, phase))

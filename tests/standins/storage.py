@@ -13,6 +13,7 @@ SIGNATURE = "c2lnbmVk"
 
 class StorageHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two packets
     store: Store
     seen: list[dict[str, str]]
     break_after: list[int]  # the next answers end after so many bytes

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 
 from ml.cli import note
-from ml.github_answers import (
+from ml.github.answers import (
     GitHubError,
     UnreachableError,
     UnsureError,
@@ -23,7 +23,7 @@ from ml.github_answers import (
     refusal,
     seconds,
 )
-from ml.github_hosts import Bearer, origin, own_origins, parts_of
+from ml.github.hosts import Bearer, origin, own_origins, parts_of
 
 API = "https://api.github.com"
 JSON = "application/vnd.github+json"

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from typing import Any, Self
 
-from ml.github_answers import GitHubError
+from ml.github.answers import GitHubError
 
 
 @dataclasses.dataclass(frozen=True)

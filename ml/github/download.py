@@ -8,9 +8,9 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from ml.github import GitHub
-from ml.github_answers import GitHubError, UnreachableError
-from ml.github_hosts import Bearer
+from ml.github.answers import GitHubError, UnreachableError
+from ml.github.client import GitHub
+from ml.github.hosts import Bearer
 
 _ATTEMPTS = 5
 _PIECE = 1 << 16

@@ -5,7 +5,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests
 
-from ml.github_answers import GitHubError
+from ml.github.answers import GitHubError
 
 Origin = tuple[str, str | None, int]
 """Scheme, host and port."""

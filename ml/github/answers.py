@@ -70,7 +70,8 @@ def refusal(method: str, repository: str, response: requests.Response) -> GitHub
         case 404 if method == "GET":
             return NotFoundError(f"{where}: not found, or the token may not see it (404)")
         case 404:
-            return NotFoundError(f"{where}: not found, or the token may not change it (404)")
+            need = "contents: write, and workflows: write for a commit that changes .github/workflows"
+            return NotFoundError(f"{where}: not found, or the token lacks {need} (404)")
         case 422 if "already_exists" in text:
             return ExistsError(f"{where}: {text} (422)")
     return GitHubError(f"{where}: {method} is refused ({status}: {text})")

@@ -1,0 +1,264 @@
+"""A stand-in of Cloud Run's Admin API v2 with one service.
+
+    python -m tests.standins.cloud_run --port 9000
+
+As documented: an update is an operation that is polled; its etag must be the service's; a template makes a
+revision, whose name must be new; where one doesn't get ready, the operation fails and the traffic stays.
+"""
+
+import argparse
+import copy
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.standins.instances import Container, FakeApp, Front, Instance, Run
+from tests.standins.provider import Answer, Provider, Request
+
+LATEST, REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
+LOGS = "https://console.cloud.google.com/logs/viewer?project=demo&resource=cloud_run_revision"
+CODES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+}
+
+
+@dataclass
+class Revision:
+    name: str
+    template: dict[str, Any]
+    instance: Instance
+    ready: bool = False
+    front: Front = field(default_factory=Front)  # of its tag
+
+    def env(self) -> dict[str, str]:
+        return {entry["name"]: entry["value"] for entry in self.template["containers"][0].get("env", [])}
+
+
+class CloudRun(Provider):
+    prefix = "/v2"
+
+    def __init__(
+        self,
+        run: Run = FakeApp,
+        token: str = "ya29.standin",
+        service: str = "cats-vs-dogs",
+        port: int = 0,
+        step_s: float = 0.06,
+        start_s: float = 1.0,
+    ) -> None:
+        super().__init__(token, port)
+        self.run, self.step_s, self.start_s = run, step_s, start_s
+        self.short = service
+        self.name = f"projects/demo/locations/europe-west1/services/{service}"
+        self.exists = True
+        self.front = Front()
+        self.revisions: dict[str, Revision] = {}
+        self.operations: dict[str, dict[str, Any]] = {}
+        self.template: dict[str, Any] = {}
+        self.traffic: list[dict[str, Any]] = [{"type": LATEST, "percent": 100}]  # as it is wanted
+        self.statuses: list[dict[str, Any]] = []  # as it is
+        self.generation = 0
+        self.reconciling = False
+        self.failure = ""
+        self._threads: list[threading.Thread] = []
+
+    def make(self, image: str, **env: str) -> Revision:
+        """Have a revision serve, as the owner of the service made it."""
+        entries = [{"name": name, "value": value} for name, value in env.items()]
+        template = {
+            "containers": [{"image": image, "env": entries, "resources": {"limits": {"memory": "1Gi"}}}]
+        }
+        self.traffic = [{"type": LATEST, "percent": 100}]
+        with self.lock:
+            self._update(template | {"timeout": "60s"}, self.traffic)
+        while self.reconciling:
+            time.sleep(0.005)
+        return self.live()
+
+    def live(self) -> Revision:
+        entry = next(status for status in self.statuses if status.get("percent") == 100)
+        return self.revisions[entry.get("revision") or self._latest_ready()]
+
+    def tags(self) -> dict[str, str]:
+        return {status["tag"]: status["revision"] for status in self.statuses if status.get("tag")}
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self.front.close()
+        for revision in self.revisions.values():
+            revision.front.close()
+            revision.instance.stop()
+
+    def error(self, status: int, message: str) -> Answer:
+        body = {"error": {"code": status, "message": message, "status": CODES.get(status, "UNKNOWN")}}
+        return Answer(status, body)
+
+    def answer(self, request: Request) -> Answer:
+        path = request.path.lstrip("/")
+        if request.method == "GET" and path in self.operations:
+            return Answer(200, self.operations[path])
+        if path.removeprefix(self.name).startswith("/revisions/") and request.method == "GET":
+            found = self.revisions.get(path.rpartition("/")[2])
+            return (
+                Answer(200, self._revision(found))
+                if found
+                else self.error(404, f"Resource '{path}' not found.")
+            )
+        if path != self.name or not self.exists or request.method not in ("GET", "PATCH"):
+            return self.error(404, f"Resource '{path}' of kind 'SERVICE' does not exist.")
+        return Answer(200, self._service()) if request.method == "GET" else self._patch(request)
+
+    def _etag(self) -> str:
+        return f'"{self.generation:04}"'
+
+    def _latest_ready(self) -> str:
+        return next((name for name in reversed(self.revisions) if self.revisions[name].ready), "")
+
+    def _service(self) -> dict[str, Any]:
+        state = "CONDITION_RECONCILING" if self.reconciling else "CONDITION_FAILED" if self.failure else ""
+        condition = {"type": "Ready", "state": state or "CONDITION_SUCCEEDED", "message": self.failure}
+        service = {
+            "name": self.name,
+            "generation": str(self.generation),
+            "template": self.template,
+            "traffic": self.traffic,
+            "trafficStatuses": self.statuses,
+            "uri": self.front.url,
+            "latestReadyRevision": f"{self.name}/revisions/{self._latest_ready()}",
+            "latestCreatedRevision": f"{self.name}/revisions/{next(reversed(self.revisions), '')}",
+            "terminalCondition": condition,
+            "etag": self._etag(),
+        }
+        return service | ({"reconciling": True} if self.reconciling else {})
+
+    def _revision(self, revision: Revision) -> dict[str, Any]:
+        name = f"{self.name}/revisions/{revision.name}"
+        state = "CONDITION_SUCCEEDED" if revision.ready else "CONDITION_FAILED"
+        conditions = [{"type": "Ready", "state": state}]
+        containers = revision.template["containers"]
+        return {
+            "name": name,
+            "containers": containers,
+            "conditions": conditions,
+            "logUri": f"{LOGS}/{revision.name}",
+        }
+
+    def _patch(self, request: Request) -> Answer:
+        body, mask = request.body, dict(request.query).get("updateMask", "")
+        fields = set(mask.split(","))
+        if not fields <= {"template", "traffic"}:
+            return self.error(400, f"updateMask {mask!r}: this stand-in updates template and traffic")
+        if body.get("etag", self._etag()) != self._etag():
+            theirs, ours = body["etag"], self._etag()
+            conflict = f"version {theirs} was specified but current version is {ours}."
+            return self.error(409, f"Conflict for resource '{self.short}': {conflict}")
+        template = body["template"] if "template" in fields else None
+        traffic = body["traffic"] if "traffic" in fields else self.traffic
+        if template:
+            name = template.get("revision", "")
+            if name in self.revisions:
+                return self.error(
+                    409, f"Revision named '{name}' with different configuration already exists."
+                )
+            if name and not re.fullmatch(rf"{self.short}-[a-z0-9-]{{1,60}}", name):
+                return self.error(400, "template.revision: must begin with the service's name")
+        known = {*self.revisions, (template or {}).get("revision")}
+        if sum(entry.get("percent", 0) for entry in traffic) != 100:
+            return self.error(400, "The traffic percents must sum to 100.")
+        if any(entry["type"] == REVISION and entry["revision"] not in known for entry in traffic):
+            return self.error(400, "traffic: a revision was not found")
+        return Answer(200, self._update(template, traffic))
+
+    def _update(self, template: dict[str, Any] | None, traffic: list[dict[str, Any]]) -> dict[str, Any]:
+        self.generation += 1
+        self.reconciling = True
+        self.traffic = copy.deepcopy(traffic)
+        revision = None
+        if template:
+            self.template = copy.deepcopy(template)
+            name = template.get("revision") or f"{self.short}-{self.generation:05}-abc"
+            env = {
+                entry["name"]: entry.get("value", "") for entry in template["containers"][0].get("env", [])
+            }
+            revision = Revision(name, self.template, self.run(template["containers"][0]["image"], env))
+            self.revisions[name] = revision
+        operation = f"projects/demo/locations/europe-west1/operations/{self.generation}"
+        self.operations[operation] = {"name": operation, "done": False}
+        thread = threading.Thread(target=self._carry_out, args=(operation, revision, self.generation))
+        self._threads.append(thread)
+        thread.start()
+        return self.operations[operation]
+
+    def _carry_out(self, operation: str, revision: Revision | None, generation: int) -> None:
+        self.gate.wait(30)
+        time.sleep(self.step_s)
+        if revision:
+            until, state = time.monotonic() + self.start_s, "starting"
+            while state == "starting" and time.monotonic() < until and self.generation == generation:
+                state = revision.instance.state()
+                time.sleep(self.step_s / 4)
+            revision.ready = state == "ready"
+            revision.front.instance = revision.instance
+        with self.lock:
+            newest = self.revisions[next(reversed(self.revisions))]
+            error = {}
+            if not newest.ready:
+                # Whoever gets the traffic, the service isn't ready then.
+                message = (
+                    f"Revision '{newest.name}' is not ready and cannot serve traffic. The user-provided "
+                    "container failed to start and listen on the port defined provided by the PORT=8080 "
+                    "environment variable within the allocated timeout. Logs for this revision might contain "
+                    "more information.\n\n"
+                    f"Logs URL: {LOGS}/{newest.name} \nFor more troubleshooting guidance, see …"
+                )
+                error = {"error": {"code": 9, "message": message}}
+            if self.generation == generation:
+                self.failure = error["error"]["message"] if error else ""
+                self._route(revision)
+                self.reconciling = False
+            self.operations[operation] = {"name": operation, "done": True} | (error or {"response": {}})
+
+    def _route(self, made: Revision | None) -> None:
+        """Bring the traffic to what is wanted; a revision that isn't ready leaves it as it was."""
+        if made and not made.ready:
+            return
+        self.statuses = []
+        for entry in self.traffic:
+            tag = {"uri": self.revisions[entry["revision"]].front.url} if entry.get("tag") else {}
+            self.statuses.append(entry | tag)
+        self.front.instance = self.live().instance
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument(
+        "--run", choices=("fake", "docker"), default="fake", help="what runs: fake, or a container"
+    )
+    parser.add_argument("--image", default="cats-vs-dogs:latest", help="what serves at first")
+    options = parser.parse_args()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    run = Container if options.run == "docker" else FakeApp
+    token = os.environ.get("GCP_ACCESS_TOKEN", "ya29.standin")
+    with CloudRun(run, token, port=options.port, start_s=60).serving() as cloud_run:
+        cloud_run.make(options.image)
+        print(cloud_run.url, flush=True)
+        print(f"the service: {cloud_run.front.url}", flush=True)
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()

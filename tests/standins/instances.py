@@ -1,0 +1,161 @@
+"""What a provider runs when it deploys, a small HTTP server or a real container; what stands before it."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol
+
+
+class Instance(Protocol):
+    port: int
+    env: Mapping[str, str]
+
+    def state(self) -> str:
+        """`ready`, `starting`, or why it has ended."""
+
+    def stop(self) -> None: ...
+
+
+class Run(Protocol):
+    def __call__(self, image: str, env: Mapping[str, str]) -> Instance: ...
+
+
+class FakeApp:
+    """Answers as the service does, as far as deploying goes.
+
+    It never gets ready where `stuck` stands in the image's name or in a variable, ends where `crash` does,
+    and fails the smoke test (/smoke) where `broken` does. Its model's SHA-256 is that of its URL.
+    """
+
+    def __init__(self, image: str, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
+        self._text = " ".join([image, *env.values()])
+        self.sha256 = hashlib.sha256(env.get("MODEL_URL", "").encode()).hexdigest()
+        handler = type("_Bound", (_Handler,), {"app": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def state(self) -> str:
+        if "crash" in self._text:
+            return "Exited with status 1"
+        return "starting" if "stuck" in self._text else "ready"
+
+    def answer(self, path: str) -> tuple[int, Any]:
+        if path == "/model":
+            return 200, {"version": self.sha256[:12], "sha256": self.sha256}
+        broken = path == "/smoke" and "broken" in self._text
+        return (500 if broken else 200), {"status": "ready"}
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    app: FakeApp
+
+    def do_GET(self) -> None:
+        status, body = self.app.answer(self.path)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Container:
+    """A real container of the image, by docker or podman; PORT is the platform's, as on Render.
+
+    In the network of this machine, so that its own loopback is what MODEL_URL can name.
+    """
+
+    def __init__(self, image: str, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
+        self._engine = _engine()
+        self._name = f"standin-{uuid.uuid4().hex[:12]}"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        env = self.env | {"HOST": "127.0.0.1", "PORT": str(self.port)}
+        options = [f"--env={name}={value}" for name, value in env.items()]
+        self._run("run", "--detach", "--name", self._name, "--network=host", *options, image)
+
+    def state(self) -> str:
+        told = self._run("inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", self._name).split()
+        if told[0] != "true":
+            return f"Exited with status {told[1]}"
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5),
+        ):
+            return "ready"
+        return "starting"
+
+    def stop(self) -> None:
+        self._run("stop", self._name)  # so that what is under way is answered
+        self._run("rm", "--force", "--volumes", self._name)
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run([self._engine, *arguments], capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip())
+        return done.stdout
+
+
+@functools.cache
+def _engine() -> str:
+    wanted = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
+    found = [path for path in map(shutil.which, wanted) if path]
+    return next(path for path in found if subprocess.run([path, "info"], capture_output=True).returncode == 0)
+
+
+class Front:
+    """A port that leads to the instance that serves: connections are passed on byte by byte."""
+
+    def __init__(self) -> None:
+        self.instance: Instance | None = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            if self.instance is None:
+                client.recv(1 << 16)
+                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            with socket.create_connection(("127.0.0.1", self.instance.port), timeout=60) as server:
+                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+                back.start()
+                _pump(client, server)
+                back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(1 << 16):
+            sink.sendall(piece)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
