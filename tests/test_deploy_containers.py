@@ -240,6 +240,14 @@ def test_two_at_once(models, machine, tmp_path):
     assert f"another deploy of {machine.name} is under way; nothing was changed" in other[0].error
 
 
+def test_an_engine_that_can_not_tell(models, machine, tmp_path):
+    """What can't be seen must not be taken for not there."""
+    failing = engine_that(tmp_path, '[ "$1" != container ] || { echo "Error: out of memory" >&2; exit 125; }')
+    done = machine(*models.options("v1"), CONTAINER=failing)
+    assert done.code == 1
+    assert "engine container: Error: out of memory; nothing was changed" in done.error
+
+
 def test_no_engine(machine):
     done = machine("--image", "x", CONTAINER="no-such-engine")
     assert done.code == 1

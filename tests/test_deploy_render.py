@@ -209,6 +209,14 @@ def test_render_is_down(render, deploy):
     assert is_as_before(render)
 
 
+@pytest.mark.parametrize("answer", [(502, {}), (200, []), (200, {"version": 1})])
+def test_what_serves_now_does_not_tell_its_model(render, deploy, answer):
+    render._instance.answer = lambda path: answer
+    done = deploy(*NEW)
+    assert done.code == 0, done.said
+    assert f"serves now: dep-0000 ({IMAGE}:old) at {render.front.url}\n" in done.out
+
+
 def test_an_overlapping_deploy_is_waited_for(render, deploy):
     render.gate.clear()
     other = threading.Thread(target=render.deploy, args=(f"{IMAGE}:other",))
