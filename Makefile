@@ -10,8 +10,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
 
+# Two files at once: the tests wait more than they work.
 test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 dashboards: $(VENV)/.dev  ## monitoring/grafana/dashboards from monitoring/dashboards
 	$(BIN)/python -m monitoring.dashboards

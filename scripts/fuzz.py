@@ -53,8 +53,13 @@ class Fuzzer:
     async def run(self, pid: int | None) -> None:
         """Send all of them, a few at once."""
         numbers = iter(range(self._options.count))
-        await asyncio.gather(*(self._sender(numbers, pid) for _ in range(_AT_ONCE)))
+        senders = (self._sender(numbers, pid) for _ in range(_AT_ONCE))
+        ended = await asyncio.gather(
+            *senders, return_exceptions=True
+        )  # all: several may find the service gone
         self._client.close()
+        for error in filter(None, ended):
+            raise error
 
     async def _sender(self, numbers: Iterator[int], pid: int | None) -> None:
         for number in numbers:
