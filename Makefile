@@ -50,6 +50,10 @@ endif
 pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
 	scripts/pull.sh
 
+.PHONY: report
+report: $(VENV)/.dev  ## reports/report.html: all that the pipeline found, on one page
+	$(BIN)/python -m ml.report
+
 gate: $(VENV)/.dev  ## whether models/model.pt may be released
 	$(BIN)/python -m ml.gate
 

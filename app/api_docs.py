@@ -7,6 +7,7 @@ from pathlib import Path
 from flask import Blueprint, Response, json, send_from_directory
 from werkzeug.exceptions import NotFound
 
+from app.engine import labels
 from app.model import Model
 from app.settings import Settings
 
@@ -41,8 +42,10 @@ def blueprint(settings: Settings, model: Model) -> Blueprint:
 
     @routes.get("/openapi.json")
     def document() -> Response:
-        classes = model.engine.manifest.classes if model.engine else ()
-        return Response(_document(classes, _closed(settings)), mimetype="application/json")
+        engine = model.engine
+        allowed = labels(engine, settings.unknown) if engine else ()
+        outputs = tuple(engine.outputs) if engine else None
+        return Response(_document(allowed, outputs, _closed(settings)), mimetype="application/json")
 
     @routes.get("/docs")
     def page() -> Response:
@@ -67,13 +70,30 @@ def _closed(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 
 @functools.cache
-def _document(classes: tuple[str, ...], closed: tuple[tuple[str, str], ...]) -> str:
-    """Return app/openapi.yaml as JSON, with the model's classes; keys are a must where it is closed."""
+def _document(
+    allowed: tuple[str, ...], outputs: tuple[str, ...] | None, closed: tuple[tuple[str, str], ...]
+) -> str:
+    """Return app/openapi.yaml as JSON, made exact by what the model can do.
+
+    Args:
+        allowed: the labels that it may answer, none before it is loaded.
+        outputs: what it answers, see `Engine.outputs`; None before it is loaded.
+        closed: paths and methods for which a key is a must.
+    """
     import yaml  # at the first request, for most processes never have one
 
     document = yaml.safe_load(_DOCUMENT.read_text("utf-8"))
-    if classes:
-        document["components"]["schemas"]["Label"]["enum"] = list(classes)
+    schemas = document["components"]["schemas"]
+    if allowed:
+        schemas["Label"]["enum"] = list(allowed)
+    if outputs is not None and "evidence" not in outputs:
+        document["components"]["parameters"]["Explain"]["schema"]["enum"].remove(1)
+    if outputs is not None:
+        for name in ("Prediction", "Answer"):
+            if "known" in outputs:
+                schemas[name]["required"].append("known")
+            else:
+                del schemas[name]["properties"]["known"]
     for path, method in closed:
         document["paths"][path][method]["security"].remove({})
     return json.dumps(document)

@@ -4,6 +4,7 @@ from flask import Blueprint, request
 from werkzeug.exceptions import BadRequest
 
 from app import auth
+from app.engine import labels
 from app.metrics import Metrics
 from app.model import Model
 from app.settings import Settings
@@ -18,7 +19,7 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
 
     @routes.post("/feedback")
     def feedback() -> tuple[str, int]:
-        classes = model.require().manifest.classes
+        allowed = labels(model.require(), settings.unknown)
         request.max_content_length = _MAX_BYTES
         try:
             told = request.get_json()
@@ -26,16 +27,16 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
             raise BadRequest("the body is no usable JSON") from None
         if not isinstance(told, dict):
             raise BadRequest("the body must be a JSON object")
-        labels = []
+        judged = []
         for name in ("predicted", "actual"):
             label = told.get(name)
-            if not isinstance(label, str) or label not in classes:
-                raise BadRequest(f"{name!r} must be one of {', '.join(classes)}")
-            labels.append(label)
+            if not isinstance(label, str) or label not in allowed:
+                raise BadRequest(f"{name!r} must be one of {', '.join(allowed)}")
+            judged.append(label)
         if not isinstance(told.get("request_id", ""), str):
             raise BadRequest("'request_id' must be a string")
-        metrics.feedback.labels(*labels).inc()
-        metrics.judged.labels(str(labels[0] == labels[1]).lower()).inc()
+        metrics.feedback.labels(*judged).inc()
+        metrics.judged.labels(str(judged[0] == judged[1]).lower()).inc()
         return "", 204
 
     return routes

@@ -1,5 +1,7 @@
 """Prometheus metrics: their names, their labels, and nothing else of Prometheus outside this module."""
 
+from collections.abc import Iterable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -47,7 +49,7 @@ class Metrics:
         self.predictions = Counter("predictions_total", "Photos answered", ["label"], registry=registry)
         self.confidence = Histogram(
             "prediction_confidence",
-            "Probability of the label that was answered",
+            "Probability of the likeliest class",
             buckets=BOUNDS["confidence"],
             registry=registry,
         )
@@ -151,15 +153,20 @@ class Metrics:
         self._slots.set(admission.slots)
 
     def model_loaded(
-        self, engine: Engine, load_seconds: float, download_seconds: float | None, stale: bool = False
+        self,
+        engine: Engine,
+        labels: Iterable[str],
+        load_seconds: float,
+        download_seconds: float | None,
+        stale: bool = False,
     ) -> None:
-        """Say which model answers from now on, and start its counters at 0 so that rates work at once."""
+        """Say which model answers from now on, and start each label's counter at 0 so that rates work."""
         manifest = engine.manifest
         self._model_info.labels(manifest.version, manifest.arch, engine.name, engine.sha256).set(1)
         self._stale.set(stale)
         self._load.set(load_seconds)
         self._download.set(download_seconds or 0.0)
-        for label in manifest.classes:
+        for label in labels:
             self.predictions.labels(label)
         for name, value in manifest.metrics.items():
             self._figures.labels(name).set(value)

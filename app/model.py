@@ -48,7 +48,8 @@ class Model:
         except OSError as error:
             raise ModelError(f"{self._name()} can't be read: {error.strerror}") from error
         seconds = time.perf_counter() - started
-        self._metrics.model_loaded(loaded, seconds, file.download_seconds, file.stale)
+        labels = engine.labels(loaded, self._settings.unknown)
+        self._metrics.model_loaded(loaded, labels, seconds, file.download_seconds, file.stale)
         self.engine = loaded
         _log.info(
             "model loaded",

@@ -1,7 +1,11 @@
 """`POST /predict`: photos in, labels out."""
 
+import dataclasses
+
 from flask import Blueprint, Response, g, jsonify, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
+    BadRequest,
     HTTPException,
     RequestEntityTooLarge,
     ServiceUnavailable,
@@ -11,7 +15,7 @@ from werkzeug.exceptions import (
 
 from app import auth, problems, uploads
 from app.admission import REFUSAL, RejectedError
-from app.classify import PhotoError, Prediction, TooMuchWorkError, classify
+from app.classify import NoEvidenceError, PhotoError, Prediction, TooMuchWorkError, classify
 from app.metrics import Metrics
 from app.model import Model
 from app.settings import Settings
@@ -38,23 +42,40 @@ def blueprint(settings: Settings, model: Model, metrics: Metrics) -> Blueprint:
         if refusal := request.environ.get(REFUSAL):
             raise refusal
 
+        explained = _asks_why(request.args)
         with metrics.in_flight.track_inprogress():
             photos = uploads.read(request)
             try:
-                predictions = classify(
-                    engine, photos, settings.max_pixels, settings.request_timeout_s, metrics
-                )
+                predictions = classify(engine, photos, settings, metrics, explained)
             except PhotoError as error:
                 raise _problem(error, len(photos)) from error
+            except NoEvidenceError as error:
+                raise BadRequest(str(error)) from error
             except TooMuchWorkError as error:
                 raise RequestEntityTooLarge(f"{error}; send fewer at once") from error
         g.answers = _for_log(predictions)
-        answers = [{"label": p.label, "probabilities": p.probabilities} for p in predictions]
+        answers = [_plain(prediction) for prediction in predictions]
         answer = answers[0] if len(answers) == 1 else {"predictions": answers}
         served_by = {"version": engine.manifest.version, "arch": engine.manifest.arch}
         return jsonify(answer | {"model": served_by, "request_id": g.request_id})
 
     return routes
+
+
+def _asks_why(arguments: MultiDict[str, str]) -> bool:
+    asked = arguments.get("explain", "0")
+    if asked not in ("0", "1"):
+        raise BadRequest("'explain' must be 0 or 1")
+    return asked == "1"
+
+
+def _plain(prediction: Prediction) -> dict[str, object]:
+    answer: dict[str, object] = {"label": prediction.label, "probabilities": prediction.probabilities}
+    if prediction.known is not None:
+        answer["known"] = prediction.known
+    if prediction.explanation is not None:
+        answer["explanation"] = dataclasses.asdict(prediction.explanation)
+    return answer
 
 
 def _problem(error: PhotoError, count: int) -> HTTPException:
@@ -64,8 +85,8 @@ def _problem(error: PhotoError, count: int) -> HTTPException:
     return UnprocessableEntity(detail)
 
 
-def _for_log(predictions: list[Prediction]) -> tuple[object, object]:
-    """Return label and confidence, or a list of each where there were several photos."""
-    labels = [prediction.label for prediction in predictions]
-    confidences = [prediction.confidence for prediction in predictions]
-    return (labels[0], confidences[0]) if len(predictions) == 1 else (labels, confidences)
+def _for_log(predictions: list[Prediction]) -> dict[str, object]:
+    """Return label, confidence and, where it is told, how known; a list of each for several photos."""
+    names = ("label", "confidence", *(["known"] if predictions[0].known is not None else []))
+    columns = {name: [getattr(prediction, name) for prediction in predictions] for name in names}
+    return {name: column[0] if len(column) == 1 else column for name, column in columns.items()}

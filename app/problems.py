@@ -22,7 +22,8 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(NotFound)
     def _not_found(error: NotFound) -> Response:
-        return answer(NotFound("there is nothing at this path"))
+        routed = error.description != NotFound.description  # it says what is missing at a path that there is
+        return answer(error if routed else NotFound("there is nothing at this path"))
 
     @app.errorhandler(MethodNotAllowed)
     def _wrong_method(error: MethodNotAllowed) -> Response:

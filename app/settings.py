@@ -74,6 +74,11 @@ class Settings:
     A transparent WebP, the worst, takes 18 bytes a pixel of memory while it is decoded, and MAX_CONCURRENCY
     photos may be decoded at once: where memory is small and anyone may send photos, lower both."""
 
+    unknown: bool = True
+    """UNKNOWN: `on`: a photo that shows none of the classes is labelled `unknown`, where the model can tell
+    and has no class of that name; `off`: it gets the likeliest class all the same. Either way the answer says
+    how well `known` it is."""
+
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """API_KEYS: comma-separated keys. When set, `/predict` and `/feedback` need one of them, as
     `Authorization: Bearer KEY` or `X-API-Key: KEY`. Unset: open to everyone."""
@@ -127,6 +132,7 @@ class Settings:
             drain_seconds=env.integer("DRAIN_SECONDS", cls.drain_seconds, 0, 3600),
             max_upload_mb=env.integer("MAX_UPLOAD_MB", cls.max_upload_mb, 1, 1024),
             max_pixels=env.integer("MAX_PIXELS", cls.max_pixels, 1, 2_000_000_000),
+            unknown=env.choice("UNKNOWN", "on", ("on", "off")) == "on",
             api_keys=env.keys("API_KEYS"),
             metrics_token=env.token("METRICS_TOKEN"),
             metrics_push_url=env.http_url("METRICS_PUSH_URL"),

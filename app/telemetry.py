@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from flask import Flask, Response, g, request
 
@@ -25,7 +26,7 @@ def register(app: Flask, metrics: Metrics) -> None:
         g.started = request.environ.get(STARTED) or time.perf_counter()
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-        g.answers = None  # set by predictions: (labels, confidences)
+        g.answers = {}  # set by predictions: what the log line says of them
 
     @app.after_request
     def _end(response: Response) -> Response:
@@ -44,7 +45,7 @@ def record(
     status: int,
     started: float,
     size: int,
-    answers: tuple[object, object] | None = None,
+    answers: Mapping[str, object] | None = None,
 ) -> None:
     """Count an answered request and log its line.
 
@@ -56,7 +57,7 @@ def record(
         status: of the answer.
         started: when the request was complete, by `time.perf_counter`.
         size: of its body, in bytes.
-        answers: labels and confidences, of a prediction.
+        answers: what a prediction answered, as further fields of the line.
     """
     duration = time.perf_counter() - started
     # Both are bounded: anyone can invent paths and methods, and each would be a new time series.
@@ -73,6 +74,4 @@ def record(
             "duration_ms": round(duration * 1000, 2),
             "bytes": size,
         }
-        if answers is not None:
-            fields["label"], fields["confidence"] = answers
-        _log.info("request", extra={"fields": fields})
+        _log.info("request", extra={"fields": fields | dict(answers or {})})

@@ -1,8 +1,9 @@
 """`model.pt`, written and read: one file that torch loads as a checkpoint and the service without torch.
 
-A `torch.save` ZIP of tensors and plain values, to which two entries are appended under its root folder:
-`extra/model.json` (everything but the weights) and `extra/model.onnx` (the network's ONNX twin). Torch
-ignores them; the service reads nothing else. Nothing here imports torch until a function needs it.
+A `torch.save` ZIP of tensors and plain values, to which entries are appended under its root folder:
+`extra/model.json` (everything but the weights), `extra/model.onnx` (the network's ONNX twin) and, where there
+is one, `extra/README.md` (the model card). Torch ignores them; the service reads nothing else. Nothing here
+imports torch until a function needs it.
 """
 
 import contextlib
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 ARCHITECTURES = ("efficientnet_lite0", "simple_cnn", "simple_cnn_legacy")
 """Names that `arch` may have; `ml.networks` builds each."""
+UNKNOWN = "unknown"
+"""Label that is answered for a photo of none of the classes."""
 MAX_ENTRY_BYTES = 1 << 30
 """Largest entry of the ZIP that is read, so that a ZIP bomb is refused before it is unpacked."""
+MAX_CARD_BYTES = 64 * 1024
+"""Largest model card."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant time stamp: the same model gives the same bytes
 
@@ -69,6 +74,8 @@ class Manifest:
         version: what this model is called in answers, logs and releases.
         git_commit: commit of the code that made it, or empty.
         dataset_md5: MD5 that DVC gave the photos, or empty.
+        known: how it is told that a photo shows any of the classes: `method`, see `ml.known`, and
+            `threshold`, under which it shows none; empty: it isn't told.
         reference: what photos and answers were like, see `ml.reference.describe`; empty: not known.
         format: version of this layout.
     """
@@ -85,6 +92,7 @@ class Manifest:
     version: str
     git_commit: str = ""
     dataset_md5: str = ""
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reference: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
@@ -108,6 +116,7 @@ class Manifest:
             "version": isinstance(self.version, str) and bool(self.version),
             "git_commit": isinstance(self.git_commit, str),
             "dataset_md5": isinstance(self.dataset_md5, str),
+            "known": _known(self.known),
             "reference": _shares(self.reference),
         }
         if bad := [name for name, good in checks.items() if not good]:
@@ -121,6 +130,7 @@ class Manifest:
             "mean": list(self.mean),
             "std": list(self.std),
             "metrics": dict(self.metrics),
+            "known": dict(self.known),
             "reference": {name: dict(shares) for name, shares in self.reference.items()},
         }
 
@@ -143,6 +153,15 @@ class Manifest:
             if isinstance(known[name], list):
                 known[name] = tuple(known[name])
         return cls(**known)
+
+
+def _known(known: object) -> bool:
+    if not isinstance(known, Mapping):
+        return False
+    if not known:
+        return True
+    threshold = known.get("threshold", -1)
+    return isinstance(known.get("method"), str) and _all((threshold,), float) and 0 <= threshold <= 1
 
 
 def _shares(reference: object) -> bool:
@@ -176,14 +195,23 @@ class Bundle:
         onnx: the ONNX twin, serialized. Input `image` uint8 [N, size, size, 3] RGB, output
             `probabilities` float32 [N, classes].
         sha256: of the whole file, in hexadecimal.
+        card: the model card, Markdown; empty: there is none.
     """
 
     manifest: Manifest
     onnx: bytes
     sha256: str
+    card: str = ""
 
 
-def write(path: Path, manifest: Manifest, state_dict: "Mapping[str, torch.Tensor]", onnx: bytes) -> str:
+def write(
+    path: Path,
+    manifest: Manifest,
+    state_dict: "Mapping[str, torch.Tensor]",
+    onnx: bytes,
+    known: "Mapping[str, torch.Tensor] | None" = None,
+    card: str = "",
+) -> str:
     """Write `model.pt` atomically and, for the same arguments, byte for byte the same.
 
     Args:
@@ -191,19 +219,33 @@ def write(path: Path, manifest: Manifest, state_dict: "Mapping[str, torch.Tensor
         manifest: what the file says of the network.
         state_dict: the weights, names to tensors.
         onnx: the serialized ONNX twin.
+        known: weights of what tells whether a photo shows any of the classes, for the torch engine.
+        card: the model card, Markdown.
 
     Returns:
         The file's SHA-256 in hexadecimal.
+
+    Raises:
+        BundleError: the card is larger than `MAX_CARD_BYTES`.
     """
     import torch
 
+    description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode()
+    extras = {"model.json": description, "model.onnx": onnx}
+    if card:
+        extras["README.md"] = card.encode()
+        if (size := len(extras["README.md"])) > MAX_CARD_BYTES:
+            raise BundleError(f"a model card of {size:,} bytes; at most {MAX_CARD_BYTES:,}")
     buffer = io.BytesIO()  # in a buffer torch calls the root folder `archive`, whatever the file's name
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
-    torch.save(manifest.to_dict() | {"state_dict": plain}, buffer)
+    tensors = {"state_dict": state_dict} | ({"known_state_dict": known} if known else {})
+    plain = {
+        group: {name: tensor.detach().cpu().contiguous().clone() for name, tensor in some.items()}
+        for group, some in tensors.items()
+    }
+    torch.save(manifest.to_dict() | plain, buffer)
     with zipfile.ZipFile(buffer, "a") as archive:
         root = _root(archive)
-        description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode()
-        for name, content in (("model.json", description), ("model.onnx", onnx)):
+        for name, content in extras.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
@@ -236,7 +278,18 @@ def read(path: Path) -> Bundle:
             raise NoTwinError("a torch checkpoint without extra/model.json and extra/model.onnx")
         description = json.loads(_entry(archive, f"{root}/extra/model.json"))
         onnx = _entry(archive, f"{root}/extra/model.onnx")
-    return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest())
+        card = _card(archive)
+    return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest(), card)
+
+
+def read_card(data: bytes) -> str:
+    """Return the model card in the bytes of a `torch.save` ZIP, or an empty string.
+
+    Raises:
+        BundleError: they are no such ZIP.
+    """
+    with _opened(data) as archive:
+        return _card(archive)
 
 
 def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
@@ -303,6 +356,17 @@ def _root(archive: zipfile.ZipFile) -> str:
     if len(roots) != 1 or "/" in roots[0]:
         raise BundleError("a ZIP file, but not one that torch.save wrote")
     return roots[0]
+
+
+def _card(archive: zipfile.ZipFile) -> str:
+    """Return the model card; one that is too large, damaged or no UTF-8 is none: the model is as good."""
+    name = f"{_root(archive)}/extra/README.md"
+    if name not in archive.namelist() or archive.getinfo(name).file_size > MAX_CARD_BYTES:
+        return ""
+    try:
+        return archive.read(name).decode()
+    except Exception:  # noqa: BLE001  (zipfile raises of many kinds)
+        return ""
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -1,97 +1,71 @@
 """The model card: a page of Markdown that says what a `model.pt` is and how good it is."""
 
-import re
 from typing import Any
 
-from ml.bundle import Manifest
+from ml.bundle import MAX_CARD_BYTES, Manifest
+from ml.card_failures import failures, pictures
+from ml.card_figures import calibration, quality, slices, stability, unknown
+from ml.card_making import data, making, use
+from ml.markdown import figure, listed, plain
+from ml.reports import Reports
 
-_LICENCES = {
-    "oxford-pets": "Oxford-IIIT Pet (Parkhi et al. 2012), CC BY-SA 4.0, by torchvision",
-}
-"""Sources of photos whose licence is known, by `ingest.source`."""
 
-
-def card(manifest: Manifest, figures: dict[str, Any], source: str, url: str) -> str:
-    """Return the card.
+def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
+    """Return the card, small enough for `ml.bundle`.
 
     Args:
         manifest: of the model.
-        figures: what `ml.release_files.figures` merges.
-        source: `ingest.source` of params.yaml, or empty. A private path is not repeated.
-        url: where everybody may load the model from, or empty.
+        figures: `precision`, `torch`, `twin`, `known` and `test_digest`, as package measures them.
+        reports: what the stages left.
     """
-    twin, exact = figures["twin"], figures["torch"]
-    rows = [
-        _row("accuracy", twin, exact, percent=True),
-        _row("log_loss", twin, exact),
-        _row("roc_auc", twin, exact),
-        _row("ece", twin, exact),
-        *(
-            _row(f"{kind}_{name}", twin, exact, percent=True)
-            for name in manifest.classes
-            for kind in ("precision", "recall")
-        ),
+    names = " from ".join(map(plain, manifest.classes))
+    many = len(names) > 200
+    head = [
+        f"# Model {plain(manifest.version)}",
+        "",
+        f"Tells {listed(manifest.classes) + ' from each other' if many else names}: {manifest.arch} at "
+        f"{manifest.image_size} x {manifest.image_size}, {figures['precision']} ONNX twin inside.",
+        "",
     ]
-    photos = _LICENCES.get(source, "not among the collections that this pipeline knows; licence not recorded")
-    lines = [
-        f"# Model {manifest.version}",
-        "",
-        f"Tells {' from '.join(map(plain, manifest.classes))}: {manifest.arch} at {manifest.image_size} x "
-        f"{manifest.image_size}, {figures['precision']} ONNX twin inside.",
-        "",
-        f"| on {twin['photos']:.0f} test photos (interval) | ONNX twin, as served | torch |",
-        "| --- | --- | --- |",
-        *rows,
-        "",
-        "| | |",
-        "| --- | --- |",
-        f"| made | {manifest.created} |",
-        f"| code | {manifest.git_commit or 'unknown commit'} |",
-        f"| photos | {photos} |",
-        f"| photos, MD5 by DVC | {manifest.dataset_md5 or 'unknown'} |",
-        f"| test photos, digest | {figures['test_digest']} |",
-        f"| SHA-256 of model.pt | {figures['sha256']} |",
-        "",
-        "## Use",
-        "",
-        f"    MODEL_URL={url or 'file:///path/to/model.pt'} \\",
-        f"    MODEL_SHA256={figures['sha256']} python -m app",
-        "",
-        '`torch.load("model.pt", weights_only=True)["state_dict"]` are the weights.',
-        "",
-        f"It knows {len(manifest.classes)} classes, and a photo of anything else still gets one of them.",
-        "Not for decisions about people, nor for medical use.",
+    parts = [
+        head,
+        use(manifest),
+        data(manifest, figures, reports),
+        making(manifest, reports),
+        quality(manifest, figures, reports),
+        calibration(manifest, figures, reports),
+        unknown(manifest, figures, reports),
+        stability(reports),
+        slices(reports),
+        failures(manifest, figures, reports),
     ]
-    return "\n".join(lines) + "\n"
+    text = "\n".join(line for part in parts for line in part)
+    shown = "\n".join(pictures(reports))
+    whole = f"{text.rstrip()}\n\n{shown}".rstrip() + "\n"
+    return whole if len(whole.encode()) <= MAX_CARD_BYTES else _cut(text)
+
+
+def _cut(text: str) -> str:
+    """Leave out pictures, and the end where it must be: the model matters more than its card."""
+    room = MAX_CARD_BYTES - 100
+    short = text.encode()[:room].decode(errors="ignore")
+    if short != text:
+        short = short.rpartition("\n")[0] + "\n\nCut here, since a card has 64 KB at most."
+    return short.rstrip() + "\n"
 
 
 def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
-    """Return the few lines that stand on the release's page; arguments as of `card`."""
+    """Return the few lines that stand on the release's page.
+
+    Args:
+        manifest: of the model.
+        figures: what `ml.release_files.collect` merges.
+        url: where everybody may load the model from, or empty.
+    """
     twin = figures["twin"]
     return (
-        f"Model `{manifest.version}`: {manifest.arch}, {', '.join(map(plain, manifest.classes))}. "
-        f"Accuracy {_figure('accuracy', twin, True)}, log loss {_figure('log_loss', twin, False)} "
+        f"Model `{manifest.version}`: {manifest.arch}, {listed(manifest.classes)}. "
+        f"Accuracy {figure('accuracy', twin)}, log loss {figure('log_loss', twin, share=False)} "
         f"on {twin['photos']:.0f} test photos. More in MODEL_CARD.md.\n\n"
         f"    MODEL_URL={url}\n    MODEL_SHA256={figures['sha256']}"
     )
-
-
-def plain(text: str) -> str:
-    """Return a text that Markdown shows as it is; names of classes are names of folders, so anything."""
-    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(text.split()))
-
-
-def _row(name: str, twin: dict[str, float], exact: dict[str, float], percent: bool = False) -> str:
-    shown = (plain(name.replace("_", " ")), _figure(name, twin, percent), _figure(name, exact, percent))
-    return f"| {' | '.join(shown)} |"
-
-
-def _figure(name: str, found: dict[str, float], percent: bool) -> str:
-    def shown(value: float) -> str:
-        return f"{100 * value:.2f} %" if percent else f"{value:.4f}"
-
-    if name not in found:
-        return "-"
-    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
-    interval = f" ({shown(low)} to {shown(high)})" if low is not None and high is not None else ""
-    return shown(found[name]) + interval

@@ -25,12 +25,16 @@ class Checkpoint:
     Attributes:
         manifest: what it says of itself, or what the baseline's weights stand for.
         state_dict: the weights, float32.
+        known_state_dict: weights of what tells whether a photo shows any of the classes; empty: nothing does.
         sha256: of the file, in hexadecimal.
+        card: the model card, Markdown; empty: there is none.
     """
 
     manifest: Manifest
     state_dict: "dict[str, torch.Tensor]"
+    known_state_dict: "dict[str, torch.Tensor]"
     sha256: str
+    card: str = ""
 
 
 def read(path: Path) -> Checkpoint:
@@ -51,20 +55,26 @@ def read(path: Path) -> Checkpoint:
         raise BundleError(f"torch can't load it: {str(error).partition(chr(10))[0][:120]}") from error
     if not isinstance(content, Mapping):
         raise BundleError(f"a {type(content).__name__}, expected a checkpoint or a state_dict")
+    known: Any = {}
     if "state_dict" in content and "arch" in content:
-        weights = content["state_dict"]
+        weights, known = content["state_dict"], content.get("known_state_dict", {})
         manifest = Manifest.from_dict(content)
     else:
         weights = content
         manifest = _baseline(content, sha256)
-    if not isinstance(weights, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in weights.values()
+    return Checkpoint(manifest, _tensors(weights), _tensors(known), sha256, bundle.read_card(data))
+
+
+def _tensors(content: Any) -> "dict[str, torch.Tensor]":
+    import torch
+
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
     ):
         raise BundleError("its state_dict holds something other than tensors")
-    plain = {
-        str(name): value.float() if value.is_floating_point() else value for name, value in weights.items()
+    return {
+        str(name): value.float() if value.is_floating_point() else value for name, value in content.items()
     }
-    return Checkpoint(manifest, plain, sha256)
 
 
 def _baseline(content: Mapping[Any, Any], sha256: str) -> Manifest:

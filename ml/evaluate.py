@@ -1,4 +1,7 @@
-"""Stage evaluate: temperature from validation, figures and pictures from the test split."""
+"""Stage evaluate: what an answer takes beside the network, from validation; figures of the test split.
+
+And whether it is better than the champion of the registry, which decides what becomes of it.
+"""
 
 import csv
 import dataclasses
@@ -11,15 +14,18 @@ import torch
 
 from ml import params as parameters
 from ml import plots
-from ml.batches import plain_batches
 from ml.cli import exit_cleanly
-from ml.dataset import FOLDER, Dataset, Split
+from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
+from ml.features import look, look_at_others, other_photos
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
-from ml.networks import Network, Normalization, build
+from ml.networks import Network, build
 from ml.params import Params
-from ml.paths import METRICS, REPORT
-from ml.train import CHECKPOINT, HISTORY
+from ml.paths import HISTORY, KNOWN, METRICS, PROMOTION, REPORT, SLICES
+from ml.promotion import Answers, Promotion, decide
+from ml.slices import slices
+from ml.strangers import Comparison, choose, score
+from ml.train import CHECKPOINT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +35,13 @@ class Evaluation:
     Attributes:
         temperature: fitted on validation.
         test: figures of the test split, see `ml.metrics.figures`.
+        known: ways to tell photos of something else, see `ml.strangers`.
         test_digest: which photos those are, see `Dataset.digest`.
     """
 
     temperature: float
     test: dict[str, float]
+    known: Comparison
     test_digest: str
 
 
@@ -55,14 +63,6 @@ def load_checkpoint(path: Path, data: Dataset) -> tuple[Network, dict[str, Any]]
     return network, content
 
 
-def logits_of(network: Network, data: Dataset, split: Split) -> tuple[Floats, Labels]:
-    """Logits [N, classes] and labels [N] of a split, in the order of its rows."""
-    normalize = Normalization(network.mean, network.std)
-    with torch.inference_mode():
-        parts = [network(normalize(pixels)).numpy() for pixels, _ in plain_batches(data, data.rows(split))]
-    return np.concatenate(parts).astype(np.float64), data.labels[data.rows(split)]
-
-
 def run(
     params: Params,
     data_folder: Path = FOLDER,
@@ -71,20 +71,31 @@ def run(
     report: Path = REPORT,
 ) -> Evaluation:
     """Measure the checkpoint and write metrics.json, predictions.csv and the pictures to `report`."""
+    p = params.evaluate
     data = Dataset.load(data_folder)
     network, content = load_checkpoint(checkpoint, data)
-    temperature = fit_temperature(*logits_of(network, data, "val"))
-    logits, labels = logits_of(network, data, "test")
-    probabilities = softmax(logits, temperature)
-    p = params.evaluate
+    val, test = (look(network, data, data.rows(split)) for split in ("val", "test"))
+    temperature = fit_temperature(val.logits, val.labels)
+    probabilities, labels = softmax(test.logits, temperature), test.labels
+    some = np.random.default_rng(params.train.seed).permutation(data.rows("train"))[: p.known_photos]
+    other_images = other_photos(Path(p.other), data) if p.other else None
+    others = look_at_others(network, other_images) if other_images is not None else None
+    method, known, compared = choose(p, network, look(network, data, np.sort(some)), val, test, others)
     result = Evaluation(
         temperature,
         figures(probabilities, labels, data.classes, p.calibration_bins, p.resamples, p.confidence),
+        compared,
         data.digest("test"),
     )
+    scores = [score(known, seen.features) for seen in (test, others) if seen is not None]
+    promotion = decide(params, Answers(probabilities, *scores), data, other_images)
 
     report.mkdir(parents=True, exist_ok=True)
+    torch.save({"method": method, "state_dict": known.state_dict()}, report / KNOWN)
     (report / METRICS).write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
+    promotion.write(report / PROMOTION)
+    found = slices(data, probabilities.argmax(1) == labels, p.confidence)
+    (report / SLICES).write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     rows = data.rows("test")
     _write_predictions(data, rows, probabilities, report / "predictions.csv")
     plots.confusion_matrix(probabilities, labels, data.classes, report / "confusion_matrix.png")
@@ -92,7 +103,7 @@ def run(
     plots.reliability(probabilities, labels, p.calibration_bins, report / "reliability.png")
     plots.curves(json.loads(history.read_text("utf-8"))["history"], report / "curves.png")
     plots.worst_mistakes(probabilities, labels, rows, data, p.worst_mistakes, report / "worst_mistakes.png")
-    _track(params, content["run_id"], result, report)
+    _track(params, content["run_id"], result, promotion, report)
     return result
 
 
@@ -104,7 +115,7 @@ def _write_predictions(data: Dataset, rows: Labels, probabilities: Floats, path:
             table.writerow([data.paths[row], data.classes[data.labels[row]], *(f"{p:.6f}" for p in some)])
 
 
-def _track(params: Params, run_id: str, result: Evaluation, report: Path) -> None:
+def _track(params: Params, run_id: str, result: Evaluation, promotion: Promotion, report: Path) -> None:
     import mlflow
 
     from ml.tracking import log_figures, tracked
@@ -112,6 +123,9 @@ def _track(params: Params, run_id: str, result: Evaluation, report: Path) -> Non
     with tracked(params.tracking, run_id):
         mlflow.log_metrics({f"test_{name}": value for name, value in result.test.items()})
         mlflow.log_metric("temperature", result.temperature)
+        for method, found in result.known.items():
+            mlflow.log_metrics({f"known_{method}_{name}": value for name, value in found.items()})
+        mlflow.log_metrics({f"promotion_{name}": value for name, value in promotion.figures().items()})
         log_figures(report)
 
 

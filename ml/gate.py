@@ -2,7 +2,9 @@
 
 `python -m ml.gate`, with GITHUB_REPOSITORY (and GITHUB_TOKEN for a private one) set. Both models' twins
 answer the same test photos, which no training has seen: a photo's split depends on nothing but its content.
-The new one's accuracy must not be below the interval of the released one's, nor its log loss above it.
+The new one's accuracy must not be below the interval of the released one's, nor its log loss above it; and
+photo by photo it must not be clearly worse (ml/compare.py), which shows smaller differences than intervals
+do.
 """
 
 import argparse
@@ -15,20 +17,20 @@ from ml import current as released
 from ml import params as parameters
 from ml.bundle import Bundle
 from ml.cli import exit_cleanly, say
+from ml.compare import Counts, Difference, Paired, compare
 from ml.current import Current, IncomparableError
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
 from ml.ingest import RAW
-from ml.metrics import figures
+from ml.metrics import Floats, figures
 from ml.params import Params
-from ml.paths import MODEL
-
-REPORT = Path("reports/gate.json")
+from ml.paths import GATE_REPORT, MODEL
+from ml.verdicts import WORSE
 
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A model and its figures on the test photos, see `ml.metrics.figures`."""
+    """A model, and figures of its answers to the test photos, see `ml.metrics.figures`."""
 
     name: str
     version: str
@@ -46,6 +48,7 @@ class GateReport:
         test_digest: which photos, see `Dataset.digest`.
         candidate: the new model.
         current: the released one, None where none could be compared.
+        paired: the two photo by photo, likewise.
     """
 
     passed: bool
@@ -53,6 +56,7 @@ class GateReport:
     test_digest: str
     candidate: Judged
     current: Judged | None
+    paired: Paired | None
 
 
 def run(
@@ -62,7 +66,7 @@ def run(
     model: Path = MODEL,
     data_folder: Path = FOLDER,
     raw: Path = RAW,
-    report: Path = REPORT,
+    report: Path = GATE_REPORT,
 ) -> GateReport:
     """Judge a model, and write what was found to `report`.
 
@@ -80,10 +84,11 @@ def run(
     """
     data = Dataset.load(data_folder)
     try:
-        candidate = _judge(params, data, raw, str(model), _read(model))
+        candidate, answers = _judge(params, data, raw, str(model), _read(model))
     except IncomparableError as error:
         raise PipelineError(f"{model} can't answer these photos: {error}") from error
-    reasons, notes, held = [], [], None
+    p, labels = params.evaluate, data.labels[data.rows("test")]
+    reasons, notes, held, paired = [], [], None, None
     if candidate.test["accuracy"] < params.package.min_accuracy:
         found = f"accuracy {candidate.test['accuracy']:.4f}"
         reasons.append(f"{found} is under package.min_accuracy, {params.package.min_accuracy}")
@@ -91,14 +96,15 @@ def run(
         notes.append("no model is released yet")
     else:
         try:
-            held = _judge(params, data, raw, current.name, released.read(current))
-            reasons += worse(candidate.test, held.test)
+            held, theirs = _judge(params, data, raw, current.name, released.read(current))
+            paired = compare(answers, theirs, labels, p.resamples, p.confidence, p.min_change)
+            reasons += worse(candidate.test, held.test) + clearly_worse(paired)
         except IncomparableError as error:
             problem = f"the released model, {current.name}, can't be compared: {error}"
             (notes if allow_incomparable else reasons).append(problem)
             if not allow_incomparable:
                 reasons.append("if it shall be released nevertheless: --allow-incomparable")
-    result = GateReport(not reasons, reasons or notes, data.digest("test"), candidate, held)
+    result = GateReport(not reasons, reasons or notes, data.digest("test"), candidate, held, paired)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
     return result
@@ -114,17 +120,23 @@ def worse(test: dict[str, float], held: dict[str, float]) -> list[str]:
     return [f"{reason}, the end of the released model's interval" for reason in found]
 
 
+def clearly_worse(paired: Paired) -> list[str]:
+    """Return in what the new model is clearly worse photo by photo, where it is the candidate."""
+    found: dict[str, Counts | Difference] = {"labels": paired.accuracy, "log loss": paired.log_loss}
+    return [f"photo by photo, {name}: {figure}" for name, figure in found.items() if figure.verdict == WORSE]
+
+
 def _read(model: Path) -> Bundle:
     if not model.is_file():
         raise PipelineError(f"{model} is missing: run `dvc repro`")
     return released.read(released.given(str(model)))
 
 
-def _judge(params: Params, data: Dataset, raw: Path, name: str, model: Bundle) -> Judged:
+def _judge(params: Params, data: Dataset, raw: Path, name: str, model: Bundle) -> tuple[Judged, Floats]:
     p, labels = params.evaluate, data.labels[data.rows("test")]
     answers = released.probabilities(model, data, raw)
     found = figures(answers, labels, data.classes, p.calibration_bins, p.resamples, p.confidence)
-    return Judged(name, model.manifest.version, model.sha256, found)
+    return Judged(name, model.manifest.version, model.sha256, found), answers
 
 
 def table(result: GateReport) -> str:
@@ -138,6 +150,12 @@ def table(result: GateReport) -> str:
             for name in ("accuracy", "log_loss")
         ]
         lines.append(f"{f'{title}: {judged.version}':24.24} {cells[0]:28} {cells[1]:28}".rstrip())
+    if result.paired is not None:
+        lines += [
+            "photo by photo:",
+            f"  labels: {result.paired.accuracy}",
+            f"  log loss: {result.paired.log_loss}",
+        ]
     return "\n".join(lines)
 
 
@@ -161,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise PipelineError(f"refused: {'; '.join(result.reasons)}")
     for reason in result.reasons:
         say(f"note: {reason}")
-    say(f"passed: {result.candidate.test['photos']:.0f} test photos; {REPORT} holds the figures")
+    say(f"passed: {result.candidate.test['photos']:.0f} test photos; {GATE_REPORT} holds the figures")
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def _pixels(image: Image.Image, size: int, resize: Resize, orientation: int) -> 
     # leaves the antialiasing to the filter below. No effect on other formats and on small photos.
     image.draft("RGB", (2 * size, 2 * size))
     image.load()
-    rgb = _to_rgb(image)
+    rgb = to_rgb(image)
     width, height = rgb.size
     box = (0.0, 0.0, float(width), float(height))
     if resize == "center_crop":
@@ -160,7 +160,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn a picture of any mode into RGB, as `read` does: 16 bits reduced to 8, transparency over white."""
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip, not scale, to 8 bits
         grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey, "L").convert("RGB")

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import confusion_matrix
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -61,11 +61,57 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int)
     return float(sum(gaps))
 
 
-def roc_auc(probabilities: Floats, labels: Labels) -> float:
+def bootstrap_calibration_error(
+    probabilities: Floats, labels: Labels, bins: int, resamples: int, confidence: float
+) -> Interval:
+    """Calibration error with its percentile bootstrap interval, widened to hold the value itself.
+
+    Drawing anew adds noise to each bin's gap, so that most draws have a larger error than the photos have.
+    """
+    confidences = probabilities.max(1)
+    gaps = (probabilities.argmax(1) == labels) - confidences
+    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    count, random = len(labels), np.random.default_rng(0)
+    errors = np.empty(resamples)
+    for draw in range(resamples):
+        rows = random.integers(0, count, count)
+        errors[draw] = np.abs(np.bincount(number[rows], gaps[rows], bins)).sum() / count
+    value = expected_calibration_error(probabilities, labels, bins)
+    low, high = np.quantile(errors, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def auroc(scores: Floats, positive: NDArray[np.bool_], confidence: float) -> Interval:
+    """Area under the ROC curve of scores [N] with its interval (DeLong et al. 1988)."""
+    return _area([scores], [positive], confidence)
+
+
+def roc_auc(probabilities: Floats, labels: Labels, confidence: float) -> Interval:
     """Area under the ROC curve; for more than two classes the mean over one against the rest."""
-    if probabilities.shape[1] == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    return float(roc_auc_score(labels, probabilities, multi_class="ovr"))
+    classes = probabilities.shape[1]
+    columns = [1] if classes == 2 else range(classes)
+    return _area([probabilities[:, c] for c in columns], [labels == c for c in columns], confidence)
+
+
+def _area(scores: list[Floats], positives: list[NDArray[np.bool_]], confidence: float) -> Interval:
+    """Mean area of several curves over the same photos; what each photo adds to it tells its variance."""
+    from scipy.stats import norm, rankdata
+
+    areas, influence = [], np.zeros(len(scores[0]))
+    for some, positive in zip(scores, positives, strict=True):
+        ranks = rankdata(some)
+        place = np.empty(len(some))  # share of the other kind's photos that it is on the right side of
+        for kind, sign in ((positive, 1), (~positive, -1)):
+            within = rankdata(sign * some[kind])
+            all_ranks = ranks[kind] if sign == 1 else len(some) + 1 - ranks[kind]
+            place[kind] = (all_ranks - within) / (~kind).sum()
+        area = float(place[positive].mean())
+        areas.append(area)
+        for kind in (positive, ~positive):
+            influence[kind] += (place[kind] - area) / kind.sum() / len(scores)
+    value = float(np.mean(areas))
+    half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((influence**2).sum()))
+    return Interval(value, max(0.0, value - half), min(1.0, value + half))
 
 
 def wilson(right: int, count: int, confidence: float) -> Interval:
@@ -76,16 +122,32 @@ def wilson(right: int, count: int, confidence: float) -> Interval:
     share = right / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(share, float(centre - half), float(centre + half))
+    return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def log_losses(probabilities: Floats, labels: Labels) -> Floats:
+    """Log loss of each photo, [N], from probabilities [N, classes]."""
+    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-15, 1)), np.float64)
+
+
+def resampled(values: Floats, resamples: int, confidence: float) -> Interval:
+    """Mean of values [N] with its percentile bootstrap interval; the same values give the same interval."""
+    random = np.random.default_rng(0)
+    # A few at a time: all draws at once would take gigabytes for a large split.
+    few = max(1, 10_000_000 // len(values))
+    means = np.concatenate(
+        [
+            values[random.integers(0, len(values), (min(few, resamples - start), len(values)))].mean(1)
+            for start in range(0, resamples, few)
+        ]
+    )
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def bootstrap_log_loss(probabilities: Floats, labels: Labels, resamples: int, confidence: float) -> Interval:
     """Log loss with its percentile bootstrap interval."""
-    losses = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-15, 1))
-    draws = np.random.default_rng(0).integers(0, len(losses), (resamples, len(losses)))
-    means = losses[draws].mean(1)
-    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(float(losses.mean()), float(low), float(high))
+    return resampled(log_losses(probabilities, labels), resamples, confidence)
 
 
 def figures(
@@ -110,22 +172,22 @@ def figures(
         The figures; without a class's recall, and without `roc_auc`, where that class has no photo.
     """
     predicted = probabilities.argmax(1)
-    right = int((predicted == labels).sum())
-    result = {"photos": float(len(labels))}
-    for name, interval in (
-        ("accuracy", wilson(right, len(labels), confidence)),
-        ("log_loss", bootstrap_log_loss(probabilities, labels, resamples, confidence)),
-    ):
-        result |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
-    counts = np.bincount(labels, minlength=len(classes))
-    if counts.all():
-        result["roc_auc"] = roc_auc(probabilities, labels)
-    result["ece"] = expected_calibration_error(probabilities, labels, bins)
-    precision, recall, _, _ = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=0.0
-    )
+    table = confusion_matrix(labels, predicted, labels=range(len(classes)))
+    right, given, said = table.diagonal(), table.sum(1), table.sum(0)
+    found = {
+        "accuracy": wilson(int(right.sum()), len(labels), confidence),
+        "log_loss": bootstrap_log_loss(probabilities, labels, resamples, confidence),
+    }
+    if given.all():
+        found["roc_auc"] = roc_auc(probabilities, labels, confidence)
+    found["ece"] = bootstrap_calibration_error(probabilities, labels, bins, resamples, confidence)
     for number, name in enumerate(classes):
-        result[f"precision_{name}"] = float(precision[number])
-        if counts[number]:
-            result[f"recall_{name}"] = float(recall[number])
+        never = Interval(0.0, 0.0, 1.0)
+        precise = wilson(int(right[number]), int(said[number]), confidence) if said[number] else never
+        found[f"precision_{name}"] = precise
+        if given[number]:
+            found[f"recall_{name}"] = wilson(int(right[number]), int(given[number]), confidence)
+    result = {"photos": float(len(labels))}
+    for name, interval in found.items():
+        result |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return result

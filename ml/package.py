@@ -1,26 +1,43 @@
 """Stage package: `model.pt` with its ONNX twin, or a refusal; registered, and champion where it is better."""
 
 import dataclasses
-import datetime
-import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
 
-from ml import bundle, reference
+from ml import bundle, reports
 from ml import params as parameters
+from ml.card import card
 from ml.cli import exit_cleanly
-from ml.dataset import FOLDER, Dataset
+from ml.dataset import FOLDER, SPLITS, Dataset
+from ml.describe import manifest, reference, stored
+from ml.drawn import ask as draw
 from ml.errors import PipelineError
-from ml.evaluate import load_checkpoint, logits_of
-from ml.metrics import Floats, Labels, figures, softmax
-from ml.networks import Network
+from ml.evaluate import load_checkpoint
+from ml.features import look, other_photos
+from ml.ingest import RAW
+from ml.known import Known, exponent_for, rebuild
+from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
 from ml.params import Params
-from ml.paths import METRICS, MODEL, PACKAGE_REPORT, REPORT
+from ml.paths import (
+    KNOWN,
+    METRICS,
+    MODEL,
+    PACKAGE_REPORT,
+    PACKAGED,
+    PROMOTION,
+    REPORT,
+    SITUATIONS,
+    STABILITY,
+)
+from ml.promotion import Answers, Promotion, confirm, decide
+from ml.stability import Stability, measure
+from ml.strangers import measure as measure_known
 from ml.train import CHECKPOINT
-from ml.twin import answers, export, quantize
+from ml.twin import Twin, export, quantize, recalibrate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +50,7 @@ class PackageReport:
         sha256: of the file.
         torch: figures of the network in torch on the test split.
         twin: figures of the twin on the same photos.
+        known: how it tells photos of something else, see `ml.strangers.measure`.
         mean_difference: mean over photos of the largest difference of a probability between the two.
     """
 
@@ -41,6 +59,7 @@ class PackageReport:
     sha256: str
     torch: dict[str, float]
     twin: dict[str, float]
+    known: dict[str, float]
     mean_difference: float
 
 
@@ -51,11 +70,15 @@ def run(
     evaluation: Path = REPORT / METRICS,
     model: Path = MODEL,
     report_folder: Path = PACKAGE_REPORT,
+    raw: Path = RAW,
 ) -> PackageReport:
     """Package the checkpoint; the int8 twin where it holds the tolerances, else the float32 one.
 
+    Its model card goes into `model.pt`.
+
     Raises:
-        PipelineError: the accuracy is under `package.min_accuracy`, or no twin answers as torch does.
+        PipelineError: the accuracy is under `package.min_accuracy`, no twin answers as torch does, or small
+            changes of a photo flip too many of its labels.
     """
     p = params.package
     data = Dataset.load(data_folder)
@@ -65,38 +88,81 @@ def run(
         found = measured["test"]["accuracy"]
         raise PipelineError(f"refused: test accuracy {found:.4f}, package.min_accuracy is {p.min_accuracy}")
     temperature = measured["temperature"]
-    logits, labels = logits_of(network, data, "test")
-    expected = softmax(logits, temperature)
+    seen = look(network, data, data.rows("test"))
+    expected, labels = softmax(seen.logits, temperature), seen.labels
+    method, known = _known(evaluation.with_name(KNOWN))
 
+    chosen = _choose(params, data, export(network, temperature, data.image_size, known), expected, labels)
+    report_folder.mkdir(parents=True, exist_ok=True)
+    stability = measure(params, chosen.twin, data, raw)
+    stability.write(report_folder / STABILITY)
+    stability.check()
+    drawn = [dataclasses.asdict(one) for one in draw(chosen.twin, data.classes, data.image_size, data.resize)]
+    (report_folder / SITUATIONS).write_text(json.dumps(drawn, indent=1) + "\n", "utf-8")
+    answered = Answers(chosen.answers["probabilities"], chosen.answers["known"])
+    promotion = confirm(evaluation.with_name(PROMOTION), decide(params, answered, data))
+
+    weights = stored(network.state_dict(), p.half)
+    twin = _figures(params, data, answered.probabilities, labels)
+    described = manifest(
+        data, network, content["arch"], temperature, weights, twin, method,
+        reference(data, answered.probabilities),
+    )  # fmt: skip
+    measures: dict[str, Any] = {
+        "precision": chosen.precision,
+        "torch": _figures(params, data, expected, labels),
+        "twin": twin,
+        "known": _strangers(params, data, chosen.twin, answered.known),
+        "mean_difference": chosen.difference,
+    }
+    left = reports.load(
+        params.model_dump(mode="json"), evaluation.parent, report_folder, data_folder / SPLITS
+    )
+    text = card(described, measures | {"test_digest": promotion.test_digest}, left)
+    model.parent.mkdir(parents=True, exist_ok=True)
+    digest = bundle.write(model, described, weights, chosen.onnx, stored(known.state_dict(), p.half), text)
+    report = PackageReport(version=described.version, sha256=digest, **measures)
+    content_of = dataclasses.asdict(report) | {"not_taken": chosen.refusals}
+    (report_folder / PACKAGED).write_text(json.dumps(content_of, indent=2) + "\n", "utf-8")
+    promotion.write(report_folder / PROMOTION)
+    _register(params, content["run_id"], model, report, report_folder, promotion, stability)
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A twin that answers as torch does, its answers to the test photos, and why others were not taken."""
+
+    precision: str
+    onnx: bytes
+    twin: Twin
+    answers: dict[str, Floats]
+    difference: float
+    refusals: list[str]
+
+
+def _choose(params: Params, data: Dataset, exact: bytes, expected: Floats, labels: Labels) -> _Chosen:
+    p = params.package
     # From the full weights, so that those of the int8 twin are rounded once.
-    exact = export(network, temperature, data.image_size)
-    candidates = {"int8": quantize(exact, data, p.calibration_photos, params.train.seed), "float32": exact}
-    refusals = []
+    rounded = quantize(exact, data, p.calibration_photos, params.train.seed)
+    candidates = {"int8": _recalibrate(rounded, data, params.evaluate.known_refused), "float32": exact}
+    refusals: list[str] = []
     for precision, onnx in candidates.items():
-        given = answers(onnx, data, data.rows("test"))
+        twin = Twin(onnx)
+        answers = twin.ask(data, data.rows("test"))
+        given = answers["probabilities"]
         difference = float(np.abs(given - expected).max(1).mean())
         drop = float((expected.argmax(1) == labels).mean() - (given.argmax(1) == labels).mean())
         if drop <= p.max_accuracy_drop and difference <= p.max_mean_difference:
-            break
+            return _Chosen(precision, onnx, twin, answers, difference, refusals)
         refusals.append(f"{precision}: accuracy {-drop:+.4f}, mean difference {difference:.4f}")
-    else:
-        raise PipelineError(f"refused: the ONNX twin's answers differ from torch's ({'; '.join(refusals)})")
+    raise PipelineError(f"refused: the ONNX twin's answers differ from torch's ({'; '.join(refusals)})")
 
-    weights = _weights(network, p.half)
-    twin = _figures(params, data, given, labels)
-    manifest = _manifest(
-        params, data, network, content["arch"], temperature, weights, twin, _reference(data, given)
-    )
-    model.parent.mkdir(parents=True, exist_ok=True)
-    digest = bundle.write(model, manifest, weights, onnx)
-    report = PackageReport(
-        precision, manifest.version, digest, _figures(params, data, expected, labels), twin, difference
-    )
-    report_folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(report) | {"not_taken": refusals}, indent=2) + "\n"
-    (report_folder / "package.json").write_text(text, "utf-8")
-    _register(params, content["run_id"], model, report, report_folder, data)
-    return report
+
+def _strangers(params: Params, data: Dataset, twin: Twin, known: Floats) -> dict[str, float]:
+    p = params.evaluate
+    others = [twin.run(other_photos(Path(p.other), data))["known"]] if p.other else []
+    return measure_known(p.confidence, known, *others)
 
 
 def _figures(params: Params, data: Dataset, probabilities: Floats, labels: Labels) -> dict[str, float]:
@@ -104,73 +170,44 @@ def _figures(params: Params, data: Dataset, probabilities: Floats, labels: Label
     return figures(probabilities, labels, data.classes, p.calibration_bins, p.resamples, p.confidence)
 
 
-def _reference(data: Dataset, given: Floats) -> dict[str, dict[str, float]]:
-    """Describe the photos that trained it, and its answers to those that didn't."""
-    rows = data.rows("train")
-    sizes = data.sizes[rows]
-    inputs = {
-        "brightness": np.array([reference.brightness(data.images[row]) for row in rows]),
-        "aspect_ratio": sizes[:, 0] / sizes[:, 1],
-        "short_side_pixels": sizes.min(1),
-    }
-    return reference.describe(data.classes, inputs, given.max(1), given.argmax(1))
+def _known(path: Path) -> tuple[str, Known]:
+    content = torch.load(path, weights_only=True)
+    return content["method"], rebuild(content["method"], content["state_dict"])
 
 
-def _weights(network: Network, half: bool) -> dict[str, Tensor]:
-    """Return the weights as they are stored: with `half`, matrices and kernels in 16 bits, the rest in 32."""
-    return {
-        name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
-        for name, value in network.state_dict().items()
-    }
-
-
-def _manifest(
-    params: Params,
-    data: Dataset,
-    network: Network,
-    arch: str,
-    temperature: float,
-    weights: dict[str, Tensor],
-    metrics: dict[str, float],
-    reference: dict[str, dict[str, float]],
-) -> bundle.Manifest:
-    from ml.tracking import dataset_md5, git_commit
-
-    content = hashlib.sha256()
-    for name, value in weights.items():
-        content.update(name.encode() + value.contiguous().numpy().tobytes())
-    return bundle.Manifest(
-        arch=arch,
-        classes=data.classes,
-        image_size=data.image_size,
-        resize=data.resize,
-        mean=network.mean,
-        std=network.std,
-        temperature=temperature,
-        metrics={name: round(value, 6) for name, value in metrics.items()},
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        version=content.hexdigest()[:12],
-        git_commit=git_commit(),
-        dataset_md5=dataset_md5(),
-        reference=reference,
-    )
+def _recalibrate(onnx: bytes, data: Dataset, refused: float) -> bytes:
+    """Set temperature and threshold anew on what the rounded network answers to validation."""
+    answers = Twin(onnx).ask(data, data.rows("val"))
+    logits = np.log(np.clip(answers["probabilities"], 1e-12, 1))
+    cooler = fit_temperature(logits, data.labels[data.rows("val")])
+    return recalibrate(onnx, cooler, exponent_for(answers["known"], refused))
 
 
 def _register(
-    params: Params, run_id: str, model: Path, report: PackageReport, report_folder: Path, data: Dataset
+    params: Params,
+    run_id: str,
+    model: Path,
+    report: PackageReport,
+    report_folder: Path,
+    promotion: Promotion,
+    stability: Stability,
 ) -> None:
-    """Log the packaged model, register it, and make it champion if it beats the holder on the same photos."""
+    """Log the packaged model and register it, as champion where that was decided."""
     import mlflow
 
     from ml.registry import promote, register
     from ml.tracking import log_figures, tracked
 
+    name = params.tracking.model
     with tracked(params.tracking, run_id) as run:
         mlflow.log_metrics({f"twin_{name}": value for name, value in report.twin.items()})
         mlflow.log_metric("twin_mean_difference", report.mean_difference)
+        mlflow.log_metrics({f"twin_{name}": value for name, value in report.known.items()})
+        mlflow.log_metrics({f"flips_{name}": found.share for name, found in stability.changes.items()})
         log_figures(report_folder)
-        version = register(params.tracking.model, model, run, report.version, data.digest("test"))
-        promote(params.tracking.model, version, report.twin["log_loss"], data)
+        version = register(name, model, run, report.version, promotion.test_digest)
+        if promotion.promoted:
+            promote(name, version)
 
 
 if __name__ == "__main__":

@@ -99,6 +99,11 @@ class Evaluate(_Section):
     resamples: Count
     calibration_bins: Count
     worst_mistakes: Count
+    min_change: Share
+    known: Literal["auto", "concepts", "distance"]
+    known_photos: Count
+    known_refused: Annotated[float, Field(gt=0, lt=0.5)]
+    other: str
 
 
 class Package(_Section):
@@ -109,6 +114,31 @@ class Package(_Section):
     max_accuracy_drop: Share
     max_mean_difference: Share
     half: bool
+
+
+class MaxFlips(_Section):
+    """The largest share of labels that each change of a photo may flip, see `ml.changes`."""
+
+    mirrored: Share
+    turned_left: Share
+    turned_right: Share
+    brighter: Share
+    darker: Share
+    jpeg_30: Share
+    jpeg_60: Share
+    jpeg_95: Share
+    half_size: Share
+    side_96: Share
+    watermarked: Share
+    grey: Share
+    exif: Share
+
+
+class Stability(_Section):
+    """How much small changes of a photo may matter."""
+
+    photos: Count
+    max_flips: MaxFlips
 
 
 class Tracking(_Section):
@@ -127,6 +157,7 @@ class Params(_Section):
     recipes: dict[Arch, Recipe]
     evaluate: Evaluate
     package: Package
+    stability: Stability
     tracking: Tracking
 
     @model_validator(mode="after")

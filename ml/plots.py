@@ -73,6 +73,7 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
         for split in ("train", "val"):
             axes.plot(epochs, [entry[f"{split}_{name}"] for entry in history], "o-", label=split)
         axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     figure.savefig(path)
 

@@ -24,8 +24,8 @@ from ml.errors import PipelineError
 from ml.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
 from ml.ingest import RAW
 from ml.params import Prepare
+from ml.paths import PREPARE_REPORT
 
-REPORT = Path("reports/prepare")
 MIN_PHOTOS = 10
 """Fewest photos of a class with which three splits make sense."""
 
@@ -85,7 +85,11 @@ def split_of(sha256: str, params: Prepare) -> str:
 
 
 def run(
-    params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = REPORT, workers: int | None = None
+    params: Prepare,
+    raw: Path = RAW,
+    out: Path = FOLDER,
+    report: Path = PREPARE_REPORT,
+    workers: int | None = None,
 ) -> PrepareReport:
     """Decode all photos of `raw`, one folder a class, into `out`, and report to `report`.
 

@@ -1,5 +1,6 @@
 """MLflow's model registry: the packaged model as a version, and the alias `champion` for the best."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from mlflow.exceptions import MlflowException
 
 from ml import bundle
 from ml.dataset import Dataset
+from ml.errors import PipelineError
 from ml.fetch import sha256_of
-from ml.twin import answers
+from ml.metrics import Floats
+from ml.twin import Twin
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -50,41 +53,71 @@ def find(name: str, version: str, sha256: str) -> ModelVersion | None:
     return None
 
 
-def promote(name: str, version: str, log_loss: float, data: Dataset) -> bool:
-    """Give a version the alias `champion` if its log loss on the test split is below the holder's.
+class IncomparableError(PipelineError):
+    """A registered model that can't answer these photos; the message says why."""
 
-    The holder answers the same photos anew, since its own figures may be of others.
 
-    Returns:
-        Whether the version is champion now.
+@dataclasses.dataclass(frozen=True)
+class Champion:
+    """The version that has the alias.
+
+    Attributes:
+        number: of the version.
+        source: where its files are.
     """
-    client = MlflowClient()
+
+    number: str
+    source: str
+
+    def answers(self, data: Dataset) -> tuple[Twin, dict[str, Floats]]:
+        """Have its twin answer the test photos anew, since its own figures may be of others.
+
+        Returns:
+            the twin, and its outputs by name, see `ml.twin`.
+
+        Raises:
+            IncomparableError: it is of other classes, wants other photos, or can't be had or run.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                file = mlflow.artifacts.download_artifacts(f"{self.source}/model.pt", dst_path=folder)
+                held = bundle.read(Path(file))
+            except (OSError, MlflowException, bundle.BundleError) as error:
+                raise IncomparableError(_line(error)) from error
+        told = held.manifest
+        if told.classes != data.classes:
+            raise IncomparableError("it tells other classes")
+        if (told.image_size, told.resize) != (data.image_size, data.resize):
+            raise IncomparableError(f"it takes photos of {told.image_size} pixels ({told.resize})")
+        try:
+            twin = Twin(held.onnx)
+            found = twin.ask(data, data.rows("test"))
+        except Exception as error:
+            raise IncomparableError(f"its twin doesn't run: {_line(error)}") from error
+        if not np.isfinite(found["probabilities"]).all():
+            raise IncomparableError("its twin doesn't answer with probabilities")
+        return twin, found
+
+
+def champion(name: str) -> Champion | None:
+    """Return the version that has the alias, or None.
+
+    Raises:
+        MlflowException: the store can't be asked; it may hold one.
+    """
     try:
-        holder = client.get_model_version_by_alias(name, CHAMPION)
+        holder = MlflowClient().get_model_version_by_alias(name, CHAMPION)
     except MlflowException as error:
         if error.error_code not in _NO_SUCH_ALIAS:
-            raise  # a store that can't be asked may hold a better one
-        holder = None
-    if holder is not None:
-        held = _log_loss(holder.source or "", data)
-        client.set_model_version_tag(name, version, "champion_log_loss", f"{held:.6f}")
-        if log_loss >= held:
-            return False
-    client.set_registered_model_alias(name, CHAMPION, version)
-    return True
+            raise
+        return None
+    return Champion(str(holder.version), holder.source or "")
 
 
-def _log_loss(source: str, data: Dataset) -> float:
-    """Log loss of a registered `model.pt` on the test split; infinite if it can't answer these classes."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            held = bundle.read(
-                Path(mlflow.artifacts.download_artifacts(f"{source}/model.pt", dst_path=folder))
-            )
-        except (OSError, MlflowException, bundle.BundleError):
-            return float("inf")
-    if held.manifest.classes != data.classes or held.manifest.image_size != data.image_size:
-        return float("inf")
-    rows = data.rows("test")
-    given = answers(held.onnx, data, rows)[np.arange(len(rows)), data.labels[rows]]
-    return float(-np.log(np.clip(given, 1e-15, 1)).mean())
+def promote(name: str, version: str) -> None:
+    """Give a version the alias."""
+    MlflowClient().set_registered_model_alias(name, CHAMPION, version)
+
+
+def _line(error: Exception) -> str:
+    return f"{' '.join(str(error).split()):.200}"

@@ -11,15 +11,15 @@ from typing import Any
 
 import yaml
 
-from ml import bundle
+from ml import bundle, reports
 from ml.card import card, summary
 from ml.errors import PipelineError
 from ml.fetch import sha256_of
-from ml.paths import METRICS, MODEL, PACKAGE_REPORT, REPORT
+from ml.paths import GATE_REPORT, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, SHOW_PHOTOS
+from ml.verdicts import WORSE
 
 MAX_BYTES = 2 << 30
 """GitHub takes files under this."""
-_SHOWS_PHOTOS = "worst_mistakes.png"  # which are somebody's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +70,21 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path
 
     Args:
         folder: made files are written here: `model.pt.sha256`, `metrics.json`, `MODEL_CARD.md`.
-        url: where the published model will be, for the card.
+        url: where the published model will be, for the summary.
         extra: further files, such as a signature.
         model: the pipeline's; its reports are beside it, in reports/.
 
     Raises:
-        PipelineError: the model is missing, broken, foreign or not the one of the reports; a file is
-            missing, empty, too large, or has a name that GitHub would change.
+        PipelineError: the model is missing, broken, foreign, not the one of the reports, or was refused by
+            a gate; a file is missing, empty, too large, or has a name that GitHub would change.
     """
     read = _verified(model)
     figures = _figures(read)
+    _obey(read)
     texts = {
         "model.pt.sha256": f"{read.sha256}  model.pt\n",
         METRICS: json.dumps(figures, indent=2, sort_keys=True) + "\n",
-        "MODEL_CARD.md": card(read.manifest, figures, _source(), url),
+        "MODEL_CARD.md": _card(read, figures),
     }
     try:
         for name, text in texts.items():
@@ -91,8 +92,7 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path
     except OSError as error:
         raise PipelineError(f"{folder} can't be written to: {error.strerror}") from error
     made = [folder / name for name in texts]
-    plots = sorted(path for path in REPORT.glob("*.png") if path.name != _SHOWS_PHOTOS)
-    files = tuple(_file(path) for path in (model, *made, *plots, *extra))
+    files = tuple(_file(path) for path in (model, *made, *_pictures(), *extra))
     names = [file.name.lower() for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
         raise PipelineError(f"two files of one name: {', '.join(sorted(twice))}")
@@ -116,7 +116,7 @@ def _figures(read: bundle.Bundle) -> dict[str, Any]:
 
     The stages leave no other link than values: the file's digest, its version, figures and temperature.
     """
-    measured, packaged = _report(REPORT / METRICS), _report(PACKAGE_REPORT / "package.json")
+    measured, packaged = _report(REPORT / METRICS), _report(PACKAGE_REPORT / PACKAGED)
     manifest = read.manifest
     try:
         twin = packaged["twin"]
@@ -137,6 +137,7 @@ def _figures(read: bundle.Bundle) -> dict[str, Any]:
         merged = {name: packaged[name] for name in shown}
         for name in ("accuracy", "accuracy_low", "accuracy_high", "log_loss"):
             float(twin[name])
+        merged["known"] = packaged.get("known", {})
         merged |= {"test_digest": str(measured["test_digest"])}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"the reports of {MODEL} are incomplete ({error}): run `dvc repro`") from error
@@ -144,6 +145,26 @@ def _figures(read: bundle.Bundle) -> dict[str, Any]:
     for name in ("arch", "classes", "image_size", "temperature", "created", "git_commit", "dataset_md5"):
         merged[name] = described[name]
     return merged
+
+
+def _pictures() -> list[Path]:
+    """Return the plots, but none in which photos are seen: their copyright is others'."""
+    return sorted(path for path in REPORT.glob("*.png") if path.name not in SHOW_PHOTOS)
+
+
+def _obey(read: bundle.Bundle) -> None:
+    """Refuse a model that a gate has found wanting.
+
+    Raises:
+        PipelineError: it is clearly worse than the champion, or didn't pass the release gate.
+    """
+    decided = _report(path) if (path := PACKAGE_REPORT / PROMOTION).exists() else {}
+    if decided.get("verdict") == WORSE:
+        raise PipelineError(f"refused: {'; '.join(map(str, decided.get('reasons', [])))}")
+    judged = _report(GATE_REPORT) if GATE_REPORT.exists() else {}
+    same = (judged.get("candidate") or {}).get("sha256") == read.sha256
+    if same and not judged.get("passed"):
+        raise PipelineError(f"refused by the gate: {'; '.join(map(str, judged.get('reasons', [])))}")
 
 
 def _report(path: Path) -> dict[str, Any]:
@@ -156,12 +177,18 @@ def _report(path: Path) -> dict[str, Any]:
     return found
 
 
-def _source() -> str:
-    """Return `ingest.source`. Not by `ml.params`, whose imports take as long as all the rest."""
+def _card(read: bundle.Bundle, figures: dict[str, Any]) -> str:
+    """Return the model's own card, or one made from the reports where it has none."""
+    return read.card or card(read.manifest, figures, reports.load(_params()))
+
+
+def _params() -> dict[str, Any]:
+    """Return params.yaml as it is. Not by `ml.params`, whose imports take as long as all the rest."""
     try:
-        return str(yaml.safe_load(Path("params.yaml").read_text("utf-8"))["ingest"]["source"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
-        return ""
+        found = yaml.safe_load(Path("params.yaml").read_text("utf-8"))
+    except (OSError, yaml.YAMLError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _file(path: Path) -> File:

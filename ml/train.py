@@ -17,10 +17,10 @@ from ml.loop import Loop, Progress, make_fabric
 from ml.memory import keep_freed_memory
 from ml.networks import ARCHITECTURES, Network, build
 from ml.params import Params
+from ml.paths import HISTORY, PREPARE_REPORT
 from ml.refine import Choice, embed, fit_head, refine
 
 CHECKPOINT = Path("models/checkpoint.pt")
-HISTORY = Path("models/history.json")
 STATE = Path("models/unfinished.pt")
 """State of a run under way; a later call with the same parameters and photos takes it up."""
 
@@ -117,7 +117,6 @@ def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choi
     """Log parameters, figures of each epoch and what the data were, as a new MLflow run."""
     import mlflow
 
-    from ml.prepare import REPORT
     from ml.tracking import dataset_md5, flatten, git_commit, log_figures, tracked
 
     with tracked(params.tracking) as run_id:
@@ -136,8 +135,8 @@ def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choi
             mlflow.log_metrics({k: v for k, v in figures.items() if k != "epoch"}, step=epoch)
         mlflow.log_metric("refined_val_loss", choices[0].val_loss)
         mlflow.log_dict({"tried": [dataclasses.asdict(c) for c in choices]}, "choices.json")
-        if REPORT.is_dir():
-            log_figures(REPORT)
+        if PREPARE_REPORT.is_dir():
+            log_figures(PREPARE_REPORT)
         return run_id
 
 

@@ -1,4 +1,7 @@
-"""The ONNX twin: a network with normalization, temperature and softmax in its graph, float32 or int8."""
+"""The ONNX twin: a network with all that an answer takes in its graph, float32 or int8.
+
+Input `image`; outputs `probabilities`, `known` (see `ml.known`) and `evidence`, which place says what.
+"""
 
 import tempfile
 import warnings
@@ -9,32 +12,21 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from ml.answering import Answering
 from ml.batches import plain_batches
 from ml.dataset import Dataset
-from ml.networks import Network, Normalization
+from ml.known import Known
+from ml.networks import Network
 
 OPSET = 20
+_BATCH = 32
 
 
-class Answering(nn.Module):
-    """A network from uint8 pixels [N, H, W, 3] to probabilities [N, classes]."""
-
-    def __init__(self, network: Network, temperature: float) -> None:
-        super().__init__()
-        self.network = network
-        self.normalize = Normalization(network.mean, network.std)
-        self.temperature = temperature
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Answer for each image."""
-        return cast(Tensor, (self.network(self.normalize(image.float())) / self.temperature).softmax(1))
-
-
-def export(network: Network, temperature: float, image_size: int) -> bytes:
+def export(network: Network, temperature: float, image_size: int, known: Known | None = None) -> bytes:
     """Translate a network into a serialized ONNX graph for any number of images."""
-    module = Answering(network, temperature).eval()
+    module = Answering(network, temperature, known).eval()
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own use of deprecated parts of torch
@@ -42,7 +34,7 @@ def export(network: Network, temperature: float, image_size: int) -> bytes:
             module,
             (example,),
             input_names=["image"],
-            output_names=["probabilities"],
+            output_names=["probabilities", *(["known"] if known else []), "evidence"],
             dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
             opset_version=OPSET,
             dynamo=True,
@@ -86,7 +78,18 @@ def quantize(onnx: bytes, data: Dataset, photos: int, seed: int) -> bytes:
             target,
             _Photos(data, np.sort(rows)),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad"],
+            op_types_to_quantize=[
+                "Conv",
+                "Add",
+                "GlobalAveragePool",
+                "Clip",
+                "Relu",
+                "MaxPool",
+                "Pad",
+                "Gemm",
+            ],
+            # The last layer stays exact; the head of `known`, a thousand times its size, need not.
+            nodes_to_exclude=_last_layers(prepared),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -95,13 +98,61 @@ def quantize(onnx: bytes, data: Dataset, photos: int, seed: int) -> bytes:
         return target.read_bytes()
 
 
+def _last_layers(path: Path) -> list[str]:
+    """Names of the Gemm nodes that aren't the head of `known`."""
+    import onnx as onnx_format
+
+    nodes = onnx_format.load(path).graph.node
+    return [node.name for node in nodes if node.op_type == "Gemm" and "known.head.weight" not in node.input]
+
+
+def recalibrate(onnx: bytes, cooler: float, exponent: float | None) -> bytes:
+    """Set right what rounding has moved: divide the logits by `cooler`, raise the score to `exponent`."""
+    import onnx as onnx_format
+
+    model = onnx_format.load_from_string(onnx)
+    made_by = {output: node for node in model.graph.node for output in node.output}
+
+    def scale(name: str, kind: str, by: float, value: str) -> None:
+        """Put one more node of that kind before the one that makes `value`."""
+        target = made_by[value]
+        constant = onnx_format.numpy_helper.from_array(np.array(by, np.float32), f"{name}.by")
+        model.graph.initializer.append(constant)
+        node = onnx_format.helper.make_node(kind, [target.input[0], f"{name}.by"], [name], name=name)
+        model.graph.node.insert(list(model.graph.node).index(target), node)
+        target.input[0] = name
+
+    scale("recalibrated.temperature", "Div", cooler, "probabilities")
+    if exponent is not None:
+        scale("recalibrated.exponent", "Pow", exponent, "known")
+    return cast(bytes, model.SerializeToString())
+
+
+class Twin:
+    """A serialized twin, to be asked."""
+
+    def __init__(self, onnx: bytes) -> None:
+        """Load it."""
+        import onnxruntime
+
+        self._session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+        self.outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
+        """Ask for images [N, H, W, 3]; return each output by its name."""
+        parts = [
+            self._session.run(self.outputs, {"image": np.ascontiguousarray(images[start : start + _BATCH])})
+            for start in range(0, len(images), _BATCH)
+        ]
+        found = (np.concatenate(some) for some in zip(*parts, strict=True))
+        return {name: value.astype(np.float64) for name, value in zip(self.outputs, found, strict=True)}
+
+    def ask(self, data: Dataset, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Ask for photos of a data set; return each output by its name."""
+        parts = [self.run(pixels.numpy()) for pixels, _ in plain_batches(data, rows, _BATCH)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+
 def answers(onnx: bytes, data: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Probabilities [N, classes] that a twin gives to photos."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    parts = [
-        session.run(["probabilities"], {"image": pixels.numpy()})[0]
-        for pixels, _ in plain_batches(data, rows, 32)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    return Twin(onnx).ask(data, rows)["probabilities"]

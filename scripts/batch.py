@@ -63,6 +63,7 @@ class Batch:
         self.answered = [row for row in rows if row.probabilities]
         self.refused = [row for row in rows if row.status in _REFUSED]
         self.failed = [row for row in rows if not row.probabilities and row.status not in _REFUSED]
+        self.unknown = [row for row in self.answered if row.predicted not in classes]
         self.versions = Counter(row.version for row in self.answered)
         found = [[(row.probabilities or {})[name] for name in classes] for row in self.answered]
         self.probabilities: NDArray[np.float64] = np.array(found, np.float64).reshape(-1, len(classes))
@@ -82,6 +83,7 @@ class Batch:
         cuts = statistics.quantiles(latencies, n=100, method="inclusive") if count > 1 else latencies * 99
         return figures | {
             "accuracy_of_all": right / len(self.rows),
+            "unknown": float(len(self.unknown)),
             "refused": float(len(self.refused)),
             "unanswered": float(len(self.failed)),
             "latency_ms_p50": cuts[49],
@@ -144,6 +146,8 @@ class Batch:
             print(
                 f"accuracy {f['accuracy_of_all']:.4f} where every photo without a prediction counts as wrong"
             )
+        if self.unknown:
+            print(f"{len(self.unknown)} answered as unknown; the figures are of the likeliest class")
         wide = max(8, *map(len, self.classes))
         print("confusion matrix, true classes by row, predicted by column:")
         print(" " * wide, *(f"{name:>{wide}}" for name in self.classes))

@@ -43,7 +43,7 @@ def limit(engine: Engine, photos: list[bytes], seconds: float) -> float:
     def work(number: int) -> None:
         while time.perf_counter() < until:
             photo = photos[(number + counts[number]) % len(photos)]
-            engine.predict(decode(photo, engine.manifest.image_size, engine.manifest.resize)[None])
+            engine.answer(decode(photo, engine.manifest.image_size, engine.manifest.resize)[None])
             counts[number] += 1
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]

@@ -118,9 +118,12 @@ def complaint(answer: wire.Answer) -> str:
                 else "an empty problem"
             )
         for prediction in told.get("predictions", [told]):
-            chances = prediction["probabilities"]
-            if abs(sum(chances.values()) - 1) > 1e-6 or chances[prediction["label"]] != max(chances.values()):
+            chances, label = prediction["probabilities"], prediction["label"]
+            unknown = label not in chances and label == "unknown" and 0 <= prediction["known"] <= 1
+            if abs(sum(chances.values()) - 1) > 1e-6:
                 return f"no probabilities: {chances}"
+            if not unknown and chances[label] != max(chances.values()):
+                return f"not the likeliest class: {label!r} of {chances}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"a body of another form: {error!r}"
     return ""

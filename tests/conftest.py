@@ -89,7 +89,11 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
     import json
 
     def make(
-        name: str = "model.pt", data_pkl: bytes | None = None, graph: bytes | None = None, **changes: object
+        name: str = "model.pt",
+        data_pkl: bytes | None = None,
+        graph: bytes | None = None,
+        card: bytes | None = None,
+        **changes: object,
     ) -> Path:
         path = tmp_path / name
         description = manifest(**changes)
@@ -97,6 +101,8 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
             archive.writestr("archive/data.pkl", data_pkl or pickle.dumps(description, protocol=2))
             archive.writestr("archive/extra/model.json", json.dumps(description))
             archive.writestr("archive/extra/model.onnx", graph or colour_graph())
+            if card is not None:
+                archive.writestr("archive/extra/README.md", card)
         return path
 
     return make

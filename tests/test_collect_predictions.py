@@ -197,6 +197,23 @@ def test_what_fails_for_the_moment_is_tried_again(cats: Path, tmp_path: Path) ->
     assert "8/8" in told  # of the progress bar
 
 
+def test_unknown_is_an_answer(cats: Path, tmp_path: Path) -> None:
+    def predict(sent: Sent) -> Reply:
+        return prediction(sent, **({"label": "unknown", "known": 0.1} if sent.body == b"dog 3" else {}))
+
+    with endpoint(answering(predict)) as (url, seen):
+        told, written = collect(url, cats, tmp_path, "--no-mlflow")
+    assert "8 of 8 photos answered" in told
+    assert "accuracy 1.0000" in told
+    assert "1 answered as unknown; the figures are of the likeliest class" in told
+    assert written["figures"]["unknown"] == 1
+    assert {row["path"]: row["predicted"] for row in written["photos"]}["dog/3.jpg"] == "unknown"
+    judged = [json.loads(sent.body) for sent in seen if sent.path == "/feedback"]
+    assert {(told["predicted"], told["actual"]) for told in judged} == {
+        ("cat", "cat"), ("dog", "dog"), ("unknown", "dog"),
+    }  # fmt: skip
+
+
 def test_what_goes_on_failing_ends(cats: Path, tmp_path: Path) -> None:
     def predict(sent: Sent) -> Reply:
         if sent.body == b"cat 0":

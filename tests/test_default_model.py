@@ -24,7 +24,7 @@ def engine():
 
 def answer(engine, data: bytes) -> np.ndarray:
     manifest = engine.manifest
-    return engine.predict(decode(data, manifest.image_size, manifest.resize)[None])[0]
+    return engine.answer(decode(data, manifest.image_size, manifest.resize)[None]).probabilities[0]
 
 
 def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
@@ -45,23 +45,23 @@ def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
 def test_a_batch_answers_as_one_by_one(engine):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (3, 224, 224, 3), np.uint8)
-    single = np.concatenate([engine.predict(image[None]) for image in images])
-    assert np.allclose(engine.predict(images), single, atol=1e-4)
+    single = np.concatenate([engine.answer(image[None]).probabilities for image in images])
+    assert np.allclose(engine.answer(images).probabilities, single, atol=1e-4)
 
 
 def test_the_weights_beside_the_twin_are_the_same_network(engine):
     import torch
 
     from ml import bundle
+    from ml.answering import Answering
     from ml.networks import build
-    from ml.twin import Answering
 
     network = build(engine.manifest.arch, len(engine.manifest.classes))
     network.load_state_dict(bundle.read_state_dict(EMBEDDED))
     pixels = torch.from_numpy(decode((PHOTOS / "cat.jpg").read_bytes()).copy())[None]
     with torch.inference_mode():
-        exact = Answering(network.eval(), engine.manifest.temperature)(pixels)
-    assert np.abs(exact.numpy() - engine.predict(pixels.numpy())).max() < 0.05
+        exact = Answering(network.eval(), engine.manifest.temperature)(pixels)[0]
+    assert np.abs(exact.numpy() - engine.answer(pixels.numpy()).probabilities).max() < 0.05
 
 
 def test_a_large_jpeg_costs_little_and_gets_the_same_answer(engine, monkeypatch):

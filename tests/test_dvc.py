@@ -81,6 +81,13 @@ def test_repro_again_change_push_and_pull(clone, tmp_path):
     params.assign("package.half", "false", clone / "params.yaml")
     assert stages_run(run(clone, "dvc", "repro")) == ["package"]
 
+    params.assign("stability.max_flips.grey", "0.04", clone / "params.yaml")
+    changed = run(clone, "dvc", "status")
+    assert "stability" in changed
+    assert "evaluate:" not in changed
+    params.assign("stability.max_flips.grey", "0.03", clone / "params.yaml")
+    assert "up to date" in run(clone, "dvc", "status")
+
     assert "no DVC remote" in run(clone, "scripts/pull.sh")
     run(clone, "dvc", "remote", "add", "-d", "storage", str(tmp_path / "remote"))
     run(clone, "dvc", "push")

@@ -1,5 +1,7 @@
 """What runs the network: one small interface, so that the rest of the service knows no runtime."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -7,6 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml import bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a network says of N images.
+
+    Attributes:
+        probabilities: float32 [N, classes].
+        known: float32 [N], 0 to 1, whether an image shows any of the classes; None: the model can't tell.
+        evidence: float32 [N, classes, h, w], what each place says for each class; None: likewise.
+    """
+
+    probabilities: NDArray[np.float32]
+    known: NDArray[np.float32] | None = None
+    evidence: NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):
@@ -24,8 +41,43 @@ class Engine(Protocol):
     def sha256(self) -> str:
         """Of the model file, in hexadecimal."""
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities [N, classes] for RGB pixels [N, image_size, image_size, 3]."""
+    @property
+    def card(self) -> str:
+        """The model card, Markdown; empty: the file has none."""
+
+    @property
+    def outputs(self) -> Collection[str]:
+        """Those attributes of `Answers` that it fills."""
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Answer for RGB pixels [N, image_size, image_size, 3]."""
+
+
+def refuses(engine: Engine, unknown: bool) -> bool:
+    """Return whether a photo of none of the classes is labelled `UNKNOWN`.
+
+    Args:
+        engine: the loaded network, which has to be able to tell, and to have no class of that name: a label
+            must not mean two things.
+        unknown: whether it is wanted, see UNKNOWN in `app.settings`.
+    """
+    return unknown and "known" in engine.outputs and bundle.UNKNOWN not in engine.manifest.classes
+
+
+def labels(engine: Engine, unknown: bool) -> tuple[str, ...]:
+    """Return every label that a photo may get; the arguments are those of `refuses`."""
+    classes = engine.manifest.classes
+    return (*classes, bundle.UNKNOWN) if refuses(engine, unknown) else classes
+
+
+def fault(answers: Answers, classes: int) -> str:
+    """Say what is wrong with the answers to one image, for a model that is just being loaded."""
+    probabilities, known = answers.probabilities, answers.known
+    if probabilities.shape != (1, classes) or not abs(float(probabilities.sum()) - 1) < 1e-3:
+        return f"answers no probabilities (shape {probabilities.shape})"
+    if known is not None and not (known.shape == (1,) and -1e-3 < float(known[0]) < 1 + 1e-3):
+        return f"answers no score from 0 to 1 as known ({known})"
+    return ""
 
 
 def load(path: Path, kind: str, threads: int) -> Engine:

@@ -4,9 +4,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from app.engine import Answers, fault
 from ml.bundle import Bundle, BundleError, Manifest
 
 _FATAL = 4  # what goes wrong is raised; the runtime's own lines on standard error would say it twice
+
+_MAX_GRID = 64
+"""Largest height and width of `evidence`: every number of it is part of an answer."""
 
 
 class OnnxEngine:
@@ -22,6 +26,7 @@ class OnnxEngine:
         """
         self.manifest: Manifest = bundle.manifest
         self.sha256: str = bundle.sha256
+        self.card: str = bundle.card
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -34,15 +39,16 @@ class OnnxEngine:
             )
         except Exception as error:
             raise BundleError(f"its ONNX twin can't be loaded: {_first_line(error)}") from error
-        self._check_signature()
+        self.outputs: list[str] = self._check_signature()
         self._warm_up()
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities [N, classes] for RGB pixels [N, image_size, image_size, 3]."""
-        probabilities: NDArray[np.float32] = self._session.run(["probabilities"], {"image": images})[0]
-        return probabilities
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Answer for RGB pixels [N, image_size, image_size, 3]."""
+        values = self._session.run(self.outputs, {"image": images})
+        return Answers(**dict(zip(self.outputs, values, strict=True)))
 
-    def _check_signature(self) -> None:
+    def _check_signature(self) -> list[str]:
+        """Return the names of those outputs that are of use."""
         size, classes = self.manifest.image_size, len(self.manifest.classes)
         inputs = {node.name: node for node in self._session.get_inputs()}
         outputs = {node.name: node for node in self._session.get_outputs()}
@@ -53,16 +59,28 @@ class OnnxEngine:
             )
         _check("image", inputs["image"], "tensor(uint8)", (size, size, 3))
         _check("probabilities", outputs["probabilities"], "tensor(float)", (classes,))
+        if "known" in outputs:
+            _check("known", outputs["known"], "tensor(float)", ())
+        if "evidence" in outputs:
+            sides = outputs["evidence"].shape[2:]
+            if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= _MAX_GRID for side in sides):
+                raise BundleError(
+                    f"its ONNX twin has evidence {sides}, expected fixed height and width up to {_MAX_GRID}"
+                )
+            _check("evidence", outputs["evidence"], "tensor(float)", (classes, *sides))
+        # Where nothing says from where on a score is that of a known photo, it says nothing.
+        usable = {"probabilities", "evidence", *(["known"] if self.manifest.known else [])}
+        return [name for name in outputs if name in usable]
 
     def _warm_up(self) -> None:
-        """Pay for first-time allocations now, and see that the answer is a distribution."""
+        """Pay for first-time allocations now, and see that the answers are of use."""
         size = self.manifest.image_size
         try:
-            answer = self.predict(np.zeros((1, size, size, 3), np.uint8))
+            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
         except Exception as error:
             raise BundleError(f"its ONNX twin doesn't run: {_first_line(error)}") from error
-        if answer.shape != (1, len(self.manifest.classes)) or not abs(float(answer.sum()) - 1) < 1e-3:
-            raise BundleError(f"its ONNX twin answers no probabilities (shape {answer.shape})")
+        if found := fault(answers, len(self.manifest.classes)):
+            raise BundleError(f"its ONNX twin {found}")
 
 
 def _check(name: str, node: onnxruntime.NodeArg, kind: str, shape: tuple[int, ...]) -> None:

@@ -2,17 +2,19 @@
 
 import copy
 import itertools
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from app.engine import Answers, fault
+from ml.answering import Answering
 from ml.bundle import BundleError, Manifest
 from ml.checkpoint import Checkpoint
 from ml.errors import PipelineError
+from ml.known import rebuild
 from ml.networks import Network, Normalization, build
 
 
@@ -25,31 +27,42 @@ class TorchEngine:
         """Build the network, fold its BatchNorm into its convolutions, and run it once.
 
         Raises:
-            BundleError: the weights don't fit the architecture, or its answer is no distribution.
+            BundleError: the weights don't fit the architecture, or its answers are of no use.
         """
         self.manifest: Manifest = checkpoint.manifest
         self.sha256: str = checkpoint.sha256
+        self.card: str = checkpoint.card
         torch.set_num_threads(threads)
         try:
             network = build(self.manifest.arch, len(self.manifest.classes))
             network.load_state_dict(checkpoint.state_dict)
+            known = None
+            if checkpoint.known_state_dict and self.manifest.known:
+                known = rebuild(str(self.manifest.known["method"]), checkpoint.known_state_dict)
         except (PipelineError, RuntimeError) as error:
-            line = " ".join(str(error).split())[:200]
-            raise BundleError(f"its weights don't fit {self.manifest.arch}: {line}") from error
-        self._network = prepare(network)
-        self._normalize = Normalization(self.manifest.mean, self.manifest.std)
+            raise BundleError(f"its weights don't fit {self.manifest.arch}: {_one_line(error)}") from error
+        self._answering = Answering(prepare(network), self.manifest.temperature, known)
+        self.outputs = ["probabilities", *(["known"] if known else []), "evidence"]
+        self._answering.normalize = Normalization(self.manifest.mean, self.manifest.std)
         size = self.manifest.image_size
-        answer = self.predict(np.zeros((1, size, size, 3), np.uint8))
-        if not abs(float(answer.sum()) - 1) < 1e-3:
-            raise BundleError("its weights answer no probabilities")
+        try:
+            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
+        except RuntimeError as error:  # weights of `known` for other features
+            raise BundleError(f"its weights don't fit each other: {_one_line(error)}") from error
+        if found := fault(answers, len(self.manifest.classes)):
+            raise BundleError(f"its network {found}")
 
-    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities [N, classes] for RGB pixels [N, image_size, image_size, 3]."""
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Answer for RGB pixels [N, image_size, image_size, 3]."""
         with torch.inference_mode():
             # A copy only where the pixels are read-only, of which torch would warn.
-            pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
-            logits = self._network(self._normalize(pixels)) / self.manifest.temperature
-            return cast(NDArray[np.float32], cast(Tensor, logits).softmax(1).numpy())
+            values = self._answering(torch.from_numpy(images if images.flags.writeable else images.copy()))
+        probabilities, *known, evidence = (value.numpy() for value in values)
+        return Answers(probabilities, known[0] if known else None, evidence)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def prepare(network: Network) -> Network:

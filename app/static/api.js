@@ -84,16 +84,23 @@ const sleep = (seconds, signal) =>
     signal?.addEventListener("abort", done);
   });
 
-/** Label a photo; while the service is busy, come back when it says. `onWait(seconds)` hears of it. */
-export async function predict(bytes, type, { signal, onWait }) {
+/**
+ * Label a photo, and say why if `explain`: with the answer, for to ask again would cost and count another one.
+ * While the service is busy, come back when it says; `onWait(seconds)` hears of it.
+ */
+export async function predict(bytes, type, { explain, signal, onWait }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
       // Content decides what it is; a type of image/* is what tells the service that the body is one.
       const headers = { "Content-Type": type.startsWith("image/") ? type : "image/unknown" };
-      const answer = await call("predict", { method: "POST", body: bytes, headers, signal });
+      const answer = await call(`predict${explain ? "?explain=1" : ""}`, { method: "POST", body: bytes, headers, signal });
       return { ...answer, milliseconds: performance.now() - started };
     } catch (error) {
+      if (explain && error.status === 400) {
+        explain = false; // by now it may be another model, which can't
+        continue;
+      }
       if (!BUSY.includes(error.status) || attempt === PATIENCE || signal.aborted) throw error;
       onWait(error.retryAfter);
       await sleep(error.retryAfter, signal);

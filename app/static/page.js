@@ -9,9 +9,9 @@ const $ = (id) => document.getElementById(id);
 const photos = new Set();
 const line = [];
 let asking = 0;
-let ready = false; // whether there is a model to ask
 
 const page = {
+  model: null, // what it says of itself
   limit: Number(document.documentElement.dataset.maxUploadBytes),
   announce: (text) => ($("announce").textContent = text),
   changed() {
@@ -38,7 +38,7 @@ const page = {
 };
 
 function next() {
-  while (ready && asking < AT_ONCE && line.length) {
+  while (page.model && asking < AT_ONCE && line.length) {
     asking++;
     line.shift().ask().finally(() => {
       asking--;
@@ -95,12 +95,12 @@ $("key").addEventListener("submit", (event) => {
 $("limit").textContent = megabytes(page.limit);
 
 const status = $("status");
-const { classes, version, arch, metrics } = await api.model((why) => {
+page.model = await api.model((why) => {
   status.textContent = why;
   status.hidden = false;
 });
+const { classes, version, arch, metrics, card } = page.model;
 status.hidden = true;
-ready = true;
 next();
 if (classes.length <= 3) {
   const [last, ...rest] = [...classes].reverse();
@@ -108,4 +108,5 @@ if (classes.length <= 3) {
   $("title").textContent = document.title = words[0].toUpperCase() + words.slice(1);
 }
 const accuracy = metrics?.accuracy ? ` · right on ${percent(metrics.accuracy)} of its test photos` : "";
+$("card").hidden = !card;
 $("model").textContent = `Model ${version} · ${arch}${accuracy}`;

@@ -1,6 +1,8 @@
 // One photo on the page: its preview, its way to an answer, the answer, and what the reader says to it.
 
 import * as api from "./api.js";
+import { HeatMap } from "./heat.js";
+import { neither, noneOf, place } from "./words.js";
 
 const PLACES = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 // Rounding must not claim a certainty that isn't there.
@@ -25,7 +27,10 @@ function bar(name, share, top) {
 }
 
 export class Photo {
-  /** `page`: limit (bytes), announce (text), again (photo), changed (), needKey (), removed (photo, neighbour). */
+  /**
+   * `page`: limit (bytes), model (as /model says), announce (text), again (photo), changed (), needKey (),
+   * removed (photo, neighbour).
+   */
   constructor(file, page) {
     this.file = file;
     this.page = page;
@@ -42,7 +47,8 @@ export class Photo {
     this.part("down").addEventListener("click", () => this.correct());
     // Not as soon as it changes: by keyboard, every option on the way is a change.
     this.part("send").addEventListener("click", () => this.judge(this.part("actual").querySelector("select").value));
-    const image = this.element.querySelector("img");
+    const image = this.part("preview");
+    this.heat = new HeatMap(this.part("frame"), () => this.page.announce(this.part("where").textContent));
     this.url = URL.createObjectURL(file);
     image.addEventListener("error", () => this.element.classList.add("unseeable"));
     image.alt = `Preview of ${this.name}`;
@@ -75,7 +81,8 @@ export class Photo {
       });
       if (!bytes.byteLength) throw new api.ApiError(400, "This file is empty.");
       const onWait = (seconds) => this.show("asking", `The service is busy: trying again in ${seconds} s…`);
-      this.answer = await api.predict(bytes, this.file.type, { signal: this.abort.signal, onWait });
+      const explain = this.page.model.explains;
+      this.answer = await api.predict(bytes, this.file.type, { explain, signal: this.abort.signal, onWait });
       this.showAnswer();
     } catch (error) {
       if (this.abort.signal.aborted) return;
@@ -87,30 +94,60 @@ export class Photo {
   }
 
   showAnswer() {
-    const { label, probabilities, milliseconds } = this.answer;
-    this.show("answered");
-    this.part("label").textContent = label;
-    const bars = Object.entries(probabilities)
-      .sort(([, a], [, b]) => b - a)
-      .map(([name, share]) => bar(name, share, name === label));
+    const { label, probabilities, explanation, milliseconds } = this.answer;
+    const classes = Object.keys(probabilities);
+    const ranked = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
+    const none = !classes.includes(label);
+    this.element.classList.toggle("none", none);
+    this.show("answered", none ? neither(classes) : "");
+    this.part("label").textContent = none ? "Something else" : label;
+    this.part("instead").textContent = none ? "If it had to be one of them:" : "";
+    const bars = ranked.map(([name, share]) => bar(name, share, name === label));
+    if (explanation) {
+      const where = place(explanation.grid, explanation.box);
+      this.part("where").textContent = none
+        ? `What is most like ${ranked[0][0]} is ${where}.`
+        : `The evidence for ${label} is ${where}.`;
+      this.heat.set(explanation);
+    }
     this.part("bars").replaceChildren(...bars.splice(0, bars.length > SHOWN + 1 ? SHOWN : bars.length));
     this.part("more").hidden = !bars.length;
     this.part("more").querySelector("summary").textContent = `${bars.length} more`;
     this.part("more").querySelector("dl").replaceChildren(...bars);
     this.part("time").textContent = `${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, there and back`;
     this.part("feedback").hidden = false;
-    this.page.announce(`${this.name}: ${label}, ${percent(probabilities[label])}`);
+    this.page.announce(`${this.name}: ${none ? neither(classes) : `${label}, ${percent(probabilities[label])}`}`);
   }
 
-  /** Wrong: of two classes it is the other, of more the reader says which. */
+  /** A label as the reader sees it. */
+  called(label) {
+    const classes = Object.keys(this.answer.probabilities);
+    return classes.includes(label) ? label : noneOf(classes);
+  }
+
+  /** Wrong: if there is one other label it is that, of more the reader says which. */
   correct() {
-    const others = Object.keys(this.answer.probabilities).filter((name) => name !== this.answer.label);
+    const others = this.page.model.labels.filter((label) => label !== this.answer.label);
     if (others.length === 1) return this.judge(others[0]);
+    if (others.length === 2) return this.offer(others);
     const choice = this.part("actual");
     const select = choice.querySelector("select");
-    select.replaceChildren(new Option("…", ""), ...others.map((name) => new Option(name, name)));
+    select.replaceChildren(new Option("…", ""), ...others.map((label) => new Option(this.called(label), label)));
     choice.hidden = false;
     select.focus();
+  }
+
+  offer(labels) {
+    const buttons = labels.map((label) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = this.called(label);
+      button.addEventListener("click", () => this.judge(label));
+      return button;
+    });
+    this.part("others").replaceChildren("It is", ...buttons);
+    this.part("others").hidden = false;
+    buttons[0].focus();
   }
 
   async judge(actual) {
@@ -123,7 +160,7 @@ export class Photo {
     try {
       await api.feedback(this.answer.label, actual, this.answer.request_id);
       this.part(right ? "up" : "down").setAttribute("aria-pressed", "true");
-      thanks.textContent = right ? "Thank you." : `Thank you: noted as ${actual}.`;
+      thanks.textContent = right ? "Thank you." : `Thank you: noted as ${this.called(actual)}.`;
     } catch (error) {
       for (const control of controls) control.disabled = false;
       thanks.classList.add("not-sent");
@@ -134,6 +171,7 @@ export class Photo {
 
   remove() {
     this.abort.abort();
+    this.heat.clear();
     URL.revokeObjectURL(this.url);
     const next = this.element.nextElementSibling ?? this.element.previousElementSibling;
     this.element.remove();

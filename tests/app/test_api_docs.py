@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.app.service import ROOT, Service, running
+from tests.graphs import KNOWN, telling_graph
 
 
 def schemathesis(service: Service, config: Path | None = None) -> str:
@@ -33,16 +34,19 @@ def schemathesis(service: Service, config: Path | None = None) -> str:
     return done.stdout
 
 
-def answers(service: Service, route: str) -> dict[str, float]:
+def answers(service: Service, route: str, method: str = "POST") -> dict[str, float]:
     """How many answers of each status a route has given."""
     with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics") as response:
         text = response.read().decode()
-    pattern = rf'^http_requests_total\{{method="POST",route="{route}",status="(\d+)"\}} (\S+)$'
+    pattern = rf'^http_requests_total\{{method="{method}",route="{route}",status="(\d+)"\}} (\S+)$'
     return {status: float(count) for status, count in re.findall(pattern, text, re.MULTILINE)}
 
 
-def test_the_service_keeps_to_its_document() -> None:
-    with running(LOG_LEVEL="error") as service:
+@pytest.mark.parametrize("tells", [False, True])
+def test_the_service_keeps_to_its_document(make_model: Callable[..., Path], tells: bool) -> None:
+    """By a model that can do all, and by one that gives labels alone."""
+    all_of_it = {"graph": telling_graph(), "known": KNOWN, "card": b"# A card"} if tells else {}
+    with running(LOG_LEVEL="error", MODEL_URL=make_model(**all_of_it).as_uri()) as service:
         service.wait()
         schemathesis(service)
         # It would prove little if nothing valid had been sent, or nothing else.
@@ -50,6 +54,7 @@ def test_the_service_keeps_to_its_document() -> None:
         assert predictions["200"] > 20
         assert {"400", "415"} <= set(predictions)
         assert {"204", "400", "415"} <= set(answers(service, "/feedback"))
+        assert set(answers(service, "/model/card", "GET")) == {"200" if tells else "404"}
 
 
 def test_the_service_keeps_to_its_document_with_keys(tmp_path: Path) -> None:
@@ -87,6 +92,28 @@ def test_the_document_names_the_classes_once_a_model_is_loaded(
     app = make_app()
     app.extensions["model"].engine = None
     assert "enum" not in label(app.test_client())
+
+
+def test_the_document_says_what_the_model_can_do(
+    make_app: Callable[..., Flask], make_model: Callable[..., Path]
+) -> None:
+    def parts(**settings: object) -> tuple[dict, dict]:
+        components = make_app(**settings).test_client().get("/openapi.json").get_json()["components"]
+        return components["schemas"], components["parameters"]["Explain"]["schema"]
+
+    schemas, explain = parts()
+    assert explain["enum"] == [0]
+    for name in ("Prediction", "Answer"):
+        assert "known" not in schemas[name]["properties"]
+    telling = make_model("telling.pt", graph=telling_graph(), known=KNOWN).as_uri()
+    schemas, explain = parts(model_url=telling)
+    assert explain["enum"] == [0, 1]
+    assert schemas["Label"]["enum"] == ["red", "blue", "unknown"]
+    for name in ("Prediction", "Answer"):
+        assert "known" in schemas[name]["required"]
+    schemas, _ = parts(model_url=telling, unknown=False)
+    assert schemas["Label"]["enum"] == ["red", "blue"]
+    assert "known" in schemas["Answer"]["required"]
 
 
 def test_keys_are_a_must_only_where_there_are_some(make_app: Callable[..., Flask]) -> None:

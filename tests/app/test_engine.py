@@ -9,10 +9,14 @@ import torch
 from onnx import TensorProto, helper
 
 from app import engine
-from ml.bundle import BundleError
+from ml import bundle
+from ml.bundle import BundleError, Manifest
 from ml.image import decode
+from ml.known import Concepts, Distance, Known
 from ml.networks import build
-from tests.conftest import SIZE, colour_graph
+from ml.twin import export
+from tests.conftest import SIZE, colour_graph, manifest
+from tests.graphs import telling_graph
 
 
 def no_softmax() -> bytes:
@@ -40,7 +44,7 @@ def test_predicts_batches_of_any_size(make_model):
     images = np.zeros((5, SIZE, SIZE, 3), np.uint8)
     images[1::2, ..., 2] = 255
     images[::2, ..., 0] = 255
-    answer = loaded.predict(images)
+    answer = loaded.answer(images).probabilities
     assert answer.dtype == np.float32
     assert answer.argmax(1).tolist() == [0, 1, 0, 1, 0]
     np.testing.assert_allclose(answer.sum(1), 1, atol=1e-6)
@@ -89,7 +93,7 @@ def test_bare_weights_are_recognised_and_answer_as_plain_torch_does(arch, tmp_pa
     network.load_state_dict(torch.load(path, weights_only=True))
     with torch.no_grad():
         plain = network.eval()(torch.from_numpy(images).permute(0, 3, 1, 2) / 255).softmax(1).numpy()
-    assert np.abs(loaded.predict(images) - plain).max() < 1e-5
+    assert np.abs(loaded.answer(images).probabilities - plain).max() < 1e-5
 
 
 def test_what_is_no_checkpoint_is_refused_with_what_was_found(tmp_path):
@@ -122,7 +126,74 @@ def test_both_engines_give_the_same_answers():
     engines = [engine.load(EMBEDDED, kind, 1) for kind in ("onnx", "torch")]
     assert [e.name for e in engines] == ["onnx", "torch"]
     assert engines[0].manifest == engines[1].manifest
-    answers = [e.predict(images) for e in engines]
+    first, second = (e.answer(images) for e in engines)
     # The twin is int8: on photos it stays close, on noise its label alone is held.
-    assert np.abs(answers[0][:2] - answers[1][:2]).max() < 0.02
-    assert (answers[0].argmax(1) == answers[1].argmax(1)).all()
+    assert np.abs(first.probabilities[:2] - second.probabilities[:2]).max() < 0.02
+    assert (first.probabilities.argmax(1) == second.probabilities.argmax(1)).all()
+    if first.known is not None:
+        assert np.abs(first.known - second.known)[:2].max() < 0.1
+        assert (first.known > 0.5).tolist() == (second.known > 0.5).tolist() == [True, True, False]
+    if first.evidence is not None:
+        for mine, theirs in zip(first.evidence[:2], second.evidence[:2], strict=True):
+            assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.9
+
+
+def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:
+    """A model.pt of the baseline with random weights, its exact twin, and a way to tell what is known."""
+    torch.manual_seed(5)
+    network = build("simple_cnn", 3).eval()
+    if method == "distance":
+        known: Known = Distance(torch.randn(3, 128), torch.randn(128, 128 - drop) / 40)
+    else:
+        known = Concepts(torch.randn(10, 128 - drop), torch.randn(10), torch.rand(10))
+    known.exponent.fill_(0.7)
+    known.eval().requires_grad_(False)
+    onnx_twin = telling_graph(outputs=3) if drop else export(network, 1.3, SIZE, known)
+    described = manifest(
+        classes=["a", "b", "c"], temperature=1.3, known={"method": method, "threshold": 0.5}, resize="squash"
+    )
+    bundle.write(
+        path, Manifest.from_dict(described), network.state_dict(), onnx_twin, known.state_dict(), "# Card"
+    )
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("method", ["distance", "concepts"])
+def test_an_exact_twin_tells_what_torch_tells(method, tmp_path):
+    path = knowing(tmp_path / "model.pt", method)
+    images = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
+    engines = [engine.load(path, kind, 1) for kind in ("onnx", "torch")]
+    assert [set(e.outputs) for e in engines] == [{"probabilities", "known", "evidence"}] * 2
+    assert [e.card for e in engines] == ["# Card"] * 2
+    first, second = (e.answer(images) for e in engines)
+    assert first.known.shape == (9,)
+    assert first.evidence.shape == (9, 3, 4, 4)
+    assert len(set(first.known.tolist())) == 9  # it depends on the photo
+    for name in ("probabilities", "known", "evidence"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["distance", "concepts"])
+def test_weights_for_other_features_are_refused_by_torch_in_one_line(method, tmp_path):
+    path = knowing(tmp_path / "model.pt", method, drop=1)
+    with pytest.raises(BundleError, match="its weights don't fit each other") as caught:
+        engine.load(path, "torch", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_no_threshold_goes_with_tell_nothing(tmp_path):
+    network = build("simple_cnn", 2).eval()
+    known = Distance(torch.randn(2, 128), torch.eye(128))
+    plain = manifest(resize="squash")
+    bundle.write(
+        tmp_path / "m.pt",
+        Manifest.from_dict(plain),
+        network.state_dict(),
+        telling_graph(),
+        known.state_dict(),
+    )
+    for kind in ("onnx", "torch"):
+        loaded = engine.load(tmp_path / "m.pt", kind, 1)
+        assert set(loaded.outputs) == {"probabilities", "evidence"}
+        assert loaded.answer(np.zeros((1, SIZE, SIZE, 3), np.uint8)).known is None

@@ -174,6 +174,10 @@ class Broken(http.server.BaseHTTPRequestHandler):
             status, kind = 422, "text/html"
         elif Broken.count == 60:
             body["probabilities"] = {"a": 0.9, "b": 0.9}
+        elif Broken.count == 65:
+            body["label"] = "b"
+        elif Broken.count == 68:
+            body |= {"label": "unknown", "known": 0.1}  # which is right
         elif Broken.count == 70:
             self.close_connection = True
             return
@@ -203,11 +207,12 @@ def test_what_is_wrong_with_a_service_is_told_and_what_was_sent_is_kept(tmp_path
         "status 500",
         "content type 'text/html'",
         "no probabilities",
+        "not the likeliest class: 'b'",
         "no answer",
         "memory grew by",
     ):
         assert reason in told
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_service_that_has_gone_is_told(tmp_path):

@@ -18,6 +18,7 @@ def test_health_and_ready_without_a_model(tmp_path):
     assert "being loaded" in is_problem(client.get("/ready"), 503)["detail"]
     assert client.get("/ready").headers["Retry-After"] == "1"
     is_problem(client.get("/model"), 503)
+    is_problem(client.get("/model/card"), 503)
     is_problem(client.post("/feedback", json={}), 503)
     is_problem(send(client, RED_JPEG), 503)
     text = client.get("/metrics").text
@@ -38,8 +39,31 @@ def test_model_says_what_it_is(client):
     assert len(body["sha256"]) == 64
 
 
+CARD = "# A card\n\n| a | <b>é</b> |\n<script>alert(1)</script>\n"
+
+
+def test_the_card_is_served_as_the_text_that_it_is(make_model, make_app):
+    client = make_app(model_url=make_model("carded.pt", card=CARD.encode()).as_uri()).test_client()
+    assert client.get("/model").get_json()["card"] == "/model/card"
+    answer = client.get("/model/card")
+    assert answer.status_code == 200
+    assert answer.content_type == "text/markdown; charset=utf-8"
+    assert answer.data.decode() == CARD
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"  # never taken for a page
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert client.head("/model/card").headers["Content-Length"] == str(len(CARD.encode()))
+    is_problem(client.post("/model/card"), 405)
+
+
+def test_a_model_without_a_card_has_none(client, make_model, make_app):
+    broken = make_app(model_url=make_model("broken.pt", card=b"\xff").as_uri()).test_client()
+    for without in (client, broken):
+        assert without.get("/model").get_json()["card"] is None
+        assert is_problem(without.get("/model/card"), 404)["detail"] == "this model has no card"
+
+
 def test_unknown_paths_and_methods_are_problems(client):
-    is_problem(client.get("/no/such/path"), 404)
+    assert is_problem(client.get("/no/such/path"), 404)["detail"] == "there is nothing at this path"
     is_problem(client.get("/docs//swagger-ui.css"), 404)
     assert "POST" in client.get("/predict").headers["Allow"]
     is_problem(client.get("/predict"), 405)
@@ -50,7 +74,7 @@ def test_an_unexpected_error_shows_no_traceback(client, monkeypatch, caplog):
     def fail(images):
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(client.application.extensions["model"].engine, "predict", fail)
+    monkeypatch.setattr(client.application.extensions["model"].engine, "answer", fail)
     assert "secret" not in json.dumps(is_problem(send(client, RED_JPEG), 500))
     assert "secret detail" in caplog.text  # for the operator
     text = client.get("/metrics").text

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -60,7 +61,8 @@ def test_it_is_small_and_all_its_own(client: FlaskClient) -> None:
         assert b"innerHTML" not in part
 
 
-def test_all_that_it_names_is_there(client: FlaskClient) -> None:
+def test_all_that_it_names_is_there(make_app: Callable[..., Flask], make_model: Callable[..., Path]) -> None:
+    client = make_app(model_url=make_model("carded.pt", card=b"# A card").as_uri()).test_client()
     named = re.findall(r'(?:href|src)="([^"#]+)"', client.get("/").text)
     for script in STATIC.glob("*.js"):
         named += [f"static/{name}" for name in re.findall(r'from "\./([^"]+)"', script.read_text())]

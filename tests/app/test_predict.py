@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.classify import _prediction
+from app.classify import _rounded
 from tests.conftest import BLUE, RED, coloured, encode
 
 RED_JPEG, BLUE_PNG = encode(coloured(RED)), encode(coloured(BLUE), "PNG")
@@ -73,10 +73,9 @@ def test_probabilities_sum_to_one_whatever_rounding_does():
             logits = random.normal(size=(50, count)) * sharp
             rows = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             for row in rows.astype(np.float32).tolist():
-                prediction = _prediction(classes, row)
-                assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-12)
-                assert prediction.confidence == max(prediction.probabilities.values())
-                assert min(prediction.probabilities.values()) >= 0
+                probabilities = _rounded(classes, row, int(np.argmax(row)))
+                assert sum(probabilities.values()) == pytest.approx(1, abs=1e-12)
+                assert min(probabilities.values()) >= 0
 
 
 def test_small_files_of_many_pixels_hold_a_slot_no_longer_than_the_timeout(make_app):

@@ -18,6 +18,7 @@ from app.settings import Settings, SettingsError
         ("MODEL_URL", "ftp://x/model.pt"), ("MODEL_URL", "model.pt"), ("MODEL_URL", "http://"),
         ("MODEL_URL", "http://[::1/model.pt"), ("MODEL_URL", "http://host:port/model.pt"),
         ("MODEL_URL", "file://elsewhere/model.pt"), ("MODEL_TOKEN", "a\nb"), ("API_KEYS", " , "),
+        ("UNKNOWN", "no"),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -35,6 +36,8 @@ def test_good_values():
     assert settings.api_keys == ("a", "b")
     assert settings.model_sha256 == "ab" * 32
     assert settings.log_level == "debug"
+    assert settings.unknown
+    assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 
 
 def test_an_empty_variable_counts_as_unset():

@@ -20,7 +20,9 @@ FIGURES = {
 }  # fmt: skip
 
 
-def make_project(folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1, size: int = 50_000) -> Path:
+def make_project(
+    folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1, size: int = 50_000, card: str = ""
+) -> Path:
     """Write models/model.pt and its reports; another version is another file."""
     for name in ("models", "reports/evaluate", "reports/package"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -34,7 +36,7 @@ def make_project(folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1,
             "data/0": filling,
             "extra/model.json": json.dumps(described),
             "extra/model.onnx": colour_graph(),
-        }
+        } | ({"extra/README.md": card.encode()} if card else {})
         for name, content in parts.items():
             archive.writestr(zipfile.ZipInfo(f"archive/{name}", epoch), content)
     packaged = {

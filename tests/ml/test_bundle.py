@@ -12,9 +12,9 @@ from tests.conftest import colour_graph, manifest
 STATE = build("simple_cnn", 2).state_dict()
 
 
-def write(path, **changes):
+def write(path, card="", **changes):
     described = bundle.Manifest.from_dict(manifest(**changes))
-    return bundle.write(path, described, STATE, colour_graph())
+    return bundle.write(path, described, STATE, colour_graph(), card=card)
 
 
 def test_torch_and_the_service_read_the_same_file(tmp_path):
@@ -34,6 +34,42 @@ def test_torch_and_the_service_read_the_same_file(tmp_path):
 def test_the_same_model_gives_the_same_bytes(tmp_path):
     assert write(tmp_path / "a.pt") == write(tmp_path / "b.pt")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.pt", "b.pt"]
+
+
+def test_a_card_goes_along(tmp_path):
+    path = tmp_path / "model.pt"
+    card = "# Cats\n\n<b>ünïcode</b> | 1 |\n"
+    write(path, card)
+    assert bundle.read(path).card == card
+    assert bundle.read_card(path.read_bytes()) == card
+    assert torch.load(path, weights_only=True)["classes"] == ["red", "blue"]
+    assert write(tmp_path / "again.pt", card) == bundle.read(path).sha256
+    write(path)
+    assert bundle.read(path).card == bundle.read_card(path.read_bytes()) == ""
+    assert not any(name.endswith("README.md") for name in zipfile.ZipFile(path).namelist())
+
+
+def test_a_card_has_a_bound_in_bytes(tmp_path):
+    path = tmp_path / "model.pt"
+    write(path, "é" * (bundle.MAX_CARD_BYTES // 2))
+    assert len(bundle.read(path).card) == bundle.MAX_CARD_BYTES // 2
+    with pytest.raises(bundle.BundleError, match="model card of 65,538 bytes"):
+        write(path, "é" * (bundle.MAX_CARD_BYTES // 2 + 1))
+
+
+@pytest.mark.parametrize("bad", [b"a" * (bundle.MAX_CARD_BYTES + 1), b"\xff\xfe", b"\xed\xa0\x80"])
+def test_a_card_that_is_none_is_left_aside(make_model, bad):
+    path = make_model(card=bad)
+    assert bundle.read(path).card == bundle.read_card(path.read_bytes()) == ""
+    assert bundle.read(path).manifest.version == "test-1"
+
+
+def test_a_damaged_card_is_left_aside(make_model):
+    path = make_model(card=b"what was written")
+    data = path.read_bytes()
+    assert data.count(b"what was written") == 1  # stored, not compressed
+    path.write_bytes(data.replace(b"what was written", b"what was wr1tten"))
+    assert bundle.read(path).card == ""
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

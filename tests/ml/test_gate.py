@@ -9,7 +9,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from ml import evaluate, gate, ingest, package, prepare, train
+from ml import bundle, evaluate, gate, ingest, package, prepare, train
 from ml.cli import exit_cleanly
 from ml.params import Params
 from tests.conftest import BLUE, RED, colour_graph, coloured, encode, manifest
@@ -88,7 +88,7 @@ def judge(project, capsys):
         except SystemExit as error:
             code, line = 1, str(error.code)
         assert "\n" not in line
-        report = json.loads(Path("reports/gate.json").read_text()) if gate.REPORT.exists() else None
+        report = json.loads(Path("reports/gate.json").read_text()) if gate.GATE_REPORT.exists() else None
         return code, capsys.readouterr().out, line, report
 
     return judge
@@ -146,6 +146,19 @@ def test_worse_than_the_interval_is_refused(judge, github, tmp_path):
         assert judge("--current", current)[2] == line
     write_model(Path("models/model.pt"), 0.02)
     assert judge("--current", str(released))[0] == 0
+
+
+def test_photo_by_photo_smaller_differences_show(judge, tmp_path):
+    """As right, and with a log loss inside the released one's interval; on nearly every photo it is worse."""
+    released = write_model(tmp_path / "released.pt", 0.02)
+    write_model(Path("models/model.pt"), 0.0085)
+    code, output, line, report = judge("--current", str(released))
+    assert report["candidate"]["test"]["log_loss"] < report["current"]["test"]["log_loss_high"]
+    assert report["paired"]["accuracy"]["verdict"] == "no clear difference"
+    assert report["paired"]["log_loss"]["verdict"] == "worse"
+    assert code == 1
+    assert line.startswith("error: refused: photo by photo, log loss: worse; the candidate's less the")
+    assert "labels: no clear difference" in output
 
 
 def test_the_order_of_classes_is_no_difference(judge, tmp_path):
@@ -251,10 +264,13 @@ def test_from_photos_to_a_release_that_guards_the_next(tmp_path, make_photos, pa
     code, _, error = run(tmp_path, "ml.publish", "--tag", "v1.0.0", **github.environment())
     assert code == 0, error
     names = {asset.name for asset in github.store.of(github.store.latest())}
-    pictures = ("confusion_matrix", "roc", "reliability", "curves")
+    pictures = ("confusion_matrix", "roc", "reliability", "curves")  # and none that shows photos
+    assert Path("reports/evaluate/worst_mistakes.png").exists()
     assert names == {"model.pt", "model.pt.sha256", "metrics.json", "MODEL_CARD.md"} | {
         f"{p}.png" for p in pictures
     }
+    published = github.store.blob(github.store.find(None, "MODEL_CARD.md")).read_text("utf-8")
+    assert published == bundle.read(Path("models/model.pt")).card
     gate.main([])
     report = json.loads(Path("reports/gate.json").read_text())
     assert report["passed"]

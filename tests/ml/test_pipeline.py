@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from ml import bundle, evaluate, ingest, loop, package, prepare, train
+from ml import bundle, changes, evaluate, ingest, loop, package, prepare, train
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.networks import SimpleCNN
 from ml.params import Params
 from ml.twin import answers
+from tests.conftest import encode
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,11 +61,24 @@ def test_photos_in_model_out(prepared, params):
         package.run(change(params, "package", min_accuracy=1.0).model_copy(), evaluation=_worse(0.99))
     with pytest.raises(PipelineError, match="differ"):
         package.run(change(params, "package", max_mean_difference=0.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(changes.CHANGES, "mirrored", _inverted)
+        with pytest.raises(PipelineError, match=r"labels are not stable: mirrored flips \d+"):
+            package.run(params)
+        assert json.loads(Path("reports/package/stability.json").read_text())["changes"]["mirrored"]["over"]
     assert not Path("models/model.pt").exists()
 
     packaged = package.run(params)
     read = bundle.read(Path("models/model.pt"))
     assert read.manifest.classes == ("blue", "red")
+    for part in (
+        f"# Model {packaged.version}",
+        "Tells blue from red",
+        "## Stability",
+        "| a wall |",
+        "3 epochs",
+    ):
+        assert part in read.card
     assert read.manifest.metrics["accuracy"] == pytest.approx(packaged.twin["accuracy"], abs=1e-6)
     data = Dataset.load()
     rows = data.rows("test")
@@ -81,11 +95,26 @@ def test_photos_in_model_out(prepared, params):
     run = client.get_run(first.run_id)
     assert run.data.params["train.arch"] == "simple_cnn"
     assert run.data.metrics["test_accuracy"] == pytest.approx(evaluation.test["accuracy"])
+    assert {f"flips_{name}" for name in changes.CHANGES} < set(run.data.metrics)
+    stable = json.loads(Path("reports/package/stability.json").read_text())
+    assert not any(found["over"] for found in stable["changes"].values())
+    assert stable["changes"]["grey"]["limit"] is None  # colour is all that tells them
     assert len(client.get_metric_history(first.run_id, "val_loss")) == 3
+
+    for stage in ("evaluate", "package"):
+        decided = json.loads(Path(f"reports/{stage}/promotion.json").read_text())
+        assert decided["promoted"]
+        assert decided["reasons"] == ["there is no champion yet"]
 
     package.run(params)  # the same model again doesn't beat the holder
     assert client.get_model_version_by_alias(params.tracking.model, "champion").version == first.version
     assert len(client.search_model_versions(f"name='{params.tracking.model}'")) == 2
+    decided = json.loads(Path("reports/package/promotion.json").read_text())
+    assert "stays: nothing shows clearly that the candidate is better" in decided["reasons"][0]
+
+
+def _inverted(photo, number):
+    return encode(255 - np.asarray(photo), "BMP")
 
 
 def _worse(accuracy: float) -> Path:

@@ -531,6 +531,29 @@ def test_a_model_that_is_not_sound_or_not_of_its_reports_is_refused(github, proj
     assert "\n" not in str(error.value)
 
 
+def refused_by_the_gate(project, model):
+    """Leave the gate's report on the model of that project."""
+    digest = hashlib.sha256((model / "models/model.pt").read_bytes()).hexdigest()
+    judged = {"passed": False, "reasons": ["log loss is above"], "candidate": {"sha256": digest}}
+    (project / "reports/gate.json").write_text(json.dumps(judged))
+
+
+def test_what_a_gate_refused_is_not_published(project, tmp_path, github):
+    decided = {"promoted": False, "verdict": "no clear difference", "reasons": ["the champion stays"]}
+    path = project / "reports/package/promotion.json"
+    path.write_text(json.dumps(decided))
+    publisher_of(github, tmp_path / "made")  # not worse, though not champion
+    path.write_text(json.dumps(decided | {"verdict": "worse"}))
+    with pytest.raises(PipelineError, match="refused: the champion stays"):
+        publisher_of(github, tmp_path / "made")
+    path.unlink()
+    refused_by_the_gate(project, make_project(tmp_path / "other", "bbbbbbbbbbbb"))
+    publisher_of(github, tmp_path / "made")  # the report is on another model
+    refused_by_the_gate(project, project)
+    with pytest.raises(PipelineError, match="refused by the gate: log loss is above"):
+        publisher_of(github, tmp_path / "made")
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 

@@ -1,0 +1,115 @@
+"""What happens to a photo on its way: small changes that leave what it shows as it was.
+
+Each takes the whole photo, upright, and gives a file, which is read like any other. Without loss where the
+change itself has none.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
+
+from ml.image import BrokenImageError, sniff, to_rgb
+
+Change = Callable[[Image.Image, int], bytes]
+"""From a photo (RGB) and its number among those that are changed to a file."""
+
+_LARGEST = 4
+"""A photo is brought to so many times the network's input first: more would cost, and not show."""
+_ORIENTATION = 0x0112
+_TURNED_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""EXIF's orientation, and how an upright photo is stored under it."""
+
+
+def whole(data: bytes, size: int) -> Image.Image:
+    """Decode a whole photo, upright, RGB; its shorter side is at most four times `size`, or little more.
+
+    Raises:
+        BrokenImageError: it can't be decoded.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=[sniff(data) or "JPEG"]) as image:
+            image.draft("RGB", (_LARGEST * size, _LARGEST * size))
+            photo = ImageOps.exif_transpose(to_rgb(image))
+    except Exception as error:
+        raise BrokenImageError("a truncated or corrupt image") from error
+    return _with_side(photo, min(_LARGEST * size, *photo.size))
+
+
+def _with_side(photo: Image.Image, side: int) -> Image.Image:
+    """Resize so that the shorter side has so many pixels."""
+    scale = side / min(photo.size)
+    if scale == 1:
+        return photo
+    return photo.resize([max(1, round(length * scale)) for length in photo.size], Image.Resampling.LANCZOS)
+
+
+def _lossless(photo: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    photo.save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+def _jpeg(photo: Image.Image, _: int, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _turned(photo: Image.Image, _: int, degrees: float) -> bytes:
+    return _lossless(photo.rotate(degrees, Image.Resampling.BILINEAR))  # what was outside is black
+
+
+def _brightness(photo: Image.Image, _: int, factor: float) -> bytes:
+    return _lossless(ImageEnhance.Brightness(photo).enhance(factor))
+
+
+def _watermarked(photo: Image.Image, _: int) -> bytes:
+    width, height = photo.size
+    layer = Image.new("RGBA", photo.size)
+    draw = ImageDraw.Draw(layer)
+    font = ImageFont.load_default(max(8, min(photo.size) / 10))
+    for line in range(4):
+        for column in range(2):
+            place = (width * (0.05 + 0.5 * column), height * (0.1 + 0.24 * line))
+            draw.text(
+                place, "© Sample", (255, 255, 255, 140), font, stroke_width=1, stroke_fill=(0, 0, 0, 90)
+            )
+    return _lossless(Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB"))
+
+
+def _by_exif(photo: Image.Image, number: int) -> bytes:
+    orientation = 2 + number % len(_TURNED_BACK)
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    buffer = io.BytesIO()
+    photo.transpose(_TURNED_BACK[orientation]).save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+CHANGES: Mapping[str, Change] = {
+    "mirrored": lambda photo, _: _lossless(ImageOps.mirror(photo)),
+    "turned_left": partial(_turned, degrees=10),
+    "turned_right": partial(_turned, degrees=-10),
+    "brighter": partial(_brightness, factor=1.5),
+    "darker": partial(_brightness, factor=0.5),
+    "jpeg_30": partial(_jpeg, quality=30),
+    "jpeg_60": partial(_jpeg, quality=60),
+    "jpeg_95": partial(_jpeg, quality=95),
+    "half_size": lambda photo, _: _lossless(_with_side(photo, max(1, min(photo.size) // 2))),
+    "side_96": lambda photo, _: _lossless(_with_side(photo, min(96, *photo.size))),
+    "watermarked": _watermarked,
+    "grey": lambda photo, _: _lossless(photo.convert("L")),
+    "exif": _by_exif,
+}
+OF_COLOUR = ("brighter", "darker", "grey")
+"""Those that take away what tells classes which differ in colour, or in brightness."""

@@ -1,0 +1,147 @@
+"""Whether a photo shows any of the classes: a score from 0 to 1, on the features that the label comes from.
+
+No photo of anything else is needed. Two methods, each a small module that becomes part of the ONNX graph:
+
+`Concepts`, for a body that came with a head of its own, such as ImageNet's of 1,000 classes. The training
+photos tell which of those classes show what the set is about; the score is their share of that head's answer.
+
+`Distance`, for a body trained from scratch: how far the features are from the nearest class's mean, by the
+covariance within the classes (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
+samples").
+"""
+
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ml.errors import PipelineError
+
+THRESHOLD = 0.5
+"""Scores are set so that this separates; `model.pt` states it all the same."""
+
+_NEIGHBOURS = 20
+"""ImageNet's classes are fine, and a dog of a breed that the training set lacks is of a class beside theirs:
+each counts by the mean over so many whose weights in the head are most like its own. Of 123 breeds of dogs
+and cats, 97 % of the 10 nearest are dogs or cats too; of the other 877 classes, 0.7 %."""
+
+
+class Known(nn.Module):
+    """Features [N, D] to scores [N]; `exponent` moves them so that `THRESHOLD` separates."""
+
+    exponent: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("exponent", torch.ones(()))
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N] between 0 and 1, before they are moved."""
+        raise LookupError(f"{type(self).__name__} has no score")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        return self.raw(features).clamp(1e-12, 1.0) ** self.exponent
+
+    def calibrate(self, features: Tensor, refused: float) -> None:
+        """Have that share of photos of the classes, by their features [N, D], fall below the threshold."""
+        with torch.inference_mode():
+            self.exponent.fill_(exponent_for(self.raw(features).double().numpy(), refused))
+
+
+def exponent_for(scores: NDArray[np.float64], refused: float) -> float:
+    """Return the power that puts `THRESHOLD` at that quantile of scores between 0 and 1."""
+    edge = float(np.clip(np.quantile(scores, refused), 1e-9, 1 - 1e-9))
+    return math.log(THRESHOLD) / math.log(edge)
+
+
+class Concepts(Known):
+    """The share of a pretrained head's answer that falls to what the training photos show."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, support: Tensor) -> None:
+        """Take the head, [K, D] and [K], and how much each of its classes counts, [K] from 0 to 1."""
+        super().__init__()
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+        self.register_buffer("support", support)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        return cast(Tensor, self.head(features)).softmax(1) @ cast(Tensor, self.support)
+
+    @classmethod
+    def fit(cls, features: Tensor, head: tuple[Tensor, Tensor]) -> "Concepts":
+        """Learn from the features [N, D] of training photos which of the head's classes they show.
+
+        Args:
+            features: of photos of all the classes.
+            head: weight [K, D] and bias [K] that came with the body.
+        """
+        weight, bias = head
+        with torch.inference_mode():
+            share = (features @ weight.T + bias).softmax(1).mean(0)
+            shown = (share * len(share)).clamp(max=1.0)  # as much as if all were equally likely, or more
+            direction = nn.functional.normalize(weight - weight.mean(0), dim=1)
+            nearest = (direction @ direction.T).topk(min(_NEIGHBOURS + 1, len(share)), dim=1).indices
+            support = shown[nearest].mean(1)
+        return cls(weight, bias, support.clone())
+
+
+class Distance(Known):
+    """How near the features are to what those of some class's training photos were."""
+
+    def __init__(self, means: Tensor, whitening: Tensor) -> None:
+        """Take the classes' means [classes, D] and a matrix [D, D] after which distances are plain ones."""
+        super().__init__()
+        self.register_buffer("means", means)
+        self.register_buffer("whitening", whitening)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        places = features @ cast(Tensor, self.whitening)
+        away = (places[:, None] - cast(Tensor, self.means)[None]).square().mean(2)
+        return (-away.min(1).values).exp()
+
+    @classmethod
+    def fit(cls, features: Tensor, labels: Tensor, classes: int) -> "Distance":
+        """Learn from the features [N, D] and labels [N] of training photos.
+
+        The covariance is shrunk (Ledoit and Wolf 2004), since the photos may be fewer than the features.
+        """
+        from sklearn.covariance import LedoitWolf
+
+        means = torch.stack([features[labels == number].mean(0) for number in range(classes)])
+        residuals = (features - means[labels]).double().numpy()
+        values, vectors = np.linalg.eigh(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
+        # All directions: those in which the classes hardly vary are the ones that give strangers away.
+        whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
+        matrix = torch.from_numpy(whitening).float()
+        return cls(means @ matrix, matrix)
+
+
+METHODS: dict[str, type[Known]] = {"concepts": Concepts, "distance": Distance}
+
+
+def rebuild(method: str, state: Mapping[str, Tensor]) -> Known:
+    """Make the module whose `state_dict` that is.
+
+    Raises:
+        PipelineError: there is no such method, or it has other tensors.
+    """
+    try:
+        if method == "concepts":
+            known: Known = Concepts(state["head.weight"], state["head.bias"], state["support"])
+        elif method == "distance":
+            known = Distance(state["means"], state["whitening"])
+        else:
+            raise PipelineError(f"unknown method {method!r:.40}, known are {', '.join(METHODS)}")
+        known.load_state_dict(state)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise PipelineError(f"not the tensors of the method {method!r}") from error
+    return known.eval().requires_grad_(False)

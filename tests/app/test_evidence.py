@@ -1,0 +1,117 @@
+"""The evidence is where the animal is: photos pasted onto one half of a canvas, by the service's own way."""
+
+import io
+import itertools
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from app.classify import classify
+from app.engine import Engine, load
+from app.metrics import Metrics
+from app.settings import EMBEDDED, Settings
+from tests.app.service import ROOT
+from tests.conftest import REQUIRE_ALL, SHARED, encode
+
+PHOTOS = ROOT / "tests" / "photos"
+ORIGINALS = SHARED / "data" / "originals.zip"
+SIDES = ("left", "right", "top", "bottom")
+CANVASES = ((128, 128, 128), (0, 0, 0), (255, 255, 255))
+LEAST = 0.95  # of the cases
+
+Case = tuple[Image.Image, str, tuple[int, int, int], int]
+"""A photo, the side of the canvas that it goes on, the canvas's colour, and its height and width."""
+
+
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    loaded = load(EMBEDDED, request.param, 1)
+    if "evidence" not in loaded.outputs:
+        pytest.skip("this model has no evidence")
+    return loaded
+
+
+def pasted(photo: Image.Image, side: str, colour: tuple[int, int, int], size: int) -> bytes:
+    """The photo as large as it fits into one half of a square canvas, in the middle of that half."""
+    half = (size // 2, size) if side in ("left", "right") else (size, size // 2)
+    fitted = ImageOps.contain(photo, half, Image.Resampling.BICUBIC)
+    x, y = (half[0] - fitted.width) // 2, (half[1] - fitted.height) // 2
+    canvas = Image.new("RGB", (size, size), colour)
+    canvas.paste(fitted, (x + size // 2 * (side == "right"), y + size // 2 * (side == "bottom")))
+    return encode(np.asarray(canvas), quality=90)
+
+
+def share(grid: np.ndarray, side: str) -> float:
+    """How much of the heat is in that half; a line of cells in the middle is half in each."""
+    if side in ("top", "bottom"):
+        grid = grid.T
+    if side in ("right", "bottom"):
+        grid = grid[:, ::-1]
+    width = grid.shape[1]
+    inside = grid[:, : width // 2].sum() + (grid[:, width // 2].sum() / 2 if width % 2 else 0)
+    return float(inside / grid.sum())
+
+
+def found(engine: Engine, cases: list[Case]) -> float:
+    """The share of cases whose evidence is in the photo's half."""
+    hits = 0
+    for number in range(0, len(cases), 8):
+        part = cases[number : number + 8]
+        photos = [pasted(*case) for case in part]
+        predictions = classify(engine, photos, Settings(), Metrics(), explained=True)
+        for prediction, (_, side, _, _) in zip(predictions, part, strict=True):
+            assert prediction.explanation is not None
+            assert prediction.explanation.box == (0, 0, 1, 1)
+            hits += share(np.array(prediction.explanation.grid), side) > 0.5
+    print(f"{engine.name}: {hits} of {len(cases)}, {hits / len(cases):.1%}")
+    return hits / len(cases)
+
+
+def crops(photo: Image.Image) -> Iterator[Image.Image]:
+    """The photo, what is left of it where a tenth of each side is cut off, and both mirrored."""
+    x, y = photo.width // 10, photo.height // 10
+    for crop in (photo, photo.crop((x, y, photo.width - x, photo.height - y))):
+        yield crop
+        yield ImageOps.mirror(crop)
+
+
+def test_it_is_in_the_half_of_the_photo(engine: Engine) -> None:
+    photos = [Image.open(PHOTOS / name).convert("RGB") for name in ("cat.jpg", "dog.jpg")]
+    shown = [crop for photo in photos for crop in crops(photo)]
+    sizes = itertools.cycle((224, 320, 500, 900))
+    cases = [(s, side, c, next(sizes)) for s, side, c in itertools.product(shown, SIDES, CANVASES)]
+    assert len(cases) == 96
+    assert found(engine, cases) >= LEAST
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(
+    not (ORIGINALS.is_file() or REQUIRE_ALL), reason="the development photos are not beside the repository"
+)
+def test_so_it_is_for_photos_as_cameras_make_them(engine: Engine) -> None:
+    with zipfile.ZipFile(ORIGINALS) as archive:
+        names = sorted(
+            name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png"))
+        )
+        photos = [
+            ImageOps.exif_transpose(Image.open(io.BytesIO(archive.read(name)))).convert("RGB")
+            for name in names
+        ]
+    if engine.name == "torch":  # the same function, and slower
+        photos = photos[::4]
+    # Each on every side, by turns on each canvas.
+    canvases = itertools.cycle(CANVASES)
+    cases = [(photo, side, next(canvases), 500) for photo in photos for side in SIDES]
+    assert found(engine, cases) >= LEAST
+
+
+def test_a_share_is_that_of_the_half() -> None:
+    grid = np.arange(9).reshape(3, 3)
+    assert share(grid, "left") == pytest.approx((0 + 3 + 6 + (1 + 4 + 7) / 2) / 36)
+    assert share(grid, "top") == pytest.approx((0 + 1 + 2 + (3 + 4 + 5) / 2) / 36)
+    for one, other in (("left", "right"), ("top", "bottom")):
+        assert share(grid, one) + share(grid, other) == pytest.approx(1)
+    assert share(np.eye(2), "left") == 0.5

@@ -1,0 +1,178 @@
+"""The page of a pipeline's run: every part is there, nothing from elsewhere, and no name is markup."""
+
+import functools
+import http.server
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from ml import params as parameters
+from ml import report, report_parts
+from ml.errors import PipelineError
+from tests.app.chromium import launched, opened
+from tests.conftest import RED, coloured, encode
+from tests.ml.project import FIGURES, ROOT, make_project
+from tests.ml.reports import CHANGED, leave
+
+EVIL = "<script>alert(1)</script>&\"'"
+PARAMS = parameters.load(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    folder = leave(make_project(tmp_path, pictures=0))
+    monkeypatch.chdir(folder)
+    for name in ("confusion_matrix", "roc", "reliability", "curves", "worst_mistakes"):
+        picture = encode(coloured(RED, 600, 400, seed=len(name)), "PNG")
+        (folder / f"reports/evaluate/{name}.png").write_bytes(picture)
+    (folder / "reports/prepare/contact_sheet.jpg").write_bytes(encode(coloured(RED, 900, 300)))
+    return folder
+
+
+def edit(path, change):
+    path = Path(path)
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(change(found) or found))
+
+
+def sections(text):
+    """Text of each section by its title, without markup."""
+    parts = re.findall(r"<section id=.*?<h2>(.*?)</h2>(.*?)</section>", text, re.DOTALL)
+    return {title: " ".join(re.sub(r"<[^>]*>", " ", part).split()) for title, part in parts}
+
+
+def test_every_part_is_there(project):
+    text = report.run(PARAMS).read_text()
+    found = sections(text)
+    told = {
+        "Figures": ["97.00 % right", "91.50 to 99.00 %", "log loss 0.1000 0.0500 to 0.1500", "recall blue"],
+        "Promotion": ["champion", "Against version 3: better.", "The candidate is clearly better"],
+        "Calibration": ["error 0.0100", "Temperature 1.000"],
+        "Photos of something else": [
+            "98.11 % refused", "twin, as served 1.31 % 0.71 to 2.39 % 98.11 % 96.61 to 99.00 % 0.9975",
+            "torch, energy 1.31 %",
+        ],
+        "Stability": ["over the limit: watermarked", "mirrored 1.00 % 0.34 to 2.90 % 2.00 %", "grey 1"],
+        "Slices": ["weakest: 87.65 %", "breed Cobalt", "over 112 to 224 33 96.97 %", "84.68 to 99.46 %"],
+        "Worst mistakes": ["1 of 2 drawings get a class", "a wall red 81.00 % 0.730 red", "0.020 unknown"],
+        "Photos": ["1,896, of 2 classes", "near duplicate 7", "nearly red/2.jpg", "a truncated image"],
+        "Training": ["2 epochs of efficientnet_lite0", "40% as trained 0.1000"],
+    }  # fmt: skip
+    assert list(found) == list(told)
+    for title, parts in told.items():
+        for part in parts:
+            assert part in found[title], title
+        assert text.count(f'href="#{title.lower().replace(" ", "-")}"') == 1
+    assert text.count('<img src="data:image/') == 6 + 2
+    assert len(re.findall(r'class="bar( over)?"', text)) == 13 + 3
+    assert text.count('class="bar over"') == 1
+    assert text.count("<u style") == 12  # grey has no limit
+
+
+def test_it_needs_nothing_from_elsewhere(project):
+    text = report.run(PARAMS).read_text()
+    assert "<script" not in text
+    assert "default-src 'none'" in text
+    assert set(re.findall(r"""(?:src|href|url)[=(]["']?([a-z]+:|#|/)""", text)) == {"data:", "#"}
+    assert "http" not in re.sub(r"http-equiv|data:[^\"]*", "", text)
+
+
+def test_no_name_is_markup(project):
+    edit("reports/prepare/report.json", lambda r: r["kept"].update({EVIL: r["kept"]["red"]}))
+    edit("reports/prepare/report.json", lambda r: r["dropped"].update({EVIL: 1}))
+    edit("reports/package/package.json", lambda p: p.update(version=EVIL))
+    edit("reports/evaluate/metrics.json", lambda m: m["test"].update({f"recall_{EVIL}": 0.5}))
+    edit("reports/evaluate/metrics.json", lambda m: m["known"].update({EVIL: {"refused": 0.1}}))
+    edit("reports/evaluate/slices.json", lambda s: s["breed"].update({EVIL: s["breed"]["Azure"]}))
+    edit("reports/package/stability.json", lambda s: s["changes"].update({EVIL: CHANGED}))
+    edit("reports/package/promotion.json", lambda p: p.update(reasons=[EVIL])) if Path(
+        "reports/package/promotion.json"
+    ).exists() else edit("reports/evaluate/promotion.json", lambda p: p.update(reasons=[EVIL]))
+    edit("reports/package/situations.json", lambda s: [s[0] | {"name": EVIL, "label": EVIL}])
+    Path("reports/prepare/dropped.csv").write_text(
+        f'path,reason,detail\n"{EVIL.replace(chr(34), chr(34) * 2)}",x,y\n'
+    )
+    text = report.run(PARAMS).read_text()
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;&#34;&#39;") >= 12
+
+
+def test_what_has_not_run_yet_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="nothing to report yet"):
+        report.run(PARAMS)
+    assert not Path("reports").exists()
+    Path("reports/prepare").mkdir(parents=True)
+    counts = {"kept": {"red": {"train": 8, "val": 1, "test": 1}}, "dropped": {}}
+    Path("reports/prepare/report.json").write_text(json.dumps(counts))
+    found = sections(report.run(PARAMS).read_text())
+    assert found.pop("Photos").startswith("10, of 1 classes")
+    assert len(found) == 8
+    assert all(text == "Not there yet: dvc repro makes it." for text in found.values())
+
+
+def test_many_dropped_photos_do_not_make_it_endless(project):
+    lines = "".join(f"red/{number}.jpg,broken,x\n" for number in range(1000))
+    Path("reports/prepare/dropped.csv").write_text(f"path,reason,detail\n{lines}")
+    text = report.run(PARAMS).read_text()
+    assert "but for 800 more" in text
+    assert text.count("red/") == 200
+
+
+def test_the_gates_word_counts_where_it_is_on_this_model(project):
+    digest = json.loads(Path("reports/package/package.json").read_text())["sha256"]
+    for sha256, shown in ((digest, True), ("0" * 64, False)):
+        judged = {"passed": False, "reasons": ["log loss is above"], "candidate": {"sha256": sha256}}
+        Path("reports/gate.json").write_text(json.dumps(judged))
+        assert ("Release gate: refused; log loss is above." in report.run(PARAMS).read_text()) is shown
+
+
+def test_reports_of_another_version_are_named(project):
+    edit("reports/package/stability.json", lambda s: s["changes"]["grey"].pop("share") and s)
+    with pytest.raises(PipelineError, match="another version") as error:
+        report.run(PARAMS)
+    assert "\n" not in str(error.value)
+
+
+def test_places_on_a_scale():
+    bar = report_parts.scale(0.6, 0.4, 0.9, 0.2, 1.2, 0.7)
+    assert (bar.value, bar.low, bar.high, bar.limit, bar.bad) == (40, 20, 70, 50, False)
+    assert (report_parts.scale(5, 0, 9, 1, 2).low, report_parts.scale(5, 0, 9, 1, 2).high) == (0, 100)
+    assert report_parts.scale(0, 0, 0, 0, 0).value == 0
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def port(project):
+    report.run(PARAMS)
+    handler = functools.partial(Quiet, directory=project / "reports")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_browser_shows_it_narrow_and_wide_light_and_dark(port):
+    with launched() as browser:
+        for width, scheme in ((360, "dark"), (1280, "light")):
+            size = {"width": width, "height": 800}
+            with opened(browser, port, "/report.html", viewport=size, color_scheme=scheme) as page:
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth)")
+                heights = page.evaluate("[...document.querySelectorAll('tr')].map((r) => r.offsetHeight)")
+                assert max(heights) < 110  # no name is broken letter by letter
+                page.click("text=Stability")
+                assert page.locator("#stability h2").is_visible()
+                bar, limit = (page.locator(f"#stability .bar {tag}").first.bounding_box() for tag in "bu")
+                assert bar["x"] < limit["x"]
+
+
+assert FIGURES["accuracy"] == 0.97

@@ -1,0 +1,252 @@
+"""Changes of photos: each does what its name says; labels that flip are counted, and held to their limits."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from ml import changes, stability
+from ml.changes import CHANGES, whole
+from ml.dataset import Dataset
+from ml.errors import PipelineError
+from ml.image import ImageError, read
+from ml.params import MaxFlips
+from ml.twin import Twin
+from tests.conftest import coloured, encode
+
+SIDE = 64
+PHOTO = Image.fromarray(coloured((150, 110, 70), 200, 150, seed=3))
+
+
+def changed(name, photo=PHOTO, number=0):
+    """A photo after the change, whole."""
+    with Image.open(io.BytesIO(CHANGES[name](photo, number))) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_every_change_has_a_limit_and_every_limit_a_change(params):
+    assert list(CHANGES) == list(MaxFlips.model_fields)
+    assert set(changes.OF_COLOUR) < set(CHANGES)
+    assert max(params.stability.max_flips.model_dump().values()) < 0.1
+
+
+def test_each_change_does_what_its_name_says():
+    photo = np.asarray(PHOTO).astype(int)
+    assert np.array_equal(changed("mirrored"), photo[:, ::-1])
+    assert changed("brighter").mean() > 1.2 * photo.mean()
+    assert changed("darker").mean() == pytest.approx(0.5 * photo.mean(), rel=0.02)
+    assert np.ptp(changed("grey"), axis=2).max() == 0
+    assert changed("half_size").shape == (75, 100, 3)
+    assert changed("side_96").shape == (96, 128, 3)
+    assert changed("side_96", PHOTO.resize((80, 60))).shape == (60, 80, 3)
+    assert changed("half_size", PHOTO.resize((1, 1))).shape == (1, 1, 3)
+    noise = {name: abs(changed(name) - photo).mean() for name in ("jpeg_30", "jpeg_60", "jpeg_95")}
+    assert 0 < noise["jpeg_95"] < noise["jpeg_60"] < noise["jpeg_30"] < 5
+    assert len(CHANGES["jpeg_30"](PHOTO, 0)) < len(CHANGES["jpeg_95"](PHOTO, 0))
+    touched = (abs(changed("watermarked") - photo) > 8).any(2)
+    assert 0.02 < touched.mean() < 0.3
+    corners = touched[:75, :100], touched[75:, :100], touched[:75, 100:], touched[75:, 100:]
+    assert min(corner.mean() for corner in corners) > 0.01
+
+
+def test_turned_is_by_ten_degrees_to_either_side():
+    line = Image.new("RGB", (201, 201), "white")
+    line.paste("red", (100, 0, 101, 201))
+    for name, side in (("turned_left", -1), ("turned_right", 1)):
+        found = changed(name, line)
+        reds = np.flatnonzero((found[10, :, 0] > 128) & (found[10, :, 1] < 200))
+        assert reds.mean() - 100 == pytest.approx(side * 90 * np.tan(np.radians(10)), abs=2)
+
+
+def test_the_exif_tag_turns_the_pixels_back():
+    photo = np.asarray(PHOTO).astype(int)
+    seen = set()
+    for number in range(7):
+        data = CHANGES["exif"](PHOTO, number)
+        with Image.open(io.BytesIO(data)) as image:
+            seen.add(image.getexif()[0x0112])
+            stored = np.asarray(image).astype(int)
+        assert stored.shape != photo.shape or abs(stored - photo).mean() > 10
+        upright = read(data, 150).pixels.astype(int)
+        assert abs(upright - read(encode(np.asarray(PHOTO), "PNG"), 150).pixels).mean() < 3
+    assert seen == set(range(2, 9))
+
+
+def test_whole_photos_are_upright_opaque_and_not_too_large():
+    large = Image.fromarray(coloured((90, 90, 90), 1600, 1200))
+    for form, options in (("JPEG", {}), ("PNG", {}), ("WEBP", {})):
+        photo = whole(encode(np.asarray(large), form, **options), SIDE)
+        assert photo.mode == "RGB"
+        assert min(photo.size) == 4 * SIDE
+        assert photo.size[0] / photo.size[1] == pytest.approx(4 / 3, abs=0.01)
+    tagged = Image.Exif()
+    tagged[0x0112] = 6
+    buffer = io.BytesIO()
+    PHOTO.save(buffer, "JPEG", exif=tagged)
+    assert whole(buffer.getvalue(), SIDE).size == (150, 200)
+    buffer = io.BytesIO()
+    Image.new("RGBA", (30, 20), (0, 0, 0, 0)).save(buffer, "PNG")
+    assert np.asarray(whole(buffer.getvalue(), SIDE)).min() == 255
+    for bad in (b"", b"hello", encode(np.asarray(PHOTO))[:500]):
+        with pytest.raises(ImageError):
+            whole(bad, SIDE)
+
+
+def twin(pattern):
+    """A twin that says the second class where photos are like a pattern [H, W, 3]."""
+    weights = {
+        "shape": np.array([0, -1], np.int64),
+        "pattern": np.stack([np.zeros(pattern.size), pattern.ravel()], 1).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["float", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "pattern"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pattern",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return Twin(model.SerializeToString())
+
+
+class NeedsLight:
+    """A twin's answers; photos are known where their mean is over a level."""
+
+    def __init__(self, twin, level=100):
+        self.twin, self.level = twin, level
+
+    def run(self, images):
+        return self.twin.run(images) | {"known": np.where(images.mean((1, 2, 3)) > self.level, 0.9, 0.1)}
+
+
+LEFT_OR_RIGHT = np.zeros((SIDE, SIDE, 3))
+LEFT_OR_RIGHT[:, : SIDE // 2], LEFT_OR_RIGHT[:, SIDE // 2 :] = -0.001, 0.001
+RED_OR_GREEN = np.zeros((SIDE, SIDE, 3))
+RED_OR_GREEN[..., 0], RED_OR_GREEN[..., 1] = -0.001, 0.001
+
+
+def data_of(tmp_path, pictures, labels):
+    """Prepared photos, every fifth of the test split, and their files."""
+    shutil.rmtree(tmp_path / "raw", ignore_errors=True)
+    (tmp_path / "raw" / "x").mkdir(parents=True)
+    files = [encode(picture, "PNG") for picture in pictures]
+    paths = [f"x/{number}.png" for number in range(len(files))]
+    for path, file in zip(paths, files, strict=True):
+        (tmp_path / "raw" / path).write_bytes(file)
+    return Dataset(
+        ("a", "b"), SIDE, "center_crop", np.stack([read(file, SIDE).pixels for file in files]),
+        np.array(labels, np.int64), np.array(["test" if n % 5 == 0 else "train" for n in range(len(files))]),
+        paths, [hashlib.sha256(file).hexdigest() for file in files], np.full((len(files), 2), 80),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def sided(tmp_path):
+    """Photos that are brighter on the one side."""
+    pictures, labels = [], []
+    for number in range(200):
+        photo = coloured((120, 120, 120), 90, 80, seed=number).astype(int) // 2 + 40
+        photo[:, slice(45, None) if number % 2 else slice(0, 45)] += 60
+        pictures.append(photo.astype(np.uint8))
+        labels.append(number % 2)
+    return data_of(tmp_path, pictures, labels)
+
+
+def test_what_flips_is_counted_and_refused(sided, params, tmp_path):
+    found = stability.measure(params, twin(LEFT_OR_RIGHT), sided, tmp_path / "raw")
+    assert found.photos == 40
+    mirrored = found.changes["mirrored"]
+    assert (mirrored.flips, mirrored.share, mirrored.over) == (40, 1.0, True)
+    assert mirrored.low < 1 == mirrored.high
+    assert mirrored.limit == params.stability.max_flips.mirrored
+    others = {name: one.flips for name, one in found.changes.items() if name != "mirrored"}
+    assert set(others.values()) == {0}
+    assert all(one.refused is None for one in found.changes.values())
+    with pytest.raises(PipelineError, match=r"stable: mirrored flips 100\.0% \(limit 2\.0%\); stab") as error:
+        found.check()
+    assert "\n" not in str(error.value)
+    found.write(tmp_path / "stability.json")
+    assert json.loads((tmp_path / "stability.json").read_text())["changes"]["mirrored"]["flips"] == 40
+    assert "over its limit" in stability.table(found.changes)
+
+
+def test_limits_are_those_of_the_parameters(sided, params, tmp_path):
+    plain = params.model_dump()
+    plain["stability"] |= {"photos": 10}
+    plain["stability"]["max_flips"]["mirrored"] = 1
+    found = stability.measure(
+        type(params).model_validate(plain), twin(LEFT_OR_RIGHT), sided, tmp_path / "raw"
+    )
+    assert (found.photos, found.changes["mirrored"].flips) == (10, 10)
+    found.check()
+
+
+@pytest.mark.parametrize(
+    ("flips", "photos", "limit", "over"),
+    [
+        (1, 12, 0.01, False),
+        (2, 12, 0.01, True),
+        (6, 300, 0.02, False),
+        (7, 300, 0.02, True),
+        (9, 9, None, False),
+    ],
+)
+def test_one_photo_may_always_flip(flips, photos, limit, over):
+    assert stability._judge(flips, photos, limit, None, 0.95).over is over
+
+
+@pytest.mark.parametrize("amount", [0, 60])
+def test_where_colour_tells_the_classes_its_changes_are_not_small(params, tmp_path, amount):
+    """Colour of the upper half tells the twin; the lower half makes up for it, but for so much."""
+    random, pictures = np.random.default_rng(0), []
+    for number in range(150):
+        photo = coloured((120, 120, 90), 80, 80, seed=number).astype(int) // 2 + 40
+        channel = number % 2
+        photo[:40, :, channel] += 60
+        photo[40:, :, 1 - channel] += 60 - amount
+        photo += random.integers(-9, 9, 3)
+        pictures.append(photo.astype(np.uint8))
+    data = data_of(tmp_path, pictures, np.arange(150) % 2)
+    pattern = RED_OR_GREEN.copy()
+    pattern[SIDE // 2 :] = 0
+    found = stability.measure(params, twin(pattern), data, tmp_path / "raw")
+    assert found.changes["grey"].flips > 5
+    assert (found.changes["grey"].limit is None) == (amount > 0)
+    assert found.changes["grey"].over == (amount == 0)
+    assert found.changes["mirrored"].limit is not None
+
+
+def test_photos_that_show_nothing_afterwards_are_told(sided, params, tmp_path):
+    found = stability.measure(params, NeedsLight(twin(LEFT_OR_RIGHT)), sided, tmp_path / "raw")
+    assert found.changes["darker"].refused == 1
+    assert found.changes["brighter"].refused == found.changes["jpeg_95"].refused == 0
+    never = stability.measure(params, NeedsLight(twin(LEFT_OR_RIGHT), 255), sided, tmp_path / "raw")
+    assert {one.refused for one in never.changes.values()} == {0}  # they were unknown before
+
+
+def test_photos_must_be_those_that_were_prepared(sided, params, tmp_path):
+    row = sided.rows("test")[0]
+    path = tmp_path / "raw" / sided.paths[row]
+    content = path.read_bytes()
+    for change in (lambda: path.write_bytes(content + b"x"), path.unlink):
+        change()
+        with pytest.raises(PipelineError, match="run `dvc repro`"):
+            stability.measure(params, twin(LEFT_OR_RIGHT), sided, tmp_path / "raw")
+    unreadable = dataclasses.replace(
+        sided, hashes=[hashlib.sha256(b"no photo").hexdigest()] * len(sided.hashes)
+    )
+    path.write_bytes(b"no photo")
+    with pytest.raises(PipelineError, match="can't be used"):
+        stability.measure(params, twin(LEFT_OR_RIGHT), unreadable, tmp_path / "raw")
