@@ -38,11 +38,15 @@ types: $(VENV)/.dev
 audit: $(VENV)/.dev  ## known vulnerabilities of what serves, as PyPI's advisories tell
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
 
-# SOURCE: a folder, a .zip or its URL, or oxford-pets; it is written to params.yaml.
+# SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
+# measure how well they are told. Both are written to params.yaml.
 train: $(VENV)/.dev  ## photos in, models/model.pt out
 ifdef SOURCE
 	$(BIN)/python -m ml.params "ingest.source=$(SOURCE)"
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro --force --single-item ingest
+endif
+ifdef OTHER
+	$(BIN)/python -m ml.params "evaluate.other=$(OTHER)"
 endif
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 

@@ -4,6 +4,7 @@ Each draws from torch's random numbers, so that a seed repeats it.
 """
 
 import string
+from typing import cast
 
 import numpy as np
 import torch
@@ -56,7 +57,8 @@ class Shrunk(nn.Module):
         """Shrink and grow it again."""
         size = list(photo.shape[-2:])
         small = [max(1, round(length * _between(0.25, 0.75))) for length in size]
-        return functional.resize(functional.resize(photo, small, antialias=True), size, antialias=True)
+        shrunk = functional.resize(photo, small, antialias=True)
+        return cast(Tensor, functional.resize(shrunk, size, antialias=True))
 
 
 class Watermarked(nn.Module):

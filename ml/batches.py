@@ -4,8 +4,10 @@ An epoch's order, and each photo's random changes, depend on nothing but the see
 on how many workers or processes there are, nor on where an interrupted run took up again.
 """
 
+import multiprocessing
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from ml.augment import augmentation
 from ml.dataset import Dataset
 from ml.params import Augment
 
@@ -36,32 +39,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def augmentation(params: Augment, size: int) -> v2.Compose:
-    """Build the random changes, uint8 [3, H, W] to [3, size, size]; what is off costs nothing."""
-    steps: list[torch.nn.Module] = []
-    bilinear = v2.InterpolationMode.BILINEAR
-    if params.crop_min_area < 1:
-        scale = (params.crop_min_area, 1.0)
-        steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=(0.85, 1.18), interpolation=bilinear))
-    else:
-        steps.append(v2.Resize(size, interpolation=bilinear))
-    if params.flip:
-        steps.append(v2.RandomHorizontalFlip(params.flip))
-    if params.rotation or params.translate or params.shear:
-        steps.append(
-            v2.RandomAffine(
-                params.rotation,
-                translate=(params.translate, params.translate) if params.translate else None,
-                shear=params.shear or None,
-                interpolation=bilinear,
-                fill=127,
-            )
-        )
-    if params.brightness or params.contrast or params.saturation or params.hue:
-        steps.append(v2.ColorJitter(params.brightness, params.contrast, params.saturation, params.hue))
-    if params.erasing:
-        steps.append(v2.RandomErasing(params.erasing, scale=(0.02, 0.15), value=127))
-    return v2.Compose(steps)
+class _Mapped(str):
+    """Path of an .npy file that is mapped."""
+
+    __slots__ = ()
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
@@ -76,6 +57,17 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
         self.images = data.images
         self.labels = data.labels
         self.augment = augment
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        if isinstance(self.images, np.memmap):  # a worker maps the file too; pickle would copy all of it
+            state["images"] = _Mapped(str(self.images.filename))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.images, _Mapped):
+            self.images = np.load(self.images, mmap_mode="r")
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
@@ -116,13 +108,19 @@ class EpochSampler(Sampler[list[Key]]):
 def training_batches(
     data: Dataset, params: Augment, sampler: EpochSampler, size: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N]."""
+    """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
+
+    The workers are forked from a clean process that has done the imports, once: one that was forked from
+    this process may wait for ever for a lock that another thread held at that moment.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "ml.train"])
     return DataLoader(
         Photos(data, augmentation(params, size)),
         batch_sampler=sampler,
         num_workers=min(cores(), 8),
         pin_memory=torch.cuda.is_available(),
-        multiprocessing_context="forkserver" if torch.cuda.is_available() else "fork",
+        multiprocessing_context=context,
     )
 
 

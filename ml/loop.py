@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from ml.batches import EpochSampler, plain_batches, seed_of, training_batches
 from ml.dataset import Dataset
-from ml.memory import release_freed_memory
 from ml.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 
@@ -154,7 +153,6 @@ class Loop:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         total = torch.zeros(3, device=self.fabric.device)
-        release_freed_memory()  # the loader forks its workers
         size = size_of(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
         bar = tqdm(
             training_batches(self.data, self.recipe.augment, self.sampler, size),

@@ -1,6 +1,5 @@
 """The C library's allocator, set for training: what one step frees, the next one takes."""
 
-import contextlib
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -31,9 +30,3 @@ def keep_freed_memory() -> bool:
         Whether the C library knows the settings.
     """
     return set_allocator((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**28))
-
-
-def release_freed_memory() -> None:
-    """Return to the system what is kept but free, before processes are forked that would hold on to it."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)

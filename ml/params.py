@@ -74,6 +74,9 @@ class Augment(_Section):
     contrast: Annotated[float, Field(ge=0)]
     saturation: Annotated[float, Field(ge=0)]
     hue: Annotated[float, Field(ge=0, le=0.5)]
+    grey: Share
+    shrink: Share
+    watermark: Share
     erasing: Share
 
 

@@ -34,30 +34,6 @@ def test_what_a_step_frees_the_next_one_takes():
     assert count < 100
 
 
-_HOLDS = """
-from pathlib import Path
-import re
-import numpy as np
-from ml.memory import keep_freed_memory, release_freed_memory
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
-keep_freed_memory()
-np.ones(30_000_000)
-kept = anonymous()
-release_freed_memory()
-print(kept, anonymous())
-"""
-
-
-def test_what_is_free_goes_back_before_processes_are_forked():
-    if not sys.platform.startswith("linux") or page_faults("kept")[0] != "True":
-        pytest.skip("this C library keeps nothing")
-    done = subprocess.run([sys.executable, "-c", _HOLDS], capture_output=True, text=True, check=True)
-    kept, held = map(int, done.stdout.split())
-    assert kept > 200
-    assert held < 100
-
-
 @pytest.mark.parametrize(("given", "expected"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
 def test_threads_wait_without_spinning_unless_told_otherwise(given, expected):
     env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given

@@ -1,12 +1,14 @@
 """The loop's schedule, its end, and the sizes of its photos."""
 
 import itertools
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 
 from ml import ingest, prepare
+from ml.batches import Photos
 from ml.dataset import Dataset
 from ml.loop import Loop, make_fabric, rate, size_of
 from ml.networks import build
@@ -68,3 +70,12 @@ def test_it_stops_when_validation_has_stopped_improving(make_loop, monkeypatch, 
         for one, other in itertools.pairwise(seen)
     ]
     assert all(changed)
+
+
+def test_a_worker_maps_the_photos_that_its_parent_maps(make_loop):
+    data = make_loop().data
+    sent = pickle.dumps(Photos(data))
+    assert len(sent) < data.images.nbytes / 10
+    for photos in (pickle.loads(sent), pickle.loads(pickle.dumps(pickle.loads(sent)))):
+        assert (photos[0, 3][0].numpy() == data.images[3]).all()
+        assert not photos.images.flags.writeable

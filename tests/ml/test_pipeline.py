@@ -161,8 +161,9 @@ def test_two_processes_train_as_one(prepared, params):
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     one = train.run(params)
     script = (
-        "import sys; from pathlib import Path; from ml import train; from ml.params import Params;"
-        "train.run(Params.model_validate_json(Path('params.json').read_text()))"
+        "import sys; from pathlib import Path; from ml import train; from ml.params import Params\n"
+        "if __name__ == '__main__':\n"
+        "    train.run(Params.model_validate_json(Path('params.json').read_text()))\n"
     )
     Path("params.json").write_text(params.model_dump_json())
     Path("go.py").write_text(script)
