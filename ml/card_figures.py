@@ -104,17 +104,23 @@ def slices(reports: Reports) -> list[str]:
     for kind, found in reports.slices.items():
         worst = sorted(found, key=lambda name: found[name]["accuracy"])[:MOST]
         rows = [
-            [plain(f"{name:.60}"), f"{one['photos']:.0f}", figure("accuracy", one)]
+            [
+                plain(f"{name:.60}"),
+                f"{one['photos']:.0f}",
+                figure("accuracy", one),
+                percent(one["confidence"]),
+            ]
             for name, one in found.items()
             if name in worst
         ]
-        lines += table([titles.get(kind, plain(kind)), "photos", "accuracy"], rows)
+        lines += table([titles.get(kind, plain(kind)), "photos", "accuracy", "mean confidence"], rows)
     if not lines:
         return []
     return [
         "## Slices",
         "",
-        "Of the test photos, by torch; kinds of fewer than 20 photos are left out.",
+        "Of the test photos, by torch; kinds of fewer than 20 photos are left out. Where the probabilities "
+        "are calibrated, the mean confidence is as high as the accuracy.",
         "",
         *lines,
     ]

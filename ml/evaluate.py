@@ -94,7 +94,7 @@ def run(
     torch.save({"method": method, "state_dict": known.state_dict()}, report / KNOWN)
     (report / METRICS).write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
     promotion.write(report / PROMOTION)
-    found = slices(data, probabilities.argmax(1) == labels, p.confidence)
+    found = slices(data, probabilities, p.confidence)
     (report / SLICES).write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     rows = data.rows("test")
     _write_predictions(data, rows, probabilities, report / "predictions.csv")

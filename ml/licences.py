@@ -20,6 +20,12 @@ def of_source(source: str) -> str:
     return _SOURCES.get(source, UNKNOWN)
 
 
+def collection_of(path: str) -> str:
+    """Return the collection that a photo's name tells, such as `kaggle`, or an empty string."""
+    first = path.rpartition("/")[2].partition("_")[0]
+    return first if first in _PREFIXES else ""
+
+
 def collections_of(paths: Iterable[str], source: str) -> dict[str, int]:
     """Count photos by their terms.
 
@@ -28,7 +34,5 @@ def collections_of(paths: Iterable[str], source: str) -> dict[str, int]:
         source: where they came from.
     """
     known = _SOURCES.get(source)
-    counts = Counter(
-        known or _PREFIXES.get(path.rpartition("/")[2].partition("_")[0], UNKNOWN) for path in paths
-    )
+    counts = Counter(known or _PREFIXES.get(collection_of(path), UNKNOWN) for path in paths)
     return dict(counts.most_common())

@@ -138,7 +138,7 @@ def slices(reports: Reports) -> Section:
     tables = [
         Table(
             f"Accuracy by {kind.replace('_', ' ')}",
-            [kind.replace("_", " "), "photos", "accuracy", "", "interval"],
+            [kind.replace("_", " "), "photos", "accuracy", "", "interval", "mean confidence"],
             [_slice(name, one, start) for name, one in some.items()],
         )
         for kind, some in found.items()
@@ -153,4 +153,11 @@ def slices(reports: Reports) -> Section:
 
 def _slice(name: str, one: Mapping[str, Any], start: float) -> list[Cell]:
     bar: Bar = scale(one["accuracy"], one["accuracy_low"], one["accuracy_high"], start, 1)
-    return [name, f"{one['photos']:.0f}", percent(one["accuracy"]), bar, interval("accuracy", one)]
+    return [
+        name,
+        f"{one['photos']:.0f}",
+        percent(one["accuracy"]),
+        bar,
+        interval("accuracy", one),
+        percent(one["confidence"]),
+    ]

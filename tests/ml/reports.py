@@ -20,7 +20,13 @@ CHANGED = {
 INTERVALS = {"refused": 0.0131, "refused_low": 0.0071, "refused_high": 0.0239}
 OTHERS = {"refused_others": 0.9811, "refused_others_low": 0.9661, "refused_others_high": 0.99,
           "auroc": 0.9975, "auroc_low": 0.9951, "auroc_high": 0.9999}  # fmt: skip
-SLICE = {"photos": 33, "accuracy": 0.9697, "accuracy_low": 0.8468, "accuracy_high": 0.9946}
+SLICE = {
+    "photos": 33,
+    "accuracy": 0.9697,
+    "accuracy_low": 0.8468,
+    "accuracy_high": 0.9946,
+    "confidence": 0.9512,
+}
 
 
 def leave(folder: Path) -> Path:

@@ -76,8 +76,8 @@ def made(**changes):
         "| watermarked | 4.12 % (0.34 % to 2.90 %) | 2.00 % | 2.00 % |",
         "| grey | 1.00 % (0.34 % to 2.90 %) | any | - |",
         # slices
-        "| Azure | 33 | 96.97 % (84.68 % to 99.46 %) |",
-        "| shorter side, pixels | photos | accuracy |",
+        "| Azure | 33 | 96.97 % (84.68 % to 99.46 %) | 95.12 % |",
+        "| shorter side, pixels | photos | accuracy | mean confidence |",
         # failures
         "- Wrong on 1 of 50 red, 2 of 50 blue among the test photos.",
         "watermarked flips most labels: 4.12 %",

@@ -56,7 +56,9 @@ def test_every_part_is_there(project):
             "torch, energy 1.31 %",
         ],
         "Stability": ["over the limit: watermarked", "mirrored 1.00 % 0.34 to 2.90 % 2.00 %", "grey 1"],
-        "Slices": ["weakest: 87.65 %", "breed Cobalt", "over 112 to 224 33 96.97 %", "84.68 to 99.46 %"],
+        "Slices": [
+            "weakest: 87.65 %", "breed Cobalt", "over 112 to 224 33 96.97 %", "84.68 to 99.46 % 95.12 %",
+        ],
         "Worst mistakes": ["1 of 2 drawings get a class", "a wall red 81.00 % 0.730 red", "0.020 unknown"],
         "Photos": ["1,896, of 2 classes", "near duplicate 7", "nearly red/2.jpg", "a truncated image"],
         "Training": ["2 epochs of efficientnet_lite0", "40% as trained 0.1000"],

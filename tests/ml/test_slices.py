@@ -46,10 +46,10 @@ def test_each_slice_has_its_accuracy_and_interval():
     names += [f"{n}" for n in range(10)]
     sizes = [(300, 224)] * 25 + [(225, 400)] * 39
     levels = [51] * 20 + [52] * 44  # 0.2, and a little more
-    right = np.ones(64, bool)
-    right[[0, 31]] = False
-    found = slices(data_of(names, sizes, levels), right, 0.9)
-    assert list(found) == ["breed", "short_side_pixels", "brightness"]
+    probabilities = np.repeat([[0.75, 0.25]], 64, axis=0)
+    probabilities[[0, 31]] = 0.05, 0.95  # all are cats
+    found = slices(data_of(names, sizes, levels), probabilities, 0.9)
+    assert list(found) == ["collection", "breed", "short_side_pixels", "brightness"]
     assert list(found["breed"]) == ["pug", FEWER]
     interval = wilson(29, 30, 0.9)
     assert found["breed"]["pug"] == {
@@ -57,6 +57,7 @@ def test_each_slice_has_its_accuracy_and_interval():
         "accuracy": 29 / 30,
         "accuracy_low": interval.low,
         "accuracy_high": interval.high,
+        "confidence": pytest.approx((29 * 0.75 + 0.95) / 30),
     }
     assert found["breed"][FEWER]["photos"] == 24
     assert found["breed"][FEWER]["accuracy"] == 23 / 24
@@ -70,14 +71,22 @@ def test_each_slice_has_its_accuracy_and_interval():
     }
 
 
+def sure(count):
+    return np.repeat([[0.9, 0.1]], count, axis=0)
+
+
+def test_the_name_tells_the_collection():
+    names = (
+        [f"kaggle_cat_{n}" for n in range(25)] + [f"oxford_Bengal_{n}" for n in range(20)] + ["pug_1"] * 20
+    )
+    found = slices(data_of(names, [(300, 300)] * 65, [9] * 65), sure(65), 0.95)
+    assert {name: one["photos"] for name, one in found["collection"].items()} == {"kaggle": 25, "oxford": 20}
+
+
 def test_slices_of_few_photos_are_left_out():
-    found = slices(
-        data_of([f"pug_{n}" for n in range(19)], [(9000, 9000)] * 19, [0] * 19), np.ones(19, bool), 0.95
-    )
-    assert found == {"breed": {}, "short_side_pixels": {}, "brightness": {}}
-    found = slices(
-        data_of([f"pug_{n}" for n in range(20)], [(9000, 9000)] * 20, [255] * 20), np.ones(20, bool), 0.95
-    )
+    found = slices(data_of([f"pug_{n}" for n in range(19)], [(9000, 9000)] * 19, [0] * 19), sure(19), 0.95)
+    assert found == {"collection": {}, "breed": {}, "short_side_pixels": {}, "brightness": {}}
+    found = slices(data_of([f"pug_{n}" for n in range(20)], [(9000, 9000)] * 20, [255] * 20), sure(20), 0.95)
     assert list(found["breed"]) == ["pug"]
     assert list(found["short_side_pixels"]) == ["over 4096"]
     assert list(found["brightness"]) == ["over 0.9"]
