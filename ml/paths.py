@@ -3,6 +3,8 @@
 from pathlib import Path
 
 MODEL = Path("models/model.pt")
+DEFAULT_MODEL = Path(__file__).parents[1] / "app/default/model.pt"
+"""What is served where nothing else is named."""
 REPORT = Path("reports/evaluate")
 METRICS = "metrics.json"
 KNOWN = "known.pt"

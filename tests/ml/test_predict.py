@@ -1,0 +1,132 @@
+"""Labels for photos, from a shell."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ml.networks import build
+from tests.endpoint import Reply, endpoint
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ROOT / "tests/photos"
+CAT, DOG = PHOTOS / "cat.jpg", PHOTOS / "dog.jpg"
+
+
+def run(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ml.predict", *map(str, arguments)],
+        capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos/more").mkdir(parents=True)
+    (tmp_path / "photos/b.jpg").write_bytes(DOG.read_bytes())
+    (tmp_path / "photos/a.JPG").write_bytes(CAT.read_bytes())
+    (tmp_path / "photos/more/c.jpeg").write_bytes(CAT.read_bytes())
+    (tmp_path / "photos/notes.txt").write_text("no photo, and not taken for one")
+    return tmp_path
+
+
+def test_a_table_of_a_folder_and_of_what_lies_in_it(folder):
+    done = run("photos", folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *rows = (line.split() for line in done.stdout.splitlines())
+    assert head[:4] == ["path", "label", "cat", "dog"]
+    assert [row[:2] for row in rows] == [
+        ["photos/a.JPG", "cat"], ["photos/b.jpg", "dog"], ["photos/more/c.jpeg", "cat"],
+    ]  # fmt: skip
+
+
+def test_json_and_csv_say_the_same(folder):
+    rows = json.loads(run("--format", "json", CAT, DOG).stdout)
+    assert [row["label"] for row in rows] == ["cat", "dog"]
+    assert [row["path"] for row in rows] == [str(CAT), str(DOG)]
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
+    table = list(csv.DictReader(io.StringIO(run("--format", "csv", CAT, DOG).stdout)))
+    for row, line in zip(rows, table, strict=True):
+        assert {name: float(line[name]) for name in row["probabilities"]} == row["probabilities"]
+        assert line["label"] == row["label"]
+
+
+def test_bad_files_are_listed_at_the_end(folder):
+    (folder / "photos/0.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    (folder / "note.jpg").write_text("text")
+    done = run("photos", "note.jpg", "--format", "csv", folder=folder)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 4
+    broken, text, count = done.stderr.splitlines()
+    assert broken.startswith("photos/0.png: ")
+    assert text.startswith("note.jpg: ")
+    assert count == "2 of 5 can't be used"
+
+
+def test_photos_of_none_of_the_classes_are_unknown():
+    (row,) = json.loads(run("--format", "json", PHOTOS / "duck.jpg").stdout)
+    assert row["label"] == "unknown"
+    assert row["known"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["none.jpg"], 1, "error: none.jpg isn't there"),
+        ([], 2, "usage"),
+        ([CAT, "--model", "none.pt"], 1, "error: none.pt can't be used"),
+        ([CAT, "--model", CAT], 1, "can't be used"),
+        ([ROOT / "monitoring"], 1, "holds no photo"),
+    ],
+)
+def test_what_can_t_be_done_is_said_in_a_line(arguments, code, told):
+    done = run(*arguments)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_many_photos_show_how_far_it_is(folder):
+    for number in range(20):
+        (folder / f"photos/{number}.jpg").write_bytes(CAT.read_bytes())
+    done = run("photos", folder=folder)
+    assert len(done.stdout.splitlines()) == 24
+    assert "23/23" in done.stderr
+
+
+def test_a_model_from_a_url_and_the_pipeline_s_own(folder, make_model):
+    model = make_model("own.pt", classes=("red", "blue"))
+    with endpoint(lambda _: Reply(content=model.read_bytes())) as (url, _):
+        (row,) = json.loads(run("--format", "json", "--model", f"{url}/model.pt", CAT).stdout)
+    assert set(row["probabilities"]) == {"red", "blue"}
+    (folder / "models").mkdir()
+    (folder / "models/model.pt").write_bytes(model.read_bytes())
+    (own,) = json.loads(run("--format", "json", CAT, folder=folder).stdout)
+    assert own == row
+
+
+def test_a_plain_checkpoint_is_run_by_torch(folder):
+    torch.save(build("simple_cnn", 2).state_dict(), folder / "plain.pt")
+    (row,) = json.loads(run("--format", "json", "--model", folder / "plain.pt", CAT).stdout)
+    assert set(row["probabilities"]) == {"cat", "dog"}
+
+
+def test_no_torch_is_imported_for_a_model_with_a_twin():
+    code = "import sys; from ml.predict import main; main([sys.argv[1]]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(CAT)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_url_that_has_no_model():
+    with endpoint(lambda _: Reply(404)) as (url, _):
+        done = run("--model", f"{url}/model.pt", CAT)
+    assert done.returncode == 1
+    assert "the server answers 404" in done.stderr
