@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test lint types audit train mlflow requirements image run-image smoke-test rehearsal dashboards monitoring-test clean
+.PHONY: serve test api dashboards monitoring-test lint types audit train new pull report gate publish deploy \
+	deliver mlflow owner manifests requirements image run-image rehearsal smoke-test collect clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -13,6 +14,9 @@ serve: $(VENV)/.serve  ## the service with the embedded default model
 # Two files at once: the tests wait more than they work.
 test: $(VENV)/.dev  ## every test
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+api: $(VENV)/.dev  ## docs/API.md from app/openapi.yaml
+	$(BIN)/python scripts/api_reference.py
 
 dashboards: $(VENV)/.dev  ## monitoring/grafana/dashboards from monitoring/dashboards
 	$(BIN)/python -m monitoring.dashboards
@@ -31,6 +35,7 @@ lint: $(VENV)/.dev
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/python scripts/api_reference.py --check
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -50,11 +55,13 @@ ifdef OTHER
 endif
 	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
 
-.PHONY: pull gate publish deploy deliver
+# The whole way at once for photos of one's own: SOURCE as above.
+new: train  ## photos of your own classes in, a service that tells them out
+	MODEL_URL="file://$(CURDIR)/models/model.pt" $(MAKE) serve
+
 pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
 	scripts/pull.sh
 
-.PHONY: report
 report: $(VENV)/.dev  ## reports/report.html: all that the pipeline found, on one page
 	$(BIN)/python -m ml.report
 
@@ -74,7 +81,6 @@ deliver: $(VENV)/.serve  ## this repository's image and released model, wherever
 mlflow: $(VENV)/.dev  ## the runs, in a browser at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
-.PHONY: owner manifests
 owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
 	scripts/set_owner.sh $(OWNER)
 
@@ -108,7 +114,7 @@ image:  ## the image that serves
 
 # The service's settings are passed on by name where they are set, so that no secret is in the process list.
 SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
-	MAX_UPLOAD_MB MAX_PIXELS API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT \
+	MAX_UPLOAD_MB MAX_PIXELS UNKNOWN API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT \
 	METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS
 # From .env too, except where in the container it listens and writes.
 run-image:  ## that image at http://localhost:8080, hardened
@@ -123,7 +129,6 @@ rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"
 
-.PHONY: collect
 collect: $(VENV)/.dev  ## labelled photos to a live service: make collect SERVICE_URL=https://…
 	scripts/collect.sh
 
