@@ -69,7 +69,7 @@ def test_bad_files_are_listed_at_the_end(folder):
 
 
 def test_photos_of_none_of_the_classes_are_unknown():
-    (row,) = json.loads(run("--format", "json", PHOTOS / "duck.jpg").stdout)
+    (row,) = json.loads(run("--format", "json", PHOTOS / "other/duck.jpg").stdout)
     assert row["label"] == "unknown"
     assert row["known"] < 0.5
 
