@@ -83,6 +83,7 @@ class Augment(_Section):
 class Recipe(_Section):
     """How an architecture is trained."""
 
+    runs: Count = 1
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     optimizer: Optimizer

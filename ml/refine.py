@@ -8,7 +8,7 @@ which has one optimum. What is best is chosen on validation, never on test.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -41,6 +41,18 @@ def average(
     return {
         name: torch.lerp(pretrained[name], tuned, share) if tuned.is_floating_point() else tuned
         for name, tuned in finetuned.items()
+    }
+
+
+def mean(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of state_dicts that were fine-tuned from the same weights (Wortsman et al. 2022, "Model soups").
+
+    It does as well as the answers' mean, which would take a pass for each; counters are the first one's.
+    """
+    first = runs[0]
+    return {
+        name: torch.stack([weights[name] for weights in runs]).mean(0) if value.is_floating_point() else value
+        for name, value in first.items()
     }
 
 

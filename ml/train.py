@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ml import params as parameters
+from ml.batches import seed_of
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
@@ -18,7 +19,7 @@ from ml.memory import keep_freed_memory
 from ml.networks import ARCHITECTURES, Network, build
 from ml.params import Params
 from ml.paths import HISTORY, PREPARE_REPORT
-from ml.refine import Choice, embed, fit_head, refine
+from ml.refine import Choice, embed, fit_head, mean, refine
 
 CHECKPOINT = Path("models/checkpoint.pt")
 STATE = Path("models/unfinished.pt")
@@ -53,29 +54,48 @@ def run(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     state = state.with_stem(f"{state.stem}-{_fingerprint(params, data)}")
 
-    network = build(params.train.arch, len(data.classes))
-    network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
-    pretrained = network.load_pretrained()
-    if pretrained and params.recipe.fit_head_first and not state.is_file():
-        network.to(fabric.device)
-        _fit_head_first(network, data, params, fabric.autocast)
-
-    progress = Loop(fabric, network, data, params.recipe, params.train.seed, state).run()
-    if not progress.weights:
-        raise PipelineError(
-            "training diverged: no epoch had a finite validation loss; lower its recipe's optimizer.lr"
-        )
+    progresses: list[Progress] = []
+    for number in range(params.recipe.runs):
+        network = build(params.train.arch, len(data.classes))
+        network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
+        own = state.with_stem(f"{state.stem}-{number}")
+        pretrained = network.load_pretrained()
+        if progresses:
+            if not pretrained:
+                raise PipelineError(
+                    f"{params.train.arch} starts from chance: runs of it have no mean; runs: 1"
+                )
+            network.load_state_dict(progresses[0].start)
+        elif pretrained and params.recipe.fit_head_first and not own.is_file():
+            network.to(fabric.device)
+            _fit_head_first(network, data, params, fabric.autocast)
+        seed = seed_of(params.train.seed, number) if number else params.train.seed
+        progress = Loop(fabric, network, data, params.recipe, seed, own).run()
+        if not progress.weights:
+            raise PipelineError(
+                "training diverged: no epoch had a finite validation loss; lower its recipe's optimizer.lr"
+            )
+        progresses.append(progress)
+    history_of_all = _history(progresses)
     if fabric.is_global_zero:
         # Not the network as it was built above: a run that is taken up again doesn't fit its head anew.
-        before = progress.start if pretrained else None
-        choices = refine(network, before, progress.weights, data, params.recipe, contextlib.nullcontext)
-        run_id = _track(params, data, progress, choices)
+        before = progresses[0].start if pretrained else None
+        weights = mean([progress.weights for progress in progresses])
+        choices = refine(network, before, weights, data, params.recipe, contextlib.nullcontext)
+        run_id = _track(params, data, history_of_all, choices)
         _write(network, data, params, run_id, checkpoint)
-        report = TrainReport(progress.history, choices)
+        report = TrainReport(history_of_all, choices)
         history.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", "utf-8")
-        state.unlink(missing_ok=True)
+        for left in state.parent.glob(f"{state.stem}-*{state.suffix}"):
+            left.unlink()
     fabric.barrier()
-    return TrainReport(progress.history, choices if fabric.is_global_zero else [])
+    return TrainReport(history_of_all, choices if fabric.is_global_zero else [])
+
+
+def _history(progresses: list[Progress]) -> list[dict[str, float]]:
+    """Figures of each epoch of all runs, one after the other and numbered so."""
+    figures = [epoch for progress in progresses for epoch in progress.history]
+    return [one | {"epoch": number} for number, one in enumerate(figures, 1)]
 
 
 def _fit_head_first(network: Network, data: Dataset, params: Params, autocast: Any) -> None:
@@ -113,7 +133,7 @@ def _write(network: Network, data: Dataset, params: Params, run_id: str, path: P
     partial.replace(path)
 
 
-def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choice]) -> str:
+def _track(params: Params, data: Dataset, history: list[dict[str, float]], choices: list[Choice]) -> str:
     """Log parameters, figures of each epoch and what the data were, as a new MLflow run."""
     import mlflow
 
@@ -130,7 +150,7 @@ def _track(params: Params, data: Dataset, progress: Progress, choices: list[Choi
                 "classes": ",".join(data.classes),
             }
         )
-        for figures in progress.history:
+        for figures in history:
             epoch = int(figures["epoch"])
             mlflow.log_metrics({k: v for k, v in figures.items() if k != "epoch"}, step=epoch)
         mlflow.log_metric("refined_val_loss", choices[0].val_loss)

@@ -134,7 +134,7 @@ def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch, 
     if pretrained:  # then the head is fitted first, and the weights before the first step count to the end
         monkeypatch.setattr(SimpleCNN, "load_pretrained", lambda self: True)
         recipe = params.recipe.model_dump() | {"fit_head_first": True, "finetuned_share": [0.4]}
-        recipe |= {"refit_l2": []}
+        recipe |= {"refit_l2": [], "runs": 2}
         params = change(params, "recipes", simple_cnn=recipe)
     unbroken = train.run(params)
     weights = torch.load("models/checkpoint.pt", weights_only=True)["state_dict"]
@@ -152,9 +152,17 @@ def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch, 
         assert torch.load(state, weights_only=True)["progress"]["epoch"] == epoch
     monkeypatch.setattr(loop.Loop, "_record", record)
     resumed = train.run(params)
+    assert len(resumed.history) == 3 * params.recipe.runs
+    assert not list(Path("models").glob("unfinished*"))
     assert resumed.history == unbroken.history
     again = torch.load("models/checkpoint.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_runs_from_chance_have_no_mean(prepared, params):
+    params = change(params, "recipes", simple_cnn=params.recipe.model_dump() | {"runs": 2})
+    with pytest.raises(PipelineError, match="starts from chance"):
+        train.run(params)
 
 
 def test_two_processes_train_as_one(prepared, params):
