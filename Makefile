@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test api dashboards monitoring-test lint types audit train new pull report gate publish deploy \
-	deliver mlflow owner manifests requirements image run-image rehearsal smoke-test collect clean
+.PHONY: serve test api dashboards monitoring-test lint types audit train new default-model pull report gate \
+	publish deploy deliver mlflow owner manifests requirements image run-image rehearsal smoke-test \
+	collect clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
@@ -58,6 +59,12 @@ endif
 # The whole way at once for photos of one's own: SOURCE as above.
 new: train  ## photos of your own classes in, a service that tells them out
 	MODEL_URL="file://$(CURDIR)/models/model.pt" $(MAKE) serve
+
+default-model: $(VENV)/.dev  ## models/model.pt becomes the embedded one, with its card and the page's picture in docs/
+	cp models/model.pt app/default/model.pt
+	$(BIN)/python -c 'from pathlib import Path; from ml import bundle; \
+		print(bundle.read(Path("app/default/model.pt")).card, end="")' >docs/MODEL_CARD.md
+	$(BIN)/python scripts/page_picture.py
 
 pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
 	scripts/pull.sh

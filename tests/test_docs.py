@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.service import Service
+from ml import bundle
+from tests.app.service import running
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -63,7 +64,7 @@ def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> 
     lines = [line[4:] for line in block.splitlines()]
     if any(line.startswith("$ ") for line in lines):
         lines = [line[2:] for line in lines if line.startswith("$ ")]
-    with Service(tmp_path) as service:
+    with running() as service:
         service.wait()
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         script = "\n".join(lines).replace("localhost:8080", f"127.0.0.1:{service.port}")
@@ -76,3 +77,9 @@ def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> 
 
 def test_some_blocks_are_tested() -> None:
     assert {"README.md"} <= {document for document, _ in blocks()}
+
+
+def test_the_model_card_is_the_default_model_s() -> None:
+    card = bundle.read(ROOT / "app/default/model.pt").card
+    assert card
+    assert (ROOT / "docs/MODEL_CARD.md").read_text("utf-8") == card

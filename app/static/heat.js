@@ -29,6 +29,7 @@ export class HeatMap {
     this.overlay.src = this.url;
     this.overlay.hidden = this.button.hidden = false;
     this.lay();
+    this.show({}); // the mouse may be there already
   }
 
   show({ pressed = this.pressed, peeked = this.peeked }) {
@@ -36,7 +37,7 @@ export class HeatMap {
     this.pressed = pressed;
     this.peeked = peeked;
     this.button.setAttribute("aria-pressed", String(pressed));
-    this.frame.classList.toggle("explained", pressed || peeked);
+    this.frame.classList.toggle("explained", Boolean(this.url) && (pressed || peeked));
   }
 
   /** Put the overlay over its part of the photo, of which the frame shows the middle (`object-fit: cover`). */

@@ -331,6 +331,8 @@ def test_a_model_that_does_not_explain_is_not_asked_to(
             rose.locator(".frame").click()
             for part in (".why", ".heat", ".where"):
                 expect(rose.locator(part)).to_be_hidden()
+            rose.locator(".frame").hover()  # the photo isn't greyed for a heat that there is none of
+            assert "explained" not in (rose.locator(".frame").get_attribute("class") or "")
             assert urls == ["predict"]
             expect(page.locator("#card")).to_be_hidden()
 

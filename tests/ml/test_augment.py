@@ -1,0 +1,56 @@
+"""Random changes of training photos: another photo of the same, and the same one again for the same seed."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ml.augment import Shrunk, Watermarked, augmentation
+from tests.ml.test_predict import CAT
+
+
+@pytest.fixture(scope="module")
+def photo() -> torch.Tensor:
+    with Image.open(CAT) as image:
+        pixels = np.array(image.convert("RGB").resize((96, 96)))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("change", [Shrunk(), Watermarked()])
+def test_each_changes_a_photo_by_its_seed(photo, change):
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(change(photo))
+    assert all(one.shape == photo.shape and one.dtype == torch.uint8 for one in found)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], photo)
+    away = [(one.float() - photo.float()).abs().mean().item() for one in found]
+    assert all(0 < far < 60 for far in away)  # still that photo
+
+
+def test_a_watermark_lets_the_photo_shine_through(photo):
+    dark = torch.zeros_like(photo)
+    shares = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        written = Watermarked()(dark)
+        shares.append((written > 0).float().mean().item())
+        assert written.max() <= round(255 * 0.7)
+    assert 0.02 < np.median(shares) < 0.6
+
+
+def test_what_was_small_has_lost_its_detail(photo):
+    torch.manual_seed(0)
+    noise = torch.randint(0, 256, photo.shape, dtype=torch.uint8)
+    assert Shrunk()(noise).float().std() < noise.float().std() / 2
+
+
+def test_what_is_off_costs_nothing(params):
+    off = params.recipe.augment.model_copy(
+        update=dict.fromkeys(type(params.recipe.augment).model_fields, 0) | {"crop_min_area": 1.0}
+    )
+    assert len(augmentation(off, 96).transforms) == 1  # the size
+    for name in ("grey", "shrink", "watermark", "erasing", "flip"):
+        assert len(augmentation(off.model_copy(update={name: 0.5}), 96).transforms) == 2, name
