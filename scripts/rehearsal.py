@@ -30,6 +30,7 @@ PHOTOS = 40
 """Of each class: the least with which training, validation and test mean something."""
 SMALL = {
     "prepare.near_duplicate_bits": "-1",  # they are cut out of the same two
+    "recipes.efficientnet_lite0.runs": "1",
     "recipes.efficientnet_lite0.epochs": "1",
     "recipes.efficientnet_lite0.batch_size": "16",
     "evaluate.resamples": "100",
