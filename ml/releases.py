@@ -1,7 +1,8 @@
 """Releases of a GitHub repository, and which model the latest one holds.
 
 `python -m ml.releases [TAG]` prints `MODEL_URL=…` and `MODEL_SHA256=…`, fit for $GITHUB_OUTPUT. The URL is
-that of the tag: a deployment gets what was tested, and one that goes back gets the old model again.
+that of the tag: a deployment gets what was tested, and one that goes back gets the old model again. Of a
+private repository it is the API's, since a browser's takes no token; the service needs `MODEL_TOKEN` then.
 """
 
 import argparse
@@ -31,6 +32,10 @@ class Releases:
 
     def __init__(self, github: GitHub) -> None:
         self.github = github
+
+    def private(self) -> bool:
+        """Return whether only those with a token may see the repository."""
+        return self.github.call("GET", "").get("private") is True
 
     def latest(self) -> Release | None:
         """Return the latest release, neither draft nor prerelease; None where there is none yet."""
@@ -146,6 +151,8 @@ class Releases:
 def model_of(releases: Releases, release: Release) -> tuple[str, str] | None:
     """Return URL and SHA-256 of a release's `model.pt`, or None where it has none.
 
+    The URL is a browser's, or the API's where the repository is private.
+
     Raises:
         GitHubError: its digest can't be had, or the URL is no URL.
     """
@@ -155,7 +162,7 @@ def model_of(releases: Releases, release: Release) -> tuple[str, str] | None:
     sha256 = model.sha256 or (_published_sum(releases, assets[SUM]) if SUM in assets else "")
     if not re.fullmatch("[0-9a-f]{64}", sha256) or not _URL.fullmatch(model.browser_url):
         raise GitHubError(f"release {release.tag}: neither the API nor {SUM} says the SHA-256 of {MODEL}")
-    return model.browser_url, sha256
+    return (model.url if releases.private() else model.browser_url), sha256
 
 
 def _published_sum(releases: Releases, asset: Asset) -> str:

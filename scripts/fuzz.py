@@ -54,9 +54,8 @@ class Fuzzer:
         """Send all of them, a few at once."""
         numbers = iter(range(self._options.count))
         senders = (self._sender(numbers, pid) for _ in range(_AT_ONCE))
-        ended = await asyncio.gather(
-            *senders, return_exceptions=True
-        )  # all: several may find the service gone
+        # All of them: several may find the service gone.
+        ended = await asyncio.gather(*senders, return_exceptions=True)
         self._client.close()
         for error in filter(None, ended):
             raise error

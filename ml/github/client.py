@@ -114,7 +114,7 @@ class GitHub:
 
         Args:
             method: of HTTP.
-            path: under repos/OWNER/NAME/, or a URL that the API gave.
+            path: under repos/OWNER/NAME/, empty for the repository itself, or a URL that the API gave.
             body: sent as JSON.
             again: whether it may be repeated when nobody knows whether it was carried out.
 
@@ -169,7 +169,7 @@ class GitHub:
         Raises:
             GitHubError: as `call`.
         """
-        url = path if "://" in path else f"{self.api}/repos/{self.repository}/{path}"
+        url = path if "://" in path else f"{self.api}/repos/{self.repository}/{path}".rstrip("/")
         if origin(parts_of(url)) not in self._own:
             raise GitHubError(f"refused: the API names {urlsplit(url).hostname}, which is not its own host")
         patience, attempt = self._patience, 0

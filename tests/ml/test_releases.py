@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import requests
 
 from app import model_source
 from app.engine import load
@@ -329,6 +330,19 @@ def test_which_model_is_released(github, tmp_path):
     code, _, error = run(tmp_path, "ml.releases")
     assert code == 1
     assert error.startswith("error: GITHUB_REPOSITORY is not set")
+
+
+def test_the_url_of_a_private_model_takes_a_token(tmp_path):
+    hidden = standin.GitHub(tmp_path / "hidden", repository="acme/hidden", private=True)
+    with hidden.serving():
+        hidden.store.add("v1.0.0", FILES)
+        code, output, _ = run(tmp_path, "ml.releases", **hidden.environment())
+        assert code == 0
+        url = output.split()[0].removeprefix("MODEL_URL=")
+        headers = {"Accept": "application/octet-stream"}  # as the service asks
+        with_token = requests.get(url, headers=headers | {"Authorization": f"Bearer {TOKEN}"}, timeout=5)
+        assert with_token.content == FILES["model.pt"]
+        assert requests.get(url, headers=headers, timeout=5).status_code == 404
 
 
 def test_a_release_without_a_model_is_told_apart(github, tmp_path):

@@ -93,10 +93,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             ):
                 return self._browser(found[1] is not None, found[2], unquote(found[3]))
             self._check_client(token)
-            found = re.fullmatch(rf"(/uploads)?/repos/{owner}/releases(/.*)?", path, re.I)
+            whole = self.command == "GET" and re.fullmatch(rf"/repos/{owner}", path, re.I)
+            found = whole or re.fullmatch(rf"(/uploads)?/repos/{owner}/releases(/.*)?", path, re.I)
             if not found or (github.private and token not in github.tokens):
                 raise RefusedError(404, "Not Found")
             self.right = github.tokens.get(token, "")
+            if whole:
+                return 200, {"full_name": github.repository, "private": github.private}, {}
             return self._api(found[2] or "", found[1] is not None)
         except RefusedError as refused:
             return refused.status, error_answer(refused), {}
