@@ -10,7 +10,6 @@ covariance within the classes (Lee et al. 2018, "A simple unified framework for 
 samples").
 """
 
-import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -30,14 +29,23 @@ each counts by the mean over so many whose weights in the head are most like its
 and cats, 97 % of the 10 nearest are dogs or cats too; of the other 877 classes, 0.7 %."""
 
 
-class Known(nn.Module):
-    """Features [N, D] to scores [N]; `exponent` moves them so that `THRESHOLD` separates."""
+TYPICAL = 0.99
+"""Score of the middle one of the photos of the classes."""
+_HAIR = 1e-4  # in logits: photos that are just at the quantile, which may be many, are let pass
+_STEEPEST = 20.0
+_EDGE = 1e-6  # where float32 still tells a score from 0 and 1
 
-    exponent: Tensor
+
+class Known(nn.Module):
+    """Features [N, D] to scores [N]; their logits are moved so that `THRESHOLD` separates."""
+
+    edge: Tensor
+    slope: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("exponent", torch.ones(()))
+        self.register_buffer("edge", torch.zeros(()))
+        self.register_buffer("slope", torch.ones(()))
 
     def raw(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N] between 0 and 1, before they are moved."""
@@ -45,18 +53,36 @@ class Known(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
-        return self.raw(features).clamp(1e-12, 1.0) ** self.exponent
+        raw = self.raw(features).clamp(_EDGE, 1 - _EDGE)
+        return ((raw.log() - (1 - raw).log() - self.edge) * self.slope).sigmoid()
 
     def calibrate(self, features: Tensor, refused: float) -> None:
-        """Have that share of photos of the classes, by their features [N, D], fall below the threshold."""
+        """Move the scores by what photos of the classes get, by their features [N, D]: see `line_for`."""
         with torch.inference_mode():
-            self.exponent.fill_(exponent_for(self.raw(features).double().numpy(), refused))
+            edge, slope = line_for(self.raw(features).double().numpy(), refused)
+            self.edge.fill_(edge)
+            self.slope.fill_(slope)
 
 
-def exponent_for(scores: NDArray[np.float64], refused: float) -> float:
-    """Return the power that puts `THRESHOLD` at that quantile of scores between 0 and 1."""
-    edge = float(np.clip(np.quantile(scores, refused), 1e-9, 1 - 1e-9))
-    return math.log(THRESHOLD) / math.log(edge)
+def line_for(scores: NDArray[np.float64], refused: float) -> tuple[float, float]:
+    """Return what is taken from the logits of scores between 0 and 1, [N], and what multiplies them then.
+
+    So that quantile gets `THRESHOLD` and the median `TYPICAL`: a score reads alike whatever it was made of.
+    """
+    edge, middle = _logit(np.quantile(scores, [refused, 0.5]))
+    edge -= _HAIR
+    slope = min(float(_logit(np.array(TYPICAL))) / max(float(middle - edge), _HAIR), _STEEPEST)
+    return float(edge), slope
+
+
+def moved(scores: NDArray[np.float64], edge: float, slope: float) -> NDArray[np.float64]:
+    """Move scores between 0 and 1, [N], as `Known` does."""
+    return np.asarray(1 / (1 + np.exp(np.clip((edge - _logit(scores)) * slope, -700, 700))))
+
+
+def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(scores, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 class Concepts(Known):
@@ -134,13 +160,13 @@ def rebuild(method: str, state: Mapping[str, Tensor]) -> Known:
     Raises:
         PipelineError: there is no such method, or it has other tensors.
     """
+    if method not in METHODS:
+        raise PipelineError(f"unknown method {method!r:.40}, known are {', '.join(METHODS)}")
     try:
         if method == "concepts":
             known: Known = Concepts(state["head.weight"], state["head.bias"], state["support"])
-        elif method == "distance":
-            known = Distance(state["means"], state["whitening"])
         else:
-            raise PipelineError(f"unknown method {method!r:.40}, known are {', '.join(METHODS)}")
+            known = Distance(state["means"], state["whitening"])
         known.load_state_dict(state)
     except (KeyError, IndexError, RuntimeError) as error:
         raise PipelineError(f"not the tensors of the method {method!r}") from error

@@ -19,7 +19,7 @@ from ml.errors import PipelineError
 from ml.evaluate import load_checkpoint
 from ml.features import look, other_photos
 from ml.ingest import RAW
-from ml.known import Known, exponent_for, rebuild
+from ml.known import Known, line_for, rebuild
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
 from ml.params import Params
 from ml.paths import (
@@ -180,7 +180,7 @@ def _recalibrate(onnx: bytes, data: Dataset, refused: float) -> bytes:
     answers = Twin(onnx).ask(data, data.rows("val"))
     logits = np.log(np.clip(answers["probabilities"], 1e-12, 1))
     cooler = fit_temperature(logits, data.labels[data.rows("val")])
-    return recalibrate(onnx, cooler, exponent_for(answers["known"], refused))
+    return recalibrate(onnx, cooler, line_for(answers["known"], refused))
 
 
 def _register(

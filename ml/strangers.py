@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ml.errors import PipelineError
 from ml.features import Seen
-from ml.known import THRESHOLD, Concepts, Distance, Known, exponent_for
+from ml.known import THRESHOLD, Concepts, Distance, Known, line_for, moved
 from ml.metrics import Floats, Interval, auroc, wilson
 from ml.networks import Network
 from ml.params import Evaluate
@@ -49,8 +49,8 @@ def choose(
         compared[name] = measure(params.confidence, *scores)
     # Logits of any size to a score between 0 and 1.
     energies = [1 / (1 + np.exp(-logsumexp(seen.logits, axis=1))) for seen in (val, test, *_given(others))]
-    power = exponent_for(energies[0], params.known_refused)
-    compared["energy"] = measure(params.confidence, *(energy**power for energy in energies[1:]))
+    line = line_for(energies[0], params.known_refused)
+    compared["energy"] = measure(params.confidence, *(moved(energy, *line) for energy in energies[1:]))
     name = next(iter(methods)) if params.known == "auto" else params.known
     if name not in methods:
         raise PipelineError(f"evaluate.known: {name!r} needs a pretrained head, and there is none")

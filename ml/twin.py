@@ -106,8 +106,8 @@ def _last_layers(path: Path) -> list[str]:
     return [node.name for node in nodes if node.op_type == "Gemm" and "known.head.weight" not in node.input]
 
 
-def recalibrate(onnx: bytes, cooler: float, exponent: float | None) -> bytes:
-    """Set right what rounding has moved: divide the logits by `cooler`, raise the score to `exponent`."""
+def recalibrate(onnx: bytes, cooler: float, line: tuple[float, float] | None) -> bytes:
+    """Set right what rounding has moved: divide the logits by `cooler`; `line` is that of `ml.known`."""
     import onnx as onnx_format
 
     model = onnx_format.load_from_string(onnx)
@@ -123,8 +123,9 @@ def recalibrate(onnx: bytes, cooler: float, exponent: float | None) -> bytes:
         target.input[0] = name
 
     scale("recalibrated.temperature", "Div", cooler, "probabilities")
-    if exponent is not None:
-        scale("recalibrated.exponent", "Pow", exponent, "known")
+    if line is not None:
+        scale("recalibrated.edge", "Sub", line[0], "known")
+        scale("recalibrated.slope", "Mul", line[1], "known")
     return cast(bytes, model.SerializeToString())
 
 

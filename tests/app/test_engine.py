@@ -146,7 +146,8 @@ def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:
         known: Known = Distance(torch.randn(3, 128), torch.randn(128, 128 - drop) / 40)
     else:
         known = Concepts(torch.randn(10, 128 - drop), torch.randn(10), torch.rand(10))
-    known.exponent.fill_(0.7)
+    known.edge.fill_(-0.3)
+    known.slope.fill_(0.7)
     known.eval().requires_grad_(False)
     onnx_twin = telling_graph(outputs=3) if drop else export(network, 1.3, SIZE, known)
     described = manifest(
