@@ -83,17 +83,20 @@ def making(manifest: Manifest, reports: Reports) -> list[str]:
 def _recipe(arch: str, recipe: dict[str, Any], history: dict[str, Any]) -> list[str]:
     pretrained, optimizer = _PRETRAINED.get(arch), recipe["optimizer"]
     changes = (f"{name.replace('_', ' ')} {value}" for name, value in recipe["augment"].items() if value)
+    runs = recipe.get("runs", 1)
+    times = f" in {runs} runs" if runs > 1 else ""
     lines = [
-        f"{arch}, {f'from {pretrained}' if pretrained else 'from scratch'}; {len(history['history'])} epochs "
-        f"of AdamW, learning rate {optimizer['lr']:g}, weight decay {optimizer['weight_decay']:g}, "
+        f"{arch}, {f'from {pretrained}' if pretrained else 'from scratch'}; {len(history['history'])} epochs"
+        f"{times} of AdamW, learning rate {optimizer['lr']:g}, weight decay {optimizer['weight_decay']:g}, "
         f"{recipe['batch_size']} photos a step. Photos were changed at random: {', '.join(changes)}.",
         "",
     ]
     share = (history.get("choices") or [{}])[0].get("finetuned_share", 1.0)
     if pretrained and share < 1:
         lines += [
-            f"The weights are the mean of {share:.0%} fine-tuned and {1 - share:.0%} pretrained ones "
-            "(Wortsman et al. 2022), which keeps more of what was known of other photos.",
+            f"The weights are {share:.0%} {'the mean of the runs' if runs > 1 else 'fine-tuned'} and "
+            f"{1 - share:.0%} the pretrained ones (Wortsman et al. 2022), which keeps more of what was known "
+            "of other photos.",
             "",
         ]
     return lines

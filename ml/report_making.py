@@ -49,6 +49,8 @@ def training(reports: Reports) -> Section:
     if not history:
         return Section("Training")
     arch = reports.params["train"]["arch"]
+    runs = reports.params.get("recipes", {}).get(arch, {}).get("runs", 1)
+    times = f" in {runs} runs" if runs > 1 else ""
     rows: list[list[Cell]] = [
         [f"{one['epoch']:.0f}", *(f"{one[name]:.4f}" for name in ("train_loss", "val_loss")),
          *(percent(one[name]) for name in ("train_accuracy", "val_accuracy"))]
@@ -65,8 +67,11 @@ def training(reports: Reports) -> Section:
     head = ["epoch", "loss, train", "loss, val", "accuracy, train", "accuracy, val"]
     return Section(
         "Training",
-        f"{len(history)} epochs of {arch}",
-        ["After the epochs, means with the pretrained weights are tried on validation; the best is taken."],
+        f"{len(history)} epochs{times} of {arch}",
+        [
+            "The weights at the best epoch of each run are averaged. Means with the pretrained weights "
+            "are then tried on validation; the best is taken."
+        ],
         [
             Table("Epochs", head, rows),
             Table("Averages", ["share of the fine-tuned weights", "head", "loss, val"], chosen),

@@ -61,7 +61,7 @@ def test_every_part_is_there(project):
         ],
         "Worst mistakes": ["1 of 2 drawings get a class", "a wall red 81.00 % 0.730 red", "0.020 unknown"],
         "Photos": ["1,896, of 2 classes", "near duplicate 7", "nearly red/2.jpg", "a truncated image"],
-        "Training": ["2 epochs of efficientnet_lite0", "40% as trained 0.1000"],
+        "Training": ["2 epochs in 2 runs of efficientnet_lite0", "40% as trained 0.1000"],
     }  # fmt: skip
     assert list(found) == list(told)
     for title, parts in told.items():
