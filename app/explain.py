@@ -42,7 +42,9 @@ def explain(evidence: NDArray[np.float32], label: int, photo: Decoded, resize: R
     """
     evidence = np.where(np.isfinite(evidence), evidence, 0).astype(np.float64)
     others = np.delete(evidence, label, axis=0).mean(0)
-    heat = np.maximum(evidence[label] - others, 0)
+    heat = evidence[label] - others
+    # Where no place speaks for it, what does least against it: the classes' biases decided then.
+    heat = np.maximum(heat - (0 if heat.max() > 0 else heat.min()), 0)
     heat = heat / max(float(heat.max()), 1e-9)
     grid = [[round(value, 3) for value in row] for row in heat.tolist()]
     return Explanation(grid, _box(photo, resize), _overlay(heat))

@@ -207,6 +207,14 @@ def test_an_explanation_costs_little() -> None:
     assert len(made.overlay) < 30_000
 
 
+def test_where_nothing_speaks_for_it_what_does_least_against_it() -> None:
+    photo = Decoded(np.zeros((8, 8, 3), np.uint8), 8, 8)
+    evidence = np.zeros((2, 2, 2), np.float32)
+    evidence[1] = [[4, 3], [1, 2]]
+    assert explain(evidence, 0, photo, "squash").grid == [[0, 0.333], [1, 0.667]]
+    assert explain(np.zeros((2, 2, 2), np.float32), 0, photo, "squash").grid == [[0, 0], [0, 0]]
+
+
 def test_blue_is_explained_by_blue(client: FlaskClient) -> None:
     photo = encode(spot(60, 0, colour=BLUE), "PNG")
     answer = send(client, photo, **WHY).get_json()
