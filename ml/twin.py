@@ -98,12 +98,15 @@ def quantize(onnx: bytes, data: Dataset, photos: int, seed: int) -> bytes:
         return target.read_bytes()
 
 
+_OF_KNOWN = {"known.narrow.weight", "known.head.weight"}
+
+
 def _last_layers(path: Path) -> list[str]:
     """Names of the Gemm nodes that aren't the head of `known`."""
     import onnx as onnx_format
 
     nodes = onnx_format.load(path).graph.node
-    return [node.name for node in nodes if node.op_type == "Gemm" and "known.head.weight" not in node.input]
+    return [node.name for node in nodes if node.op_type == "Gemm" and not _OF_KNOWN & set(node.input)]
 
 
 def recalibrate(onnx: bytes, cooler: float, line: tuple[float, float] | None) -> bytes:

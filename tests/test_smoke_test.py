@@ -306,8 +306,8 @@ def frozen_metrics() -> Change:
         (replaced("/health", "ok", "ill"), {"health": '"ill"'}),
         (replaced("/model", "sha256", "md5"), {"model": "tells no version or no sha256"}),
         (replaced("/predict", '"cat":0.9', '"cat":0.5'), {"cat": "the probabilities sum to 0.6:"}),
-        (replaced("/predict", '"cat":0.9', '"cat":1.9'), {"cat": "1.999895 is no probability"}),
-        (replaced("/predict", '"dog":0.00', '"dog":-0.00'), {"cat": "-0.000105 is no probability"}),
+        (replaced("/predict", '"cat":0.9', '"cat":1.9'), {"cat": "1.9999"}),
+        (replaced("/predict", '"cat":0.00', '"cat":-0.00'), {"dog": "-0.001127 is no probability"}),
         (replaced("/predict", '"dog":0.9', '"dog":NaN,"fox":0.9'), {"dog": "NaN"}),
         (replaced("/predict", '"label":"cat"', '"label":"dog"'), {"cat": "is taken for 'dog'"}),
         (

@@ -145,7 +145,8 @@ def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:
     if method == "distance":
         known: Known = Distance(torch.randn(3, 128), torch.randn(128, 128 - drop) / 40)
     else:
-        known = Concepts(torch.randn(10, 128 - drop), torch.randn(10), torch.rand(10))
+        known = Concepts(128 - drop, 8, 10)
+        torch.nn.init.uniform_(known.support)
     known.edge.fill_(-0.3)
     known.slope.fill_(0.7)
     known.eval().requires_grad_(False)

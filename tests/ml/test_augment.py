@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ml.augment import Shrunk, Watermarked, augmentation
-from tests.ml.test_predict import CAT
+from tests.ml.test_predict_command import CAT
 
 
 @pytest.fixture(scope="module")
