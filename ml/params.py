@@ -142,6 +142,7 @@ class Stability(_Section):
     """How much small changes of a photo may matter."""
 
     photos: Count
+    min_photos: Count
     max_flips: MaxFlips
 
 

@@ -40,7 +40,8 @@ class Flips:
         share: of all photos.
         low: lower end of the share's interval.
         high: upper end.
-        limit: share that is allowed; None: any, since colour is what tells these classes.
+        limit: share that is allowed; None: any, since colour is what tells these classes, or since so few
+            photos can't show a share.
         over: whether it is exceeded. One photo always may.
         refused: share of photos that show one of the classes before and none afterwards; None: never told.
     """
@@ -110,6 +111,8 @@ def measure(params: Params, twin: Twin, data: Dataset, raw: Path = RAW) -> Stabi
     labels = np.stack(answers["probabilities"]).argmax(2)  # [photos, 1 + changes]
     known = np.stack(answers["known"]) >= THRESHOLD if answers["known"] else None
     excused = OF_COLOUR if _told_by_colour(data) else ()
+    if len(rows) < p.min_photos:
+        excused = tuple(CHANGES)
     changes = {}
     for number, name in enumerate(CHANGES, 1):
         limit = None if name in excused else getattr(p.max_flips, name)

@@ -1,5 +1,6 @@
 """`make new SOURCE=folder`: photos of other classes in, a service that tells them out, no code touched."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -37,7 +38,7 @@ def shape(name: str, seed: int) -> Image.Image:
 def photos(tmp_path: Path) -> Path:
     for name in ("circle", "square", "triangle"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for seed in range(60):
+        for seed in range(40):
             shape(name, seed).save(tmp_path / "photos" / name / f"{seed}.png")
     return tmp_path / "photos"
 
@@ -77,7 +78,8 @@ def new(project: Path, tmp_path: Path) -> Iterator[Callable[[Path], Client]]:
 
     yield start
     for process in processes:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
@@ -95,5 +97,4 @@ def test_three_classes_of_one_s_own(photos, new):
         assert answer["label"] == name
         assert set(answer["probabilities"]) == set(model["classes"])
     _, document = service.get("/openapi.json")
-    assert "triangle" in str(document)
-    assert "'cat'" not in str(document)
+    assert document["components"]["schemas"]["Label"]["enum"] == [*model["classes"], "unknown"]

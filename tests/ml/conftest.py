@@ -45,4 +45,5 @@ def params() -> Params:
         "max_accuracy_drop": 0.05,
         "max_mean_difference": 0.05,
     }
+    plain["stability"]["min_photos"] = 1
     return Params.model_validate(plain)

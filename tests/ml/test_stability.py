@@ -16,7 +16,7 @@ from ml.changes import CHANGES, whole
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.image import ImageError, read
-from ml.params import MaxFlips
+from ml.params import MaxFlips, Params
 from ml.twin import Twin
 from tests.conftest import coloured, encode
 
@@ -190,6 +190,15 @@ def test_limits_are_those_of_the_parameters(sided, params, tmp_path):
         type(params).model_validate(plain), twin(LEFT_OR_RIGHT), sided, tmp_path / "raw"
     )
     assert (found.photos, found.changes["mirrored"].flips) == (10, 10)
+    found.check()
+
+
+def test_few_photos_refuse_nothing(sided, params, tmp_path):
+    plain = params.model_dump()
+    plain["stability"]["min_photos"] = 41
+    found = stability.measure(Params.model_validate(plain), twin(LEFT_OR_RIGHT), sided, tmp_path / "raw")
+    assert found.changes["mirrored"].flips == found.photos == 40
+    assert {one.limit for one in found.changes.values()} == {None}
     found.check()
 
 
