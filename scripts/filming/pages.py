@@ -17,9 +17,19 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 WIDTH, HEIGHT = 1240, 560
 """Of a page in the video, in its pixels."""
-_ZOOM = 1.2
+_ZOOM, _LARGER = 1.2, 1.35
 PLOT_EVERY_S, _PLOT_S = 2.0, 0.4
 """How often the plots are drawn, and how long each stays."""
+_MLFLOW_S = 6
+"""Until its page has everything."""
+_MLFLOW_SETTINGS = """localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");"""
+_MLFLOW_COLUMNS = """for (const name of Object.keys(localStorage)) {
+  if (!/ExperimentPage-.*-ReactComponentState$/.test(name)) continue;
+  const metrics = ["val_accuracy", "test_accuracy", "test_log_loss"].map((each) => `metrics.\\`${each}\\``);
+  localStorage.setItem(name, JSON.stringify({ ...JSON.parse(localStorage[name]), selectedColumns: metrics }));
+}"""
 _SPAN_S = 60
 """What they show."""
 
@@ -77,29 +87,32 @@ def film_mlflow(camera: Camera, scene: Scene, url: str, experiment: str) -> None
     search = {"experiment_ids": [number], "max_results": 1, "order_by": ["attributes.start_time DESC"]}
     run = _asked(f"{url}/api/2.0/mlflow/runs/search", search)["runs"][0]["info"]["run_id"]
     page = camera.page(1.0)
-    shots = (
-        (f"experiments/{number}/runs", "MLflow: the experiment, with the run of just now", 4.0),
-        (
-            f"experiments/{number}/runs/{run}",
-            "The run: its figures, its parameters, the commit it is of",
-            4.5,
-        ),
-        (f"experiments/{number}/runs/{run}/model-metrics", "Its curves", 4.0),
-        (f"models/{experiment}", "The registry: this version is champion", 4.0),
-    )
-    for path, caption, seconds in shots:
-        page.goto(f"{url}/#/{path}")
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(2500)
-        camera.take(scene, page, caption, seconds)
+    page.add_init_script(_MLFLOW_SETTINGS)
+    _open(page, f"{url}/#/experiments/{number}/runs")
+    page.evaluate(_MLFLOW_COLUMNS)
+    page.reload()
+    page.wait_for_timeout(_MLFLOW_S * 1000)
+    camera.take(scene, page, "MLflow: the experiment, with the run of just now", 4.0)
+    _open(page, f"{url}/#/experiments/{number}/runs/{run}")
+    camera.take(scene, page, "The run: its figures, and the commit it is of", 3.5)
+    page.get_by_placeholder("Search metrics").fill("test_")
+    page.wait_for_timeout(1000)
+    camera.take(scene, page, "What the test photos say, with intervals: eight photos say little", 4.5)
+    _open(page, f"{url}/#/models/{experiment}")
+    camera.take(scene, page, "The registry: this version is champion", 4.0)
     page.close()
+
+
+def _open(page: Page, url: str) -> None:
+    """Go to a page of MLflow's. It never stops asking its server, so nothing says that all of it is there."""
+    page.goto(url)
+    page.wait_for_timeout(_MLFLOW_S * 1000)
 
 
 def film_service(camera: Camera, scene: Scene, url: str, cat: Path, duck: Path) -> None:
     """Give the page of the service a cat, ask why, and give it a duck."""
-    page = camera.page()
-    page.goto(url)
-    page.wait_for_load_state("networkidle")
+    page = camera.page(_LARGER)
+    page.goto(url, wait_until="networkidle")
     camera.take(scene, page, "The page of the container that was just deployed", 2.5)
     answers = page.locator(".photo .label:visible")
     page.locator("#files").set_input_files(cat)
@@ -123,7 +136,7 @@ def film_service(camera: Camera, scene: Scene, url: str, cat: Path, duck: Path) 
 
 def film_answer(camera: Camera, scene: Scene, url: str, photo: Path, caption: str) -> None:
     """Give the page a photo."""
-    page = camera.page()
+    page = camera.page(_LARGER)
     page.goto(url)
     page.locator("#files").set_input_files(photo)
     expect(page.locator(".photo .label:visible")).to_have_count(1, timeout=20_000)

@@ -1,8 +1,12 @@
-"""Panels of the repository's dashboards, drawn large from what Prometheus answers to their queries."""
+"""Panels of the repository's dashboards, drawn large from what Prometheus answers to their queries.
+
+Series that are 0 all the time are left out.
+"""
 
 import html
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +14,11 @@ from patient import ServiceError
 from reporting.prometheus import Period, Source, Values
 
 _JOB, _WINDOW = "cats-vs-dogs", "10s"
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 500, 176, 46, 8, 20
-_COLOURS = ("#3b8bd4", "#e08a2e", "#2fa36b", "#d0587e", "#8f73d6")
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 490, 176, 54, 8, 20
+_LABEL = re.compile(r"\{\{(\w+)\}\}")
+_COLOURS = ("#3b8bd4", "#e08a2e", "#2fa36b", "#d0587e", "#8f73d6", "#a39a2a")
 _STYLE = """body { margin: 0; padding: 10px 12px; font: 14px "DejaVu Sans", sans-serif; color: #1d2125;
-  background: #fff;   display: grid; grid-template-columns: 1fr 1fr; gap: 8px 16px; }
+  background: #fff;   display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px 16px; }
 h2 { margin: 0; font-size: 15px; } p { margin: 0; } svg { display: block; }
 code { display: block; font: 9.5px "DejaVu Sans Mono", monospace; color: #5d656d;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -56,10 +61,11 @@ def page(chosen: list[Panel], prometheus: str, period: Period) -> str:
 def _figure(panel: Panel, source: Source) -> str:
     series: dict[str, Values] = {}
     for query, legend in panel.queries:
-        label = legend[2:-2] if legend.startswith("{{") and legend.endswith("}}") else ""
+        label = "".join(_LABEL.findall(legend)[:1])
         try:
             for name, values in source.series(_filled(query), label).items():
-                series[name or legend or "value"] = values
+                if values.max(where=values == values, initial=0.0) > 0:
+                    series[_named(legend, name) or name or "value"] = values
         except ServiceError as error:
             return f"<section><h2>{panel.title}</h2><p>{html.escape(str(error))}</p></section>"
     first = html.escape(_filled(panel.queries[0][0]))
@@ -69,6 +75,10 @@ def _figure(panel: Panel, source: Source) -> str:
     )
     title = html.escape(panel.title)
     return f"<section><h2>{title}</h2><code>{first}</code>{_svg(series)}<p>{shown}</p></section>"
+
+
+def _named(legend: str, value: str) -> str:
+    return _LABEL.sub(lambda _: value, legend)
 
 
 def _filled(query: str) -> str:

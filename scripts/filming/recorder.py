@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from filming.film import Scene
 from filming.screen import COLUMNS, PROMPT
 
 NAME = "cats-vs-dogs-recording"
+_LINE_END = re.compile(r"(?<=[\n\r])")
 _LEFT_OUT = ("Looking in indexes:",)
 """Lines that begin so tell of this machine alone."""
 
@@ -38,6 +40,7 @@ class Recorder(Rehearsal):
             f"GIT_{role}_{part}": told for role in ("AUTHOR", "COMMITTER") for part, told in who.items()
         }
         self._env |= {"PYTHONUNBUFFERED": "1", "COLUMNS": str(COLUMNS), "GIT_PAGER": "cat", "NO_COLOR": "1"}
+        self._env |= {"MLFLOW_LOGGING_LEVEL": "WARNING", "TQDM_MININTERVAL": "0.5", "LOGNAME": "demo"}
         self._env |= {"PYTHONWARNINGS": "ignore", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
         self.scenes: list[Scene] = []
         self._began = time.monotonic()
@@ -75,9 +78,8 @@ class Recorder(Rehearsal):
         assert running.stdout is not None
         decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
         while piece := os.read(running.stdout.fileno(), 1 << 16):
-            *whole, rest = (rest + decoder.decode(piece)).split("\n")
-            if whole:
-                self._write("".join(f"{line}\n" for line in whole if not line.startswith(_LEFT_OUT)))
+            *whole, rest = _LINE_END.split(rest + decoder.decode(piece))
+            self._write("".join(line for line in whole if not line.startswith(_LEFT_OUT)))
         if rest:
             self._write(f"{rest}\n")
         return running.wait()

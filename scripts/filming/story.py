@@ -39,10 +39,12 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     photos = recorder.folder / "photos"
     recorder.draw_photos(photos, mixed_up=False)
 
-    recorder.scene("change", 1, "A change of params.yaml is committed: our own photos, a short recipe")
+    recorder.scene(
+        "change", 1, "A change of params.yaml is committed: other photos (80, cut out of two), a short recipe"
+    )
     recorder.choose({"ingest.source": "../photos"} | SMALL)
     recorder.run("git", "diff", "--unified=0", "params.yaml")
-    recorder.commit("Our own photos, a short recipe")
+    recorder.commit("Other photos, a short recipe")
     recorder.run("git", "log", "--oneline")
 
     recorder.scene("pipeline", 2, "The pipeline runs: ingest, prepare, train, evaluate, package")
@@ -51,7 +53,9 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     with _mlflow(recorder) as url:
         pages.film_mlflow(camera, recorder.scene("MLflow", 2, ""), url, EXPERIMENT)
 
-    recorder.scene("release", 3, "The gate, then a release, to a stand-in of GitHub's API")
+    recorder.scene(
+        "release", 3, "The gate lets the model pass, and it is released, to a stand-in of GitHub's API"
+    )
     good = recorder.publish(GOOD)
     recorder.run("python", "-m", "ml.releases", GOOD)
 
@@ -70,7 +74,9 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     bad = recorder.release(BAD, mixed_up=True)
     if bad == good:
         raise RehearsalError("the second model is the first one")
-    recorder.scene("rollback", 7, f"{BAD} is deployed: the smoke test catches it, {GOOD} comes back")
+    recorder.scene(
+        "rollback", 7, f"{BAD} is deployed: the smoke test catches it, and {GOOD} comes back by itself"
+    )
     recorder.deploy(BAD, expected=1)
     recorder.say(f"and what answers now is {GOOD} again")
     recorder.must_serve(good)
