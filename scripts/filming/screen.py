@@ -49,8 +49,14 @@ class Screen:
     def _wrapped(self, text: str) -> list[Line]:
         text = text.rstrip()
         kind = "command" if text.startswith(PROMPT) else _kind(text)
-        parts = [text[at : at + self._columns] for at in range(0, len(text), self._columns)]
-        return [Line(part, kind) for part in parts or [""]]
+        parts = []
+        while len(text) > self._columns:
+            # At a space, unless that leaves much of the line empty.
+            at = text.rfind(" ", self._columns * 2 // 3, self._columns + 1)
+            at = self._columns if at < 0 else at
+            parts.append(text[:at])
+            text = text[at:].removeprefix(" ")
+        return [Line(part, kind) for part in (*parts, text)]
 
 
 def _kind(text: str) -> str:

@@ -11,7 +11,7 @@ from filming.screen import COLUMNS, Screen
 from filming.timing import compress
 
 _CHARACTER, _ROW, _ROWS, _PAD, _BAR = 8.43, 19, 24, 16, 30
-_WAIT_S, _SCENE_S, _LAST_S = 0.8, 13.0, 4.0
+_WAIT_S, _SCENE_S, _LAST_S = 0.8, 17.0, 4.0
 _COLOURS = {
     "command": "#fff;font-weight:bold",
     "heading": "#8fb4ff;font-weight:bold",

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from filming.screen import PROMPT
 
-LONGEST_WAIT_S = 1.0
+LONGEST_WAIT_S = 1.2
 """No longer does nothing happen."""
-LONGEST_SCENE_S = 26.0
+LONGEST_SCENE_S = 30.0
 TYPING_S = 0.7
 """For a command, however long it is; then a moment before it runs."""
 _TYPED = 9
 """Pieces in which a command appears."""
-_AFTER_TYPING_S, _LINE_S, _END_S = 0.35, 0.09, 2.6
+_AFTER_TYPING_S, _LINE_S, _END_S = 0.4, 0.16, 3.2
 _NOTED, _SHORT_S = 2, 0.5
 """From this speed on the picture says so, where it isn't of a wait as short as that."""
 

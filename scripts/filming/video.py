@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from filming.frames import RATE
 
@@ -28,6 +28,11 @@ def encode(files: list[tuple[Path, float]], target: Path) -> None:
 
 
 def poster(picture: Path, target: Path) -> None:
-    """Write the picture with 256 colours, which is a third of its size and looks the same."""
+    """Write the picture with a sign to play it, in 256 colours, which is a third of its size."""
     with Image.open(picture) as image:
-        image.convert("RGB").quantize(256).save(target, optimize=True)
+        shown = image.convert("RGB")
+    x, y, radius = shown.width - 90, shown.height - 54, 36
+    draw = ImageDraw.Draw(shown)
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill="#8f85ff")
+    draw.polygon(((x - 11, y - 18), (x - 11, y + 18), (x + 20, y)), fill="white")
+    shown.quantize(256).save(target, optimize=True)
