@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from filming import film, pages, story, svg, video  # noqa: E402
 from filming.frames import draw, frames  # noqa: E402
 from filming.recorder import NAME, Recorder  # noqa: E402
-from playwright.sync_api import Browser, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Error, sync_playwright  # noqa: E402
 from rehearsal import RehearsalError, cleared, find_engine  # noqa: E402
 
 KEPT = ROOT / "build" / "recording"
@@ -110,7 +110,9 @@ def main() -> int:
                 record(browser)
             make(browser)
             browser.close()
-    except (RehearsalError, OSError, subprocess.CalledProcessError) as error:
+    except KeyboardInterrupt:
+        return 130
+    except (RehearsalError, OSError, subprocess.CalledProcessError, Error, AssertionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -14,15 +14,16 @@ from patient import ServiceError
 from reporting.prometheus import Period, Source, Values
 
 _JOB, _WINDOW = "cats-vs-dogs", "10s"
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 490, 176, 54, 8, 20
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 490, 172, 54, 8, 20
 _LABEL = re.compile(r"\{\{(\w+)\}\}")
 _COLOURS = ("#3b8bd4", "#e08a2e", "#2fa36b", "#d0587e", "#8f73d6", "#a39a2a")
 _STYLE = """body { margin: 0; padding: 10px 12px; font: 14px "DejaVu Sans", sans-serif; color: #1d2125;
   background: #fff;   display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 8px 16px; }
-h2 { margin: 0; font-size: 15px; } p { margin: 0; } svg { display: block; }
+h2 { margin: 0; font-size: 15px; } svg { display: block; }
 code { display: block; font: 9.5px "DejaVu Sans Mono", monospace; color: #5d656d;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-text { font-size: 12px; fill: #5d656d; } b { font-size: 13px; margin-right: 10px; }"""
+text { font-size: 12px; fill: #5d656d; } b { font-size: 12px; margin-right: 8px; }
+p { margin: 0; white-space: nowrap; }"""
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,19 @@ class Recorder(Rehearsal):
         )
         assert running.stdout is not None
         decoder, rest = codecs.getincrementaldecoder("utf-8")("replace"), ""
-        while piece := os.read(running.stdout.fileno(), 1 << 16):
-            *whole, rest = _LINE_END.split(rest + decoder.decode(piece))
-            self._write("".join(line for line in whole if not line.startswith(_LEFT_OUT)))
+        try:
+            while piece := os.read(running.stdout.fileno(), 1 << 16):
+                *whole, rest = _LINE_END.split(rest + decoder.decode(piece))
+                self._write("".join(line for line in whole if not line.startswith(_LEFT_OUT)))
+        except KeyboardInterrupt:
+            running.terminate()
+            raise
+        finally:
+            running.stdout.close()
+            code = running.wait()
         if rest:
             self._write(f"{rest}\n")
-        return running.wait()
+        return code
 
     def _write(self, text: str) -> None:
         for path, shown in self._shown.items():

@@ -53,7 +53,7 @@ def started(recorder: Recorder, command: list[str]) -> "Iterator[subprocess.Pope
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 
