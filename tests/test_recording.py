@@ -42,7 +42,8 @@ def test_no_wait_stays_long_and_no_scene_does() -> None:
 
 def test_what_goes_faster_is_said_to() -> None:
     moments = compress([(0.0, "$ sleep\n"), (40.0, "done\n")])
-    assert [moment.speed for moment in moments if moment.speed > 1] == [round(40 / LONGEST_WAIT_S)]
+    assert max(moment.speed for moment in moments) == round(40 / LONGEST_WAIT_S)
+    assert moments[-1].speed == 1
     states = [frame.state for frame in frames([terminal()], Path())]
     assert any(state["speed"] > 1 for state in states)
 

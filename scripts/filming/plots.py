@@ -22,8 +22,8 @@ _STYLE = """body { margin: 0; padding: 10px 12px; font: 14px "DejaVu Sans", sans
 h2 { margin: 0; font-size: 15px; } svg { display: block; }
 code { display: block; font: 9.5px "DejaVu Sans Mono", monospace; color: #5d656d;
   white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-text { font-size: 12px; fill: #5d656d; } b { font-size: 12px; margin-right: 8px; }
-p { margin: 0; white-space: nowrap; }"""
+text { font-size: 12px; fill: #5d656d; } b { font-size: 11px; margin-right: 8px; }
+p { margin: 0; white-space: nowrap; overflow: hidden; }"""
 
 
 @dataclass(frozen=True)

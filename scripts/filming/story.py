@@ -39,9 +39,7 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     photos = recorder.folder / "photos"
     recorder.draw_photos(photos, mixed_up=False)
 
-    recorder.scene(
-        "change", 1, "A change of params.yaml is committed: other photos (80, cut out of two), a short recipe"
-    )
+    recorder.scene("change", 1, "params.yaml is changed and committed: 80 other photos, a short recipe")
     recorder.choose({"ingest.source": "../photos"} | SMALL)
     recorder.run("git", "diff", "--unified=0", "params.yaml")
     recorder.commit("Other photos, a short recipe")

@@ -45,10 +45,13 @@ def compress(
     steps = list(_steps(events, longest_wait))
     total = sum(shown for _, shown, _ in steps)
     squeeze = min(1.0, (longest - _END_S) / total) if total else 1.0
+    # Where a lot is said in little time no single wait is long, but all of it may go faster.
+    overall = round(sum(real for _, _, real in steps) / (total * squeeze)) if total else 1
+    least = overall if overall >= _NOTED else 1
     at, moments = 0.0, []
     for text, shown, real in steps:
         speed = round(real / (shown * squeeze)) if shown * squeeze > 0 else 1
-        moments.append(Moment(at, text, speed if speed >= _NOTED and real > _SHORT_S else 1))
+        moments.append(Moment(at, text, max(speed if speed >= _NOTED and real > _SHORT_S else 1, least)))
         at += shown * squeeze
     return [*moments, Moment(at + _END_S, "", 1)]
 
