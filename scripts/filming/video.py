@@ -20,7 +20,8 @@ def encode(files: list[tuple[Path, float]], target: Path) -> None:
     listed.write_text("".join(lines) + f"file '{files[-1][0].name}'\n", encoding="utf-8")
     source = ("-f", "concat", "-safe", "0", "-i", str(listed))
     coding = ("-c:v", "libx264", "-preset", "slow", "-crf", "23", "-pix_fmt", "yuv420p")
-    whole = ("-t", f"{sum(seconds for _, seconds in files):.1f}", "-r", str(RATE))
+    # A frame more: what it follows is held until it comes.
+    whole = ("-t", f"{sum(seconds for _, seconds in files) + 1 / RATE:.1f}", "-r", str(RATE))
     for_web = ("-movflags", "+faststart")  # a browser shows it before it has all of it
     subprocess.run(  # noqa: S603
         ["ffmpeg", "-loglevel", "error", "-y", *source, *whole, *coding, *for_web, str(target)],  # noqa: S607
