@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: serve test api dashboards monitoring-test lint types audit train new default-model pull report gate \
-	publish deploy deliver mlflow owner manifests requirements image run-image rehearsal smoke-test \
+	publish deploy deliver mlflow owner manifests requirements image run-image rehearsal recording smoke-test \
 	collect clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
@@ -132,6 +132,9 @@ run-image:  ## that image at http://localhost:8080, hardened
 
 rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all on this machine
 	$(BIN)/python scripts/rehearsal.py
+
+recording: $(VENV)/.dev  ## a film of all that in docs/; needs ffmpeg, chromium and prometheus too
+	$(BIN)/python scripts/recording.py
 
 smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
 	scripts/smoke_test.sh "$(URL)"

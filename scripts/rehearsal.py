@@ -43,12 +43,23 @@ class RehearsalError(Exception):
 
 
 class Rehearsal:
-    """Runs the commands that a workflow would, in a copy of the repository."""
+    """Runs the commands that a workflow would, in a copy of the repository.
+
+    Attributes:
+        name: of the container.
+        image: its tag.
+        repro: the command that runs the pipeline.
+        identity: git's options that say who commits.
+    """
+
+    name, image = NAME, IMAGE
+    repro: tuple[str, ...] = ("dvc", "repro", "--quiet")
+    identity: tuple[str, ...] = ("-c", "user.name=rehearsal", "-c", "user.email=rehearsal@example.org")
 
     def __init__(self, folder: Path, github: str, token: str, repository: str) -> None:
         """Take the folder to work in, and how GitHub's stand-in is reached."""
         self.folder, self.project = folder, folder / "project"
-        self.port = _free_port()
+        self.port = free_port()
         self._started = time.monotonic()
         self._env = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -70,10 +81,14 @@ class Rehearsal:
         Raises:
             RehearsalError: its exit code is another than expected.
         """
+        code = self.execute(command, self._env | dict(env or {}))
+        if code != expected:
+            raise RehearsalError(f"{command[0]} ended with {code}, expected {expected}")
+
+    def execute(self, command: tuple[str, ...], env: Mapping[str, str]) -> int:
+        """Show a command and what it says; return its exit code."""
         print(f"$ {' '.join(command)}", flush=True)
-        done = subprocess.run(command, cwd=self.project, env=self._env | dict(env or {}))  # noqa: S603
-        if done.returncode != expected:
-            raise RehearsalError(f"{command[0]} ended with {done.returncode}, expected {expected}")
+        return subprocess.run(command, cwd=self.project, env=env).returncode  # noqa: S603
 
     def told(self, *command: str) -> str:
         """Return what a command says."""
@@ -82,7 +97,7 @@ class Rehearsal:
         ).stdout
 
     def copy_repository(self) -> None:
-        """Copy what git knows of, with its changes, and make the pipeline small."""
+        """Copy what git knows of, with its changes."""
         names = subprocess.run(
             ["git", "ls-files", "-z"],  # noqa: S607
             cwd=ROOT,
@@ -96,13 +111,15 @@ class Rehearsal:
                 shutil.copy(ROOT / name, self.project / name)
         self.run("git", "init", "--quiet")
         self.commit("A copy")
-        self.run("python", "-m", "ml.params", *(f"{name}={value}" for name, value in SMALL.items()))
+
+    def choose(self, choices: Mapping[str, str]) -> None:
+        """Write to params.yaml."""
+        self.run("python", "-m", "ml.params", *(f"{name}={value}" for name, value in choices.items()))
 
     def commit(self, message: str) -> None:
         """Commit everything."""
-        identity = ("-c", "user.name=rehearsal", "-c", "user.email=rehearsal@example.org")
         self.run("git", "add", "--all")
-        self.run("git", *identity, "commit", "--quiet", "--message", message)
+        self.run("git", *self.identity, "commit", "--quiet", "--message", message)
 
     def draw_photos(self, photos: Path, mixed_up: bool) -> None:
         """Cut photos out of the two in tests/photos; `mixed_up` puts each into the other's folder."""
@@ -119,9 +136,13 @@ class Rehearsal:
         """Train on new photos and publish; return the model's version."""
         photos = self.folder / f"photos for {tag}"
         self.draw_photos(photos, mixed_up)
-        self.run("python", "-m", "ml.params", f"ingest.source={photos}")
-        self.run("dvc", "repro", "--quiet")
+        self.choose({"ingest.source": str(photos)})
+        self.run(*self.repro)
         self.commit(f"Model for {tag}")
+        return self.publish(tag)
+
+    def publish(self, tag: str) -> str:
+        """Publish what the pipeline made; return the model's version."""
         self.run("python", "-m", "ml.gate")
         self.run("python", "-m", "ml.publish", "--tag", tag)
         report = json.loads((self.project / "reports" / "package" / "package.json").read_text("utf-8"))
@@ -131,10 +152,10 @@ class Rehearsal:
         """Deploy the image with that release's model, as the workflow does."""
         lines = self.told("python", "-m", "ml.releases", tag).split()
         model = dict(line.split("=", 1) for line in lines)
-        model_url = model["MODEL_URL"].replace("127.0.0.1", _own_address())  # loopback is the container's own
+        model_url = model["MODEL_URL"].replace("127.0.0.1", own_address())  # loopback is the container's own
         self.run(
-            *("python", "scripts/deploy.py", "docker", "--name", NAME, "--port", str(self.port)),
-            *("--image", IMAGE, "--model-url", model_url, "--model-sha256", model["MODEL_SHA256"]),
+            *("python", "scripts/deploy.py", "docker", "--name", self.name, "--port", str(self.port)),
+            *("--image", self.image, "--model-url", model_url, "--model-sha256", model["MODEL_SHA256"]),
             expected=expected,
         )
 
@@ -162,13 +183,15 @@ def _cut(photo: Image.Image, chance: random.Random) -> Image.Image:
     return ImageEnhance.Brightness(part).enhance(chance.uniform(0.7, 1.3)).resize((256, 256))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _engine() -> str | None:
+def find_engine() -> str | None:
+    """Return the command of docker or podman, whichever works."""
     for name in filter(None, (os.environ.get("CONTAINER"), "docker", "podman")):
         if shutil.which(name):
             answers = subprocess.run([name, "info"], capture_output=True)  # noqa: S603
@@ -177,7 +200,7 @@ def _engine() -> str | None:
     return None
 
 
-def _own_address() -> str:
+def own_address() -> str:
     """Return an address of this machine that containers reach too; nothing is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("192.0.2.1", 9))
@@ -186,14 +209,14 @@ def _own_address() -> str:
 
 
 @contextlib.contextmanager
-def _cleared(engine: str) -> Iterator[None]:
+def cleared(engine: str, name: str = NAME) -> Iterator[None]:
     """Leave no container behind."""
     try:
         yield
     finally:
         for suffix in ("", "-next", "-previous"):
             subprocess.run(  # noqa: S603
-                [engine, "rm", "--force", "--volumes", NAME + suffix],
+                [engine, "rm", "--force", "--volumes", name + suffix],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -207,6 +230,7 @@ def rehearse(rehearsal: Rehearsal) -> None:
     """
     rehearsal.say("a copy of the repository, with a small pipeline")
     rehearsal.copy_repository()
+    rehearsal.choose(SMALL)
     rehearsal.say("photos, pipeline, gate, release v1.0.0")
     good = rehearsal.release("v1.0.0")
     rehearsal.say("the image")
@@ -226,7 +250,7 @@ def rehearse(rehearsal: Rehearsal) -> None:
 
 def main() -> int:
     """Run it; return the exit code."""
-    engine = _engine()
+    engine = find_engine()
     if engine is None:
         print("error: needs docker or podman, running; CONTAINER names another command", file=sys.stderr)
         return 1
@@ -234,7 +258,7 @@ def main() -> int:
     sys.path.insert(0, str(ROOT))
     from tests.standins.github import REPOSITORY, TOKEN, GitHub
 
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary, _cleared(engine):
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary, cleared(engine):
         folder = Path(temporary)
         with GitHub(folder / "github", host="0.0.0.0").serving() as github:  # noqa: S104  (for the container)
             url = github.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
