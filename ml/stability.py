@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -110,9 +110,9 @@ def measure(params: Params, twin: Twin, data: Dataset, raw: Path = RAW) -> Stabi
                     some.append(found[name])
     labels = np.stack(answers["probabilities"]).argmax(2)  # [photos, 1 + changes]
     known = np.stack(answers["known"]) >= THRESHOLD if answers["known"] else None
-    excused = OF_COLOUR if _told_by_colour(data) else ()
+    excused: Collection[str] = OF_COLOUR if _told_by_colour(data) else ()
     if len(rows) < p.min_photos:
-        excused = tuple(CHANGES)
+        excused = CHANGES
     changes = {}
     for number, name in enumerate(CHANGES, 1):
         limit = None if name in excused else getattr(p.max_flips, name)
