@@ -39,6 +39,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+_PRELOADED = ["torch", "torchvision.transforms.v2", "pydantic", "ruamel.yaml", __name__, "ml.train"]
+"""Imported once for all workers. The last two where they are found: that process looks for modules in the
+working folder and among what is installed, but not in what this one added to `sys.path`."""
+
+
 class _Mapped(str):
     """Path of an .npy file that is mapped."""
 
@@ -114,7 +119,7 @@ def training_batches(
     this process may wait for ever for a lock that another thread held at that moment.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "ml.train"])
+    context.set_forkserver_preload(_PRELOADED)
     return DataLoader(
         Photos(data, augmentation(params, size)),
         batch_sampler=sampler,
