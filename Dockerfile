@@ -39,7 +39,7 @@ WORKDIR /srv
 COPY app/ app/
 # Of the pipeline, what the service imports.
 COPY ml/__init__.py ml/answering.py ml/bundle.py ml/checkpoint.py ml/errors.py ml/image.py ml/known.py \
-     ml/memory.py ml/networks.py ml/reference.py ml/
+     ml/manifest.py ml/memory.py ml/networks.py ml/reference.py ml/
 # An image isn't made unless each engine in it loads and runs the default model. The model gets a layer of its own
 # below. What a checkout keeps to its owner has to be readable for another user here.
 RUN /venv/bin/python -B -c "from importlib.util import find_spec; from app import engine, settings; \

@@ -11,8 +11,8 @@ from app.engine import Answers, Engine, refuses
 from app.explain import Explanation, explain
 from app.metrics import Metrics
 from app.settings import Settings
-from ml.bundle import UNKNOWN, Manifest
 from ml.image import Decoded, ImageError, read
+from ml.manifest import UNKNOWN, Manifest
 from ml.reference import brightness
 
 _BATCH = 8

@@ -8,7 +8,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from app import engine, model_source
 from app.metrics import Metrics
 from app.settings import Settings
-from ml.bundle import BundleError
+from ml.errors import BundleError
 
 _log = logging.getLogger(__name__)
 

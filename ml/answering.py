@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ml.bundle import BundleError
 from ml.checkpoint import Checkpoint
-from ml.errors import PipelineError
+from ml.errors import BundleError, PipelineError
 from ml.known import Known, rebuild
 from ml.networks import Network, Normalization, build
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml import bundle
-from ml.bundle import BundleError, Manifest
+from ml.errors import BundleError
+from ml.manifest import Manifest
 
 if TYPE_CHECKING:
     import torch

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from ml import params as parameters
-from ml import plots
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
-from ml.features import look, look_at_others, other_photos
+from ml.evaluation import plots
+from ml.evaluation.features import look, look_at_others, other_photos
+from ml.evaluation.promotion import Answers, Promotion, decide
+from ml.evaluation.slices import slices
+from ml.evaluation.strangers import Comparison, choose, score
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
 from ml.networks import Network, build
 from ml.params import Params
 from ml.paths import HISTORY, KNOWN, METRICS, PROMOTION, REPORT, SLICES
-from ml.promotion import Answers, Promotion, decide
-from ml.slices import slices
-from ml.strangers import Comparison, choose, score
 from ml.train import CHECKPOINT
 
 
@@ -35,7 +35,7 @@ class Evaluation:
     Attributes:
         temperature: fitted on validation.
         test: figures of the test split, see `ml.metrics.figures`.
-        known: ways to tell photos of something else, see `ml.strangers`.
+        known: ways to tell photos of something else, see `ml.evaluation.strangers`.
         test_digest: which photos those are, see `Dataset.digest`.
     """
 

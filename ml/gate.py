@@ -3,8 +3,8 @@
 `python -m ml.gate`, with GITHUB_REPOSITORY (and GITHUB_TOKEN for a private one) set. Both models' twins
 answer the same test photos, which no training has seen: a photo's split depends on nothing but its content.
 The new one's accuracy must not be below the interval of the released one's, nor its log loss above it; and
-photo by photo it must not be clearly worse (ml/compare.py), which shows smaller differences than intervals
-do.
+photo by photo it must not be clearly worse (`ml.evaluation.compare`), which shows smaller differences than
+intervals do.
 """
 
 import argparse
@@ -13,19 +13,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml import current as released
 from ml import params as parameters
 from ml.bundle import Bundle
 from ml.cli import exit_cleanly, say
-from ml.compare import Counts, Difference, Paired, compare
-from ml.current import Current, IncomparableError
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
+from ml.evaluation.compare import Counts, Difference, Paired, compare
+from ml.evaluation.verdicts import WORSE
 from ml.ingest import RAW
 from ml.metrics import Floats, figures
 from ml.params import Params
 from ml.paths import GATE_REPORT, MODEL
-from ml.verdicts import WORSE
+from ml.publishing import current as released
+from ml.publishing.current import Current, IncomparableError
 
 
 @dataclasses.dataclass(frozen=True)

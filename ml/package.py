@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ml import bundle, reports
+from ml import bundle, stage_reports
 from ml import params as parameters
 from ml.card import card
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, SPLITS, Dataset
-from ml.describe import manifest, reference, stored
-from ml.drawn import ask as draw
 from ml.errors import PipelineError
 from ml.evaluate import load_checkpoint
-from ml.features import look, other_photos
+from ml.evaluation.features import look, other_photos
+from ml.evaluation.promotion import Answers, Promotion, confirm, decide
+from ml.evaluation.strangers import measure as measure_known
 from ml.ingest import RAW
 from ml.known import Known, line_for, rebuild
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
+from ml.packaging.describe import manifest, reference, stored
+from ml.packaging.drawn import ask as draw
 from ml.params import Params
 from ml.paths import (
     KNOWN,
@@ -33,9 +35,7 @@ from ml.paths import (
     SITUATIONS,
     STABILITY,
 )
-from ml.promotion import Answers, Promotion, confirm, decide
 from ml.stability import Stability, measure
-from ml.strangers import measure as measure_known
 from ml.train import CHECKPOINT
 from ml.twin import Twin, export, quantize, recalibrate
 
@@ -50,7 +50,7 @@ class PackageReport:
         sha256: of the file.
         torch: figures of the network in torch on the test split.
         twin: figures of the twin on the same photos.
-        known: how it tells photos of something else, see `ml.strangers.measure`.
+        known: how it tells photos of something else, see `ml.evaluation.strangers.measure`.
         mean_difference: mean over photos of the largest difference of a probability between the two.
     """
 
@@ -115,7 +115,7 @@ def run(
         "known": _strangers(params, data, chosen.twin, answered.known),
         "mean_difference": chosen.difference,
     }
-    left = reports.load(
+    left = stage_reports.load(
         params.model_dump(mode="json"), evaluation.parent, report_folder, data_folder / SPLITS
     )
     text = card(described, measures | {"test_digest": promotion.test_digest}, left)
@@ -195,8 +195,8 @@ def _register(
     """Log the packaged model and register it, as champion where that was decided."""
     import mlflow
 
-    from ml.registry import promote, register
     from ml.tracking import log_figures, tracked
+    from ml.tracking.registry import promote, register
 
     name = params.tracking.model
     with tracked(params.tracking, run_id) as run:

@@ -121,7 +121,7 @@ class Package(_Section):
 
 
 class MaxFlips(_Section):
-    """The largest share of labels that each change of a photo may flip, see `ml.changes`."""
+    """The largest share of labels that each change of a photo may flip, see `ml.packaging.changes`."""
 
     mirrored: Share
     turned_left: Share

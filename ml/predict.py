@@ -26,9 +26,10 @@ from tqdm import tqdm
 
 from ml import bundle
 from ml.cli import exit_cleanly, note, say
-from ml.errors import PipelineError
+from ml.errors import NoTwinError, PipelineError
 from ml.fetch import fetch
 from ml.image import ImageError, decode
+from ml.manifest import UNKNOWN, Manifest
 from ml.paths import DEFAULT_MODEL, MODEL
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
@@ -47,7 +48,7 @@ class Row:
 
     Attributes:
         path: of the photo, as it was named.
-        label: the likeliest class, or `bundle.UNKNOWN`.
+        label: the likeliest class, or `UNKNOWN`.
         probabilities: by class.
         known: 0 to 1, whether it shows any of the classes; None: the model can't tell.
     """
@@ -89,7 +90,7 @@ class Model:
         """
         try:
             read = bundle.read(path)
-        except bundle.NoTwinError:
+        except NoTwinError:
             self.manifest, self._ask = _by_torch(path)
         except (OSError, ValueError) as error:
             raise PipelineError(f"{path} can't be used: {error}") from error
@@ -103,8 +104,8 @@ class Model:
         label, known = classes[int(chances.argmax())], None
         if "known" in answer and self.manifest.known:
             known = round(float(answer["known"][0]), 6)
-            if known < self.manifest.known["threshold"] and bundle.UNKNOWN not in classes:
-                label = bundle.UNKNOWN
+            if known < self.manifest.known["threshold"] and UNKNOWN not in classes:
+                label = UNKNOWN
         rounded = [round(float(chance), 6) for chance in chances]
         return Row(str(path), label, dict(zip(classes, rounded, strict=True)), known)
 
@@ -120,7 +121,7 @@ def _by_onnx(path: Path, twin: bytes) -> Callable[[NDArray[np.uint8]], Answer]:
     return lambda images: dict(zip(names, session.run(names, {"image": images}), strict=True))
 
 
-def _by_torch(path: Path) -> tuple[bundle.Manifest, Callable[[NDArray[np.uint8]], Answer]]:
+def _by_torch(path: Path) -> tuple[Manifest, Callable[[NDArray[np.uint8]], Answer]]:
     try:
         import torch
 

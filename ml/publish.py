@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from ml import artifactory
 from ml.cli import exit_cleanly, say
 from ml.errors import PipelineError
 from ml.github.answers import GitHubError, UnreachableError
 from ml.github.client import GitHub, Patience
 from ml.github.hosts import pages
 from ml.github.release import check_tag
-from ml.publisher import Publisher
-from ml.release_files import collect
+from ml.publishing import artifactory
+from ml.publishing.files import collect
+from ml.publishing.publisher import Publisher
 from ml.releases import Releases
 
 _DRY = Patience(attempts=2, total_s=20.0, connect_s=5.0, answer_s=20.0)

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ml import params as parameters
-from ml.batches import cores
-from ml.changes import CHANGES, OF_COLOUR, whole
 from ml.cli import exit_cleanly, say
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
@@ -25,7 +23,9 @@ from ml.image import ImageError, read
 from ml.ingest import RAW
 from ml.known import THRESHOLD
 from ml.metrics import wilson
+from ml.packaging.changes import CHANGES, OF_COLOUR, whole
 from ml.params import Params
+from ml.training.batches import cores
 from ml.twin import Twin
 
 _BY_COLOUR = 0.8

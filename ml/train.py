@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from ml import params as parameters
-from ml.batches import seed_of
 from ml.cli import exit_cleanly
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
-from ml.loop import Loop, Progress, make_fabric
 from ml.memory import keep_freed_memory
 from ml.networks import ARCHITECTURES, Network, build
 from ml.params import Params
 from ml.paths import HISTORY, PREPARE_REPORT
-from ml.refine import Choice, embed, fit_head, mean, refine
+from ml.training.batches import seed_of
+from ml.training.loop import Loop, Progress, make_fabric
+from ml.training.refine import Choice, embed, fit_head, mean, refine
 
 CHECKPOINT = Path("models/checkpoint.pt")
 STATE = Path("models/unfinished.pt")

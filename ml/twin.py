@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.answering import Answering
-from ml.batches import plain_batches
 from ml.dataset import Dataset
 from ml.known import Known
 from ml.networks import Network
+from ml.training.batches import plain_batches
 
 OPSET = 20
 _BATCH = 32

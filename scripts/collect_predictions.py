@@ -37,8 +37,8 @@ from live_endpoint import Endpoint  # noqa: E402
 from patient import Answer, ServiceError, one_line  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from ml.bundle import UNKNOWN  # noqa: E402
 from ml.errors import PipelineError  # noqa: E402
+from ml.manifest import UNKNOWN  # noqa: E402
 
 
 class Collector:
@@ -124,7 +124,9 @@ def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Pat
     """
     from mlflow.exceptions import MlflowException
 
-    from ml import live, params, plots
+    from ml import params
+    from ml.evaluation import plots
+    from ml.tracking import live
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "confusion_matrix.png")

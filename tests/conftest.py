@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from ml.bundle import Manifest
+from ml.manifest import Manifest
 
 SHARED = Path(__file__).parents[2] / "shared"
 REQUIRE_ALL = bool(os.environ.get("REQUIRE_ALL"))  # where set, nothing may be skipped for what is missing

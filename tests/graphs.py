@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ml import bundle
+from ml.manifest import Manifest
 from tests.conftest import SIZE, colour_graph, manifest
 
 GREEN = (70, 200, 70)  # neither red nor blue: known is near 0
@@ -58,7 +59,7 @@ def telling_graph(size: int = SIZE, outputs: int = 2, known: str = "score", evid
 
 def write_telling(path: Path, card: str = "", **changes: object) -> Path:
     """A model.pt with such a twin and no weights."""
-    described = bundle.Manifest.from_dict(manifest(known=KNOWN, **changes))
+    described = Manifest.from_dict(manifest(known=KNOWN, **changes))
     bundle.write(path, described, {}, telling_graph(outputs=len(described.classes)), card=card)
     return path
 

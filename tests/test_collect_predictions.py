@@ -17,7 +17,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from ml import registry
+from ml.tracking import registry
 from tests.app.service import ROOT, running
 from tests.app.test_predict import RED_JPEG
 from tests.conftest import BLUE, RED, coloured, encode

@@ -81,7 +81,7 @@ def test_each_step_is_a_make_target_or_a_script(name, step) -> None:
     sources = "".join(path.read_text() for path in ROOT.glob("[ms]*/**/*") if path.suffix in (".py", ".sh"))
     for variable in step.get("env", {}):
         known = variable.startswith("AWS_")  # boto's, when DVC pulls from S3
-        part = variable.partition("_")[2]  # ml/artifactory.py and others put the names together
+        part = variable.partition("_")[2]  # ml/publishing/artifactory.py and others put the names together
         found = re.search(rf"\b{variable}\b", sources) or (part and f'"{part}"' in sources)
         assert known or found, variable
 

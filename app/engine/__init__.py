@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml import bundle
+from ml.errors import BundleError, NoTwinError
+from ml.manifest import UNKNOWN, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Engine(Protocol):
         """Name of the runtime, as in ENGINE."""
 
     @property
-    def manifest(self) -> bundle.Manifest:
+    def manifest(self) -> Manifest:
         """What the model file says of itself."""
 
     @property
@@ -61,13 +63,13 @@ def refuses(engine: Engine, unknown: bool) -> bool:
             must not mean two things.
         unknown: whether it is wanted, see UNKNOWN in `app.settings`.
     """
-    return unknown and "known" in engine.outputs and bundle.UNKNOWN not in engine.manifest.classes
+    return unknown and "known" in engine.outputs and UNKNOWN not in engine.manifest.classes
 
 
 def labels(engine: Engine, unknown: bool) -> tuple[str, ...]:
     """Return every label that a photo may get; the arguments are those of `refuses`."""
     classes = engine.manifest.classes
-    return (*classes, bundle.UNKNOWN) if refuses(engine, unknown) else classes
+    return (*classes, UNKNOWN) if refuses(engine, unknown) else classes
 
 
 def fault(answers: Answers, classes: int) -> str:
@@ -95,7 +97,7 @@ def load(path: Path, kind: str, threads: int) -> Engine:
     if kind != "torch":
         try:
             content = bundle.read(path)
-        except bundle.NoTwinError:
+        except NoTwinError:
             if kind == "onnx":
                 raise
         else:
@@ -105,7 +107,7 @@ def load(path: Path, kind: str, threads: int) -> Engine:
     try:
         from app.engine.torch import TorchEngine
     except ImportError as error:
-        raise bundle.BundleError(
+        raise BundleError(
             "it needs the torch engine, which isn't installed: pip install -r requirements-torch.txt"
         ) from error
     from ml import checkpoint

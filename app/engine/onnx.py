@@ -5,7 +5,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from app.engine import Answers, fault
-from ml.bundle import Bundle, BundleError, Manifest
+from ml.bundle import Bundle
+from ml.errors import BundleError
+from ml.manifest import Manifest
 
 _FATAL = 4  # what goes wrong is raised; the runtime's own lines on standard error would say it twice
 

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 
 from app.engine import Answers, fault
 from ml.answering import restore
-from ml.bundle import BundleError, Manifest
 from ml.checkpoint import Checkpoint
+from ml.errors import BundleError
+from ml.manifest import Manifest
 
 
 class TorchEngine:

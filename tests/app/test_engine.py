@@ -10,9 +10,10 @@ from onnx import TensorProto, helper
 
 from app import engine
 from ml import bundle
-from ml.bundle import BundleError, Manifest
+from ml.errors import BundleError
 from ml.image import decode
 from ml.known import Concepts, Distance, Known
+from ml.manifest import Manifest
 from ml.networks import build
 from ml.twin import export
 from tests.conftest import SIZE, colour_graph, manifest

@@ -16,7 +16,7 @@ from PIL import Image
 
 from app import engine
 from app.explain import explain
-from ml.bundle import BundleError
+from ml.errors import BundleError
 from ml.image import Decoded
 from tests.app.test_engine import baseline
 from tests.app.test_predict import RED_JPEG, is_problem, send

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import engine, logs
-from ml.bundle import BundleError
+from ml.errors import BundleError
 from tests.app.test_engine import baseline
 from tests.app.test_predict import is_problem, send
 from tests.conftest import BLUE, RED, SIZE, coloured, encode

@@ -4,7 +4,7 @@ import base64
 import json
 from pathlib import Path
 
-from ml.changes import CHANGES
+from ml.packaging.changes import CHANGES
 from tests.conftest import RED, coloured, encode
 from tests.ml.project import FIGURES
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ml.augment import Shrunk, Watermarked, augmentation
+from ml.training.augment import Shrunk, Watermarked, augmentation
 from tests.ml.test_predict_command import CAT
 
 

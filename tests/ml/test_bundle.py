@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from ml import bundle
+from ml.errors import BundleError
+from ml.manifest import Manifest
 from ml.networks import build
 from tests.conftest import colour_graph, manifest
 
@@ -13,7 +15,7 @@ STATE = build("simple_cnn", 2).state_dict()
 
 
 def write(path, card="", **changes):
-    described = bundle.Manifest.from_dict(manifest(**changes))
+    described = Manifest.from_dict(manifest(**changes))
     return bundle.write(path, described, STATE, colour_graph(), card=card)
 
 
@@ -53,7 +55,7 @@ def test_a_card_has_a_bound_in_bytes(tmp_path):
     path = tmp_path / "model.pt"
     write(path, "é" * (bundle.MAX_CARD_BYTES // 2))
     assert len(bundle.read(path).card) == bundle.MAX_CARD_BYTES // 2
-    with pytest.raises(bundle.BundleError, match="model card of 65,538 bytes"):
+    with pytest.raises(BundleError, match="model card of 65,538 bytes"):
         write(path, "é" * (bundle.MAX_CARD_BYTES // 2 + 1))
 
 
@@ -78,17 +80,17 @@ def test_any_truncation_is_refused(tmp_path, share):
     write(path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(bundle.BundleError, match="cut short"):
+    with pytest.raises(BundleError, match="cut short"):
         bundle.read(path)
 
 
 def test_a_plain_checkpoint_and_another_zip_say_what_they_are(tmp_path):
     torch.save(STATE, tmp_path / "plain.pt")
-    with pytest.raises(bundle.BundleError, match=r"without extra/model\.json"):
+    with pytest.raises(BundleError, match=r"without extra/model\.json"):
         bundle.read(tmp_path / "plain.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(bundle.BundleError, match=r"not one that torch\.save wrote"):
+    with pytest.raises(BundleError, match=r"not one that torch\.save wrote"):
         bundle.read(tmp_path / "other.zip")
 
 
@@ -103,13 +105,13 @@ def test_a_plain_checkpoint_and_another_zip_say_what_they_are(tmp_path):
     ],
 )  # fmt: skip
 def test_a_bad_description_is_named(changes, word):
-    with pytest.raises(bundle.BundleError, match=word):
-        bundle.Manifest.from_dict(manifest() | changes)
+    with pytest.raises(BundleError, match=word):
+        Manifest.from_dict(manifest() | changes)
 
 
 def test_a_missing_key_is_named_and_an_unknown_one_left_aside():
     plain = manifest()
     del plain["version"]
-    with pytest.raises(bundle.BundleError, match="version"):
-        bundle.Manifest.from_dict(plain)
-    assert bundle.Manifest.from_dict(manifest() | {"later": 1}).arch == "simple_cnn"
+    with pytest.raises(BundleError, match="version"):
+        Manifest.from_dict(plain)
+    assert Manifest.from_dict(manifest() | {"later": 1}).arch == "simple_cnn"

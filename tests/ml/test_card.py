@@ -5,12 +5,13 @@ import json
 import pytest
 
 from ml import params as parameters
-from ml import reports
-from ml.bundle import MAX_CARD_BYTES, Manifest
+from ml.bundle import MAX_CARD_BYTES
 from ml.card import card
 from ml.errors import PipelineError
 from ml.licences import collections_of
-from ml.release_files import collect
+from ml.manifest import Manifest
+from ml.publishing.files import collect
+from ml.stage_reports import load
 from tests.conftest import manifest
 from tests.ml.project import FIGURES, ROOT, make_project
 from tests.ml.reports import INTERVALS, OTHERS, leave
@@ -37,7 +38,7 @@ def described(**changes):
 
 
 def made(**changes):
-    return card(described(**changes), FOUND, reports.load(FROM_FILE))
+    return card(described(**changes), FOUND, load(FROM_FILE))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_everything_is_in_it(project, part):
 
 def test_what_was_not_measured_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = card(described(known={}, resize="squash"), FOUND | {"known": {}}, reports.load(PARAMS))
+    text = card(described(known={}, resize="squash"), FOUND | {"known": {}}, load(PARAMS))
     for title in ("Use", "Data", "How it was made", "Figures", "Calibration", "Known failures"):
         assert f"\n## {title}\n" in text
     for title in ("Photos of something else", "Stability", "Slices"):
@@ -110,7 +111,7 @@ def test_what_was_not_measured_is_not_there(tmp_path, monkeypatch):
         for name, value in (INTERVALS | OTHERS).items()
         if "auroc" not in name and "others" not in name
     }
-    told = card(described(), FOUND | {"known": without}, reports.load(PARAMS))
+    told = card(described(), FOUND | {"known": without}, load(PARAMS))
     assert "No photos of something else were given" in told
     assert "all the same" not in told
 
@@ -124,7 +125,7 @@ def test_names_can_not_break_it(project):
     slices = json.loads(path.read_text())
     slices["breed"]["[evil](http://evil/) | x"] = slices["breed"].pop("Azure")
     path.write_text(json.dumps(slices))
-    text = card(described(classes=names), FOUND | {"twin": figures, "torch": figures}, reports.load(PARAMS))
+    text = card(described(classes=names), FOUND | {"twin": figures, "torch": figures}, load(PARAMS))
     assert "<script>" not in text.replace("\\<script\\>", "")
     assert "](http" not in text.replace("\\](http", "")
     assert "\n# c" not in text
@@ -136,7 +137,7 @@ def test_names_can_not_break_it(project):
 def test_it_fits_whatever_the_number_of_classes(project):
     names = tuple(f"{number}" * 60 for number in range(1000, 3000))
     figures = FIGURES | {f"{kind}_{name}": 0.5 for name in names for kind in ("recall", "precision")}
-    few = card(described(classes=names), FOUND | {"twin": figures, "torch": figures}, reports.load(PARAMS))
+    few = card(described(classes=names), FOUND | {"twin": figures, "torch": figures}, load(PARAMS))
     assert len(few.encode()) < MAX_CARD_BYTES
     assert "and 1988 more from each other" in few
     assert "[drawn-1]:" in few
@@ -157,7 +158,7 @@ def test_a_broken_report_is_named(project):
         kept = (project / path).read_text()
         (project / path).write_text(text)
         with pytest.raises(PipelineError, match=rf"{path.rpartition('/')[2]} is broken.*dvc repro"):
-            reports.load(PARAMS)
+            load(PARAMS)
         (project / path).write_text(kept)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ml.compare import compare, count, differ
-from ml.verdicts import BETTER, UNSURE, WORSE
+from ml.evaluation.compare import compare, count, differ
+from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
 
 LABELS = np.arange(1000) % 2
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from ml import ingest, prepare
-from ml.batches import Photos
 from ml.dataset import Dataset
-from ml.loop import Loop, make_fabric, rate, size_of
 from ml.networks import build
 from ml.params import Params
+from ml.training.batches import Photos
+from ml.training.loop import Loop, make_fabric, rate, size_of
 
 
 def test_photos_grow_to_full_size():

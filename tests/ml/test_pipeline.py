@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from ml import bundle, changes, evaluate, ingest, loop, package, prepare, train
+from ml import bundle, evaluate, ingest, package, prepare, train
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.networks import SimpleCNN
+from ml.packaging import changes
 from ml.params import Params
+from ml.training import loop
 from ml.twin import answers
 from tests.conftest import encode
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ml import params as parameters
-from ml import report, report_parts
 from ml.errors import PipelineError
+from ml.report import __main__ as report
+from ml.report import parts
 from tests.app.chromium import launched, opened
 from tests.conftest import RED, coloured, encode
 from tests.ml.project import FIGURES, ROOT, make_project
@@ -64,8 +65,8 @@ def test_every_part_is_there(project):
         "Training": ["2 epochs in 2 runs of efficientnet_lite0", "40% as trained 0.1000"],
     }  # fmt: skip
     assert list(found) == list(told)
-    for title, parts in told.items():
-        for part in parts:
+    for title, told_parts in told.items():
+        for part in told_parts:
             assert part in found[title], title
         assert text.count(f'href="#{title.lower().replace(" ", "-")}"') == 1
     assert text.count('<img src="data:image/') == 6 + 2
@@ -140,10 +141,10 @@ def test_reports_of_another_version_are_named(project):
 
 
 def test_places_on_a_scale():
-    bar = report_parts.scale(0.6, 0.4, 0.9, 0.2, 1.2, 0.7)
+    bar = parts.scale(0.6, 0.4, 0.9, 0.2, 1.2, 0.7)
     assert (bar.value, bar.low, bar.high, bar.limit, bar.bad) == (40, 20, 70, 50, False)
-    assert (report_parts.scale(5, 0, 9, 1, 2).low, report_parts.scale(5, 0, 9, 1, 2).high) == (0, 100)
-    assert report_parts.scale(0, 0, 0, 0, 0).value == 0
+    assert (parts.scale(5, 0, 9, 1, 2).low, parts.scale(5, 0, 9, 1, 2).high) == (0, 100)
+    assert parts.scale(0, 0, 0, 0, 0).value == 0
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -12,13 +12,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from onnx import TensorProto, helper, numpy_helper
 
-from ml import registry
 from ml.dataset import Dataset
 from ml.errors import PipelineError
-from ml.promotion import Answers, confirm, decide
-from ml.tracking import tracked
+from ml.evaluation.promotion import Answers, confirm, decide
+from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
+from ml.tracking import registry, tracked
 from ml.twin import Twin
-from ml.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from tests.conftest import colour_graph, manifest
 
 pytestmark = [

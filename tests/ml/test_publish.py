@@ -18,8 +18,8 @@ from ml.cli import exit_cleanly
 from ml.errors import PipelineError
 from ml.github.client import GitHub, Patience
 from ml.publish import main
-from ml.publisher import Publisher
-from ml.release_files import collect
+from ml.publishing.files import collect
+from ml.publishing.publisher import Publisher
 from ml.releases import Releases
 from tests.ml.project import FIGURES, ROOT, command, make_project, run
 from tests.standins import github as standin

@@ -2,7 +2,7 @@
 
 import torch
 
-from ml.refine import average, mean
+from ml.training.refine import average, mean
 
 
 def weights(value: float, count: int) -> dict[str, torch.Tensor]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ml.dataset import Dataset
+from ml.evaluation.slices import FEWER, breed_of, slices
 from ml.metrics import wilson
-from ml.slices import FEWER, breed_of, slices
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from ml import changes, stability
-from ml.changes import CHANGES, whole
+from ml import stability
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.image import ImageError, read
+from ml.packaging import changes
+from ml.packaging.changes import CHANGES, whole
 from ml.params import MaxFlips, Params
 from ml.twin import Twin
 from tests.conftest import coloured, encode

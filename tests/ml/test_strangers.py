@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml import drawn
+from ml.evaluation.strangers import measure
 from ml.metrics import auroc, wilson
-from ml.strangers import measure
+from ml.packaging import drawn
 
 
 def test_a_score_is_measured_on_both_kinds():

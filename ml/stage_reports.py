@@ -37,9 +37,9 @@ class Reports:
         collections: licence to number of photos, see `ml.licences`.
         history: epochs, and the choices after them.
         measured: figures of the network, and the ways to tell photos of something else.
-        slices: see `ml.slices`.
+        slices: see `ml.evaluation.slices`.
         stability: see `ml.stability`.
-        situations: see `ml.drawn`.
+        situations: see `ml.packaging.drawn`.
         packaged: figures of the twin.
         promotion: what was decided, of the twin where it is there, else of the network.
     """

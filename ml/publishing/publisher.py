@@ -12,9 +12,9 @@ from ml.cli import say
 from ml.errors import PipelineError
 from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
 from ml.github.release import Release, check_tag
-from ml.release_files import Contents
+from ml.publishing.files import Contents
+from ml.publishing.upload import Upload
 from ml.releases import Releases
-from ml.upload import Upload
 
 _MARK = re.compile(r"<!-- files sha256:([0-9a-f]{64}) -->")
 _ROUNDS = 6

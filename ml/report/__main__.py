@@ -8,12 +8,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ml import params as parameters
-from ml import report_making as making
-from ml import report_model as model
-from ml import reports
+from ml import stage_reports
 from ml.cli import exit_cleanly, say
 from ml.errors import PipelineError
 from ml.params import Params
+from ml.report import making, model
 
 OUT = Path("reports/report.html")
 SECTIONS = (
@@ -35,7 +34,7 @@ def run(params: Params, out: Path = OUT) -> Path:
     Raises:
         PipelineError: no stage has run, or a report is broken.
     """
-    left = reports.load(params.model_dump(mode="json"))
+    left = stage_reports.load(params.model_dump(mode="json"))
     if not any((left.prepared, left.history, left.measured, left.packaged)):
         raise PipelineError("there is nothing to report yet: run `dvc repro`")
     try:
@@ -48,7 +47,7 @@ def run(params: Params, out: Path = OUT) -> Path:
     classes = list(left.prepared.get("kept", {}))
     named = ", ".join(classes[:8]) + (f" and {len(classes) - 8} more" if len(classes) > 8 else "")
     version = left.packaged.get("version", "not packaged yet")
-    text = environment.get_template("report.html").render(
+    text = environment.get_template("page.html").render(
         title=f"{params.tracking.model}, model {version}",
         subtitle=f"{params.train.arch} at {params.prepare.image_size} pixels; classes: {named or 'none yet'}",
         sections=sections,

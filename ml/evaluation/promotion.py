@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml import registry
-from ml.compare import Counts, Paired, compare, count
 from ml.dataset import Dataset
 from ml.errors import PipelineError
+from ml.evaluation.compare import Counts, Paired, compare, count
+from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.known import THRESHOLD
 from ml.metrics import Floats
 from ml.params import Params
-from ml.tracking import use_store
-from ml.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
+from ml.tracking import registry, use_store
 
 NO_HOLDER = ""
 
@@ -43,7 +42,7 @@ class Promotion:
 
     Attributes:
         promoted: whether the candidate is to be champion.
-        verdict: on the candidate, see `ml.verdicts`.
+        verdict: on the candidate, see `ml.evaluation.verdicts`.
         reasons: why, or why not, in sentences.
         holder: number of the champion's version in the registry; `NO_HOLDER`: there is none.
         test_digest: which photos, see `Dataset.digest`.

@@ -6,8 +6,8 @@ from typing import Any
 
 from ml.markdown import percent
 from ml.paths import GATE_REPORT, PREPARE_REPORT, REPORT
-from ml.report_parts import Cell, Picture, Section, Table, picture
-from ml.reports import Reports
+from ml.report.parts import Cell, Picture, Section, Table, picture
+from ml.stage_reports import Reports
 
 _SHOWN = 200
 """Rows of a long table."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from ml import bundle
 from ml import reference as references
 from ml.dataset import Dataset
 from ml.known import THRESHOLD
+from ml.manifest import Manifest
 from ml.metrics import Floats
 from ml.networks import Network
 from ml.tracking import dataset_md5, git_commit
@@ -33,7 +33,7 @@ def manifest(
     metrics: dict[str, float],
     method: str,
     reference: dict[str, dict[str, float]],
-) -> bundle.Manifest:
+) -> Manifest:
     """Describe a packaged network.
 
     Args:
@@ -49,7 +49,7 @@ def manifest(
     content = hashlib.sha256()
     for name, value in weights.items():
         content.update(name.encode() + value.contiguous().numpy().tobytes())
-    return bundle.Manifest(
+    return Manifest(
         arch=arch,
         classes=data.classes,
         image_size=data.image_size,

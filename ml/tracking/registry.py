@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from ml import bundle
 from ml.dataset import Dataset
-from ml.errors import PipelineError
+from ml.errors import BundleError, PipelineError
 from ml.fetch import sha256_of
 from ml.metrics import Floats
 from ml.twin import Twin
@@ -82,7 +82,7 @@ class Champion:
             try:
                 file = mlflow.artifacts.download_artifacts(f"{self.source}/model.pt", dst_path=folder)
                 held = bundle.read(Path(file))
-            except (OSError, MlflowException, bundle.BundleError) as error:
+            except (OSError, MlflowException, BundleError) as error:
                 raise IncomparableError(_line(error)) from error
         told = held.manifest
         if told.classes != data.classes:

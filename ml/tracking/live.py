@@ -7,9 +7,8 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 
-from ml import registry
 from ml.params import Tracking
-from ml.tracking import tracked
+from ml.tracking import registry, tracked
 
 
 @dataclasses.dataclass(frozen=True)

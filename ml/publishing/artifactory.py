@@ -16,7 +16,7 @@ from ml.cli import note, say
 from ml.errors import PipelineError
 from ml.fetch import PAUSE_S
 from ml.github.hosts import LOOPBACK, Bearer
-from ml.release_files import File
+from ml.publishing.files import File
 
 _ATTEMPTS = 5
 _TIMEOUT_S = (30, 300)

@@ -9,7 +9,7 @@ from ml.cli import say
 from ml.errors import PipelineError
 from ml.github.answers import ExistsError, GitHubError, NotFoundError, UnreachableError, UnsureError
 from ml.github.release import Asset, Release
-from ml.release_files import File
+from ml.publishing.files import File
 from ml.releases import Releases
 
 _ROUNDS = 6

@@ -18,9 +18,9 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from ml.augment import augmentation
 from ml.dataset import Dataset
 from ml.params import Augment
+from ml.training.augment import augmentation
 
 Key = tuple[int, int]
 """A seed and a row."""

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from ml.batches import EpochSampler, plain_batches, seed_of, training_batches
 from ml.dataset import Dataset
 from ml.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
+from ml.training.batches import EpochSampler, plain_batches, seed_of, training_batches
 
 
 @dataclasses.dataclass

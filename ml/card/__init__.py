@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from ml.bundle import MAX_CARD_BYTES, Manifest
-from ml.card_failures import failures, pictures
-from ml.card_figures import calibration, quality, slices, stability, unknown
-from ml.card_making import data, making, use
+from ml.bundle import MAX_CARD_BYTES
+from ml.card.failures import failures, pictures
+from ml.card.figures import calibration, quality, slices, stability, unknown
+from ml.card.making import data, making, use
+from ml.manifest import Manifest
 from ml.markdown import figure, listed, plain
-from ml.reports import Reports
+from ml.stage_reports import Reports
 
 
 def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
@@ -59,7 +60,7 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
 
     Args:
         manifest: of the model.
-        figures: what `ml.release_files.collect` merges.
+        figures: what `ml.publishing.files.collect` merges.
         url: where everybody may load the model from, or empty.
     """
     twin = figures["twin"]

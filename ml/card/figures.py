@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ml.bundle import Manifest
+from ml.manifest import Manifest
 from ml.markdown import MOST, figure, percent, plain, table
-from ml.reports import Reports
+from ml.stage_reports import Reports
 
 
 def quality(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> list[str]:

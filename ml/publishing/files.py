@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 
-from ml import bundle, reports
+from ml import bundle, stage_reports
 from ml.card import card, summary
 from ml.errors import PipelineError
+from ml.evaluation.verdicts import WORSE
 from ml.fetch import sha256_of
+from ml.manifest import Manifest
 from ml.paths import GATE_REPORT, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, SHOW_PHOTOS
-from ml.verdicts import WORSE
 
 MAX_BYTES = 2 << 30
 """GitHub takes files under this."""
@@ -50,7 +51,7 @@ class Contents:
     """
 
     files: tuple[File, ...]
-    manifest: bundle.Manifest
+    manifest: Manifest
     summary: str
 
     @property
@@ -179,7 +180,7 @@ def _report(path: Path) -> dict[str, Any]:
 
 def _card(read: bundle.Bundle, figures: dict[str, Any]) -> str:
     """Return the model's own card, or one made from the reports where it has none."""
-    return read.card or card(read.manifest, figures, reports.load(_params()))
+    return read.card or card(read.manifest, figures, stage_reports.load(_params()))
 
 
 def _params() -> dict[str, Any]:

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.batches import PLAIN_BATCH
 from ml.dataset import Dataset
 from ml.errors import PipelineError
 from ml.image import ImageError, read
 from ml.metrics import Floats, Labels
 from ml.networks import Network, Normalization
-from ml.refine import embed
+from ml.training.batches import PLAIN_BATCH
+from ml.training.refine import embed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from ml.batches import PLAIN_BATCH, plain_batches
 from ml.dataset import Dataset
 from ml.networks import Network, Normalization
 from ml.params import Recipe
+from ml.training.batches import PLAIN_BATCH, plain_batches
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]
 

@@ -15,6 +15,7 @@ from ml.errors import PipelineError
 from ml.fetch import fetch
 from ml.github.client import GitHub
 from ml.image import ImageError, decode
+from ml.manifest import Manifest
 from ml.metrics import Floats
 from ml.releases import MODEL, Releases
 from ml.twin import answers
@@ -117,7 +118,7 @@ def probabilities(model: bundle.Bundle, data: Dataset, raw: Path) -> Floats:
     return found[:, [manifest.classes.index(name) for name in data.classes]]
 
 
-def _prepared(manifest: bundle.Manifest, data: Dataset, raw: Path) -> Dataset:
+def _prepared(manifest: Manifest, data: Dataset, raw: Path) -> Dataset:
     """Return the test photos, prepared as another model wants them."""
     size, rows = manifest.image_size, data.rows("test")
     images = np.empty((len(rows), size, size, 3), np.uint8)

@@ -6,7 +6,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from ml.errors import PipelineError
-from ml.features import Seen
+from ml.evaluation.features import Seen
 from ml.known import THRESHOLD, Concepts, Distance, Known, line_for, moved
 from ml.metrics import Floats, Interval, auroc, wilson
 from ml.networks import Network

@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
 from ml.metrics import Floats, Interval, Labels, log_losses, resampled
-from ml.verdicts import BETTER, UNSURE, WORSE
 
 
 @dataclasses.dataclass(frozen=True)

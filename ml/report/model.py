@@ -5,8 +5,8 @@ from typing import Any
 
 from ml.markdown import percent
 from ml.paths import REPORT
-from ml.report_parts import Bar, Cell, Section, Table, interval, number, picture, scale
-from ml.reports import Reports
+from ml.report.parts import Bar, Cell, Section, Table, interval, number, picture, scale
+from ml.stage_reports import Reports
 
 _TITLES = {"roc_auc": "ROC AUC", "ece": "calibration error"}
 

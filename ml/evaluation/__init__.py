@@ -1,0 +1,1 @@
+"""What stage evaluate is made of: slices, plots, photos of something else, two models side by side."""

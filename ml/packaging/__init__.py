@@ -1,0 +1,1 @@
+"""What stage package is made of: what is put into `model.pt` beside the weights, and tried on it."""
