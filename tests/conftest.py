@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import signal
 import ssl
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,8 @@ SIZE = 32
 
 # Fabric and DVC must find no store or server of the person who runs the tests.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# What a shell without job control runs in its background has SIGINT ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def encode(pixels: np.ndarray, form: str = "JPEG", **options: object) -> bytes:

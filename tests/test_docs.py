@@ -1,6 +1,7 @@
 """The documents: where links lead, and whether what they tell to run runs."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ DOCUMENTS = [
     ).stdout.split()
 ]
 TESTED = re.compile(r"^<!-- tested -->\n+((?: {4}.*\n|\n(?= {4}))+)", re.MULTILINE)
-"""An indented block after that comment; its output, after lines that begin with $, isn't compared."""
+"""An indented block after that comment, run in a copy of the repository, with a service at localhost:8080 and
+as URL. Where lines begin with $, the others are output, and aren't compared."""
 
 
 def links(text: str) -> list[str]:
@@ -64,19 +66,25 @@ def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> 
     lines = [line[4:] for line in block.splitlines()]
     if any(line.startswith("$ ") for line in lines):
         lines = [line[2:] for line in lines if line.startswith("$ ")]
+    project = tmp_path / "project"
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    (project / ".venv").symlink_to(Path(sys.prefix))
     with running() as service:
         service.wait()
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         script = "\n".join(lines).replace("localhost:8080", f"127.0.0.1:{service.port}")
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120,
-            env={"PATH": path, "HOME": str(tmp_path)},
+            ["bash", "-euo", "pipefail", "-c", script], cwd=project,
+            capture_output=True, text=True, timeout=120,
+            env={"PATH": path, "HOME": str(tmp_path), "URL": f"http://127.0.0.1:{service.port}"},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_some_blocks_are_tested() -> None:
-    assert {"README.md"} <= {document for document, _ in blocks()}
+    assert {"README.md", "RUNBOOK.md"} <= {document for document, _ in blocks()}
 
 
 def test_the_model_card_is_the_default_model_s() -> None:

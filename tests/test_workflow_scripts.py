@@ -139,7 +139,7 @@ def test_delivery_of_nonsense(python, env) -> None:
     assert not any(line.startswith("deploy.py") for line in lines)
 
 
-def test_publishing_hands_the_attestation_on(python, tmp_path) -> None:
+def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None:
     project, output = tmp_path / "project", tmp_path / "output"
     (project / "models").mkdir(parents=True)
     (project / "scripts").mkdir()
@@ -153,6 +153,12 @@ def test_publishing_hands_the_attestation_on(python, tmp_path) -> None:
     assert (project / asset).read_text() == "{}"
     assert output.read_text() == "tag=v1.2.3\n"
     output.unlink()
+    (project / "docs").mkdir()
+    (project / "docs" / "recording.mp4").write_bytes(b"film")
+    code, lines = run("publish.sh", env, project)
+    assert (code, lines) == (0, [f"ml.publish --tag v1.2.3 --target {SHA} --asset docs/recording.mp4"])
+    output.unlink()
+    (project / "docs" / "recording.mp4").unlink()
     code, lines = run("publish.sh", env | {"CODE": "1"}, project)
     assert (code, lines) == (1, [f"ml.publish --tag v1.2.3 --target {SHA}"])
     assert not output.exists()  # nothing to deploy
