@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import process  # noqa: E402
-import wire  # noqa: E402
+from common import process  # noqa: E402
+from stress import wire  # noqa: E402
 
 from app.engine import Engine, load  # noqa: E402
 from app.settings import EMBEDDED  # noqa: E402

@@ -21,10 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import mutate
-import process
-import seeds
-import wire
+from common import process
+from stress import mutations, seeds, wire
 
 _STATUSES = frozenset({200, 400, 413, 415, 422})
 _AT_ONCE = 4
@@ -88,7 +86,7 @@ class Fuzzer:
 def request(seed: int, number: int, files: seeds.Seeds) -> tuple[str, bytes, str]:
     """Return content type and body of a request with broken photos, and what was done to them."""
     chance = random.Random(f"{number}:{seed}")  # noqa: S311
-    done, photo = mutate.mutated(seed, number, files)
+    done, photo = mutations.mutated(seed, number, files)
     if chance.random() < 0.5:
         return chance.choice(("image/jpeg", "image/png", "image/x-unknown")), photo, done
     photos = [photo]

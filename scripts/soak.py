@@ -24,11 +24,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-import mutate
-import process
-import seeds
-import wire
+from common import process
 from PIL import Image
+from stress import mutations, seeds, wire
 
 _TIMEOUT_S = 60
 _BURST = 120
@@ -101,7 +99,7 @@ class Soak:
 
     async def broken(self) -> None:
         """Send a photo with something wrong; some can be read for all that."""
-        photo = mutate.mutated(1, self._chance.randrange(1_000_000), self._files)[1]
+        photo = mutations.mutated(1, self._chance.randrange(1_000_000), self._files)[1]
         await self._ask((200, 400, 413, 415, 422, 503), "POST", "/predict", photo or b"-")
 
     async def large(self) -> None:

@@ -30,12 +30,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import mutate
-import open_loop
-import seeds
-import wire
-from photos import Photo, blurred, dark, find
+from common.photos import Photo, blurred, dark, find
 from PIL import Image
+from stress import mutations, open_loop, seeds, wire
 
 MODES = ("normal", "dark", "blurred", "other", "bad", "burst")
 _RATE, _BURST_RATE = 20.0, 200.0
@@ -132,7 +129,7 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
     """Return a request that the service should refuse; a broken photo may be readable for all that."""
     match chance.choices(list(_BAD), list(_BAD.values()))[0]:
         case "broken":
-            broken = mutate.mutated(chance.randrange(1 << 30), chance.randrange(1 << 30), files)[1]
+            broken = mutations.mutated(chance.randrange(1 << 30), chance.randrange(1 << 30), files)[1]
             return "POST", "/predict", broken or b"-", "image/jpeg"
         case "truncated":
             return "POST", "/predict", photo[: len(photo) // chance.randint(2, 9)], "image/jpeg"

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from seeds import PNG, Seeds
+from stress.seeds import PNG, Seeds
 
 Span = tuple[int, int]
 Mutation = Callable[[random.Random, bytes, Seeds], bytes]
