@@ -69,7 +69,7 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
     Raises:
         ProcessError: it isn't ready in time, logs an unexpected error, or doesn't end with exit code 0.
     """
-    port = _free_port()
+    port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "warning", "LOG_FORMAT": "text"}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -94,7 +94,8 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
