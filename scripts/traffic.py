@@ -39,8 +39,6 @@ _RATE, _BURST_RATE = 20.0, 200.0
 _BURST_EVERY_S = 2.0
 _PHOTOS = 300
 """So many are held in memory, drawn at random where there are more."""
-_OVER_LIMIT = 11 * 1024 * 1024
-"""Bytes, with MAX_UPLOAD_MB as it is by default."""
 _CHANGES: dict[str, Callable[[bytes], bytes]] = {"dark": dark, "blurred": blurred}
 _BAD = {"broken": 6, "truncated": 4, "text": 4, "wrong path": 4, "wrong feedback": 2, "oversized": 1}
 """What is wrong, and how often beside the others."""
@@ -141,7 +139,7 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
         case "wrong feedback":
             return "POST", "/feedback", b'{"predicted": "", "actual": 1}', "application/json"
         case _:
-            return "POST", "/predict", bytes(_OVER_LIMIT), "image/jpeg"
+            return "POST", "/predict", bytes(wire.OVER_LIMIT), "image/jpeg"
 
 
 def read(found: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:

@@ -1,4 +1,4 @@
-"""The service as a process: started for a script, and what it holds."""
+"""The service as a process of its own, started for a script."""
 
 import contextlib
 import os
@@ -10,7 +10,6 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -19,44 +18,6 @@ _READY_S, _END_S = 30, 60
 
 class ProcessError(Exception):
     """The service didn't start, died, or didn't end well; the message is for a person."""
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What a process holds.
-
-    Attributes:
-        memory: its share of memory in MB (PSS; RSS where the kernel doesn't say).
-        files: open file descriptors.
-        threads: running or not.
-    """
-
-    memory: float
-    files: int
-    threads: int
-
-
-def holding(pid: int) -> Holding:
-    """Return what the process holds now.
-
-    Raises:
-        ProcessError: there is no such process, or not one that this user may look at.
-    """
-    proc = Path("/proc", str(pid))
-    try:
-        status = _kilobytes(proc / "status")
-        try:
-            memory = _kilobytes(proc / "smaps_rollup")["Pss"]
-        except OSError:
-            memory = status["VmRSS"]
-        return Holding(memory / 1024, len(list((proc / "fd").iterdir())), status["Threads"])
-    except (OSError, KeyError):  # a process that has ended but isn't waited for has no memory
-        raise ProcessError(f"process {pid} has gone") from None
-
-
-def _kilobytes(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
 
 
 @contextlib.contextmanager
