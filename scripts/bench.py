@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import process  # noqa: E402
-import wire  # noqa: E402
+from common import process  # noqa: E402
+from stress import holding, wire  # noqa: E402
 
 from app.engine import Engine, load  # noqa: E402
 from app.settings import EMBEDDED  # noqa: E402
@@ -125,13 +125,13 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder, process.service(LOG_LEVEL="info") as (url, pid):
             lua = script(photos, Path(folder))
-            idle = process.holding(pid).memory
+            idle = holding.of(pid).memory
             for _ in range(options.rounds):
                 bare = limit(engine, photos, options.seconds)
                 for connections in map(int, options.connections.split(",")):
                     figures = load_with_wrk(url, lua, connections, options.seconds)
                     rows.setdefault(connections, []).append((bare, *figures))
-            loaded = process.holding(pid).memory
+            loaded = holding.of(pid).memory
     except (process.ProcessError, FileNotFoundError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

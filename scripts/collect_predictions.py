@@ -30,11 +30,11 @@ from urllib.parse import urlsplit, urlunsplit
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import photos  # noqa: E402
-from batch import Batch, Row  # noqa: E402
-from labelled import drawn, labelled  # noqa: E402
-from live_endpoint import Endpoint  # noqa: E402
-from patient import Answer, ServiceError, one_line  # noqa: E402
+from collecting.batch import Batch, Row  # noqa: E402
+from collecting.endpoint import Endpoint  # noqa: E402
+from collecting.labelled import drawn, labelled  # noqa: E402
+from common import photos  # noqa: E402
+from common.patient import Answer, ServiceError, one_line  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from ml.errors import PipelineError  # noqa: E402

@@ -19,12 +19,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import mutate
-import process
-import seeds
-import wire
+from common import process
+from stress import holding, mutations, seeds, wire
 
 _STATUSES = frozenset({200, 400, 413, 415, 422})
 _AT_ONCE = 4
@@ -66,7 +63,7 @@ class Fuzzer:
                 return
             await self._send(number)
             if pid and number % _SAMPLE_EVERY == 0:
-                self.memory.append(process.holding(pid).memory)
+                self.memory.append(holding.of(pid).memory)
 
     async def _send(self, number: int) -> None:
         kind, body, done = request(self._options.seed, number, self._files)
@@ -88,7 +85,7 @@ class Fuzzer:
 def request(seed: int, number: int, files: seeds.Seeds) -> tuple[str, bytes, str]:
     """Return content type and body of a request with broken photos, and what was done to them."""
     chance = random.Random(f"{number}:{seed}")  # noqa: S311
-    done, photo = mutate.mutated(seed, number, files)
+    done, photo = mutations.mutated(seed, number, files)
     if chance.random() < 0.5:
         return chance.choice(("image/jpeg", "image/png", "image/x-unknown")), photo, done
     photos = [photo]
@@ -153,8 +150,10 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as stack:
             url, pid = (options.url, options.pid) if options.url else stack.enter_context(process.service())
-            address = urlsplit(url)
-            client = wire.Client(address.hostname or "127.0.0.1", address.port or 80, options.api_key)
+            try:
+                client = wire.Client.of(url, options.api_key)
+            except ValueError as error:
+                parser.error(str(error))
             fuzzer = Fuzzer(client, options)
             asyncio.run(fuzzer.run(pid))
     except process.ProcessError as error:

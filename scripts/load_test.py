@@ -13,8 +13,7 @@ import random
 import sys
 from pathlib import Path
 
-import open_loop
-import wire
+from stress import open_loop, wire
 
 
 async def crowd(load: open_loop.Load, photos: list[bytes], rate: float, seconds: float) -> None:

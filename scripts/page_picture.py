@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from common.process import service
 from playwright.sync_api import expect, sync_playwright
-from process import service
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "page.png"

@@ -13,7 +13,6 @@ Needs what rehearsal.py needs, and ffmpeg, chromium and prometheus. Exit code 0:
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -25,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 from filming import film, pages, story, svg, video  # noqa: E402
 from filming.frames import draw, frames  # noqa: E402
-from filming.recorder import NAME, Recorder  # noqa: E402
+from filming.recorder import Recorder  # noqa: E402
 from playwright.sync_api import Browser, Error, sync_playwright  # noqa: E402
-from rehearsal import RehearsalError, cleared, find_engine  # noqa: E402
+from rehearsing.machine import RehearsalError, prepared  # noqa: E402
 
 KEPT = ROOT / "build" / "recording"
 DOCS = ROOT / "docs"
@@ -47,20 +46,13 @@ def record(browser: Browser) -> None:
     Raises:
         RehearsalError: a step ended in another way than it should.
     """
-    engine = find_engine()
-    if engine is None:
-        raise RehearsalError("needs docker or podman, running; CONTAINER names another command")
     if DEMO.exists():
         raise RehearsalError(f"{DEMO} is there already; the film needs that folder")
-    os.environ["CONTAINER"] = engine
-    from tests.standins.github import REPOSITORY, TOKEN, GitHub
-
-    shutil.rmtree(KEPT, ignore_errors=True)
-    KEPT.mkdir(parents=True)
     try:
-        with cleared(engine, NAME), GitHub(DEMO / "github", host="0.0.0.0").serving() as github:  # noqa: S104
-            url = github.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-            scenes = story.film(Recorder(DEMO, url, TOKEN, REPOSITORY), browser, KEPT)
+        with prepared(DEMO / "github", Recorder.name) as env:
+            shutil.rmtree(KEPT, ignore_errors=True)
+            KEPT.mkdir(parents=True)
+            scenes = story.film(Recorder(DEMO, env), browser, KEPT)
     finally:
         shutil.rmtree(DEMO, ignore_errors=True)
     film.save(scenes, KEPT / "film.json")

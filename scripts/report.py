@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from patient import ServiceError
+from common.patient import ServiceError
 from reporting.prometheus import Period, Source
 
 _MAX_HOURS = 24 * 366

@@ -16,27 +16,18 @@ import contextlib
 import io
 import random
 import socket
-import statistics
 import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
-import mutate
-import process
-import seeds
-import wire
+from common import process
 from PIL import Image
+from stress import holding, mutations, seeds, wire
 
 _TIMEOUT_S = 60
 _BURST = 120
-_OVER_LIMIT = 11 * 1024 * 1024
-"""Bytes, with MAX_UPLOAD_MB as it is by default."""
-_SAMPLES = 60
-_SETTLE_S = 5
-"""Given to connections that were hung up, before the last look at what is held."""
 
 
 class Soak:
@@ -101,7 +92,7 @@ class Soak:
 
     async def broken(self) -> None:
         """Send a photo with something wrong; some can be read for all that."""
-        photo = mutate.mutated(1, self._chance.randrange(1_000_000), self._files)[1]
+        photo = mutations.mutated(1, self._chance.randrange(1_000_000), self._files)[1]
         await self._ask((200, 400, 413, 415, 422, 503), "POST", "/predict", photo or b"-")
 
     async def large(self) -> None:
@@ -110,7 +101,7 @@ class Soak:
 
     async def over_limit(self) -> None:
         """Send a body over MAX_UPLOAD_MB, to its end."""
-        await self._ask((413, 503), "POST", "/predict", bytes(_OVER_LIMIT), pause=1)
+        await self._ask((413, 503), "POST", "/predict", bytes(wire.OVER_LIMIT), pause=1)
 
     async def announced(self) -> None:
         """Announce a body so large that the service doesn't read it."""
@@ -200,64 +191,12 @@ def _jpeg(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-async def watch(pid: int, seconds: float, held: list[process.Holding]) -> None:
-    """Add what the process holds, again and again, and print it."""
-    print(f"{'seconds':>8} {'memory MB':>10} {'files':>6} {'threads':>8}")
-    started = time.monotonic()
-    while True:
-        now = process.holding(pid)
-        held.append(now)
-        print(
-            f"{time.monotonic() - started:8.0f} {now.memory:10.1f} {now.files:6} {now.threads:8}", flush=True
-        )
-        await asyncio.sleep(seconds / _SAMPLES)
-
-
-async def settled(pid: int, before: process.Holding) -> process.Holding:
-    """Wait until the process has let go of the clients' connections; return what it then holds."""
-    until = time.monotonic() + _SETTLE_S
-    while process.holding(pid).files > before.files and time.monotonic() < until:
-        await asyncio.sleep(0.2)
-    return process.holding(pid)
-
-
-def grown(
-    held: list[process.Holding], before: process.Holding, after: process.Holding, bound: float
-) -> list[str]:
-    """Return what grew: the last quarter of the time against the first one after the warm-up.
-
-    Args:
-        held: what the process held as time went by.
-        before: ... before any load.
-        after: ... when all clients had gone.
-        bound: percent of memory that are borne.
-    """
-    warm = held[len(held) // 5 :]
-    quarter = max(1, len(warm) // 4)
-    first, last = (
-        statistics.median(one.memory for one in part) for part in (warm[:quarter], warm[-quarter:])
-    )
-    percent = 100 * (last / first - 1)
-    print(f"memory: {first:.1f} MB after the warm-up, {last:.1f} MB in the end ({percent:+.1f} %)")
-    print(f"file descriptors: {before.files} before, {after.files} when all clients had gone")
-    reasons = []
-    if percent > bound:
-        reasons.append(f"the memory grew by {percent:.1f} %")
-    if after.files > before.files:
-        reasons.append(f"{after.files - before.files} file descriptors are left open")
-    if after.threads > max(one.threads for one in warm[:quarter]):
-        reasons.append("the threads grew")
-    return reasons
-
-
-async def soak(url: str, pid: int | None, options: argparse.Namespace) -> list[str]:
+async def soak(client: wire.Client, pid: int | None, options: argparse.Namespace) -> list[str]:
     """Run it; return what was wrong."""
-    address = urlsplit(url)
-    client = wire.Client(address.hostname or "127.0.0.1", address.port or 80, options.api_key)
     run = Soak(client, options.seconds)
-    held: list[process.Holding] = []
-    before = process.holding(pid) if pid else None
-    watcher = asyncio.create_task(watch(pid, options.seconds, held)) if pid else None
+    held: list[holding.Holding] = []
+    before = holding.of(pid) if pid else None
+    watcher = asyncio.create_task(holding.watch(pid, options.seconds, held)) if pid else None
     await run.run()
     reasons = [f"{count} x {failure}" for failure, count in run.failures.items()]
     if pid and watcher and before:
@@ -265,7 +204,7 @@ async def soak(url: str, pid: int | None, options: argparse.Namespace) -> list[s
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
-            reasons += grown(held, before, await settled(pid, before), options.growth)
+            reasons += holding.grown(held, before, await holding.settled(pid, before), options.growth)
         except process.ProcessError as error:
             reasons.append(str(error))
     for name, count in sorted(run.answers.items()):
@@ -289,7 +228,11 @@ def main() -> int:
     try:
         with contextlib.ExitStack() as stack:
             url, pid = (options.url, options.pid) if options.url else stack.enter_context(process.service())
-            reasons = asyncio.run(soak(url, pid, options))
+            try:
+                client = wire.Client.of(url, options.api_key)
+            except ValueError as error:
+                parser.error(str(error))
+            reasons = asyncio.run(soak(client, pid, options))
     except process.ProcessError as error:
         reasons = [str(error)]
     for reason in reasons:

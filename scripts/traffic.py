@@ -30,20 +30,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import mutate
-import open_loop
-import seeds
-import wire
-from photos import Photo, blurred, dark, find
+from common.photos import Photo, blurred, dark, find
 from PIL import Image
+from stress import mutations, open_loop, seeds, wire
 
 MODES = ("normal", "dark", "blurred", "other", "bad", "burst")
 _RATE, _BURST_RATE = 20.0, 200.0
 _BURST_EVERY_S = 2.0
 _PHOTOS = 300
 """So many are held in memory, drawn at random where there are more."""
-_OVER_LIMIT = 11 * 1024 * 1024
-"""Bytes, with MAX_UPLOAD_MB as it is by default."""
 _CHANGES: dict[str, Callable[[bytes], bytes]] = {"dark": dark, "blurred": blurred}
 _BAD = {"broken": 6, "truncated": 4, "text": 4, "wrong path": 4, "wrong feedback": 2, "oversized": 1}
 """What is wrong, and how often beside the others."""
@@ -132,7 +127,7 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
     """Return a request that the service should refuse; a broken photo may be readable for all that."""
     match chance.choices(list(_BAD), list(_BAD.values()))[0]:
         case "broken":
-            broken = mutate.mutated(chance.randrange(1 << 30), chance.randrange(1 << 30), files)[1]
+            broken = mutations.mutated(chance.randrange(1 << 30), chance.randrange(1 << 30), files)[1]
             return "POST", "/predict", broken or b"-", "image/jpeg"
         case "truncated":
             return "POST", "/predict", photo[: len(photo) // chance.randint(2, 9)], "image/jpeg"
@@ -144,7 +139,7 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
         case "wrong feedback":
             return "POST", "/feedback", b'{"predicted": "", "actual": 1}', "application/json"
         case _:
-            return "POST", "/predict", bytes(_OVER_LIMIT), "image/jpeg"
+            return "POST", "/predict", bytes(wire.OVER_LIMIT), "image/jpeg"
 
 
 def read(found: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -13,22 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import container_engine
 from tests.app.service import ROOT, Client, free_port
 from tests.conftest import REQUIRE_ALL
 
 TAG = "cats-vs-dogs:test"
 
 
-def _find() -> str | None:
-    """The engine's command: CONTAINER where set, else docker, else podman."""
-    names = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
-    for name in names:
-        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True).returncode == 0:
-            return name
-    return None
-
-
-ENGINE = _find()
+ENGINE = container_engine.find()
 needs_container = pytest.mark.skipif(
     ENGINE is None and not REQUIRE_ALL, reason="needs docker or podman (CONTAINER names another command)"
 )

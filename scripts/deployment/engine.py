@@ -19,7 +19,11 @@ _LOOK_S = 0.5
 
 
 class Engine:
-    """docker or podman, whichever answers."""
+    """docker or podman, whichever answers.
+
+    Attributes:
+        command: as a shell takes it.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """Find it.
@@ -31,10 +35,10 @@ class Engine:
             DeployError: there is none.
         """
         wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
-        for path in filter(None, map(shutil.which, wanted)):
+        for command in filter(shutil.which, wanted):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                if subprocess.run([path, "info"], capture_output=True, timeout=60).returncode == 0:  # noqa: S603
-                    self._command = path
+                if subprocess.run([command, "info"], capture_output=True, timeout=60).returncode == 0:  # noqa: S603
+                    self.command = command
                     return
         raise DeployError(f"no {' and no '.join(wanted)} that answers; CONTAINER names another command")
 
@@ -58,7 +62,7 @@ class Engine:
         """
         until = time.monotonic() + _COMMAND_S
         with subprocess.Popen(  # noqa: S603
-            [self._command, *arguments],
+            [self.command, *arguments],
             env=os.environ | dict(env or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -75,7 +79,7 @@ class Engine:
                     if cancellable:
                         CANCELLATION.check()
                     if time.monotonic() > until:
-                        raise DeployError(f"{self._command} {arguments[0]}: not done after {_COMMAND_S} s")
+                        raise DeployError(f"{self.command} {arguments[0]}: not done after {_COMMAND_S} s")
             except BaseException:
                 process.kill()
                 raise
@@ -107,4 +111,4 @@ class Engine:
         # Lines that begin so are podman's own log.
         lines = [line for line in done.stderr.splitlines() if not line.startswith("time=")]
         said = lines[-1] if lines else f"exit code {done.returncode}"
-        return DeployError(f"{Path(self._command).name} {done.args[1]}: {said}")
+        return DeployError(f"{Path(self.command).name} {done.args[1]}: {said}")

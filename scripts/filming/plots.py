@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from patient import ServiceError
+from common.patient import ServiceError
 from reporting.prometheus import Period, Source, Values
 
 _JOB, _WINDOW = "cats-vs-dogs", "10s"

@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rehearsal import ROOT, Rehearsal, own_address
+from rehearsing.machine import own_address
+from rehearsing.rehearsal import ROOT, Rehearsal
 
 from filming.film import Scene
 from filming.screen import COLUMNS, PROMPT
 
-NAME = "cats-vs-dogs-recording"
 _LINE_END = re.compile(r"(?<=[\n\r])")
 _LEFT_OUT = ("Looking in indexes:",)
 """Lines that begin so tell of this machine alone."""
@@ -28,13 +28,14 @@ class Recorder(Rehearsal):
         scenes: recorded so far; the last one goes on.
     """
 
-    name, image = NAME, f"{NAME}:now"
+    name = "cats-vs-dogs-recording"
+    image = f"{name}:now"
     repro = ("dvc", "repro")
     identity = ()
 
-    def __init__(self, folder: Path, github: str, token: str, repository: str) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         """Take what a rehearsal takes."""
-        super().__init__(folder, github, token, repository)
+        super().__init__(folder, env)
         who = {"NAME": "demo", "EMAIL": "demo@example.org"}
         self._env |= {
             f"GIT_{role}_{part}": told for role in ("AUTHOR", "COMMITTER") for part, told in who.items()

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from rehearsal import RehearsalError
+from rehearsing.machine import RehearsalError
 
 from filming.recorder import Recorder
 

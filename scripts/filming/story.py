@@ -6,8 +6,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from common.process import free_port
 from playwright.sync_api import Browser
-from rehearsal import ROOT, SMALL, RehearsalError, free_port
+from rehearsing import photos as cuttings
+from rehearsing.machine import RehearsalError
+from rehearsing.rehearsal import ROOT, SMALL
 
 from filming import pages, plots
 from filming.film import Scene
@@ -37,7 +40,7 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     recorder.copy_repository()
     recorder.scenes.clear()
     photos = recorder.folder / "photos"
-    recorder.draw_photos(photos, mixed_up=False)
+    cuttings.draw(photos, mixed_up=False)
 
     recorder.scene("change", 1, "params.yaml is changed and committed: 80 other photos, a short recipe")
     recorder.choose({"ingest.source": "../photos"} | SMALL)
@@ -69,7 +72,7 @@ def film(recorder: Recorder, browser: Browser, folder: Path) -> list[Scene]:
     _watch(recorder, camera, photos)
 
     recorder.scene("bad model", 7, f"Now {BAD}, which is bad: of photos in the wrong folders")
-    recorder.draw_photos(recorder.folder / "more-photos", mixed_up=True)
+    cuttings.draw(recorder.folder / "more-photos", mixed_up=True)
     recorder.choose({"ingest.source": "../more-photos"})
     recorder.run(*recorder.repro)
     recorder.commit(f"Model for {BAD}")

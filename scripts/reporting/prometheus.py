@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+from common.patient import Client, ServiceError, one_line
 from numpy.typing import NDArray
-from patient import Client, ServiceError, one_line
 
 Values = NDArray[np.float64]
 _POINTS = 240

@@ -16,7 +16,7 @@ from tests.conftest import BLUE, RED, coloured, encode
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import wire
+from stress import wire
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 PREDICTIONS, AT_ONCE = 10_000, 100

@@ -6,18 +6,16 @@ As documented: an update is an operation that is polled; its etag must be the se
 revision, whose name must be new; where one doesn't get ready, the operation fails and the traffic stays.
 """
 
-import argparse
 import copy
 import os
 import re
-import signal
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.standins.instances import Container, FakeApp, Front, Instance, Run
-from tests.standins.provider import Answer, Provider, Request
+from tests.standins.instances import FakeApp, Front, Instance, Run
+from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, serve
 
 LATEST, REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 LOGS = "https://console.cloud.google.com/logs/viewer?project=demo&resource=cloud_run_revision"
@@ -59,7 +57,6 @@ class CloudRun(Provider):
         self.short = service
         self.name = f"projects/demo/locations/europe-west1/services/{service}"
         self.exists = True
-        self.front = Front()
         self.revisions: dict[str, Revision] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.template: dict[str, Any] = {}
@@ -93,7 +90,7 @@ class CloudRun(Provider):
     def close(self) -> None:
         for thread in self._threads:
             thread.join()
-        self.front.close()
+        super().close()
         for revision in self.revisions.values():
             revision.front.close()
             revision.instance.stop()
@@ -239,25 +236,12 @@ class CloudRun(Provider):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument(
-        "--run", choices=("fake", "docker"), default="fake", help="what runs: fake, or a container"
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--image", default="cats-vs-dogs:latest", help="what serves at first")
     options = parser.parse_args()
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    run = Container if options.run == "docker" else FakeApp
     token = os.environ.get("GCP_ACCESS_TOKEN", "ya29.standin")
-    with CloudRun(run, token, port=options.port, start_s=60).serving() as cloud_run:
-        cloud_run.make(options.image)
-        print(cloud_run.url, flush=True)
-        print(f"the service: {cloud_run.front.url}", flush=True)
-        ended.wait()
+    cloud_run = CloudRun(RUNS[options.run], token, port=options.port, start_s=60)
+    serve(cloud_run, lambda: cloud_run.make(options.image))
 
 
 if __name__ == "__main__":

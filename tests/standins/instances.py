@@ -1,11 +1,8 @@
 """What a provider runs when it deploys, a small HTTP server or a real container; what stands before it."""
 
 import contextlib
-import functools
 import hashlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,6 +11,9 @@ import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
+
+from tests import container_engine
+from tests.app.service import free_port
 
 
 class Instance(Protocol):
@@ -85,10 +85,12 @@ class Container:
 
     def __init__(self, image: str, env: Mapping[str, str]) -> None:
         self.env = dict(env)
-        self._engine = _engine()
+        engine = container_engine.find()
+        if engine is None:
+            raise RuntimeError("no docker and no podman")
+        self._engine = engine
         self._name = f"standin-{uuid.uuid4().hex[:12]}"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         env = self.env | {"HOST": "127.0.0.1", "PORT": str(self.port)}
         options = [f"--env={name}={value}" for name, value in env.items()]
         self._run("run", "--detach", "--name", self._name, "--network=host", *options, image)
@@ -113,13 +115,6 @@ class Container:
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
         return done.stdout
-
-
-@functools.cache
-def _engine() -> str:
-    wanted = [os.environ["CONTAINER"]] if os.environ.get("CONTAINER") else ["docker", "podman"]
-    found = [path for path in map(shutil.which, wanted) if path]
-    return next(path for path in found if subprocess.run([path, "info"], capture_output=True).returncode == 0)
 
 
 class Front:

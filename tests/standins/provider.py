@@ -1,15 +1,21 @@
 """What the stand-ins of hosting providers share: JSON over real HTTP, a token, and faults on demand."""
 
+import argparse
 import contextlib
 import json
 import re
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.standins.instances import Container, FakeApp, Front
+
+RUNS = {"fake": FakeApp, "docker": Container}
 
 
 @dataclass
@@ -51,6 +57,7 @@ class Provider:
         self.lock = threading.RLock()
         self.gate = threading.Event()  # while it is shut, nothing that was begun goes on
         self.gate.set()
+        self.front = Front()  # of what serves
         handler = type("_Bound", (_Handler,), {"provider": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
@@ -64,6 +71,7 @@ class Provider:
 
     def close(self) -> None:
         """Stop what was started."""
+        self.front.close()
 
     def count(self, method: str, path: str) -> int:
         return sum(r.method == method and bool(re.fullmatch(path, r.path)) for r in self.seen)
@@ -96,6 +104,28 @@ class Provider:
             if authorization != f"Bearer {self.token}":
                 return self.error(401, "Authorization information is missing or invalid.")
             return self.answer(request)
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """The options that every provider's stand-in has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--run", choices=RUNS, default="fake", help="what runs: fake, or a container")
+    return parser
+
+
+def serve(provider: Provider, begin: Callable[[], object] = lambda: None) -> None:
+    """Begin, say where it is, and go on until a signal ends it in order: containers are to be stopped."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with provider.serving():
+        begin()
+        print(provider.url, flush=True)
+        print(f"the service: {provider.front.url}", flush=True)
+        ended.wait()
 
 
 def now() -> str:

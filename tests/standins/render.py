@@ -7,18 +7,16 @@ that leaves the one before serving. A deploy takes the variables that the servic
 rollback takes those of its target, and leaves the service's.
 """
 
-import argparse
 import hashlib
 import os
 import re
-import signal
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from tests.standins.instances import Container, FakeApp, Front, Instance, Run
-from tests.standins.provider import Answer, Provider, Request, now
+from tests.standins.instances import FakeApp, Instance, Run
+from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, now, serve
 
 UNDER_WAY = ("created", "queued", "build_in_progress", "update_in_progress")
 
@@ -66,7 +64,6 @@ class Render(Provider):
         self.missing: set[str] = set()  # images that can't be pulled
         self.deploys: list[Deploy] = []
         self.events: list[dict[str, Any]] = []
-        self.front = Front()
         self._instance: Instance | None = None
         self._closed = threading.Event()
         self._turn = threading.Lock()  # one deploy at a time
@@ -88,7 +85,7 @@ class Render(Provider):
         self._closed.set()
         for thread in self._threads:
             thread.join()
-        self.front.close()
+        super().close()
         if self._instance:
             self._instance.stop()
 
@@ -248,18 +245,12 @@ class Render(Provider):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument(
-        "--run", choices=("fake", "docker"), default="fake", help="what runs: fake, or a container"
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--image-path", default="cats-vs-dogs", help="the image's name, without a tag")
     parser.add_argument("--service", default=os.environ.get("RENDER_SERVICE_ID", "srv-standin"))
     options = parser.parse_args()
     render = Render(
-        Container if options.run == "docker" else FakeApp,
+        RUNS[options.run],
         os.environ.get("RENDER_API_KEY", "rnd_standin"),
         options.service,
         options.image_path,
@@ -267,13 +258,7 @@ def main() -> None:
         step_s=0.2,
         start_s=60,
     )
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    with render.serving():
-        print(render.url, flush=True)
-        print(f"the service: {render.front.url}", flush=True)
-        ended.wait()
+    serve(render)
 
 
 if __name__ == "__main__":

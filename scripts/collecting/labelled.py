@@ -4,7 +4,7 @@ import random
 from itertools import zip_longest
 from pathlib import Path
 
-import photos
+from common import photos
 
 from ml.errors import PipelineError
 

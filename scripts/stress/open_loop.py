@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 
-import wire
+from stress import wire
 
 TIMEOUT_S = 60
 

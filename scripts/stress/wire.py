@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+OVER_LIMIT = 11 * 1024 * 1024
+"""Bytes of a body that is refused, with MAX_UPLOAD_MB as it is by default."""
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BROKEN = (OSError, EOFError, ValueError, TimeoutError)
 """What an exchange raises where a connection breaks or what comes is no HTTP."""

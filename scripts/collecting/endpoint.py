@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from patient import Answer, Client, ServiceError
+from common.patient import Answer, Client, ServiceError
 
 
 class Endpoint:
@@ -41,10 +41,10 @@ class Endpoint:
         return told
 
     def predict(self, photo: bytes) -> Answer:
-        """Send a photo; raises as `patient.Client.ask`."""
+        """Send a photo; raises as `common.patient.Client.ask`."""
         return self._client.ask("POST", "/predict", photo, "image/jpeg")  # what it is, its content tells
 
     def feedback(self, predicted: str, actual: str, request_id: str) -> Answer:
-        """Tell the true label of an answer; raises as `patient.Client.ask`."""
+        """Tell the true label of an answer; raises as `common.patient.Client.ask`."""
         told = {"predicted": predicted, "actual": actual, "request_id": request_id}
         return self._client.ask("POST", "/feedback", json.dumps(told).encode(), "application/json")

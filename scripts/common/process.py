@@ -1,4 +1,4 @@
-"""The service as a process: started for a script, and what it holds."""
+"""The service as a process of its own, started for a script."""
 
 import contextlib
 import os
@@ -10,53 +10,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _READY_S, _END_S = 30, 60
 
 
 class ProcessError(Exception):
     """The service didn't start, died, or didn't end well; the message is for a person."""
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What a process holds.
-
-    Attributes:
-        memory: its share of memory in MB (PSS; RSS where the kernel doesn't say).
-        files: open file descriptors.
-        threads: running or not.
-    """
-
-    memory: float
-    files: int
-    threads: int
-
-
-def holding(pid: int) -> Holding:
-    """Return what the process holds now.
-
-    Raises:
-        ProcessError: there is no such process, or not one that this user may look at.
-    """
-    proc = Path("/proc", str(pid))
-    try:
-        status = _kilobytes(proc / "status")
-        try:
-            memory = _kilobytes(proc / "smaps_rollup")["Pss"]
-        except OSError:
-            memory = status["VmRSS"]
-        return Holding(memory / 1024, len(list((proc / "fd").iterdir())), status["Threads"])
-    except (OSError, KeyError):  # a process that has ended but isn't waited for has no memory
-        raise ProcessError(f"process {pid} has gone") from None
-
-
-def _kilobytes(path: Path) -> dict[str, int]:
-    pairs = (line.split() for line in path.read_text().splitlines())
-    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
 
 
 @contextlib.contextmanager
@@ -69,7 +30,7 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
     Raises:
         ProcessError: it isn't ready in time, logs an unexpected error, or doesn't end with exit code 0.
     """
-    port = _free_port()
+    port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "warning", "LOG_FORMAT": "text"}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
@@ -94,7 +55,8 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 

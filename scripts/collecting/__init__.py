@@ -1,0 +1,1 @@
+"""What scripts/collect_predictions.py is made of."""

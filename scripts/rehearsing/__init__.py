@@ -1,0 +1,1 @@
+"""What scripts/rehearsal.py and scripts/recording.py do on this machine."""
