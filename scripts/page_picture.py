@@ -1,16 +1,14 @@
 """Writes docs/page.png: the page with its answers, as Chromium shows them."""
 
-import os
-import shutil
 from pathlib import Path
 
+from common.chromium import CHROMIUM
 from common.process import service
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "page.png"
 PHOTOS = [ROOT / "tests" / "photos" / name for name in ("cat.jpg", "other/duck.jpg")]
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from common.chromium import CHROMIUM  # noqa: E402
 from filming import film, pages, story, svg, video  # noqa: E402
 from filming.frames import draw, frames  # noqa: E402
 from filming.recorder import Recorder  # noqa: E402
@@ -37,7 +38,7 @@ LONGEST_S = 300.0
 
 def missing(commands: tuple[str, ...]) -> list[str]:
     """Return what isn't installed of these, and of a browser."""
-    return [name for name in commands if not shutil.which(name)] + ([] if pages.CHROMIUM else ["chromium"])
+    return [name for name in commands if not shutil.which(name)] + ([] if CHROMIUM else ["chromium"])
 
 
 def record(browser: Browser) -> None:
@@ -97,7 +98,7 @@ def main() -> int:
         return 1
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=pages.CHROMIUM, args=pages.ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=pages.ARGUMENTS)
             if not options.again:
                 record(browser)
             make(browser)

@@ -1,8 +1,6 @@
 """Pictures of real pages, taken while what they show is running."""
 
 import json
-import os
-import shutil
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from reporting.prometheus import Period
 from filming import plots
 from filming.film import Scene, Shot
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 WIDTH, HEIGHT = 1240, 560
 """Of a page in the video, in its pixels."""
