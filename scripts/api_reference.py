@@ -111,7 +111,7 @@ class Reference:
     def _found(self, node: Node) -> Node:
         if "$ref" not in node:
             return node
-        found: Any = self.document
+        found = self.document
         for part in node["$ref"].removeprefix("#/").split("/"):
             found = found[part]
         return found

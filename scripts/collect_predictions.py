@@ -35,7 +35,6 @@ from collecting.labelled import drawn, labelled  # noqa: E402
 from common.patient import ServiceError, one_line  # noqa: E402
 
 from ml.errors import PipelineError  # noqa: E402
-from ml.manifest import UNKNOWN  # noqa: E402
 
 
 def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Path]) -> None:
@@ -91,7 +90,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     batch = Batch(
         Collector(endpoint, classes, root, options.feedback).run(found, options.concurrency), classes
     )
-    about = {
+    about: dict[str, Any] = {
         "url": endpoint.url,
         "started": started.isoformat(timespec="seconds"),
         "data": _public(options.data),

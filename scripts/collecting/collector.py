@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from collecting.batch import Row
 from collecting.endpoint import Endpoint
-from ml.bundle import UNKNOWN
+from ml.manifest import UNKNOWN
 
 
 class Collector:

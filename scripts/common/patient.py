@@ -121,8 +121,8 @@ class Client:
             raise ServiceError(f"{self.url}: no trust in its certificate") from None
         except requests.exceptions.InvalidURL:
             raise ServiceError("the URL's host can't be one") from None
-        except requests.RequestException as error:
-            reason = f"no answer ({type(error).__name__})"
+        except requests.RequestException as broken:
+            reason = f"no answer ({type(broken).__name__})"
             return Answer(0, time.perf_counter() - started, attempt, error=reason), 0.0
         seconds, status = time.perf_counter() - started, response.status_code
         if status in (401, 403):
@@ -137,12 +137,12 @@ class Client:
         return Answer(status, seconds, attempt, content, error), wait_s
 
     def _session(self) -> requests.Session:
-        session = getattr(self._local, "session", None)
+        session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
             session.auth = _no_other_auth
             session.headers.update(self._headers)
-        return session  # type: ignore[no-any-return]
+        return session
 
 
 def _no_other_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

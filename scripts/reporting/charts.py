@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from reporting.prometheus import Period, Values
 
@@ -26,7 +28,7 @@ _MOST = 8
 _numbers = itertools.count(1)
 
 mpl.use("Agg")
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,
@@ -89,10 +91,10 @@ def lines(
     with mpl.rc_context(_SETTINGS):
         figure, axes = _figure(period, 2.5)
         for number, (name, values) in enumerate(drawn.items()):
-            look = {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
-            axes.plot(times, values, label=name, linewidth=1.5, **look)
+            colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number % len(_STYLES)]
+            axes.plot(times, values, label=name, linewidth=1.5, color=colour, linestyle=style)
             alone = _alone(values)
-            axes.plot(times[alone], values[alone], ".", color=look["color"], markersize=4)
+            axes.plot(times[alone], values[alone], ".", color=colour, markersize=4)
         if band is not None:
             axes.fill_between(times, *band, color=_COLOURS[0], alpha=0.2, linewidth=0)
         for name, value in (limits or {}).items():
@@ -153,10 +155,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _alone(values: Values) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _alone(values: Values) -> NDArray[np.bool_]:
     """Return which points have a gap on both sides, so that no line shows them."""
     there = np.concatenate([[False], np.isfinite(values), [False]])
-    return there[1:-1] & ~there[:-2] & ~there[2:]
+    alone: NDArray[np.bool_] = there[1:-1] & ~there[:-2] & ~there[2:]
+    return alone
 
 
 def _dates(times: Values) -> "np.ndarray[tuple[int], np.dtype[np.datetime64]]":
