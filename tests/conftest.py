@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import ssl
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,12 @@ SIZE = 32
 
 # Fabric and DVC must find no store or server of the person who runs the tests.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def needs(*commands: str) -> pytest.MarkDecorator:
+    """Skips where one of these commands is not installed."""
+    missing = [command for command in commands if not shutil.which(command)]
+    return pytest.mark.skipif(bool(missing) and not REQUIRE_ALL, reason=f"not installed: {missing}")
 
 
 def encode(pixels: np.ndarray, form: str = "JPEG", **options: object) -> bytes:

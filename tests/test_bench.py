@@ -1,7 +1,6 @@
 """The benchmark tells the truth, or says why it can't."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.app.service import ROOT
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import needs
 
-pytestmark = pytest.mark.skipif(not shutil.which("wrk") and not REQUIRE_ALL, reason="wrk is not installed")
+pytestmark = needs("wrk")
 
 
 def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
