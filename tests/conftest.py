@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import signal
 import ssl
 import zipfile
@@ -25,6 +26,12 @@ SIZE = 32
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 # What a shell without job control runs in its background has SIGINT ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def needs(*commands: str) -> pytest.MarkDecorator:
+    """Skips where one of these commands is not installed."""
+    missing = [command for command in commands if not shutil.which(command)]
+    return pytest.mark.skipif(bool(missing) and not REQUIRE_ALL, reason=f"not installed: {missing}")
 
 
 def encode(pixels: np.ndarray, form: str = "JPEG", **options: object) -> bytes:

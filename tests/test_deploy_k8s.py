@@ -14,11 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.app.service import ROOT, free_port, running
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import needs
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("kubectl") and not REQUIRE_ALL, reason="needs kubectl, for kubectl kustomize"
-)
+pytestmark = needs("kubectl")  # for kubectl kustomize
 
 KUBECTL = """#!{python}
 import os, pathlib, re, sys, time

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import time
 import uuid
@@ -16,14 +15,12 @@ import yaml
 
 from app.settings import Settings
 from tests.app.service import ROOT, Client, free_port
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, needs
 from tests.container import ENGINE
 
 FOLDER = ROOT / "deploy" / "k8s"
 KUSTOMIZATIONS = ["base", *sorted(f"overlays/{path.name}" for path in (FOLDER / "overlays").iterdir())]
-needs_kubectl = pytest.mark.skipif(
-    not shutil.which("kubectl") and not REQUIRE_ALL, reason="needs kubectl, for kubectl kustomize"
-)
+needs_kubectl = needs("kubectl")  # for kubectl kustomize
 Objects = dict[str, dict]
 
 

@@ -112,7 +112,7 @@ def test_soak_tells_what_grows_and_what_is_answered_wrongly() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         try:
-            code, told = soak("--seconds", "6", "--url", url, "--pid", str(os.getpid()))
+            code, told = soak("--seconds", "6", "--growth", "1", "--url", url, "--pid", str(os.getpid()))
         finally:
             server.shutdown()
             for file in files:

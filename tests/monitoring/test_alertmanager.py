@@ -8,7 +8,8 @@ import urllib.request
 import pytest
 
 from tests.app.service import ROOT
-from tests.monitoring.tools import alertmanager, needs, until
+from tests.conftest import needs
+from tests.monitoring.tools import alertmanager, until
 
 CONFIG = ROOT / "monitoring" / "alertmanager.yml"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ml.image import read
 from ml.reference import brightness, describe
-from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode
+from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode, needs
 from tests.monitoring.stack import INTERVAL_S, Stack, faster, scaled, stack
-from tests.monitoring.tools import needs, query
+from tests.monitoring.tools import query
 
 ZIP = SHARED / "data" / "cats-vs-dogs.zip"
 REAL = bool(os.environ.get("REAL_PHOTOS")) and ZIP.exists()

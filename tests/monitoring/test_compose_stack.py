@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.app.service import ROOT, free_port
+from tests.conftest import needs
 from tests.container import TAG, engine, needs_container
 from tests.monitoring import tools
 from tests.test_compose import COMPOSE, Composed, compose
@@ -35,7 +36,7 @@ def override(tmp_path: Path) -> Path:
 
 
 @needs_container
-@tools.needs("prometheus", "prometheus-alertmanager")
+@needs("prometheus", "prometheus-alertmanager")
 def test_all_but_grafana_find_each_other(image: str, override: Path) -> None:
     engine("tag", image, TAG)
     project = f"test-{uuid.uuid4().hex[:12]}"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.app.service import ROOT, Service, running
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, needs
 from tests.monitoring import tools
 
 GRAFANA = ROOT / "monitoring" / "grafana"
@@ -97,7 +97,7 @@ def little_traffic(service: Service) -> Iterator[None]:
             thread.join()
 
 
-@tools.needs("prometheus")
+@needs("prometheus")
 def test_every_query_finds_series(tmp_path):
     config = (ROOT / "monitoring" / "prometheus.yml").read_text().replace("15s", "500ms")
     config = config.replace("rules/", f"{ROOT}/monitoring/rules/")

@@ -18,9 +18,9 @@ import yaml
 
 from tests.app import chromium
 from tests.app.service import ROOT, free_port, running
-from tests.conftest import BLUE, RED, coloured, encode
+from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.endpoint import Reply, Sent, endpoint
-from tests.monitoring.tools import needs, prometheus, query, until
+from tests.monitoring.tools import prometheus, query, until
 
 SCRIPT = ROOT / "scripts" / "report.py"
 TITLES = [

@@ -1,7 +1,6 @@
 """The alerts, each with a case in which it fires, one in which it doesn't, and a section in the runbook."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import yaml
 
 from tests.app.service import ROOT
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import needs
 
 RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
@@ -20,9 +19,7 @@ ALERTS = [
 ]
 KINDS = [(alert["alert"], alert["labels"]["severity"]) for alert in ALERTS]
 
-needs_promtool = pytest.mark.skipif(
-    not shutil.which("promtool") and not REQUIRE_ALL, reason="promtool (Prometheus) is not installed"
-)
+needs_promtool = needs("promtool")
 
 
 def promtool(*arguments: str | Path) -> None:

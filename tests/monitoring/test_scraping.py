@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests.app.service import ROOT, free_port, running
+from tests.conftest import needs
 from tests.monitoring import tools
 from tests.tls import certificate, terminator
 
@@ -46,7 +47,7 @@ def errors(url: str) -> list[str]:
     return [target["lastError"] for target in tools.ask(f"{url}/api/v1/targets")["data"]["activeTargets"]]
 
 
-@tools.needs("prometheus")
+@needs("prometheus")
 def test_a_public_url_with_a_token(tmp_path):
     """And a Prometheus that doesn't trust the certificate, to which nothing is told."""
     pem = certificate(tmp_path)
@@ -80,7 +81,7 @@ def test_a_public_url_with_a_token(tmp_path):
             assert "certificate" in errors(doubting)[0]
 
 
-@tools.needs("prometheus", "prometheus-pushgateway")
+@needs("prometheus", "prometheus-pushgateway")
 def test_metrics_that_are_pushed(tmp_path):
     gateway = f"127.0.0.1:{free_port()}"
     command = ["prometheus-pushgateway", f"--web.listen-address={gateway}"]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import time
 import urllib.error
@@ -13,15 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.app.service import free_port
-from tests.conftest import REQUIRE_ALL
-
-
-def needs(*commands: str) -> pytest.MarkDecorator:
-    missing = [command for command in commands if not shutil.which(command)]
-    return pytest.mark.skipif(bool(missing) and not REQUIRE_ALL, reason=f"not installed: {missing}")
 
 
 def until(holds: Callable[[], object], seconds: float = 15) -> None:
