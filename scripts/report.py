@@ -49,10 +49,10 @@ def main() -> int:
         source.value("vector(1)")  # see whether it answers, before seconds go into what draws
         from reporting.page import page
 
+        from ml.report.page import write
+
         text, full = page(source)
-        partial = options.out.with_name(f".{options.out.name}.part")
-        partial.write_text(text, "utf-8")
-        partial.replace(options.out)
+        write(text, options.out)
     except (ServiceError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,14 +5,13 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from ml import params as parameters
 from ml import stage_reports
 from ml.cli import exit_cleanly, say
 from ml.errors import PipelineError
 from ml.params import Params
 from ml.report import making, model
+from ml.report.page import render, write
 
 OUT = Path("reports/report.html")
 SECTIONS = (
@@ -41,21 +40,16 @@ def run(params: Params, out: Path = OUT) -> Path:
         sections = [make(left) for make in SECTIONS]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PipelineError(f"a report is of another version ({error!r:.80}): run `dvc repro`") from error
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
     classes = list(left.prepared.get("kept", {}))
     named = ", ".join(classes[:8]) + (f" and {len(classes) - 8} more" if len(classes) > 8 else "")
     version = left.packaged.get("version", "not packaged yet")
-    text = environment.get_template("page.html").render(
+    text = render(
+        Path(__file__).with_name("page.html"),
+        sections,
         title=f"{params.tracking.model}, model {version}",
         subtitle=f"{params.train.arch} at {params.prepare.image_size} pixels; classes: {named or 'none yet'}",
-        sections=sections,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_text(text, "utf-8")
-    partial.replace(out)
+    write(text, out)
     return out
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ml.markdown import percent
+from ml.report.page import Part
 
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg"}
 
@@ -52,29 +53,18 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
-    """What is told of one thing.
+class Section(Part):
+    """What is told of one thing; without a figure its stage has not run.
 
     Attributes:
-        title: of the part; its anchor is made of it.
-        figure: the one number to take away; empty: the stage has not run.
         text: paragraphs.
         tables: the figures one by one.
         pictures: in the midst of it.
-        bad: whether the figure is worse than it should be.
     """
 
-    title: str
-    figure: str = ""
     text: Sequence[str] = ()
     tables: Sequence[Table] = field(default_factory=list)
     pictures: Sequence[Picture] = ()
-    bad: bool = False
-
-    @property
-    def anchor(self) -> str:
-        """Return a name for links to it."""
-        return self.title.lower().replace(" ", "-")
 
 
 def scale(

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from ml.report.page import render
 from reporting import model, service
 from reporting.charts import duration
 from reporting.prometheus import Source
@@ -31,15 +30,14 @@ def page(source: Source) -> tuple[str, bool]:
         ServiceError: Prometheus doesn't answer, or refuses a query.
     """
     sections = [make(source) for make in SECTIONS]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    text = environment.get_template("page.html").render(
-        job=source.job,
-        start=moment(source.period.start),
-        end=moment(source.period.end),
-        length=duration(source.period.seconds),
-        host=source.url.partition("://")[2],
-        sections=sections,
+    start, end = moment(source.period.start), moment(source.period.end)
+    length, host = duration(source.period.seconds), source.url.partition("://")[2]
+    text = render(
+        Path(__file__).with_name("page.html"),
+        sections,
+        title=source.job,
+        subtitle=f"{start} to {end} UTC ({length}), from {host}",
+        start=start,
+        end=end,
     )
     return text, any(section.chart for section in sections)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ml.report.page import Part
 from reporting.charts import Chart
 
 NONE = "no data"
@@ -19,29 +20,18 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Section:
+class Section(Part):
     """What is told of one thing.
 
     Attributes:
-        title: of the part; its anchor is made of it.
-        figure: the one number to take away.
-        text: what it means.
+        text: what the figure means.
         chart: None: nothing to draw.
         table: the figures one by one.
-        bad: whether the figure is worse than it should be.
     """
 
-    title: str
-    figure: str
-    text: str
+    text: str = ""
     chart: Chart | None = None
     table: Table | None = None
-    bad: bool = False
-
-    @property
-    def anchor(self) -> str:
-        """Return a name for links to it."""
-        return self.title.lower().replace(" ", "-")
 
 
 def count(value: float, one: str = "", many: str = "") -> str:
