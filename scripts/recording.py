@@ -34,6 +34,8 @@ DOCS = ROOT / "docs"
 DEMO = Path.home() / "demo"
 IN_SVG = ("change", "release", "deployment", "rollback")
 LONGEST_S = 300.0
+LARGEST_BYTES = 5_000_000
+"""Of a file that is committed; a larger one is for the release alone."""
 
 
 def missing(commands: tuple[str, ...]) -> list[str]:
@@ -78,7 +80,8 @@ def make(browser: Browser) -> None:
     shown = [scene for scene in scenes if scene.name in IN_SVG]
     (DOCS / "terminal.svg").write_text(svg.animate(shown), encoding="utf-8")
     for name in ("recording.mp4", "recording.png", "terminal.svg"):
-        print(f"docs/{name}: {(DOCS / name).stat().st_size / 1e6:.2f} MB")
+        size = (DOCS / name).stat().st_size
+        print(f"docs/{name}: {size / 1e6:.2f} MB{' (too large for git)' if size > LARGEST_BYTES else ''}")
     print(f"the film is {seconds:.0f} s long")
 
 
