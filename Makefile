@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: serve test api dashboards monitoring-test lint types audit train new default-model pull report gate \
+.PHONY: help dev serve test api dashboards monitoring-test lint types audit train new default-model pull report gate \
 	publish deploy deliver mlflow owner manifests requirements image run-image rehearsal recording smoke-test \
 	collect clean
 
 serve: $(VENV)/.serve  ## the service with the embedded default model
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
+
+dev: $(VENV)/.dev  ## the environment with all that trains, tests and measures: .venv
 
 # Two files at once: the tests wait more than they work.
 test: $(VENV)/.dev  ## every test
@@ -113,6 +115,7 @@ SOURCE_URL ?= $(shell git config --get remote.origin.url | \
 
 LABEL := --label org.opencontainers.image
 image:  ## the image that serves
+	@command -v $(firstword $(CONTAINER)) >/dev/null || { echo 'error: needs docker or podman; CONTAINER=… names another command' >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(CONTAINER) build --tag $(IMAGE) \
 		$(LABEL).version="$$(git describe --tags --always --dirty 2>/dev/null)" \
 		$(LABEL).revision="$$(git rev-parse HEAD 2>/dev/null)" \
@@ -142,6 +145,9 @@ smoke-test:  ## ask a live service whether it does its work: make smoke-test URL
 collect: $(VENV)/.dev  ## labelled photos to a live service: make collect SERVICE_URL=https://…
 	scripts/collect.sh
 
+help:  ## what there is to make
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
@@ -150,11 +156,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: requirements.txt | $(VENV)/bin/python
+	@echo 'installing what serves'
 	$(BIN)/pip install --quiet -r requirements.txt
 	touch $@
 
 # TORCH_INDEX_URL: where torch comes from, such as https://download.pytorch.org/whl/cpu, whose wheels need no CUDA.
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.serve | $(VENV)/bin/python
+	@echo 'installing what trains and tests: some GB, and minutes without a word'
 ifdef TORCH_INDEX_URL
 	$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX_URL) -c requirements-dev.txt torch torchvision
 	grep -Ev '^(cuda|nvidia|triton)' requirements-dev.txt >$@.txt

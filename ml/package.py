@@ -11,7 +11,7 @@ import torch
 from ml import bundle, stage_reports
 from ml import params as parameters
 from ml.card import card
-from ml.cli import exit_cleanly
+from ml.cli import exit_cleanly, say
 from ml.dataset import FOLDER, SPLITS, Dataset
 from ml.errors import PipelineError
 from ml.evaluate import load_checkpoint
@@ -20,6 +20,7 @@ from ml.evaluation.promotion import Answers, Promotion, confirm, decide
 from ml.evaluation.strangers import measure as measure_known
 from ml.ingest import RAW
 from ml.known import Known, line_for, rebuild
+from ml.markdown import figure
 from ml.metrics import Floats, Labels, figures, fit_temperature, softmax
 from ml.packaging.describe import manifest, reference, stored
 from ml.packaging.drawn import ask as draw
@@ -210,6 +211,13 @@ def _register(
             promote(name, version)
 
 
+def main() -> None:
+    """Package, and say how good it is."""
+    report = run(parameters.load())
+    told = f"{figure('accuracy', report.twin)} of {report.twin['photos']:.0f} test photos right"
+    say(f"{MODEL}: version {report.version}, {told}; `make report` has all of it")
+
+
 if __name__ == "__main__":
     with exit_cleanly():
-        run(parameters.load())
+        main()

@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+try:
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+except ModuleNotFoundError as missing:  # all commands of the pipeline come by here
+    sys.exit(f"error: {missing.name} is not installed: `make dev` makes the environment that trains")
 
 from ml.errors import PipelineError
 from ml.image import Resize

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ml import params as parameters
-from ml.cli import exit_cleanly
+from ml.cli import exit_cleanly, note
 from ml.dataset import FOLDER, Dataset
 from ml.errors import PipelineError
 from ml.memory import keep_freed_memory
@@ -70,6 +70,8 @@ def run(
             network.to(fabric.device)
             _fit_head_first(network, data, params, fabric.autocast)
         seed = seed_of(params.train.seed, number) if number else params.train.seed
+        if params.recipe.runs > 1 and fabric.is_global_zero:
+            note(f"run {number + 1} of {params.recipe.runs}")
         progress = Loop(fabric, network, data, params.recipe, seed, own).run()
         if not progress.weights:
             raise PipelineError(

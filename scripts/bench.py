@@ -11,6 +11,7 @@ table shows medians. Settings come from the environment, as in `MAX_CONCURRENCY=
 import argparse
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -120,6 +121,8 @@ def main() -> int:
         parser.error(f"a photo can't be used: {error}")
     if not photos:
         parser.error("no photos")
+    if not shutil.which("wrk"):
+        parser.error("wrk is not installed; Debian's package goes by that name")
     engine = load(EMBEDDED, "onnx", 1)
     rows: dict[int, list[tuple[float, float, float, float]]] = {}
     try:

@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 slug=${1:-$(git remote get-url origin 2>/dev/null | sed -nE 's#^.*github\.com[:/]([^/]+/[^/]+)/?$#\1#p')}
 slug=${slug%.git}
 if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
-  echo "error: the remote origin names no repository of GitHub; say which: set_owner.sh OWNER/REPO" >&2
+  echo "error: the remote origin names no repository of GitHub; say which: make owner OWNER=me/repo" >&2
   exit 1
 fi
 image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names know no upper case

@@ -1,6 +1,7 @@
 """`dvc repro` in a fresh clone: all stages, then none, then only what a parameter touches; push and pull."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,10 @@ def test_repro_again_change_push_and_pull(clone, tmp_path):
     first = run(clone, "dvc", "repro")
     assert stages_run(first) == ["ingest", "prepare", "train", "evaluate", "package"]
     assert (clone / "models" / "model.pt").is_file()
+    assert re.search(
+        r"^models/model\.pt: version \w{12}, [\d.]+ % .* of \d+ test photos right; ", first, re.MULTILINE
+    )
+    assert "Warning" not in first  # that would worry, and tell nothing
     assert stages_run(run(clone, "dvc", "repro")) == []
     params.assign("recipes.efficientnet_lite0.epochs", "9", clone / "params.yaml")  # of another architecture
     assert stages_run(run(clone, "dvc", "repro")) == []

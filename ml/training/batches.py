@@ -39,9 +39,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-_PRELOADED = ["torch", "torchvision.transforms.v2", "pydantic", "ruamel.yaml", __name__, "ml.train"]
+_PRELOADED = ["torch", "torchvision.transforms.v2", "pydantic", "ruamel.yaml", __name__, "ml.training.refine"]
 """Imported once for all workers. The last two where they are found: that process looks for modules in the
-working folder and among what is installed, but not in what this one added to `sys.path`."""
+working folder and among what is installed, but not in what this one added to `sys.path`. Not `ml.train`: a
+worker runs its parent's main module anew, and runpy warns of one that is imported already."""
 
 
 class _Mapped(str):
