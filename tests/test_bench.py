@@ -47,3 +47,9 @@ def test_what_is_no_photo_is_named(tmp_path):
     done = bench(tmp_path)
     assert done.returncode == 2
     assert "can't be used" in done.stderr
+
+
+def test_without_wrk():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg", PATH="")
+    assert done.returncode == 2
+    assert "wrk is not installed" in done.stderr

@@ -1,6 +1,8 @@
 """params.yaml: what is misspelt or out of range is named."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,10 @@ def test_missing_file_and_unknown_parameter(tmp_path, copy):
         params.assign("train.speed", "1", copy)
     with pytest.raises(PipelineError, match=r"efficientnet_lite0\.epochs"):
         params.assign("recipes.efficientnet_lite0.epochs", "-1", copy)
+
+
+def test_the_environment_that_serves_is_told_what_it_lacks() -> None:
+    script = "import sys; sys.modules['pydantic'] = None; import ml.params"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ORIGINAL.parent, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: pydantic is not installed: `make dev` makes the environment that trains\n"
