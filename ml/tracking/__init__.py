@@ -9,7 +9,9 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
+from sqlalchemy.exc import SQLAlchemyError
 
+from ml.errors import PipelineError
 from ml.params import Tracking
 
 LOCAL_STORE = "sqlite:///mlflow.db"
@@ -22,9 +24,20 @@ def use_store() -> None:
 
 @contextmanager
 def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
-    """Log into the run of that id, or into a new one where the store doesn't hold it, and yield its id."""
+    """Log into the run of that id, or into a new one where the store doesn't hold it, and yield its id.
+
+    Raises:
+        PipelineError: the database can't be used, such as one that a kill left half made.
+    """
     use_store()
-    mlflow.set_experiment(params.experiment)
+    try:
+        mlflow.set_experiment(params.experiment)
+    except SQLAlchemyError as error:
+        store = (os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE).rpartition("/")[2]
+        told = " ".join(str(error).splitlines()[0].split())
+        raise PipelineError(
+            f"MLflow's database {store} can't be used ({told:.120}): mend it or move it away, and call again"
+        ) from error
     if run_id and not _exists(run_id):
         run_id = None
     with mlflow.start_run(run_id=run_id) as run:
