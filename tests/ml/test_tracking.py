@@ -13,8 +13,11 @@ from ml.tracking import tracked
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_half_made_database_is_named(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with sqlite3.connect("mlflow.db") as half_made:  # killed after a column was added, before that was noted
+    # An address of its own: MLflow keeps a process's stores by theirs.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with sqlite3.connect(
+        tmp_path / "mlflow.db"
+    ) as half_made:  # killed after a column was added, before that was noted
         half_made.execute("CREATE TABLE metrics (key, value, timestamp, run_uuid, step)")
     half_made.close()
     with (
