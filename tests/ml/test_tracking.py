@@ -15,9 +15,8 @@ from ml.tracking import tracked
 def test_a_half_made_database_is_named(tmp_path, monkeypatch) -> None:
     # An address of its own: MLflow keeps a process's stores by theirs.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with sqlite3.connect(
-        tmp_path / "mlflow.db"
-    ) as half_made:  # killed after a column was added, before that was noted
+    # Killed after a column was added and before that was noted.
+    with sqlite3.connect(tmp_path / "mlflow.db") as half_made:
         half_made.execute("CREATE TABLE metrics (key, value, timestamp, run_uuid, step)")
     half_made.close()
     with (
