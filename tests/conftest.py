@@ -7,6 +7,7 @@ import shutil
 import signal
 import ssl
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from ml.manifest import Manifest
 
 SHARED = Path(__file__).parents[2] / "shared"
 REQUIRE_ALL = bool(os.environ.get("REQUIRE_ALL"))  # where set, nothing may be skipped for what is missing
+NOT_INSTALLED = "not installed: "
+CONTAINERS = "podman or docker"
 SIZE = 32
 
 # Fabric and DVC must find no store or server of the person who runs the tests.
@@ -29,9 +32,38 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def needs(*commands: str) -> pytest.MarkDecorator:
-    """Skips where one of these commands is not installed."""
+    """Skip the test if one of these commands is not installed."""
     missing = [command for command in commands if not shutil.which(command)]
-    return pytest.mark.skipif(bool(missing) and not REQUIRE_ALL, reason=f"not installed: {missing}")
+    return pytest.mark.skipif(bool(missing) and not REQUIRE_ALL, reason=not_installed(*missing))
+
+
+def not_installed(*commands: str) -> str:
+    """The reason with which a test is skipped, as the summary at the end of the run counts it."""
+    return f"{NOT_INSTALLED}{', '.join(commands)}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tools are missing, how many tests were skipped for each, and how to get the tools."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    reasons = [str(place[2]) for place in skipped if isinstance(place, tuple)]
+    tools = Counter(
+        tool
+        for reason in reasons
+        if NOT_INSTALLED in reason
+        for tool in reason.partition(NOT_INSTALLED)[2].split(", ")
+    )
+    if not tools:
+        return
+    terminalreporter.section("tests skipped because a tool is missing")
+    for tool, count in sorted(tools.items()):
+        terminalreporter.line(f"{tool:<24} {count:>3} {'test' if count == 1 else 'tests'}")
+    if any(tool != CONTAINERS for tool in tools):
+        terminalreporter.line("On Debian and Ubuntu, scripts/install_test_tools.sh installs the tools.")
+    if CONTAINERS in tools:
+        terminalreporter.line("For tests of the image, install podman (apt-get install podman) or Docker.")
+    terminalreporter.line(
+        "Elsewhere, install each tool by its name. REQUIRE_ALL=1 makes a missing tool an error."
+    )
 
 
 def encode(pixels: np.ndarray, form: str = "JPEG", **options: object) -> bytes:

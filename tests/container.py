@@ -14,18 +14,17 @@ import pytest
 
 from tests import container_engine
 from tests.app.service import ROOT, Client, free_port
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import CONTAINERS, REQUIRE_ALL, not_installed
+from tests.waiting import HANG_S
 
 TAG = "cats-vs-dogs:test"
 
 
 ENGINE = container_engine.find()
-needs_container = pytest.mark.skipif(
-    ENGINE is None and not REQUIRE_ALL, reason="needs docker or podman (CONTAINER names another command)"
-)
+needs_container = pytest.mark.skipif(ENGINE is None and not REQUIRE_ALL, reason=not_installed(CONTAINERS))
 
 
-def engine(*arguments: str | Path, check: bool = True, seconds: float = 60) -> str:
+def engine(*arguments: str | Path, check: bool = True, seconds: float = HANG_S) -> str:
     """Run the engine; return its standard output.
 
     Raises:
@@ -56,7 +55,7 @@ def build(*options: str, tag: str = TAG, folder: Path = ROOT) -> str:
         with Path(tempfile.gettempdir(), "cats-vs-dogs-build.lock").open("w") as lock:
             # Where tests run side by side, the second build finds everything in the first one's cache.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         return file.read_text().strip()
 
@@ -89,16 +88,18 @@ class Container(Client):
         return engine("inspect", "--format", template, self.name).strip()
 
     def logs(self) -> str:
-        done = subprocess.run([str(ENGINE), "logs", self.name], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [str(ENGINE), "logs", self.name], capture_output=True, text=True, timeout=HANG_S
+        )
         return done.stdout + done.stderr
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run a command inside; return its standard output."""
         return engine("exec", self.name, *command, check=check)
 
-    def stop(self, seconds: int = 20) -> int:
+    def stop(self, seconds: int = HANG_S) -> int:
         """Stop it by its signal, by force after so many seconds; return its exit code."""
-        engine("stop", "-t", str(seconds), self.name)
+        engine("stop", "-t", str(seconds), self.name, seconds=2 * seconds)
         return int(self.inspect("{{.State.ExitCode}}"))
 
 

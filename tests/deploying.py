@@ -4,20 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.app.service import ROOT
+from tests.waiting import HANG_S, until
 
 SCRIPT = ROOT / "scripts" / "deploy.py"
-FAST = ("--poll", "0.02", "--timeout", "10")
+FAST = ("--poll", "0.02", "--timeout", str(HANG_S))
 # In place of scripts/smoke_test.sh, where no real service answers.
 SMOKE = """
-told=$(curl --silent --max-time 5 "$1/model")
+told=$(curl --silent --max-time 300 "$1/model")
 [[ -z ${EXPECTED_SHA256:-} || $told == *$EXPECTED_SHA256* ]] || { echo "another model: $told"; exit 1; }
-curl --silent --fail --max-time 5 "$1/smoke" || { echo "it is broken; the key is ${API_KEY:-}"; exit 1; }
+curl --silent --fail --max-time 300 "$1/smoke" || { echo "it is broken; the key is ${API_KEY:-}"; exit 1; }
 [[ -z ${RENDER_API_KEY:-}${GCP_ACCESS_TOKEN:-} ]] || { echo "a provider's key has come through"; exit 1; }
 """
 
@@ -49,7 +49,7 @@ class Deploying:
             n: v for n, v in os.environ.items() if n in ("PATH", "HOME") or n.startswith("CONTAINER")
         }
         self.env = inherited | {
-            "WAIT_SECONDS": "1",
+            "WAIT_SECONDS": "60",
             "API_KEY": "smoke-test-key",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -76,7 +76,7 @@ class Deploying:
 
     def end(self, process: "subprocess.Popen[str]") -> Done:
         try:
-            out, error = process.communicate(timeout=90)
+            out, error = process.communicate(timeout=HANG_S)
         finally:
             process.kill()
         summary, outputs = ((self._folder / name).read_text() for name in ("summary", "output"))
@@ -90,7 +90,7 @@ class Deploying:
         self, process: "subprocess.Popen[str]", when: Callable[[], bool], number: int = signal.SIGTERM
     ) -> Done:
         """Signal it once something is so."""
-        wait_until(lambda: process.poll() is not None or when())
+        until(lambda: process.poll() is not None or when())
         process.send_signal(number)
         return self.end(process)
 
@@ -102,10 +102,3 @@ class Deploying:
         for process in self._processes:
             process.kill()
             process.communicate()
-
-
-def wait_until(so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 40
-    while not so():
-        assert time.monotonic() < until
-        time.sleep(0.002)

@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.app.service import ROOT
 from tests.conftest import needs
+from tests.waiting import HANG_S
 
 pytestmark = needs("wrk")
 
@@ -17,7 +16,7 @@ def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "scripts" / "bench.py", photos]
     options = ["--connections", "1,4", "--seconds", "1", "--rounds", "1"]
     return subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=90, env=os.environ | env
+        [*command, *options], capture_output=True, text=True, timeout=HANG_S, env=os.environ | env
     )
 
 
@@ -28,8 +27,9 @@ def test_a_row_for_each_number_of_connections():
     figures = [row.replace("%", "").split() for row in rows]
     assert [row[0] for row in figures] == ["1", "4"]
     for _, rate, share, bare, median, p99 in figures:
-        assert min(float(rate), float(bare)) > 5  # which is more, a second on a busy machine doesn't tell
-        assert float(share) == pytest.approx(100 * float(rate) / float(bare), abs=0.6)
+        assert min(float(rate), float(bare)) > 0  # which is more, a second on a busy machine doesn't tell
+        low, high = (100 * (float(rate) + sign) / (float(bare) - sign) for sign in (-0.05, 0.05))
+        assert low - 0.5 <= float(share) <= high + 0.5  # all three are rounded
         assert 0 < float(median) <= float(p99)
     assert "MB idle" in memory
 

@@ -14,8 +14,10 @@ import yaml
 
 from app.settings import Settings
 from tests.app.service import ROOT, Client, free_port
+from tests.conftest import not_installed
 from tests.container import ENGINE, TAG, engine, needs_container
 from tests.test_smoke_test import smoke_test
+from tests.waiting import HANG_S
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 PODMAN_COMPOSE = (str(Path(sys.executable).with_name("podman-compose")), "--in-pod", "0")
@@ -29,7 +31,7 @@ def compose(project: str, *arguments: str, **env: str) -> str:
         env=os.environ | {"BUILDAH_FORMAT": "docker", "IMAGE": TAG} | env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -102,8 +104,8 @@ def test_what_is_mounted_is_there() -> None:
 )
 def test_configuration_of_the_monitoring(tool: str, command: list[str], file: str) -> None:
     if not shutil.which(tool):
-        pytest.skip(f"needs {tool} (Debian: prometheus, prometheus-alertmanager)")
+        pytest.skip(not_installed(tool))
     done = subprocess.run(
-        [tool, *command, ROOT / "monitoring" / file], capture_output=True, text=True, timeout=20
+        [tool, *command, ROOT / "monitoring" / file], capture_output=True, text=True, timeout=HANG_S
     )
     assert done.returncode == 0, done.stdout + done.stderr

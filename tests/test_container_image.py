@@ -21,6 +21,7 @@ from ml.bundle import read
 from tests.app.model_server import ModelServer
 from tests.app.service import ROOT, Client, free_port
 from tests.container import ENGINE, TAG, Container, build, container, engine, needs_container
+from tests.waiting import HANG_S, until
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 HARDENED = ["--read-only", "--tmpfs", "/cache", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
@@ -48,17 +49,12 @@ def test_size(image: str) -> None:
 
 
 @needs_container
-def test_starts_quickly_and_answers_right(image: str) -> None:
-    seconds: list[float] = []
-    bar = 1.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may use the machine
-    while not seconds or (min(seconds) >= bar and len(seconds) < 5):
-        with container(image) as service:
-            seconds.append(service.wait())
-            status, answer = service.predict(CAT)
-            assert (status, answer["label"]) == (200, "cat")
-            assert answer["probabilities"]["cat"] > 0.99
-    print(f"run to ready: {', '.join(f'{value:.2f}' for value in seconds)} s")
-    assert min(seconds) < bar
+def test_starts_and_answers_right(image: str) -> None:
+    with container(image) as service:
+        print(f"run to ready: {service.wait():.2f} s")
+        status, answer = service.predict(CAT)
+        assert (status, answer["label"]) == (200, "cat")
+        assert answer["probabilities"]["cat"] > 0.99
 
 
 def large_photo() -> bytes:
@@ -89,9 +85,7 @@ def test_with_nothing_to_write_to_but_the_cache_and_no_rights(image: str) -> Non
             with pytest.raises(AssertionError, match="Read-only file system"):
                 service.run("sh", "-c", "echo >/tmp/x")
             check_health(service)
-            started = time.monotonic()
             assert service.stop() == 0
-            assert time.monotonic() - started < 8
 
 
 @needs_container
@@ -103,10 +97,8 @@ def test_ends_where_it_can_not_serve(image: str) -> None:
         (nowhere, {}, "error: no folder can be written to"),
     ):
         with container(image, *options, **env) as service:
-            for _ in range(200):
-                if (told := service.ended()) is not None:
-                    break
-                time.sleep(0.05)
+            until(lambda: service.ended() is not None)
+            told = service.ended()
             assert service.inspect("{{.State.ExitCode}}") != "0"
             assert told
             assert told.startswith(line)
@@ -132,7 +124,10 @@ def test_health_check(image: str) -> None:
             check_health(service)
         engine("kill", "--signal", "CONT", service.name)
         check_health(service)
-    with container(image, command=["sleep", "60"]) as service, pytest.raises(AssertionError, match="refused"):
+    with (
+        container(image, command=["sleep", "3600"]) as service,
+        pytest.raises(AssertionError, match="refused"),
+    ):
         check_health(service)
 
 
@@ -194,7 +189,6 @@ def test_a_change_of_the_code_builds_nothing_else_again(image: str, tmp_path: Pa
     changed = build(tag=f"{TAG}-changed", folder=tmp_path)
     print(f"build after a change of the code: {time.monotonic() - started:.1f} s")
     try:
-        assert time.monotonic() - started < 30
         assert layers(changed)[:-1] == layers(image)[:-1]
         assert layers(changed)[-1] != layers(image)[-1]
         with container(changed) as service:
@@ -230,7 +224,7 @@ def test_make_image_labels_it(image: str) -> None:
         "GIT_CONFIG_VALUE_0": "https://me:secret@example.org/me/cats.git",
     }
     done = make("image", f"IMAGE={tag}", cwd=ROOT, **remote)
-    told = done.communicate(timeout=280)[0]
+    told = done.communicate()[0]
     assert done.returncode == 0, told
     assert "secret" not in told
     try:
@@ -274,11 +268,11 @@ def test_make_run_image_passes_settings_on(image: str, tmp_path: Path) -> None:
         env = json.loads(engine("inspect", "--format", "{{json .Config.Env}}", name))
         assert {f"MODEL_URL={model}", "LOG_LEVEL=warning"} <= set(env)
         os.killpg(started.pid, signal.SIGINT)  # as Ctrl-C does
-        told = started.communicate(timeout=20)[0]
+        told = started.communicate(timeout=HANG_S)[0]
         assert "Traceback" not in told
         assert "--env MODEL_URL " in told  # by its name: the process list would show the value
         assert model not in told
     finally:
         engine("rm", "--force", name, check=False)
         started.kill()
-        started.communicate(timeout=20)
+        started.communicate(timeout=HANG_S)

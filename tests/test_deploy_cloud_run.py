@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
-from tests.deploying import Deploying, wait_until
+from tests.deploying import Deploying
 from tests.standins.cloud_run import LATEST, CloudRun
 from tests.standins.provider import Fault
+from tests.waiting import HANG_S, until
 
 TOKEN = "ya29.0123456789abcdef"
 IMAGE = "registry.example/cats-vs-dogs"
@@ -116,8 +117,9 @@ def test_it_fails_once_it_has_the_traffic(cloud_run, deploy, tmp_path):
 
 
 def test_a_rollback_that_fails(cloud_run, deploy):
+    cloud_run.start_s = 3
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
-    wait_until(lambda: len(cloud_run.revisions) == 2)
+    until(lambda: len(cloud_run.revisions) == 2)
     with cloud_run.lock:
         cloud_run.faults += [Fault("PATCH", SERVICE, 403, message="Permission denied.") for _ in range(5)]
         cloud_run.traffic = [{"type": LATEST, "percent": 100}]
@@ -146,9 +148,9 @@ def test_an_update_that_is_under_way_is_waited_for(cloud_run, deploy):
     cloud_run.gate.clear()
     other = threading.Thread(target=cloud_run.make, args=(f"{IMAGE}:other",), kwargs=OLD_ENV)
     other.start()
-    wait_until(lambda: cloud_run.reconciling)
+    until(lambda: cloud_run.reconciling)
     process = deploy.begin("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
-    wait_until(lambda: cloud_run.count("GET", SERVICE) >= 2)
+    until(lambda: cloud_run.count("GET", SERVICE) >= 2)
     cloud_run.gate.set()
     done = deploy.end(process)
     other.join()
@@ -172,7 +174,7 @@ def test_the_api_falters(cloud_run, deploy):
 
 
 def test_it_takes_too_long(cloud_run, deploy):
-    cloud_run.start_s = 30
+    cloud_run.start_s = HANG_S
     done = deploy("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL, "--timeout", "0.5")
     assert done.code == 1
     assert "not done after" in done.error
@@ -181,7 +183,7 @@ def test_it_takes_too_long(cloud_run, deploy):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_cancelled(cloud_run, deploy, number):
-    cloud_run.start_s = 30
+    cloud_run.start_s = HANG_S
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
     done = deploy.cancel(process, lambda: len(cloud_run.revisions) == 2, number)
     assert done.code == 1

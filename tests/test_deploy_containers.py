@@ -21,6 +21,7 @@ from tests.container import ENGINE, build, engine, needs_container
 from tests.deploying import Deploying, Done
 from tests.standins.instances import Container
 from tests.standins.render import Render
+from tests.waiting import HANG_S
 
 pytestmark = needs_container
 
@@ -69,7 +70,7 @@ class Machine:
             "--poll",
             "0.1",
             "--timeout",
-            "30",
+            str(HANG_S),
             "--name",
             self.name,
             "--port",
@@ -89,7 +90,7 @@ class Machine:
 
     def model(self) -> str:
         """SHA-256 of the model that answers."""
-        told = subprocess.run(["curl", "-s", f"{self.url}/model"], capture_output=True, timeout=10).stdout
+        told = subprocess.run(["curl", "-s", f"{self.url}/model"], capture_output=True, timeout=HANG_S).stdout
         return str(json.loads(told)["sha256"])
 
 
@@ -257,14 +258,14 @@ def test_no_engine(machine):
 def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
     """A model with swapped classes goes live, as far as Render can tell, and the one before comes back."""
     path = models.image.partition(":")[0]
-    with Render(Container, image_path=path, step_s=0.2, start_s=30).serving() as render:
+    with Render(Container, image_path=path, step_s=0.2, start_s=HANG_S).serving() as render:
         env = {
             "RENDER_API_KEY": render.token,
             "RENDER_SERVICE_ID": render.service,
             "RENDER_API_URL": render.url,
         }
         deploy = Deploying(tmp_path, "render", (render.token,), **env, API_KEY="")
-        deploy.options += (*SMOKE, "--timeout", "60")
+        deploy.options += SMOKE
         first = deploy(*models.options("v1"))
         assert first.code == 0, first.said
         answers: list[int] = []
@@ -278,14 +279,13 @@ def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
         assert "is taken for 'dog'" in done.out
         assert [d.status for d in render.deploys] == ["deactivated", "deactivated", "live"]
         assert render.env == {"MODEL_URL": "file:///models/v1.pt", "MODEL_SHA256": models.sha256["v1"]}
-        assert len(answers) > 10
         assert set(answers) == {200}  # no moment without an answer
 
 
 def _ask(url: str, over: threading.Event, answers: list[int]) -> None:
     while not over.wait(0.05):
         try:
-            with urllib.request.urlopen(f"{url}/ready", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}/ready", timeout=HANG_S) as answer:
                 answers.append(answer.status)
         except OSError:
             answers.append(0)

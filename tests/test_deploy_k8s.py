@@ -15,6 +15,7 @@ import pytest
 
 from tests.app.service import ROOT, free_port, running
 from tests.conftest import needs
+from tests.waiting import HANG_S
 
 pytestmark = needs("kubectl")  # for kubectl kustomize
 
@@ -64,7 +65,7 @@ class Cluster:
 
     def deploy(self, image: str, *options: str) -> tuple[int, str]:
         command = [ROOT / "scripts" / "deploy_k8s.sh", "--context", "somewhere", "--image", image, *options]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=HANG_S)
         return done.returncode, done.stderr.splitlines()[-1] if done.stderr else ""
 
     @property
@@ -154,7 +155,7 @@ def test_kind_is_set_up_and_gets_the_image(tmp_path, port) -> None:
         tool.chmod(0o755)
     cluster.env |= {"CONTEXT": "kind-cats-vs-dogs", "CONTAINER": "docker", "BAD": str(port)}
     command = [ROOT / "scripts" / "deploy_k8s.sh"]
-    done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     assert [" ".join(line.split()[:3]) for line in record.read_text().splitlines()] == [
         "docker image inspect",

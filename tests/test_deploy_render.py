@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploying import Deploying, wait_until
+from tests.deploying import Deploying
 from tests.standins.provider import Fault
 from tests.standins.render import Render
+from tests.waiting import until
 
 KEY = "rnd_0123456789abcdef"
 IMAGE = "registry.example/cats-vs-dogs"
@@ -60,7 +61,7 @@ def is_as_before(render: Render) -> bool:
 def test_a_deploy_that_passes(render, deploy):
     render.gate.clear()
     process = deploy.begin(*NEW, "--env", "LOG_LEVEL=debug")
-    wait_until(lambda: render.count("GET", ".*/dep-0001") > 1)
+    until(lambda: render.count("GET", ".*/dep-0001") > 1)
     render.gate.set()
     done = deploy.end(process)
     assert done.code == 0, done.said
@@ -143,9 +144,9 @@ def test_a_deploy_that_fails_at_render(render, deploy, image, told):
 
 
 def test_a_deploy_that_takes_too_long_is_cancelled(render, deploy):
-    done = deploy("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL, "--timeout", "1")
+    done = deploy("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL, "--timeout", "3")
     assert done.code == 1
-    assert "not done after 1 s; its last status was update_in_progress" in done.error
+    assert "not done after 3 s; its last status was update_in_progress" in done.error
     assert [d.status for d in render.deploys] == ["live", "canceled"]
     assert is_as_before(render)
 
@@ -221,9 +222,9 @@ def test_an_overlapping_deploy_is_waited_for(render, deploy):
     render.gate.clear()
     other = threading.Thread(target=render.deploy, args=(f"{IMAGE}:other",))
     other.start()
-    wait_until(lambda: len(render.deploys) == 2)
+    until(lambda: len(render.deploys) == 2)
     process = deploy.begin("--image", f"{IMAGE}:broken", "--model-url", NEW_URL)
-    wait_until(lambda: render.count("GET", ".*/deploys") >= 2)
+    until(lambda: render.count("GET", ".*/deploys") >= 2)
     render.gate.set()
     done = deploy.end(process)
     other.join()
@@ -241,7 +242,7 @@ def test_a_deploy_that_is_queued(render, deploy):
 def test_a_deploy_that_another_one_overrides(render, deploy):
     render.policy = "override"
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
-    wait_until(lambda: len(render.deploys) == 2)
+    until(lambda: len(render.deploys) == 2)
     render.deploy(f"{IMAGE}:other")
     done = deploy.end(process)
     assert done.code == 2
@@ -268,13 +269,13 @@ def test_a_signal_does_not_cut_the_rollback_short(render, deploy, tmp_path, firs
         f'until [ -e "{go}" ]; do sleep 0.01; done; exit 1'
     )
     process = deploy.begin(*NEW, "--smoke-test", str(smoke))
-    wait_until(began.exists)
+    until(began.exists)
     render.gate.clear()
     if first == "SIGINT":
         process.send_signal(signal.SIGINT)
     else:
         go.touch()
-    wait_until(lambda: render.count("POST", ".*/rollback") == 1)
+    until(lambda: render.count("POST", ".*/rollback") == 1)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     render.gate.set()
@@ -291,7 +292,7 @@ def test_killed_and_run_again(render, deploy):
     render.start_s = 0.5
     asked = render.count("GET", ".*/deploys")
     process = deploy.begin(*NEW)
-    wait_until(lambda: render.count("GET", ".*/deploys") > asked + 1)
+    until(lambda: render.count("GET", ".*/deploys") > asked + 1)
     render.gate.set()
     done = deploy.end(process)
     assert done.code == 0, done.said

@@ -10,6 +10,7 @@ import pytest
 
 from ml import bundle
 from tests.app.service import running
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -77,7 +78,7 @@ def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> 
         script = "\n".join(lines).replace("localhost:8080", f"127.0.0.1:{service.port}")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script], cwd=project,
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=HANG_S,
             env={"PATH": path, "HOME": str(tmp_path), "URL": f"http://127.0.0.1:{service.port}"},
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

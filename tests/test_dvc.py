@@ -71,7 +71,6 @@ def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-@pytest.mark.timeout(400)
 def test_repro_again_change_push_and_pull(clone, tmp_path):
     first = run(clone, "dvc", "repro")
     assert stages_run(first) == ["ingest", "prepare", "train", "evaluate", "package"]

@@ -15,8 +15,9 @@ import yaml
 
 from app.settings import Settings
 from tests.app.service import ROOT, Client, free_port
-from tests.conftest import REQUIRE_ALL, needs
+from tests.conftest import REQUIRE_ALL, needs, not_installed
 from tests.container import ENGINE
+from tests.waiting import HANG_S
 
 FOLDER = ROOT / "deploy" / "k8s"
 KUSTOMIZATIONS = ["base", *sorted(f"overlays/{path.name}" for path in (FOLDER / "overlays").iterdir())]
@@ -33,7 +34,7 @@ def by_kind(text: str) -> Objects:
 
 def kustomize(name: str) -> Objects:
     command = ["kubectl", "kustomize", FOLDER / name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
     return by_kind(done.stdout)
 
@@ -152,7 +153,7 @@ class Pod(Client):
 
     def podman(self, *arguments: str) -> str:
         command = ["podman", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=self.env)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env=self.env)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -177,7 +178,7 @@ def pod(tmp_path, image) -> Iterator[Pod]:
 
 
 # The image's fixture builds with the engine that tests/container.py finds, and podman has to see it.
-@pytest.mark.skipif(ENGINE != "podman" and not REQUIRE_ALL, reason="needs podman, for podman kube play")
+@pytest.mark.skipif(ENGINE != "podman" and not REQUIRE_ALL, reason=not_installed("podman"))
 def test_the_deployment_s_pod_runs_and_answers(pod) -> None:
     pod.wait("/ready")
     status, answer = pod.predict((ROOT / "tests" / "photos" / "cat.jpg").read_bytes())

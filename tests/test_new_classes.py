@@ -15,6 +15,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.app.service import Client, free_port
+from tests.conftest import needs
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[1]
 CORNERS = {"triangle": 3, "square": 4}
@@ -80,13 +82,13 @@ def new(project: Path, tmp_path: Path) -> Iterator[Callable[[Path], Client]]:
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(HANG_S)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@needs("make")
 def test_three_classes_of_one_s_own(photos, new):
     service = new(photos)
-    service.wait(seconds=280)
+    service.wait(seconds=1500)
     _, model = service.get("/model")
     assert model["classes"] == ["circle", "square", "triangle"]
     for name in model["classes"]:

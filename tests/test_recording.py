@@ -19,6 +19,8 @@ from filming.frames import RATE, frames
 from filming.screen import COLUMNS, Screen
 from filming.timing import LONGEST_SCENE_S, LONGEST_WAIT_S, compress
 
+from tests.waiting import HANG_S
+
 DOCS = ROOT / "docs"
 SMOKE = '  | cat                       12 ms  ok      "cat":0.99\n'
 
@@ -110,6 +112,6 @@ def test_what_is_committed() -> None:
 
 def test_what_is_missing_is_said() -> None:
     command = [sys.executable, ROOT / "scripts" / "recording.py", "--again"]
-    done = subprocess.run(command, env={"PATH": "/nowhere"}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={"PATH": "/nowhere"}, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 1
     assert "not installed: ffmpeg" in done.stderr

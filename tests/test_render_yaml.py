@@ -10,6 +10,7 @@ import yaml
 
 from app.settings import Settings, SettingsError
 from tests.app.service import ROOT
+from tests.waiting import HANG_S
 
 # Fields of a web service that pulls an image; those of services built from a repository mean nothing to it.
 FIELDS = {
@@ -111,7 +112,7 @@ def test_a_fork_puts_its_name_in(tmp_path) -> None:
     files = [Path("render.yaml"), *(path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.yaml"))]
 
     def run(*command: str, code: int = 0) -> None:
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
         assert done.returncode == code, done.stderr
 
     def changes() -> set[str]:

@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from tests.app.service import ROOT, running
+from tests.app.service import ROOT, blocked, running
+from tests.waiting import HANG_S, until
 
 CAT = ROOT / "tests" / "photos" / "cat.jpg"
 
@@ -16,27 +19,27 @@ CAT = ROOT / "tests" / "photos" / "cat.jpg"
 def load_test(url: str, *options: str) -> tuple[int, dict[str, list[float]]]:
     """Exit code, and the table: what was answered -> count, a second, median, p99, max."""
     command = [sys.executable, ROOT / "scripts" / "load_test.py", url, CAT, "--seconds", "2", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     return done.returncode, {name: [float(figure) for figure in figures] for name, *figures in rows}
 
 
-def test_load_below_and_above_capacity() -> None:
-    with running(LOG_LEVEL="error") as service:
+def test_load_below_and_above_capacity(tmp_path: Path) -> None:
+    with running(LOG_LEVEL="error", MAX_QUEUE="1024", REQUEST_TIMEOUT_S="3600") as service:
         service.wait()
         code, table = load_test(f"http://127.0.0.1:{service.port}", "--rate", "20")
         assert code == 0
         assert set(table) == {"/health", "200"}
-        assert 15 < table["200"][0] < 70
-        assert 18 <= table["/health"][0] <= 21
         _, _, median, p99, most = table["200"]
         assert 0 < median <= p99 <= most
-    with running(LOG_LEVEL="error", MAX_CONCURRENCY="1", MAX_QUEUE="1") as service:
-        service.wait()
-        code, table = load_test(f"http://127.0.0.1:{service.port}", "--rate", "1200")
+    gate = tmp_path / "gate"  # which opens when the service has refused a request
+    with blocked(gate, LOG_LEVEL="error", MAX_QUEUE="1") as service, ThreadPoolExecutor() as beside:
+        run = beside.submit(load_test, f"http://127.0.0.1:{service.port}", "--rate", "100")
+        until(lambda: '{reason="queue_full"} 0.0' not in service.metrics())
+        gate.touch()
+        code, table = run.result()
         assert code == 0
         assert set(table) == {"/health", "200", "503"}  # an overload breaks no connection
-        assert table["503"][0] > table["200"][0] > 20
 
 
 def test_load_on_a_server_that_breaks() -> None:
@@ -56,12 +59,12 @@ def test_load_on_a_server_that_breaks() -> None:
         code, table = load_test(f"http://127.0.0.1:{server.server_port}", "--rate", "20")
         server.shutdown()
     assert code == 1
-    assert table["error"][0] > 10
+    assert table["error"][0] > 0
 
 
 def soak(*options: str) -> tuple[int, str]:
     command = [sys.executable, ROOT / "scripts" / "soak.py", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert not done.stderr
     return done.returncode, done.stdout
 
@@ -80,7 +83,6 @@ def test_soak() -> None:
         "hung up",
     }
     assert due | {"/feedback 204"} <= set(answers)
-    assert answers["/predict 200"] > 100
     assert "memory: " in told
 
 
@@ -125,10 +127,13 @@ def test_soak_tells_what_grows_and_what_is_answered_wrongly() -> None:
 def test_soak_without_a_service() -> None:
     with running(LOG_LEVEL="error") as service:
         service.wait()
-        threading.Timer(2, service.process.kill).start()
-        code, told = soak(
-            "--seconds", "4", "--url", f"http://127.0.0.1:{service.port}", "--pid", str(service.process.pid)
-        )
+        options = ["--url", f"http://127.0.0.1:{service.port}", "--pid", str(service.process.pid)]
+        with ThreadPoolExecutor() as beside:
+            run = beside.submit(soak, "--seconds", "10", *options)
+            predicted = r'http_requests_total\{method="POST",route="/predict",status="200"\} [1-9]'
+            until(lambda: re.search(predicted, service.metrics()))
+            service.process.kill()
+            code, told = run.result()
     assert code == 1
     assert "has gone" in told
     assert "health" in told or "probes: " in told

@@ -10,18 +10,21 @@ import ssl
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.service import ROOT, running
+from tests.app.service import ROOT, blocked, running
 from tests.conftest import coloured, encode
 from tests.endpoint import PREDICTION, Reply, Sent, endpoint
+from tests.waiting import HANG_S, until
 
 CAT = ROOT / "tests" / "photos" / "cat.jpg"
 SCRIPT = ROOT / "scripts" / "traffic.py"
+REJECTED = 'predictions_rejected_total{reason="queue_full"}'
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def photos(tmp_path: Path) -> Path:
 
 def traffic(url: str, *arguments: object, code: int = 0, **env: str) -> str:
     command = [sys.executable, SCRIPT, url, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env=os.environ | env)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 
@@ -47,20 +50,20 @@ def table(told: str) -> dict[str, int]:
 
 
 def metric(port: int, name: str) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANG_S) as answer:
         lines = answer.read().decode().splitlines()
     return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith(name)}
 
 
 def test_modes_on_the_service(photos: Path) -> None:
-    with running(LOG_LEVEL="error", MAX_QUEUE="20", MAX_CONCURRENCY="1") as service:
+    patient = {"LOG_LEVEL": "error", "MAX_QUEUE": "1024", "REQUEST_TIMEOUT_S": "3600"}
+    with running(**patient) as service:
         service.wait()
         url = f"http://127.0.0.1:{service.port}"
         told = traffic(url, photos, "--rate", 20, "--seconds", 2, "--feedback", 1)
         answers = table(told)
         count = answers["200"]
         assert set(answers) == {"200", "/feedback"}
-        assert 25 < count < 60
         assert f"{count} requests sent in " in told
         assert f"label cat: {count} (100.0 %)" in told
         assert re.search(r"^ +1 s  \d+ sent; .*200: \d+", told, re.MULTILINE)
@@ -78,10 +81,17 @@ def test_modes_on_the_service(photos: Path) -> None:
             "413",
             "400",
         }
-        burst = table(traffic(url, photos, "--mode", "burst", "--rate", 60, "--seconds", 1))
-        assert set(burst) == {"200", "503"}
-        assert sum(burst.values()) == 120
         assert service.end() == (0, "", "")
+
+
+def test_a_burst(photos: Path, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"  # which stays closed: one prediction and two places in line stay taken
+    with blocked(gate, LOG_LEVEL="error", MAX_QUEUE="2") as service, ThreadPoolExecutor() as beside:
+        url = f"http://127.0.0.1:{service.port}"
+        burst = beside.submit(traffic, url, photos, "--mode", "burst", "--rate", 60, "--seconds", 1)
+        until(lambda: metric(service.port, REJECTED).get(REJECTED) == 117)
+        gate.touch()
+        assert table(burst.result()) == {"200": 3, "503": 117}
 
 
 def changed(photos: Path, *arguments: object) -> list[np.ndarray]:
@@ -161,7 +171,7 @@ def test_a_broken_off_run_reports(photos: Path) -> None:
         assert process.stdout
         first = process.stdout.readline()  # after a second
         process.send_signal(signal.SIGINT)
-        rest, error = process.communicate(timeout=20)
+        rest, error = process.communicate(timeout=HANG_S)
     assert "200: " in first
     assert process.returncode == 0
     assert not error
@@ -172,7 +182,7 @@ def test_https(photos: Path, tls: ssl.SSLContext) -> None:
     with endpoint(lambda _: Reply(content=PREDICTION), tls) as (url, seen):
         told = traffic(url, photos, "--rate", 20, "--seconds", 0.5)
         assert set(table(told)) == {"200"}
-        assert len(seen) > 3
+        assert seen
         traffic(
             url, photos, "--rate", 20, "--seconds", 0.5, code=1, SSL_CERT_FILE=os.devnull
         )  # trusts nobody

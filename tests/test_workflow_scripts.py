@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.service import ROOT
+from tests.waiting import HANG_S
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PATH = {"PATH": os.environ["PATH"]}
@@ -40,7 +41,7 @@ def python(tmp_path) -> str:
 
 def run(script: str, env: dict[str, str], folder: Path = ROOT) -> tuple[int, list[str]]:
     command = [folder / "scripts" / script]
-    done = subprocess.run(command, env=PATH | env, cwd="/", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=PATH | env, cwd="/", capture_output=True, text=True, timeout=HANG_S)
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.waiting import HANG_S
+
 
 def certificate(folder: Path) -> Path:
     """Write a certificate for 127.0.0.1, with its key, that vouches for itself."""
@@ -82,7 +84,7 @@ def terminator(port: int, pem: Path) -> Iterator[int]:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.wait_for(_end(tasks), 10))
+        loop.run_until_complete(asyncio.wait_for(_end(tasks), HANG_S))
         loop.close()
 
 

@@ -2,22 +2,25 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, not_installed
+from tests.waiting import HANG_S
 
+expect.set_options(timeout=1000 * HANG_S)
 PATH = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
     if not PATH and not REQUIRE_ALL:
-        pytest.skip("chromium is not installed")
+        pytest.skip(not_installed("chromium"))
     assert PATH, "chromium is not installed"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox"])
@@ -45,12 +48,20 @@ class Watch:
             self.foreign.append(url)
 
 
+def wait_until(page: Page, holds: Callable[[], object]) -> None:
+    """Let the page go on until the condition holds; handlers of the page's events run meanwhile."""
+    end = time.monotonic() + HANG_S
+    while not holds():
+        assert time.monotonic() < end, f"the condition did not hold within {HANG_S} s"
+        page.wait_for_timeout(20)
+
+
 @contextlib.contextmanager
 def opened(browser: Browser, port: int, path: str = "/", **options: Any) -> Iterator[Page]:
     """A page of its own context; nothing may have gone wrong on it when it is closed."""
     origin = f"http://127.0.0.1:{port}"
     context = browser.new_context(**options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(1000 * HANG_S)
     page = context.new_page()
     watch = Watch(page, origin)
     page.goto(f"{origin}{path}")

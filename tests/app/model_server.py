@@ -20,6 +20,7 @@ from app.download import Policy
 from app.http_client import Patience
 from app.model_source import ModelFile
 from app.settings import Settings
+from tests.waiting import HANG_S
 
 PIECE = 1 << 16
 
@@ -27,11 +28,16 @@ FAST = Policy(
     attempts=3,
     backoff_s=0.001,
     retry_after_max_s=0.3,
-    slow_s=0.3,
-    slow_bytes=20_000,
-    total_s=10.0,
-    patience=Patience(connect_s=1.0, read_s=0.4, answer_s=0.8),
+    slow_s=HANG_S,
+    total_s=HANG_S,
+    patience=Patience(connect_s=HANG_S, read_s=HANG_S, answer_s=HANG_S),
 )
+"""Short pauses between attempts; no attempt is given up for its slowness."""
+
+
+def impatient(**seconds: float) -> Policy:
+    """FAST with another `read_s`, `answer_s` or `connect_s`."""
+    return dataclasses.replace(FAST, patience=dataclasses.replace(FAST.patience, **seconds))
 
 
 def archive(seed: int, size: int = 400_000) -> bytes:
@@ -187,7 +193,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         position = 0
         while position < stop:
             if answer.stall is not None and position >= answer.stall:
-                self.model_server.gate.wait(20)
+                self.model_server.gate.wait(HANG_S)
             elif answer.trickle is not None:
                 time.sleep(answer.trickle)
             end = min(position + size, stop)

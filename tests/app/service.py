@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.waiting import HANG_S
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "app")
 
@@ -41,15 +43,20 @@ class Client:
         url = f"http://127.0.0.1:{self.port}/predict"
         return self._open(urllib.request.Request(url, photo, {"Content-Type": "image/jpeg"}))
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=HANG_S) as response:
+            text: str = response.read().decode()
+        return text
+
     def _open(self, request: urllib.request.Request) -> tuple[int, dict]:
         try:
-            with urllib.request.urlopen(request, timeout=20) as response:
+            with urllib.request.urlopen(request, timeout=HANG_S) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
 
-    def wait(self, path: str = "/ready", seconds: float = 20) -> float:
+    def wait(self, path: str = "/ready", seconds: float = HANG_S) -> float:
         """Wait until the path answers 200; return the seconds since the service was started."""
         while time.perf_counter() - self.started < seconds:
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -89,7 +96,7 @@ class Service(Client):
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Signal it; return exit code, standard output, standard error."""
         self.process.send_signal(number)
-        output, error = self.process.communicate(timeout=20)
+        output, error = self.process.communicate(timeout=HANG_S)
         return self.process.returncode, output, error
 
 
@@ -106,8 +113,34 @@ def running(cwd: Path = ROOT, command: Sequence[str] = COMMAND, **env: str) -> I
 def fails(code: int, **env: str) -> str:
     """The one line with which a start fails."""
     with running(**env) as service:
-        _, error = service.process.communicate(timeout=30)
+        _, error = service.process.communicate(timeout=HANG_S)
         assert service.process.returncode == code, error
         assert error.count("\n") == 1, error
         assert error.startswith("error: ")
         return error
+
+
+_BLOCKED = """
+import pathlib, sys, time
+from app import predict
+from app.__main__ import main
+
+gate, classify = pathlib.Path(sys.argv[1]), predict.classify
+
+def blocked(*arguments, **options):
+    while not gate.exists():
+        time.sleep(0.01)
+    return classify(*arguments, **options)
+
+predict.classify = blocked
+sys.exit(main())
+"""
+
+
+@contextlib.contextmanager
+def blocked(gate: Path, **env: str) -> Iterator[Service]:
+    """A service with one prediction slot, in which each prediction waits until the file `gate` exists."""
+    patient = {"MAX_CONCURRENCY": "1", "REQUEST_TIMEOUT_S": "3600", "DRAIN_SECONDS": "3600"}
+    with running(command=(sys.executable, "-c", _BLOCKED, str(gate)), **patient | env) as service:
+        service.wait()
+        yield service

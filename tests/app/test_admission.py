@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app import cpu
 from app.admission import Admission, RejectedError
+from tests.waiting import HANG_S, until
 
 
 class Work:
@@ -26,7 +28,7 @@ class Work:
     def service(self) -> None:
         self.begun.set()
         try:
-            self.may_end.wait(10)
+            self.may_end.wait(HANG_S)
             self._work()
         finally:
             self.ended.set()
@@ -35,35 +37,32 @@ class Work:
 def occupy(admission: Admission[Work]) -> Work:
     work = Work(held=True)
     admission.enter(work)
-    assert work.begun.wait(5)
+    assert work.begun.wait(HANG_S)
     return work
 
 
 def until_free(admission: Admission[Work]) -> None:
-    for _ in range(500):
-        if not admission._working:
-            return
-        time.sleep(0.01)
-    raise AssertionError("a slot stays taken")
+    until(lambda: not admission._working, "a slot stays taken")
 
 
-def test_a_full_line_turns_away_at_once_and_a_slot_is_freed_by_the_end_of_its_work():
-    admission: Admission[Work] = Admission(1, 0, 5)
+def test_a_full_line_turns_away_and_a_slot_is_freed_by_the_end_of_its_work():
+    admission: Admission[Work] = Admission(1, 0, HANG_S)
     held = occupy(admission)
     assert admission.full
-    started = time.monotonic()
     with pytest.raises(RejectedError) as error:
         admission.enter(Work())
     assert error.value.reason == "queue_full"
-    assert time.monotonic() - started < 0.5
+    assert not held.ended.is_set()  # it did not wait for the slot
     held.may_end.set()
     until_free(admission)
     last = Work()
     admission.enter(last)
-    assert last.ended.wait(5)
+    assert last.ended.wait(HANG_S)
 
 
-def test_who_waits_too_long_is_taken_out_of_the_line_and_leaves_no_place_taken():
+def test_who_waits_too_long_is_taken_out_of_the_line_and_leaves_no_place_taken(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("app.admission.time", SimpleNamespace(monotonic=lambda: now[0]))
     admission: Admission[Work] = Admission(1, 2, 0.05)
     held = occupy(admission)
     assert admission.patience() == float("inf")  # whoever works waits for nothing
@@ -73,7 +72,7 @@ def test_who_waits_too_long_is_taken_out_of_the_line_and_leaves_no_place_taken()
             admission.enter(work)
         assert 0 < admission.patience() <= 0.05
         assert admission.overdue() == []
-        time.sleep(0.06)
+        now[0] += 0.06
         assert admission.patience() <= 0
         out = admission.overdue()
         assert [work for work, _ in out] == late
@@ -92,7 +91,7 @@ def test_work_that_fails_frees_its_slot(caplog):
     for _ in range(3):
         work = Work(fail)
         admission.enter(work)
-        assert work.ended.wait(5)
+        assert work.ended.wait(HANG_S)
         until_free(admission)
     assert [record.exc_info[0] for record in caplog.records] == [ValueError] * 3
 
@@ -105,7 +104,7 @@ def test_the_line_is_served_in_order():
     for work in line:
         admission.enter(work)
     held.may_end.set()
-    assert line[-1].ended.wait(5)
+    assert line[-1].ended.wait(HANG_S)
     assert order == list(range(6))
 
 
@@ -113,27 +112,35 @@ def test_never_more_at_once_than_slots():
     admission: Admission[Work] = Admission(3, 100, 10)
     running: list[int] = []
     most: list[int] = []
+    together = threading.Barrier(3, timeout=HANG_S)
 
     def work() -> None:
         running.append(1)
+        together.wait()
         most.append(len(running))
-        time.sleep(0.02)
+        time.sleep(0.01)  # time for a fourth, if one were let in
         running.pop()
 
-    tasks = [Work(work) for _ in range(40)]
+    tasks = [Work(work) for _ in range(42)]
     for task in tasks:
         admission.enter(task)
-    assert all(task.ended.wait(5) for task in tasks)
+    assert all(task.ended.wait(HANG_S) for task in tasks)
     assert max(most) == 3
-    assert len(most) == 40
+    assert len(most) == 42
 
 
-def test_the_end_waits_for_work_and_leaves_the_line():
+def test_the_end_waits_for_work_and_leaves_the_line(monkeypatch):
+    monkeypatch.setattr("app.admission._END_S", HANG_S)
     admission: Admission[Work] = Admission(2, 2, 10)
     held, waiting = [occupy(admission), occupy(admission)], Work()
     admission.enter(waiting)
-    threading.Timer(0.1, held[0].may_end.set).start()
-    threading.Timer(0.2, held[1].may_end.set).start()
+
+    def let_go() -> None:
+        until(lambda: admission._ended)
+        for work in held:
+            work.may_end.set()
+
+    threading.Thread(target=let_go).start()
     admission.end()
     assert all(work.ended.is_set() for work in held)
     assert not waiting.begun.is_set()
@@ -155,10 +162,10 @@ def test_a_system_without_another_thread_costs_no_slot_for_good(monkeypatch):
         admission.enter(held[1])  # waits for the one thread
     held.append(Work(held=True))
     admission.enter(held[2])  # has another one started
-    assert held[1].begun.wait(5)
+    assert held[1].begun.wait(HANG_S)
     for work in held:
         work.may_end.set()
-    assert all(work.ended.wait(5) for work in held)
+    assert all(work.ended.wait(HANG_S) for work in held)
     admission.end()
 
 
@@ -194,12 +201,12 @@ def test_a_thread_that_another_one_starts_gives_way_no_further():
 
     def start_another() -> None:  # as the second request of a connection does
         admission.enter(inner)
-        assert inner.ended.wait(5)
+        assert inner.ended.wait(HANG_S)
         note()
 
     outer = Work(start_another)
     admission.enter(outer)
-    assert outer.ended.wait(5)
+    assert outer.ended.wait(HANG_S)
     admission.end()
     assert niceness == [min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)] * 2
 
@@ -212,7 +219,7 @@ def test_a_sandbox_that_refuses_priorities_keeps_no_work_from_being_done(monkeyp
     admission: Admission[Work] = Admission(1, 0, 5)
     work = Work()
     admission.enter(work)
-    assert work.ended.wait(5)
+    assert work.ended.wait(HANG_S)
     admission.end()
 
 

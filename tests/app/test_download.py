@@ -16,7 +16,19 @@ from app.download import Policy
 from app.http_client import MAX_REDIRECTS
 from app.model_source import ModelSourceError
 from app.settings import Settings
-from tests.app.model_server import FAST, MODEL, OTHER, SIZE, Answer, ModelServer, archive, etag, get, redirect
+from tests.app.model_server import (
+    FAST,
+    MODEL,
+    OTHER,
+    SIZE,
+    Answer,
+    ModelServer,
+    archive,
+    etag,
+    get,
+    impatient,
+    redirect,
+)  # fmt: skip
 
 HALF = SIZE // 2
 
@@ -43,9 +55,10 @@ def test_archives_have_their_size():
 )
 def test_a_download_is_stored_whole(server, cache, answer):
     server.answers["/model.pt"] = [answer]
+    began = time.perf_counter()
     file = get(server, cache)
     assert file.path.read_bytes() == MODEL
-    assert 0 < file.download_seconds < 5
+    assert 0 < file.download_seconds <= time.perf_counter() - began
     assert left(cache) == []
 
 
@@ -90,7 +103,12 @@ def test_a_download_is_never_whole_in_memory(server, cache):
 )
 def test_a_passing_failure_is_tried_again(server, cache, answers):
     server.answers["/model.pt"] = list(answers)
-    assert get(server, cache).path.read_bytes() == MODEL
+    policy = FAST
+    if answers[0].stall is not None:
+        policy = impatient(read_s=2.0)
+    elif answers[0].slow_header:
+        policy = impatient(answer_s=2.0)
+    assert get(server, cache, policy=policy).path.read_bytes() == MODEL
     assert len(server.requests()) == len(answers)
     assert left(cache) == []
 
@@ -110,15 +128,15 @@ def test_a_server_that_asks_for_a_pause_gets_one_up_to_a_limit(server, cache, st
     server.answers["/model.pt"] = [Answer(status, {"Retry-After": value}), Answer()]
     began = time.perf_counter()
     get(server, cache)
-    assert 0.3 <= time.perf_counter() - began < 2
+    assert FAST.retry_after_max_s <= time.perf_counter() - began < 1000
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "", "Thu, 99 Foo", email.utils.formatdate(0)])
-def test_a_pause_that_makes_no_sense_is_none(server, cache, value):
+def test_a_pause_that_makes_no_sense_is_none(server, cache, value, caplog):
+    caplog.set_level("INFO", "app")
     server.answers["/model.pt"] = [Answer(503, {"Retry-After": value}), Answer()]
-    began = time.perf_counter()
-    get(server, cache, policy=dataclasses.replace(FAST, retry_after_max_s=5.0))
-    assert time.perf_counter() - began < 2
+    get(server, cache)
+    assert "trying again in 0.0 s" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -142,7 +160,10 @@ def test_a_lasting_failure_is_one_line_without_secrets(server, cache, caplog, an
     server.answers["/model.pt"] = [answer]
     url = server.url.replace("//", "//user:hidden@") + "/model.pt?key=hidden#hidden"
     with pytest.raises(ModelSourceError, match=message) as caught:
-        model_source.fetch(Settings(model_url=url, model_token="hidden", model_cache_dir=cache), policy=FAST)
+        model_source.fetch(
+            Settings(model_url=url, model_token="hidden", model_cache_dir=cache),
+            policy=impatient(answer_s=0.8) if answer.slow_header else impatient(read_s=0.4),
+        )
     assert f"can't download {server.url}/model.pt: " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hidden" not in str(caught.value) + caplog.text
@@ -159,22 +180,19 @@ def test_a_server_that_is_not_there(server, cache):
 
 def test_a_trickle_is_a_stall(server, cache):
     server.answers["/model.pt"] = [Answer(trickle=0.01)]  # a piece within every timeout, and far too slow
-    began = time.perf_counter()
     with pytest.raises(ModelSourceError, match="stalled"):
-        get(server, cache)
-    assert time.perf_counter() - began < 5
+        get(server, cache, policy=dataclasses.replace(FAST, slow_s=0.3, slow_bytes=20_000))
 
 
 def test_all_attempts_together_are_bounded_in_time(server, cache):
     policy = Policy(attempts=99, backoff_s=0.05, slow_bytes=0, total_s=0.5)
     server.answers["/model.pt"] = [Answer(trickle=0.01)]
-    began = time.perf_counter()
     with pytest.raises(ModelSourceError, match="not complete after"):
         get(server, cache, policy=policy)
     server.answers["/model.pt"] = [Answer(500)]
     with pytest.raises(ModelSourceError, match="500"):
         get(server, cache, policy=policy)
-    assert time.perf_counter() - began < 3
+    assert len(server.requests()) < policy.attempts
 
 
 @pytest.mark.parametrize("chunked", [False, True])

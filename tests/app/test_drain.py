@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -18,26 +19,25 @@ from pathlib import Path
 import pytest
 
 from app import channel
-from tests.app.service import COMMAND, Service, running
+from tests.app.service import COMMAND, Service, blocked, running
 from tests.app.test_predict import RED_JPEG
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, not_installed
+from tests.waiting import HANG_S, until
 
 
 def begin(service: Service) -> socket.socket:
-    """Send all of a request but its last byte."""
-    connection = socket.create_connection(("127.0.0.1", service.port), timeout=20)
-    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg"
-    connection.sendall(f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG[:-1])
+    """Send all of a request except its last byte; return when the service has read its header."""
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=HANG_S)
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nExpect: 100-continue"
+    connection.sendall(f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode())
+    assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(RED_JPEG[:-1])
     return connection
 
 
-def until(service: Service, path: str, status: int) -> dict:
-    for _ in range(200):
-        found, body = service.get(path)
-        if found == status:
-            return body
-        time.sleep(0.01)
-    raise AssertionError(f"{path} stays {found}")
+def until_stopping(service: Service) -> None:
+    until(lambda: service.get("/ready")[0] == 503, "/ready stays 200")
+    assert "stopping" in service.get("/ready")[1]["detail"]
 
 
 def log(service: Service) -> list[dict]:
@@ -47,62 +47,70 @@ def log(service: Service) -> list[dict]:
 
 
 def test_what_has_begun_is_answered_and_what_comes_new_is_refused(make_model):
-    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+    model = make_model().as_uri()
+    with running(MODEL_URL=model, DRAIN_SECONDS="3600", LOG_LEVEL="error") as service:
         service.wait()
         with begin(service) as connection:
-            time.sleep(0.1)
             service.process.send_signal(signal.SIGTERM)
-            assert "stopping" in until(service, "/ready", 503)["detail"]
+            until_stopping(service)
             assert service.get("/health")[0] == 200
             assert service.predict(RED_JPEG)[0] == 503
             connection.sendall(RED_JPEG[-1:])
-            answer = connection.recv(65536)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
             assert answer.startswith(b"HTTP/1.1 200 OK")
             assert b"Connection: close" in answer
-            assert connection.recv(1) == b""
-        assert service.process.wait(10) == 0
+        assert service.process.wait(HANG_S) == 0
 
 
 def test_a_drain_ends_in_time_and_a_second_signal_ends_it_at_once(make_model):
     model = make_model().as_uri()
-    for seconds, signals, code in [("1", 1, 0), ("60", 2, 128 + signal.SIGTERM)]:
+    for seconds, signals, code in [("1", 1, 0), ("3600", 2, 128 + signal.SIGTERM)]:
         with running(MODEL_URL=model, DRAIN_SECONDS=seconds) as service:
             service.wait()
             with begin(service):
-                time.sleep(0.1)
                 started = time.monotonic()
-                for _ in range(signals):
+                service.process.send_signal(signal.SIGTERM)
+                if signals == 2:
+                    until_stopping(service)
                     service.process.send_signal(signal.SIGTERM)
-                    until(service, "/ready", 503) if signals == 2 and _ == 0 else None
-                assert service.process.wait(10) == code
-                assert time.monotonic() - started < 4
+                assert service.process.wait(HANG_S) == code
+                assert signals == 2 or time.monotonic() - started >= 1
             cut = [line["count"] for line in log(service) if line["message"] == "requests cut off"]
             assert cut == ([1] if signals == 1 else [])
 
 
 def test_under_load_every_answer_is_whole_until_the_end(make_model):
-    """Clients that keep sending see 200, then 503 or a refused connection, never a lost answer."""
-    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+    """Clients that keep sending see 200, then 503 or a refused connection, never a lost answer.
+
+    A connection may be opened in the very moment that the listener closes: the request on it is lost, but the
+    service has never worked on it, as its log shows.
+    """
+    model = make_model().as_uri()
+    with running(MODEL_URL=model, DRAIN_SECONDS="3600") as service, ThreadPoolExecutor() as beside:
         service.wait()
+        lines = beside.submit(log, service)  # a full pipe would stop the service
         statuses, lost, ended = [], [], threading.Event()
+        numbers = itertools.count()
 
         def load() -> None:
             while not ended.is_set():
-                connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+                connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=HANG_S)
                 try:
                     connection.connect()
                 except OSError:
                     return  # closed: nothing was accepted
                 try:
                     while not ended.is_set():
-                        connection.request("POST", "/predict", RED_JPEG, {"Content-Type": "image/jpeg"})
+                        name = f"request-{next(numbers)}"
+                        headers = {"Content-Type": "image/jpeg", "X-Request-ID": name}
+                        connection.request("POST", "/predict", RED_JPEG, headers)
                         response = connection.getresponse()
                         response.read()
                         statuses.append(response.status)
                         if response.headers.get("Connection") == "close":
                             break
-                except (OSError, http.client.HTTPException) as error:
-                    lost.append(error)
+                except (OSError, http.client.HTTPException):
+                    lost.append(name)
                     return
                 finally:
                     connection.close()
@@ -110,21 +118,21 @@ def test_under_load_every_answer_is_whole_until_the_end(make_model):
         threads = [threading.Thread(target=load) for _ in range(8)]
         for thread in threads:
             thread.start()
-        time.sleep(1)
+        until(lambda: statuses.count(200) > 50)
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(15) == 0
+        assert service.process.wait(HANG_S) == 0
         ended.set()
         for thread in threads:
             thread.join()
-    assert statuses.count(200) > 50
+        logged = {line.get("request_id") for line in lines.result()}
     assert set(statuses) <= {200, 503}
-    assert len(lost) <= 1, lost  # a connection may be opened in the very moment that the listener closes
+    assert not logged & set(lost)
 
 
 def test_under_load_from_wrk_nothing_is_lost(tmp_path):
     """Each request has an id: what the service logs as answered has come to wrk, and it cuts off nothing.
 
-    What wrk reports as failed beyond that was never read: it goes on until its time is over, first against
+    What wrk reports as failed beyond that was never read: it goes on until it is stopped, first against
     connections that the kernel took for a listener that then closed, then against a closed port.
     """
     wrk = needed("wrk")
@@ -144,33 +152,35 @@ def test_under_load_from_wrk_nothing_is_lost(tmp_path):
             answered:write(headers["X-Request-Id"], " ", status, "\\n")
             answered:flush()
         end
-        done = function(summary)
-            io.write("read errors ", summary.errors.read, " timeouts ", summary.errors.timeout)
-        end
         """
     )
-    with running() as service, ThreadPoolExecutor() as beside:
+
+    def answered() -> dict[str, str]:
+        """Status by request id; the last line may be half written."""
+        whole = (tmp_path / "answered").read_text().rpartition("\n")[0]
+        return dict(line.split() for line in whole.splitlines())
+
+    with running(DRAIN_SECONDS="3600") as service, ThreadPoolExecutor() as beside:
         service.wait()
         lines = beside.submit(log, service)  # a full pipe would stop the service
         url = f"http://127.0.0.1:{service.port}/predict"
-        load = subprocess.Popen(
-            [wrk, "-t1", "-c32", "-d4s", "-s", script, url], stdout=subprocess.PIPE, text=True
-        )
-        time.sleep(2)
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(10) == 0
-        told = load.communicate(timeout=20)[0]
-        logged = lines.result()
-    worked_on = {
-        line["request_id"]: str(line["status"]) for line in logged if line.get("route") == "/predict"
-    }
-    answered = dict(line.split() for line in (tmp_path / "answered").read_text().splitlines())
-    assert len(answered) > 100
-    assert set(answered.values()) <= {"200", "503"}
-    assert {name: status for name, status in worked_on.items() if answered.get(name) != status} == {}
+        load = subprocess.Popen([wrk, "-t1", "-c32", "-d1h", "-s", script, url], stdout=subprocess.DEVNULL)
+        try:
+            until(lambda: (tmp_path / "answered").exists() and len(answered()) > 100)
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(HANG_S) == 0
+            logged = lines.result()
+            worked_on = {
+                (line["request_id"], str(line["status"]))
+                for line in logged
+                if line.get("route") == "/predict"
+            }
+            until(lambda: worked_on <= set(answered().items()), "an answer was lost")
+        finally:
+            load.kill()
+            load.wait(HANG_S)
+    assert set(answered().values()) <= {"200", "503"}
     assert "requests cut off" not in {line["message"] for line in logged}
-    lost, timeouts = map(int, re.search(r"read errors (\d+) timeouts (\d+)", told).groups())
-    assert (lost <= 1, timeouts) == (True, 0), told
 
 
 def test_as_the_first_process_of_a_container_it_drains_too(make_model):
@@ -182,27 +192,27 @@ def test_as_the_first_process_of_a_container_it_drains_too(make_model):
     assert tried.returncode == 0, tried.stderr
     model = make_model().as_uri()
     for signals, code in [(1, 0), (2, 128 + signal.SIGTERM)]:
-        with running(command=(*alone, *COMMAND), MODEL_URL=model, LOG_LEVEL="error") as service:
+        settings = {"MODEL_URL": model, "DRAIN_SECONDS": "3600", "LOG_LEVEL": "error"}
+        with running(command=(*alone, *COMMAND), **settings) as service:
             service.wait()
             outside = service.process.pid
             (inside,) = Path(f"/proc/{outside}/task/{outside}/children").read_text().split()
             assert re.search(r"NSpid:\t.*\t1\n", Path(f"/proc/{inside}/status").read_text())
             with begin(service) as connection:
-                time.sleep(0.1)
                 os.kill(int(inside), signal.SIGTERM)
-                assert "stopping" in until(service, "/ready", 503)["detail"]
+                until_stopping(service)
                 if signals == 2:
                     os.kill(int(inside), signal.SIGTERM)
                 else:
                     connection.sendall(RED_JPEG[-1:])
                     assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
-                assert service.process.wait(10) == code
+                assert service.process.wait(HANG_S) == code
 
 
 def needed(tool: str) -> str:
     path = shutil.which(tool)
     if not path and not REQUIRE_ALL:
-        pytest.skip(f"{tool} is not installed")
+        pytest.skip(not_installed(tool))
     assert path, f"{tool} is not installed"
     return path
 
@@ -212,25 +222,27 @@ import sys
 from app import channel
 from app.__main__ import main
 
-channel._HEADERS_S, channel._REQUEST_S = 1, 3
+channel._HEADERS_S, channel._REQUEST_S = map(int, sys.argv[1:])
 sys.exit(main())
 """
 
 
 def test_a_request_that_trickles_ends_and_others_are_served(make_model):
-    """With limits of 1 s for the headers and 3 s for all, where the service has 15 s and 120 s."""
+    """With a limit of 3 s for the headers, or for the whole request, instead of 15 s and 120 s."""
     assert (channel._HEADERS_S, channel._REQUEST_S) == (15, 120)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
     whole = head + f"Content-Length: {len(RED_JPEG)}\r\n\r\n".encode()
+    model = make_model().as_uri()
 
     def trickle(port: int, start: bytes, rest: bytes) -> tuple[float, bytes]:
-        """Send a byte every tenth of a second; return how long it was borne, and the answer."""
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        """Send a byte every tenth of a second; return after how many seconds it ended, and the answer."""
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=HANG_S) as connection:
             connection.settimeout(0.1)
-            started, answer = time.monotonic(), b""
+            answer = b""
             connection.sendall(start)
             with contextlib.suppress(ConnectionError):
-                while time.monotonic() - started < 10:
+                while time.monotonic() - started < HANG_S:
                     connection.sendall(rest[:1])
                     rest = rest[1:]
                     with contextlib.suppress(TimeoutError):
@@ -238,57 +250,36 @@ def test_a_request_that_trickles_ends_and_others_are_served(make_model):
                         break
             return time.monotonic() - started, answer
 
+    command = (sys.executable, "-c", _IMPATIENT)
     with (
-        running(command=(sys.executable, "-c", _IMPATIENT), MODEL_URL=make_model().as_uri()) as service,
+        running(command=(*command, "3", "3600"), MODEL_URL=model) as of_headers,
+        running(command=(*command, "3", "3"), MODEL_URL=model) as of_all,
         ThreadPoolExecutor() as beside,
     ):
-        service.wait()
-        headers = beside.submit(trickle, service.port, head, b"X-Long: " + b"x" * 200)
-        body = beside.submit(trickle, service.port, whole, RED_JPEG[:200])
-        slow = beside.submit(trickle, service.port, whole + RED_JPEG[:-15], RED_JPEG[-15:])
-        assert service.predict(RED_JPEG)[0] == 200
-        seconds, answer = headers.result()
-        assert (1 <= seconds < 2.9, answer) == (True, b"")
-        seconds, answer = body.result()
-        assert (3 <= seconds < 6, answer) == (True, b"")
+        of_headers.wait()
+        of_all.wait()
+        headers = beside.submit(trickle, of_headers.port, head, b"X-Long: " + b"x" * 3000)
+        body = beside.submit(trickle, of_all.port, whole, RED_JPEG[:-1])
+        slow = beside.submit(trickle, of_headers.port, whole + RED_JPEG[:-40], RED_JPEG[-40:])
+        assert of_headers.predict(RED_JPEG)[0] == 200
+        for cut in (headers, body):
+            seconds, answer = cut.result()
+            assert seconds >= 3
+            assert answer == b""
         assert slow.result()[1].startswith(b"HTTP/1.1 200 OK")
-        assert service.end()[0] == 0
+        assert of_headers.end()[0] == of_all.end()[0] == 0
 
 
-def test_health_answers_while_every_slot_and_place_is_taken():
-    with running(MAX_CONCURRENCY="1", MAX_QUEUE="2", LOG_LEVEL="error") as service:
-        service.wait()
-        statuses: list[int] = []
-        waits: list[float] = []
-        ended = threading.Event()
-        photo = RED_JPEG
-
-        def load() -> None:
-            while not ended.is_set():
-                started = time.monotonic()
-                status, _ = service.predict(photo)
-                statuses.append(status)
-                if status == 503:
-                    waits.append(time.monotonic() - started)
-
-        threads = [threading.Thread(target=load) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        slowest = 0.0
-        for _ in range(40):
-            for path in ("/health", "/ready"):
-                started = time.monotonic()
-                assert service.get(path)[0] == 200
-                slowest = max(slowest, time.monotonic() - started)
-            time.sleep(0.02)
-        ended.set()
-        for thread in threads:
-            thread.join()
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port)) as connection:
-            connection.request("GET", "/metrics")
-            metrics = connection.getresponse().read().decode()
-    assert set(statuses) == {200, 503}
-    assert 'predictions_rejected_total{reason="queue_full"}' in metrics
-    median = sorted(waits)[len(waits) // 2]
-    print(f"slowest /health or /ready: {slowest * 1000:.0f} ms, median 503: {median * 1000:.0f} ms")
-    assert slowest < 1  # the bar is 250 ms on a quiet machine
+def test_health_answers_while_every_slot_and_place_is_taken(make_model, tmp_path):
+    gate = tmp_path / "gate"
+    settings = {"MODEL_URL": make_model().as_uri(), "MAX_QUEUE": "2", "LOG_LEVEL": "error"}
+    with blocked(gate, **settings) as service, ThreadPoolExecutor() as beside:
+        answers = [beside.submit(service.predict, RED_JPEG) for _ in range(3)]
+        until(lambda: "\npredictions_waiting 2.0" in service.metrics())
+        assert service.predict(RED_JPEG)[0] == 503
+        for path in ("/health", "/ready"):
+            assert service.get(path)[0] == 200
+        assert not any(answer.done() for answer in answers)
+        gate.touch()
+        assert [answer.result()[0] for answer in answers] == [200] * 3
+        assert 'predictions_rejected_total{reason="queue_full"} 1.0' in service.metrics()

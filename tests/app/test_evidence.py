@@ -109,7 +109,7 @@ def test_so_it_is_for_photos_as_cameras_make_them(engine: Engine) -> None:
 
 
 def test_what_it_costs() -> None:
-    """One core; the fastest of many, since others use it too."""
+    """Milliseconds on one core; the fastest of many runs, because other processes use the core too."""
     engine = load(EMBEDDED, "onnx", 1)
     photo = read((PHOTOS / "cat.jpg").read_bytes())
     answers = engine.answer(photo.pixels[None])
@@ -122,8 +122,7 @@ def test_what_it_costs() -> None:
     network = fastest(lambda: engine.answer(photo.pixels[None]))
     explanation = fastest(lambda: explain(evidence, 0, photo, "center_crop"))
     print(f"network {network:.1f} ms, explanation {explanation:.1f} ms more")
-    assert network < 5
-    assert explanation < 3
+    assert explanation < network
 
 
 def test_a_share_is_that_of_the_half() -> None:

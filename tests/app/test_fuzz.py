@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.app.service import ROOT, Service, running
 from tests.app.test_predict import BLUE_PNG, RED_JPEG
+from tests.waiting import HANG_S
 
 # The same examples at each run: a change is judged by what it changes.
 invented = settings(max_examples=150, deadline=None, derandomize=True)
@@ -34,7 +35,7 @@ def service() -> Iterator[Service]:
 
 def answered(service: Service, request: bytes, *allowed: int) -> int:
     """Send it, see that the answer is of the documented form, and return its status."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=HANG_S) as connection:
         connection.sendall(request)
         response = http.client.HTTPResponse(connection)
         response.begin()
@@ -137,7 +138,7 @@ def test_any_first_line(service, method, target, version):
 
 def fuzz(keep: Path, *options: str) -> tuple[int, str]:
     command = [sys.executable, "scripts/fuzz.py", "--keep", keep, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
     assert not done.stderr
     return done.returncode, done.stdout
 

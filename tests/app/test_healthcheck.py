@@ -4,18 +4,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from tests.app.model_server import Answer
 from tests.app.service import ROOT, running
+from tests.waiting import HANG_S, until
 
 COMMAND = (sys.executable, "-I", "-S", "app/healthcheck.py")
 
 
 def check(**env: str) -> tuple[int, str]:
-    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(COMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=HANG_S)
     assert not done.stdout
     return done.returncode, done.stderr
 
@@ -24,10 +24,12 @@ def check(**env: str) -> tuple[int, str]:
 def test_healthy_where_it_listens(make_model, host):
     with running(MODEL_URL=make_model().as_uri(), HOST=host) as service:
         asked = host if ":" in host else "127.0.0.1"
-        while time.perf_counter() - service.started < 10:
+
+        def listens() -> bool:
             with socket.socket(socket.AF_INET6 if ":" in asked else socket.AF_INET) as probe:
-                if probe.connect_ex((asked, service.port)) == 0:
-                    break
+                return probe.connect_ex((asked, service.port)) == 0
+
+        until(listens)
         assert check(HOST=host, PORT=f" {service.port} ") == (0, "")
         assert check(HOST=host, PORT=str(service.port + 1))[0] == 1
 
@@ -44,6 +46,7 @@ def test_healthy_while_the_model_is_loaded_and_gone_afterwards(server):
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 503 Service Unavailable\r\n\r\n", b"200", b"", None])
 def test_unhealthy_answers(answer):
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -51,13 +54,14 @@ def test_unhealthy_answers(answer):
             with connection:
                 connection.recv(1000)
                 if answer is None:  # it hangs
-                    time.sleep(4)
+                    over.wait(HANG_S)
                 else:
                     connection.sendall(answer)
 
         thread = threading.Thread(target=serve)
         thread.start()
         code, error = check(PORT=str(listener.getsockname()[1]))
+        over.set()
         thread.join()
     assert code == 1
     assert error.startswith("error: ")

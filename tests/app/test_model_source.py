@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from app import model_source
 from app.model_cache import Cache
 from app.model_source import ModelSourceError, redact
 from app.settings import Settings
-from tests.app.model_server import MODEL, OTHER, SIZE, Answer, ModelServer, archive, get
+from tests.app.model_server import FAST, MODEL, OTHER, SIZE, Answer, ModelServer, archive, get, impatient
 from tests.app.service import ROOT, Service, fails, free_port, running
 from tests.app.test_predict import RED_JPEG
+from tests.waiting import HANG_S, until
 
 DATE = "Mon, 23 Nov 2026 10:00:00 GMT"
 
@@ -218,7 +218,8 @@ def test_an_earlier_copy_serves_while_the_server_can_not(server, cache, answer, 
     if answer is None:
         server._server.server_close()
     failures = []
-    file = get(server, cache, failed=lambda: failures.append(None))
+    policy = impatient(read_s=0.4, answer_s=0.8)
+    file = get(server, cache, policy=policy, failed=lambda: failures.append(None))
     assert (file.path.read_bytes(), file.download_seconds) == (MODEL, None)
     assert file.stale
     assert failures == [None] * 3
@@ -227,13 +228,11 @@ def test_an_earlier_copy_serves_while_the_server_can_not(server, cache, answer, 
     assert "going on with the copy" in warning.message
 
 
-def test_who_has_an_earlier_copy_does_not_wait_long(server, cache):
+def test_who_has_an_earlier_copy_tries_three_times(server, cache):
     get(server, cache)
     server.answers["/model.pt"] = [Answer(503)]
-    began = time.perf_counter()
     get(server, cache, policy=None)
     assert len(server.requests()) == 1 + 3
-    assert time.perf_counter() - began < 3
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -256,7 +255,7 @@ def test_a_disk_that_is_full(server, cache):
     # A limit on the size of files stands for the end of the disk: both fail in the middle of writing.
     command = ["sh", "-c", f"ulimit -f 2000; exec {sys.executable} -m app"]
     env = {"MODEL_URL": f"{server.url}/model.pt", "MODEL_CACHE_DIR": str(cache), "PORT": str(free_port())}
-    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30)
+    shown = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=HANG_S)
     assert shown.returncode == 1
     assert shown.stderr == f"error: can't write the model to {cache} (MODEL_CACHE_DIR): File too large\n"
     assert {path.suffix for path in cache.iterdir()} == {".lock"}
@@ -291,10 +290,19 @@ def test_without_locks_each_downloads_for_itself(server, cache):
 @pytest.mark.parametrize("headers", [{}, {"ETag": None}], ids=["tag", "no tag"])
 @pytest.mark.parametrize("pin", [None, sha256(MODEL)], ids=["", "pin"])
 def test_who_waits_does_not_download(server, cache, headers, pin):
-    server.answers["/model.pt"] = [Answer(headers=headers, before=lambda: time.sleep(0.2))]
+    waiting = set()  # threads
+    all_wait = Answer(headers=headers, before=lambda: until(lambda: len(waiting) == 3))
+    server.answers["/model.pt"] = [all_wait]
+    settings = Settings(model_url=f"{server.url}/model.pt", model_cache_dir=cache, model_sha256=pin)
     files = []
+
+    def report(text: str) -> None:
+        if "another process" in text:
+            waiting.add(threading.get_ident())
+
     threads = [
-        threading.Thread(target=lambda: files.append(get(server, cache, model_sha256=pin))) for _ in range(4)
+        threading.Thread(target=lambda: files.append(model_source.fetch(settings, report, FAST)))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -326,20 +334,21 @@ def env(server: ModelServer, cache: Path, **others: str) -> dict[str, str]:
 
 
 def wait_for_detail(service: Service, text: str) -> str:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+    details = [""]
+
+    def said() -> bool:
         with contextlib.suppress(OSError):
             status, body = service.get("/ready")
             assert status == 503
-            if text in body["detail"]:
-                return body["detail"]
-        time.sleep(0.05)
-    raise AssertionError(f"/ready says {body['detail']!r}")
+            details.append(body["detail"])
+        return text in details[-1]
+
+    until(said)
+    return details[-1]
 
 
 def download_seconds(service: Service) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics") as response:
-        lines = response.read().decode().splitlines()
+    lines = service.metrics().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("model_download_seconds "))
 
 
@@ -351,7 +360,7 @@ def test_ready_says_how_far_the_download_is(slow, cache):
         slow.gate.set()
         service.wait()
         assert service.predict(RED_JPEG)[1]["label"] == "red"
-        assert 0 < download_seconds(service) < 20
+        assert 0 < download_seconds(service) < time.perf_counter() - service.started
         code, output, error = service.end()
     assert (code, error) == (0, "")
     assert "hidden" not in output
@@ -364,14 +373,15 @@ def test_ready_says_how_far_the_download_is(slow, cache):
 def test_two_processes_share_one_download(slow, cache):
     with running(**env(slow, cache)) as first, running(**env(slow, cache)) as second:
         states = {"50 %", "another process"}
-        deadline = time.monotonic() + 10
-        while states and time.monotonic() < deadline:
+
+        def all_said() -> bool:
             for service in (first, second):
-                time.sleep(0.05)
                 with contextlib.suppress(OSError):
                     detail = service.get("/ready")[1]["detail"]
-                    states -= {state for state in states if state in detail}
-        assert not states
+                    states.difference_update([state for state in states if state in detail])
+            return not states
+
+        until(all_said)
         slow.gate.set()
         first.wait()
         second.wait()
@@ -394,9 +404,7 @@ def test_a_killed_download_neither_blocks_the_next_nor_is_lost(slow, cache):
 def test_a_stop_during_a_download_is_clean(slow, cache):
     with running(**env(slow, cache)) as service:
         wait_for_detail(service, "50 %)")
-        began = time.perf_counter()
         assert service.end()[0] == 0
-        assert time.perf_counter() - began < 5
 
 
 def test_a_download_that_fails_for_good_ends_the_process(server, cache):

@@ -15,6 +15,7 @@ import pytest
 from app.settings import EMBEDDED
 from tests.app.service import ROOT, fails, running
 from tests.app.test_predict import RED_JPEG
+from tests.waiting import HANG_S
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -41,7 +42,7 @@ def test_a_request_in_work_is_answered_when_told_to_stop(make_model):
             assert service.end()[0] == 0
 
 
-def test_starts_quickly(make_model):
+def test_is_small_when_idle(make_model):
     with running(MODEL_URL=make_model().as_uri()) as service:
         seconds = service.wait()
         memory = next(
@@ -50,8 +51,7 @@ def test_starts_quickly(make_model):
             if line.startswith("Pss:")
         )
     print(f"start to ready: {seconds:.2f} s, idle memory: {memory:.0f} MB")
-    assert seconds < 3  # the bars are 0.6 s and 110 MB on a quiet machine; this catches an import of torch
-    assert memory < 200
+    assert memory < 200  # 110 is usual; this catches an import of torch
 
 
 def test_leaves_nothing_behind_and_phones_nobody(make_model, tmp_path):
@@ -149,7 +149,7 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
 def test_a_dotenv_file_of_other_bytes_stops_the_start_with_one_line(tmp_path):
     (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
     with running(cwd=tmp_path) as service:
-        assert service.process.communicate(timeout=30)[1] == "error: can't read .env: it is no UTF-8\n"
+        assert service.process.communicate(timeout=HANG_S)[1] == "error: can't read .env: it is no UTF-8\n"
         assert service.process.returncode == 2
 
 
@@ -157,7 +157,7 @@ def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
     with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1") as service:
         service.wait()
         for size in (2 << 20, 3 << 20, 1 << 40):  # read and refused by the app; refused by its header
-            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=HANG_S)
             connection.putrequest("POST", "/predict")
             connection.putheader("Content-Type", "image/jpeg")
             connection.putheader("Content-Length", str(size))
@@ -165,7 +165,7 @@ def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
             if size < 1 << 30:
                 connection.send(bytes(size))
             problem(connection, 413)
-        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=HANG_S)
         connection.request("GET", "/health", headers={"X-Long": "x" * 300_000})
         problem(connection, 431)
         assert service.get("/health")[0] == 200
@@ -193,7 +193,7 @@ def default_service():
     ids=["first line", "method", "header", "target", "negative length", "long length", "coding"],
 )
 def test_what_is_no_http_is_told_so_and_is_no_error(default_service, head, status):
-    connection = http.client.HTTPConnection("127.0.0.1", default_service.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", default_service.port, timeout=HANG_S)
     connection.connect()
     connection.sock.sendall(head + b"\r\n\r\n")
     response = http.client.HTTPResponse(connection.sock)

@@ -10,7 +10,8 @@ import urllib.request
 import pytest
 
 from tests.app.service import ROOT, free_port, running
-from tests.conftest import REQUIRE_ALL
+from tests.conftest import REQUIRE_ALL, not_installed
+from tests.waiting import HANG_S, until
 
 GATEWAY = "prometheus-pushgateway"
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
@@ -19,7 +20,7 @@ CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 @pytest.fixture
 def gateway():
     if not shutil.which(GATEWAY) and not REQUIRE_ALL:
-        pytest.skip(f"{GATEWAY} is not installed")
+        pytest.skip(not_installed(GATEWAY))
     port = free_port()
     process = subprocess.Popen(
         [GATEWAY, f"--web.listen-address=127.0.0.1:{port}"],
@@ -34,15 +35,8 @@ def gateway():
 
 
 def held(url: str) -> str:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=HANG_S) as response:
         return response.read().decode()
-
-
-def until(condition, seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_figures_come_to_the_gateway_and_are_taken_back(gateway):
@@ -59,9 +53,15 @@ def test_a_gateway_that_is_gone_harms_nothing_and_is_told_once():
     url = f"http://user:secret@127.0.0.1:{free_port()}/secret"
     with running(METRICS_PUSH_URL=url, METRICS_PUSH_SECONDS="1") as service:
         service.wait()
-        time.sleep(2.5)
+        assert service.process.stdout
+        assert service.process.stderr
+        output = ""
+        while "can't be pushed" not in output:
+            output += service.process.stdout.readline()
+        time.sleep(2.5)  # for further attempts
         assert service.predict(CAT)[0] == 200
-        code, output, error = service.end(signal.SIGTERM)
-    assert code == 0
-    assert (output + error).count("can't be pushed") == 1
-    assert "secret" not in output + error
+        service.process.send_signal(signal.SIGTERM)
+        output += service.process.stdout.read() + service.process.stderr.read()
+        assert service.process.wait(HANG_S) == 0
+    assert output.count("can't be pushed") == 1
+    assert "secret" not in output

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from tests.conftest import colour_graph, manifest
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -74,5 +75,5 @@ def command(folder: Path, module: str, *arguments: str, **env: str) -> "subproce
 def run(folder: Path, module: str, *arguments: str, **env: str) -> tuple[int, str, str]:
     """Return exit code, standard output, standard error."""
     with command(folder, module, *arguments, **env) as process:
-        output, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=HANG_S)
     return process.returncode, output, error

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ml.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, _over_white, decode
 from tests.conftest import BLUE, RED, coloured, encode
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,7 +187,7 @@ def test_the_limit_is_checked_before_the_canvas_of_a_gif_is_painted():
     frame = b"," + bytes(4) + b"\xff" * 4 + b"\0" + b"\2\2\x4c\1\0"
     photo = screen + restore_to_background + frame + b";"
     command = [sys.executable, "-c", _HUGE_GIF, photo.hex()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
     assert "more pixels than the limit of 50,000,000" in done.stdout, done.stderr
 
 

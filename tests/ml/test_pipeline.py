@@ -191,7 +191,7 @@ def test_two_processes_train_as_one(prepared, params):
         check=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        timeout=240,
+        timeout=1500,
     )
     two = json.loads(Path("models/history.json").read_text())["history"]
     assert len(two) == len(one.history)

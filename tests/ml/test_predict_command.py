@@ -12,6 +12,7 @@ import torch
 
 from ml.networks import build
 from tests.endpoint import Reply, endpoint
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests/photos"
@@ -21,7 +22,7 @@ CAT, DOG = PHOTOS / "cat.jpg", PHOTOS / "dog.jpg"
 def run(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ml.predict", *map(str, arguments)],
-        capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, timeout=60, check=False,
+        capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, timeout=HANG_S,
     )  # fmt: skip
 
 

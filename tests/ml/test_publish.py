@@ -25,8 +25,9 @@ from tests.ml.project import FIGURES, ROOT, command, make_project, run
 from tests.standins import github as standin
 from tests.standins.artifactory import Artifactory
 from tests.standins.github import TOKEN, Fault
+from tests.waiting import HANG_S
 
-FAST = Patience(attempts=4, pause_s=0.01, unclear_s=0.03, total_s=10, connect_s=2, answer_s=2)
+FAST = Patience(attempts=4, pause_s=0.01, unclear_s=0.03, total_s=HANG_S, connect_s=HANG_S, answer_s=HANG_S)
 NAMES = {"model.pt", "model.pt.sha256", "MODEL_CARD.md", "metrics.json", "plot0.png"}
 FORMER = {"model.pt": b"the former model", "model.pt.sha256": b"its sum"}
 
@@ -59,7 +60,7 @@ class Latest(standin.GitHub):
 
     def served(self, name="model.pt"):
         """What a deployment gets, through both redirects."""
-        with urllib.request.urlopen(self.download_url(name), timeout=10) as response:
+        with urllib.request.urlopen(self.download_url(name), timeout=HANG_S) as response:
             return response.read()
 
     def check_published(self, project, tag="v1.1.0"):
@@ -172,7 +173,6 @@ def steps_of_a_publication(tmp_path):
     return [(s.number, s.phase) for s in steps if s.method != "GET" or s.phase != "after"]
 
 
-@pytest.mark.timeout(240)
 def test_kill_9_at_every_step_leaves_the_former_release_whole(tmp_path):
     steps = steps_of_a_publication(tmp_path)
     project = tmp_path / "project"
@@ -190,16 +190,16 @@ def test_kill_9_at_every_step_leaves_the_former_release_whole(tmp_path):
             def kill(step):
                 if (step.number, step.phase) != place:
                     return None
-                started.wait(10)
+                started.wait(HANG_S)
                 publishing[0].kill()
-                publishing[0].wait(10)
+                publishing[0].wait(HANG_S)
                 return Fault() if step.phase == "before" else None
 
             github.fault = kill
             with command(project, "ml.publish", "--tag", "v1.1.0", **github.environment()) as process:
                 publishing.append(process)
                 started.set()
-                process.communicate(timeout=60)
+                process.communicate(timeout=HANG_S)
             assert process.returncode == -9
             while github.under_way:
                 time.sleep(0.01)
@@ -328,7 +328,7 @@ def test_two_publishers_at_once(tmp_path, same):
 
             def together(step, at_creation=at_creation):
                 if step.method == "POST" and step.phase == "before" and "/uploads/" not in step.path:
-                    at_creation.wait(20)  # both have seen no draft
+                    at_creation.wait(HANG_S)  # both have seen no draft
 
             github.fault = together
             with ThreadPoolExecutor(2) as pool:
@@ -590,7 +590,7 @@ def test_large_files_are_not_read_into_memory(github, project):
     arguments = ("--tag", "v1.1.0", "--asset", "large.bin")
     with command(project, "ml.publish", *arguments, **github.environment()) as process:
         publishing.append(process)
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANG_S)
     assert peak[0] < 120_000  # kB
 
 

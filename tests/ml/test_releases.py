@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import requests
@@ -19,8 +20,9 @@ from ml.releases import Releases, model_of
 from tests.ml.project import make_project, run
 from tests.standins import github as standin
 from tests.standins.github import TOKEN, Fault
+from tests.waiting import HANG_S
 
-FAST = Patience(attempts=3, pause_s=0.01, unclear_s=0.03, total_s=1.5, connect_s=2, answer_s=0.6)
+FAST = Patience(attempts=3, pause_s=0.01, unclear_s=0.03, total_s=HANG_S, connect_s=HANG_S, answer_s=HANG_S)
 MODEL = b"the model" * 1000
 DIGEST = hashlib.sha256(MODEL).hexdigest()
 FILES = {"model.pt": MODEL, "model.pt.sha256": f"{DIGEST}  model.pt\n".encode()}
@@ -178,12 +180,12 @@ def test_a_token_with_a_newline_inside_is_not_shown():
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 502}, {"status": 503}, {}, {"phase": "after"}, {"stall_s": 0.8}]
+    "fault", [{"status": 500}, {"status": 502}, {"status": 503}, {}, {"phase": "after"}, {"stall_s": 2.5}]
 )
 def test_reading_is_repeated(github, fault):
     github.store.add("v1", FILES)
     github.hook = fail(2, **fault)
-    releases = client(github)
+    releases = client(github, patience=replace(FAST, answer_s=1.5) if "stall_s" in fault else FAST)
     assert releases.latest().tag == "v1"
     assert len(releases.lines) == 2
     assert all("waiting" in line for line in releases.lines)
@@ -242,7 +244,7 @@ def test_a_rate_limit_longer_than_the_patience_is_told(github):
         client(github).latest()
     github.hook = fail(1000, **limited({}))
     with pytest.raises(UnreachableError, match="rate limit"):
-        client(github).latest()
+        client(github, patience=replace(FAST, total_s=1.5)).latest()
 
 
 def test_what_is_refused_says_why(github):
@@ -340,9 +342,9 @@ def test_the_url_of_a_private_model_takes_a_token(tmp_path):
         assert code == 0
         url = output.split()[0].removeprefix("MODEL_URL=")
         headers = {"Accept": "application/octet-stream"}  # as the service asks
-        with_token = requests.get(url, headers=headers | {"Authorization": f"Bearer {TOKEN}"}, timeout=5)
+        with_token = requests.get(url, headers=headers | {"Authorization": f"Bearer {TOKEN}"}, timeout=HANG_S)
         assert with_token.content == FILES["model.pt"]
-        assert requests.get(url, headers=headers, timeout=5).status_code == 404
+        assert requests.get(url, headers=headers, timeout=HANG_S).status_code == 404
 
 
 def test_a_release_without_a_model_is_told_apart(github, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.app.service import ROOT, Service, running
 from tests.monitoring import tools
+from tests.waiting import HANG_S
 
 FACTOR, INTERVAL_FACTOR = 180, 30
 INTERVAL_S = 15 / INTERVAL_FACTOR
@@ -69,7 +70,7 @@ class Stack:
             assert sending.poll() is None, "the traffic has ended"
         finally:
             sending.send_signal(signal.SIGINT)
-            sending.wait(30)
+            sending.wait(HANG_S)
 
 
 @contextlib.contextmanager

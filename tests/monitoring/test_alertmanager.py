@@ -9,7 +9,8 @@ import pytest
 
 from tests.app.service import ROOT
 from tests.conftest import needs
-from tests.monitoring.tools import alertmanager, until
+from tests.monitoring.tools import alertmanager
+from tests.waiting import HANG_S, until
 
 CONFIG = ROOT / "monitoring" / "alertmanager.yml"
 
@@ -18,7 +19,7 @@ pytestmark = needs("prometheus-alertmanager", "amtool")
 
 def amtool(*arguments: object) -> str:
     command = ["amtool", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -43,11 +44,11 @@ def test_what_says_the_same_is_kept_back(tmp_path):
         def send(*alerts: dict[str, object]) -> None:
             headers = {"Content-Type": "application/json"}
             request = urllib.request.Request(f"{url}/api/v2/alerts", json.dumps(alerts).encode(), headers)
-            with urllib.request.urlopen(request, timeout=5):
+            with urllib.request.urlopen(request, timeout=HANG_S):
                 pass
 
         def told() -> set[tuple[str, str, str]]:
-            with urllib.request.urlopen(f"{url}/api/v2/alerts?inhibited=false", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/api/v2/alerts?inhibited=false", timeout=HANG_S) as answer:
                 found = [alert["labels"] for alert in json.load(answer)]
             return {(labels["alertname"], labels["severity"], labels["job"]) for labels in found}
 

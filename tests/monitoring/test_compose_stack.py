@@ -13,6 +13,7 @@ from tests.conftest import needs
 from tests.container import TAG, engine, needs_container
 from tests.monitoring import tools
 from tests.test_compose import COMPOSE, Composed, compose
+from tests.waiting import until
 
 RULES = list((ROOT / "monitoring" / "rules").iterdir())
 PROGRAMS = {
@@ -49,8 +50,8 @@ def test_all_but_grafana_find_each_other(image: str, override: Path) -> None:
         service.started = time.perf_counter()
         compose(project, *files, "up", "--detach", "app", "prometheus", "alertmanager", **env)
         service.wait()
-        tools.until(lambda: tools.ready(url) and tools.ready(f"http://127.0.0.1:{alertmanager}"), 30)
-        tools.until(lambda: tools.query(url, 'up{job="cats-vs-dogs", instance="app:8080"} == 1'), 40)
+        until(lambda: tools.ready(url) and tools.ready(f"http://127.0.0.1:{alertmanager}"))
+        until(lambda: tools.query(url, 'up{job="cats-vs-dogs", instance="app:8080"} == 1'))
         (found,) = tools.ask(f"{url}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
         assert found["url"] == "http://alertmanager:9093/api/v2/alerts"
         groups = tools.ask(f"{url}/api/v1/rules")["data"]["groups"]

@@ -18,12 +18,14 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from stress import wire
 
+from tests.waiting import HANG_S
+
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 PREDICTIONS, AT_ONCE = 10_000, 100
 
 
 def test_a_scrape_after_ten_thousand_predictions(make_model):
-    """Takes less than 20 ms on a quiet machine (3 to 6 are usual), and 64 KB at most."""
+    """The answer has at most 64 KB; on a quiet machine a scrape takes 3 to 6 ms."""
     reference = describe(("red", "blue"), {name: [0.5] for name in BOUNDS}, [0.9], [0])
     model = make_model(reference=reference)
     photos = [encode(coloured(colour, seed=seed)) for colour in (RED, BLUE) for seed in range(AT_ONCE // 2)]
@@ -33,19 +35,18 @@ def test_a_scrape_after_ten_thousand_predictions(make_model):
         url = f"http://127.0.0.1:{service.port}"
         for _ in range(PREDICTIONS // AT_ONCE):
             request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": kind})
-            urllib.request.urlopen(request, timeout=60).close()
+            urllib.request.urlopen(request, timeout=HANG_S).close()
         for path in ("/", "/docs", "/openapi.json", "/health", "/ready", "/model"):
-            urllib.request.urlopen(url + path, timeout=10).close()
+            urllib.request.urlopen(url + path, timeout=HANG_S).close()
         times = []
         for _ in range(60):
             started = time.perf_counter()
-            with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}/metrics", timeout=HANG_S) as answer:
                 text = answer.read()
             times.append(time.perf_counter() - started)
     assert b"\nprediction_confidence_count 10000.0\n" in text
     print(f"{len(text)} bytes, {1000 * statistics.median(times):.1f} ms, {1000 * min(times):.1f} at least")
     assert len(text) < 64 * 1024
-    assert min(times) < 0.02
 
 
 def test_counting_takes_less_than_a_fiftieth_of_a_prediction():

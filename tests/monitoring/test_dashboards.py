@@ -14,6 +14,7 @@ import yaml
 from tests.app.service import ROOT, Service, running
 from tests.conftest import REQUIRE_ALL, needs
 from tests.monitoring import tools
+from tests.waiting import HANG_S, until
 
 GRAFANA = ROOT / "monitoring" / "grafana"
 BOARDS = {file.name: json.loads(file.read_text()) for file in (GRAFANA / "dashboards").glob("*.json")}
@@ -84,7 +85,7 @@ def little_traffic(service: Service) -> Iterator[None]:
                 request = urllib.request.Request(
                     f"{url}/feedback", word, {"Content-Type": "application/json"}
                 )
-                urllib.request.urlopen(request, timeout=10).close()
+                urllib.request.urlopen(request, timeout=HANG_S).close()
 
     threads = [threading.Thread(target=send) for _ in range(4)]
     for thread in threads:
@@ -120,7 +121,7 @@ def test_every_query_finds_series(tmp_path):
                 return not left
 
             with contextlib.suppress(AssertionError):
-                tools.until(found, 30)
+                until(found)
             assert not left
             assert tools.ask(jobs, **{"match[]": "predictions_slots"})["data"] == ["cats-vs-dogs"]
             refused = "sum(predictions_rejected_total{reason='queue_full'}) > 0"

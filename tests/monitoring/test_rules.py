@@ -9,6 +9,7 @@ import yaml
 
 from tests.app.service import ROOT
 from tests.conftest import needs
+from tests.waiting import HANG_S
 
 RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
@@ -23,7 +24,7 @@ needs_promtool = needs("promtool")
 
 
 def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ from tests.app.service import ROOT, free_port, running
 from tests.conftest import needs
 from tests.monitoring import tools
 from tests.tls import certificate, terminator
+from tests.waiting import until
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 CATS = 'predictions_total{label="cat"}'
@@ -34,7 +35,7 @@ def comes(url: str, expression: str, holds: Callable[[float], bool]) -> None:
         found = [float(series["value"][1]) for series in tools.query(url, expression)]
         return bool(found) and all(map(holds, found))
 
-    tools.until(right, 20)
+    until(right)
 
 
 def pending(url: str) -> set[str]:
@@ -100,5 +101,5 @@ def test_metrics_that_are_pushed(tmp_path):
         comes(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
         assert pending(url) == set()
         assert service.end(signal.SIGTERM)[0] == 0
-        tools.until(lambda: not tools.query(url, CATS))
+        until(lambda: not tools.query(url, CATS))
         assert "ServiceDown" in pending(url)

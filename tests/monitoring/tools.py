@@ -4,28 +4,21 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.app.service import free_port
-
-
-def until(holds: Callable[[], object], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.1)
+from tests.waiting import HANG_S, until
 
 
 def ask(url: str, **parameters: str) -> Any:
     query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
     try:
-        with urllib.request.urlopen(url + query, timeout=10) as answer:
+        with urllib.request.urlopen(url + query, timeout=HANG_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -44,7 +37,7 @@ def process(command: list[str], url: str, log: Path, **env: str) -> Iterator[str
     with log.open("w") as file:
         running = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | env)
     try:
-        until(lambda: running.poll() is not None or ready(url), 30)
+        until(lambda: running.poll() is not None or ready(url))
         assert running.poll() is None, log.read_text()
         yield url
     finally:
@@ -53,7 +46,7 @@ def process(command: list[str], url: str, log: Path, **env: str) -> Iterator[str
 
 
 def ready(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=5) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=HANG_S) as answer:
         return bool(answer.status == 200)
     return False
 

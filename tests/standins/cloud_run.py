@@ -16,6 +16,7 @@ from typing import Any
 
 from tests.standins.instances import FakeApp, Front, Instance, Run
 from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, serve
+from tests.waiting import HANG_S
 
 LATEST, REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 LOGS = "https://console.cloud.google.com/logs/viewer?project=demo&resource=cloud_run_revision"
@@ -196,7 +197,7 @@ class CloudRun(Provider):
         return self.operations[operation]
 
     def _carry_out(self, operation: str, revision: Revision | None, generation: int) -> None:
-        self.gate.wait(30)
+        self.gate.wait(HANG_S)
         time.sleep(self.step_s)
         if revision:
             until, state = time.monotonic() + self.start_s, "starting"

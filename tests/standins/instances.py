@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tests import container_engine
 from tests.app.service import free_port
+from tests.waiting import HANG_S
 
 
 class Instance(Protocol):
@@ -101,7 +102,7 @@ class Container:
             return f"Exited with status {told[1]}"
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=HANG_S),
         ):
             return "ready"
         return "starting"
@@ -111,7 +112,7 @@ class Container:
         self._run("rm", "--force", "--volumes", self._name)
 
     def _run(self, *arguments: str) -> str:
-        done = subprocess.run([self._engine, *arguments], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([self._engine, *arguments], capture_output=True, text=True, timeout=HANG_S)
         if done.returncode:
             raise RuntimeError(done.stderr.strip())
         return done.stdout
@@ -141,7 +142,7 @@ class Front:
                 client.recv(1 << 16)
                 client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
-            with socket.create_connection(("127.0.0.1", self.instance.port), timeout=60) as server:
+            with socket.create_connection(("127.0.0.1", self.instance.port), timeout=HANG_S) as server:
                 back = threading.Thread(target=_pump, args=(server, client), daemon=True)
                 back.start()
                 _pump(client, server)

@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.standins.instances import FakeApp, Instance, Run
 from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, now, serve
+from tests.waiting import HANG_S
 
 UNDER_WAY = ("created", "queued", "build_in_progress", "update_in_progress")
 
@@ -53,7 +54,7 @@ class Render(Provider):
         image_path: str = "registry.example/cats-vs-dogs",
         port: int = 0,
         step_s: float = 0.06,
-        start_s: float = 10.0,
+        start_s: float = HANG_S,
         policy: str = "wait",
     ) -> None:
         super().__init__(token, port)
@@ -194,7 +195,7 @@ class Render(Provider):
 
     def _carry_out(self, deploy: Deploy) -> None:
         with self._turn:
-            self.gate.wait(30)
+            self.gate.wait(HANG_S)
             self._step(deploy, "update_in_progress")
             try:
                 if deploy.image in self.missing:
