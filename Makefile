@@ -1,173 +1,191 @@
-# One vocabulary for people and workflows. `make serve` and `make test` need Python 3.11, make and git, nothing else.
-PYTHON ?= python3.11
+# One vocabulary for people and workflows: `make help` lists it. It needs GNU make 3.81 or later, git, and Python 3.11 to
+# 3.14; on Windows, run it in git-bash. Variables:
+#   PYTHON            the interpreter that .venv is made with; by default the first that is found
+#   UV_TORCH_BACKEND  cpu: installs PyTorch's builds without CUDA, from PyTorch's own index
 PORT ?= 8080
 VENV := .venv
-BIN := $(VENV)/bin
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# For commands that look up others, such as dvc, which starts the stages with `python`.
+WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
-.PHONY: help dev serve test api dashboards monitoring-test lint types audit train new default-model pull report gate \
-	publish deploy deliver mlflow owner manifests requirements image run-image rehearsal recording smoke-test \
-	collect clean
+.PHONY: help serve dev test check coverage test-other-python lint types audit docs dashboards monitoring-test train \
+	new default-model pull report gate publish deploy deliver mlflow owner manifests requirements image run-image \
+	rehearsal recording smoke-test collect clean
+.NOTPARALLEL: # the targets share one environment
 
-serve: $(VENV)/.serve  ## the service with the embedded default model
+serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 changes the port
 	LOG_FORMAT=$${LOG_FORMAT:-text} PORT=$(PORT) exec $(BIN)/python -m app
 
-dev: $(VENV)/.dev  ## the environment with all that trains, tests and measures: .venv
+dev: $(VENV)/.dev  ## create .venv with everything that trains, tests and checks
 
-# Two files at once: the tests wait more than they work.
-test: $(VENV)/.dev  ## every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two test files at a time: tests wait more than they compute.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile
+test: $(VENV)/.dev  ## run every test
+	$(BIN)/python $(PYTEST)
 
-api: $(VENV)/.dev  ## docs/API.md from app/openapi.yaml
-	$(BIN)/python scripts/api_reference.py
+check: lint types  ## lint, types and the quick tests: what to run before each commit
+	$(BIN)/python $(PYTEST) --quiet -m "not slow"
 
-dashboards: $(VENV)/.dev  ## monitoring/grafana/dashboards from monitoring/dashboards
+coverage: $(VENV)/.dev  ## run every test and measure the coverage, which must not fall below the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-other-python: $(VENV)/.dev  ## run the service's tests on another Python of 3.11 to 3.14, if one is installed
+	scripts/test_other_python.sh
+
+REFERENCES := api_reference settings_reference command_reference
+docs: $(VENV)/.dev  ## regenerate docs/API.md, docs/settings.md and docs/command-line.md from the code
+	@for name in $(REFERENCES); do $(BIN)/python -m scripts.$$name || exit 1; done
+
+dashboards: $(VENV)/.dev  ## regenerate monitoring/grafana/dashboards from monitoring/dashboards
 	$(BIN)/python -m monitoring.dashboards
 
-monitoring-test: $(VENV)/.dev  ## trouble made for real, and the alerts that tell of it
+monitoring-test: $(VENV)/.dev  ## cause each kind of trouble and check that its alert fires
 	REAL_PHOTOS=1 $(BIN)/python -m pytest -s tests/monitoring/test_alerts_fire.py
 
-lint: $(VENV)/.dev
+SHELL_SCRIPTS := .ci/run $(wildcard scripts/*.sh)
+WORKFLOWS := $(wildcard .github/workflows/*.yml)
+lint: $(VENV)/.dev  ## check style: Python, shell, workflows, Dockerfile, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/shellcheck .ci/run $(wildcard scripts/*.sh)
-	$(BIN)/shfmt --indent 2 --diff .ci/run $(wildcard scripts/*.sh)
-	PATH=$(CURDIR)/$(BIN):$$PATH actionlint
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/shfmt --indent 2 --diff $(SHELL_SCRIPTS)
+	$(WITH_PATH) actionlint
 	$(BIN)/zizmor --offline --quiet --pedantic .github
-	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(WORKFLOWS)
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/pre-commit validate-config
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
-	$(BIN)/python scripts/api_reference.py --check
+	@for name in $(REFERENCES); do $(BIN)/python -m scripts.$$name --check || exit 1; done
 
-types: $(VENV)/.dev
+types: $(VENV)/.dev  ## check types with mypy
 	$(BIN)/mypy
 
-audit: $(VENV)/.dev  ## known vulnerabilities of what serves, as PyPI's advisories tell
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
+audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serve, release and deploy
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-release.txt \
+		-r requirements-deploy.txt
 
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
-# measure how well they are told. Both are written to params.yaml.
-train: $(VENV)/.dev  ## photos in, models/model.pt out
+# measure how well they are detected. Both are written to params.yaml.
+train: $(VENV)/.dev  ## run the pipeline: photos in, models/model.pt out; SOURCE=folder trains on your photos
 ifdef SOURCE
-	$(BIN)/python -m ml.params "ingest.source=$(SOURCE)"
-	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro --force --single-item ingest
+	$(BIN)/python -m ml params "ingest.source=$(SOURCE)"
+	$(WITH_PATH) dvc repro --force --single-item ingest
 endif
 ifdef OTHER
-	$(BIN)/python -m ml.params "evaluate.other=$(OTHER)"
+	$(BIN)/python -m ml params "evaluate.other=$(OTHER)"
 endif
-	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
+	$(WITH_PATH) dvc repro
 
-# The whole way at once for photos of one's own: SOURCE as above.
-new: train  ## photos of your own classes in, a service that tells them out
-	MODEL_URL="file://$(CURDIR)/models/model.pt" $(MAKE) serve
+new: train  ## train on the photos in SOURCE and start a service with the result
+	MODEL_URL="file://$$PWD/models/model.pt" $(MAKE) serve
 
-default-model: $(VENV)/.dev  ## models/model.pt becomes the embedded one, with its card and the page's picture in docs/
+default-model: $(VENV)/.dev  ## embed models/model.pt in the service; update its card and the page's picture in docs/
 	cp models/model.pt app/default/model.pt
-	$(BIN)/python -c 'from pathlib import Path; from ml import bundle; \
+	$(BIN)/python -c 'from pathlib import Path; from ml.model import bundle; \
 		print(bundle.read(Path("app/default/model.pt")).card, end="")' >docs/MODEL_CARD.md
-	$(BIN)/python scripts/page_picture.py
+	$(BIN)/python -m scripts.page_picture
 
-pull: $(VENV)/.dev  ## photos and models from the DVC remote, where one is named
+pull: $(VENV)/.dev  ## fetch photos and models from the DVC remote, if one is configured
 	scripts/pull.sh
 
-report: $(VENV)/.dev  ## reports/report.html: all that the pipeline found, on one page
-	$(BIN)/python -m ml.report
+report: $(VENV)/.dev  ## write reports/report.html: every result of the pipeline on one page
+	$(BIN)/python -m ml report
 
-gate: $(VENV)/.dev  ## whether models/model.pt may be released
-	$(BIN)/python -m ml.gate
+gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
+	$(BIN)/python -m release gate
 
-publish: $(VENV)/.dev  ## models/model.pt as the release TAG=v1.2.3
-	scripts/publish.sh
+# The scripts below take the interpreter that they run from PYTHON, which is another one than make's.
+publish: $(VENV)/.release  ## publish models/model.pt as release TAG=v1.2.3
+	PYTHON=$(BIN)/python scripts/publish.sh
 
-# TARGET: docker, render or cloud-run; DEPLOY_FLAGS: --model-url URL, say.
-deploy: $(VENV)/.serve  ## IMAGE to TARGET, smoke-tested, and back where that fails
-	$(BIN)/python scripts/deploy.py $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
+# TARGET: docker, render, cloud-run or kubernetes. DEPLOY_FLAGS: such as --model-url URL.
+deploy: $(VENV)/$(if $(filter cloud-run,$(TARGET)),.deploy,.serve)  ## deploy IMAGE to TARGET, test it, roll back if it fails
+	$(BIN)/python -m deploy $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
 
-deliver: $(VENV)/.serve  ## this repository's image and released model, wherever it is set up
-	scripts/deliver.sh
+deliver: $(VENV)/.deploy  ## deploy this repository's image and latest release to every configured target
+	$(BIN)/python -m deploy deliver
 
-mlflow: $(VENV)/.dev  ## the runs, in a browser at http://127.0.0.1:5000
+mlflow: $(VENV)/.dev  ## browse the training runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
-owner:  ## your repository's name in render.yaml and deploy/, from the remote origin or OWNER=me/repo
+owner:  ## write your repository's name into render.yaml and deploy/; from the remote origin or OWNER=me/repo
 	scripts/set_owner.sh $(OWNER)
 
-manifests:  ## deploy/k8s/all.yaml anew from its base; needs kubectl
+manifests:  ## regenerate deploy/k8s/all.yaml from its base; needs kubectl
 	{ echo '# Made from base/ by make manifests: all of it in one file, for kubectl apply -f or podman kube play.'; \
 		kubectl kustomize deploy/k8s/base; } > deploy/k8s/all.yaml
 
-PIN := CUSTOM_COMPILE_COMMAND="make requirements" $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url \
-	--no-emit-find-links --no-emit-trusted-host --no-emit-options pyproject.toml
-requirements: $(VENV)/.dev  ## pin again what pyproject.toml asks for; add UPGRADE=--upgrade for newer versions
-	$(PIN) $(UPGRADE) -o requirements.txt
-	$(PIN) $(UPGRADE) --extra torch -c requirements.txt -o requirements-torch.txt
-	$(PIN) $(UPGRADE) --extra torch --extra train -c requirements-torch.txt -o requirements-train.txt
-	$(PIN) $(UPGRADE) --extra torch --extra train --extra dev -c requirements-train.txt -o requirements-dev.txt
+requirements: $(VENV)/.dev  ## pin requirements*.txt again after a change of pyproject.toml; UPGRADE=--upgrade for newer versions
+	UV=$(BIN)/uv scripts/pin_requirements.sh $(UPGRADE)
 
-# CONTAINER: docker or podman, whichever works; IMAGE: the tag; BUILD_FLAGS: --build-arg RUNTIME=torch, say.
+# CONTAINER: docker or podman, whichever works. IMAGE: the tag. BUILD_FLAGS: such as --build-arg RUNTIME=torch.
 CONTAINER ?= $(shell docker info >/dev/null 2>&1 || ! command -v podman >/dev/null && echo docker || echo podman)
 IMAGE ?= cats-vs-dogs
 BUILD_FLAGS ?=
-# Where the code is from, as a web address and without what may be secret in a remote's URL.
+# The repository's web address, without the credentials that a remote's URL may hold.
 SOURCE_URL ?= $(shell git config --get remote.origin.url | \
 	sed -n 's|^git@\([^:]*\):|https://\1/|; s|^https://[^@/]*@|https://|; s|\.git$$||; /^https:/p')
 
 LABEL := --label org.opencontainers.image
-image:  ## the image that serves
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' ml/model/__init__.py)
+image:  ## build the service's container image
 	@command -v $(firstword $(CONTAINER)) >/dev/null || { echo 'error: needs docker or podman; CONTAINER=… names another command' >&2; exit 1; }
 	BUILDAH_FORMAT=docker $(CONTAINER) build --tag $(IMAGE) \
-		$(LABEL).version="$$(git describe --tags --always --dirty 2>/dev/null)" \
+		$(LABEL).version="$(VERSION)" \
 		$(LABEL).revision="$$(git rev-parse HEAD 2>/dev/null)" \
 		$(LABEL).created="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" \
 		$(LABEL).source="$(SOURCE_URL)" $(BUILD_FLAGS) .
 
-# The service's settings are passed on by name where they are set, so that no secret is in the process list.
-SETTINGS := MODEL_URL MODEL_SHA256 MODEL_TOKEN ENGINE THREADS MAX_CONCURRENCY MAX_QUEUE REQUEST_TIMEOUT_S \
-	MAX_UPLOAD_MB MAX_PIXELS UNKNOWN API_KEYS CORS_ORIGINS DRAIN_SECONDS LOG_LEVEL LOG_FORMAT \
-	METRICS_TOKEN METRICS_PUSH_URL METRICS_PUSH_SECONDS
-# From .env too, except where in the container it listens and writes.
-run-image:  ## that image at http://localhost:8080, hardened
+# Settings are passed by name, if they are set, so that the process list shows no secret.
+SETTINGS := $(filter-out HOST PORT MODEL_CACHE_DIR,$(shell sed -n 's/^| `\([A-Z0-9_]*\)` |.*/\1/p' "$(dir $(firstword $(MAKEFILE_LIST)))docs/settings.md"))
+# .env is passed too, except the settings for where the container listens and writes.
+run-image:  ## run that image at http://localhost:8080 with a read-only root and no privileges
 	$(CONTAINER) run --rm --publish 127.0.0.1:$(PORT):8080 --read-only --tmpfs /cache \
 		--cap-drop ALL --security-opt no-new-privileges $(if $(wildcard .env),--env-file .env) \
 		$(foreach name,$(SETTINGS),$(if $(filter environment%,$(origin $(name))),--env $(name))) \
 		--env HOST= --env PORT=8080 --env MODEL_CACHE_DIR=/cache $(RUN_FLAGS) $(IMAGE)
 
-rehearsal: $(VENV)/.dev  ## pipeline, release, image, deployment, rollback, all on this machine
-	$(BIN)/python scripts/rehearsal.py
+rehearsal: $(VENV)/.dev  ## run pipeline, release, image, deployment and rollback on this machine
+	$(BIN)/python -m scripts.rehearsal
 
-recording: $(VENV)/.dev  ## a film of all that in docs/; needs ffmpeg, chromium and prometheus too
-	$(BIN)/python scripts/recording.py
+recording: $(VENV)/.dev  ## film all of that for docs/; needs ffmpeg, chromium and prometheus
+	$(BIN)/python -m scripts.recording
 
-smoke-test:  ## ask a live service whether it does its work: make smoke-test URL=https://…
+smoke-test:  ## test a live service: make smoke-test URL=https://...
 	scripts/smoke_test.sh "$(URL)"
 
-collect: $(VENV)/.dev  ## labelled photos to a live service: make collect SERVICE_URL=https://…
-	scripts/collect.sh
+collect: $(VENV)/.dev  ## send labelled photos to a live service: make collect SERVICE_URL=https://...
+	PYTHON=$(BIN)/python scripts/collect.sh
 
-help:  ## what there is to make
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 18
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' Makefile
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 
-# One environment in two layers: what serves, and on top what trains, tests and checks, at the same versions.
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# One environment: the service's packages, and on top what a target needs, at the same versions. A stamp says which
+# files are installed. scripts/environment.sh removes the whole environment if it can't be completed.
+INSTALL := @sh scripts/environment.sh
+# Without an interpreter, as after an upgrade of the system, the stamps mean nothing.
+$(shell [ -x $(BIN)/python ] || [ -x $(BIN)/python.exe ] || rm -f $(addprefix $(VENV)/.,serve release deploy dev))
 
-$(VENV)/.serve: requirements.txt | $(VENV)/bin/python
-	@echo 'installing what serves'
-	$(BIN)/pip install --quiet -r requirements.txt
-	touch $@
+$(VENV)/.serve: requirements.txt
+	$(INSTALL) $^
+	@touch $@
 
-# TORCH_INDEX_URL: where torch comes from, such as https://download.pytorch.org/whl/cpu, whose wheels need no CUDA.
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.serve | $(VENV)/bin/python
-	@echo 'installing what trains and tests: some GB, and minutes without a word'
-ifdef TORCH_INDEX_URL
-	$(BIN)/pip install --quiet --no-deps --index-url $(TORCH_INDEX_URL) -c requirements-dev.txt torch torchvision
-	grep -Ev '^(cuda|nvidia|triton)' requirements-dev.txt >$@.txt
-	$(BIN)/pip install --quiet -r $@.txt
-else
-	$(BIN)/pip install --quiet -r requirements-dev.txt
-endif
-	touch $@
+$(VENV)/.release: requirements.txt requirements-release.txt
+	$(INSTALL) $^
+	@touch $@
+
+$(VENV)/.deploy: requirements.txt requirements-release.txt requirements-deploy.txt
+	$(INSTALL) $^
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt
+	@echo 'The development environment takes several GB and some minutes; UV_TORCH_BACKEND=cpu leaves out CUDA.'
+	$(INSTALL) $^
+	@touch $@

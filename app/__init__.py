@@ -7,42 +7,30 @@ from app.settings import Settings
 
 
 def create_app(settings: Settings) -> Flask:
-    """Build the service. Its model is not loaded yet: `app.extensions["model"].load()` does that.
+    """Build the service. Its model isn't loaded yet: `service_of(app).model.load()` does that.
 
     Args:
-        settings: how it runs.
+        settings: how the service runs.
 
     Returns:
         The WSGI application.
     """
-    # Not at the top: importing the package, for its settings say, then costs nothing.
-    from app import api_docs, feedback, operations, page, predict, problems, security, telemetry
-    from app.admission import Admission, Task
-    from app.metrics import Metrics
-    from app.model import Model
+    # Imported here, so that importing the package, for its settings for instance, costs little.
+    from app.http import problems, security
+    from app.routes import docs, feedback, operations, page, predict
+    from app.service import Service
+    from app.telemetry import requests
 
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     assert isinstance(app.json, DefaultJSONProvider)
-    app.json.sort_keys = False  # classes keep the model's order
-    app.url_map.merge_slashes = False  # werkzeug would redirect, with a page of HTML
+    app.json.sort_keys = False  # keep the model's order of classes
+    app.url_map.merge_slashes = False  # werkzeug would redirect, with an HTML page
 
-    metrics = Metrics()
-    model = Model(settings, metrics)
-    app.extensions["model"] = model
-    app.extensions["metrics"] = metrics
-    admission: Admission[Task] = Admission(
-        settings.max_concurrency, settings.max_queue, settings.request_timeout_s
-    )
-    app.extensions["admission"] = admission
-    metrics.watch(admission)
-
-    telemetry.register(app, metrics)
+    service = Service.attach(app, settings)
+    requests.register(app, service.metrics)
     security.register(app, settings)
     problems.register(app)
-    app.register_blueprint(operations.blueprint(settings, model, metrics, admission))
-    app.register_blueprint(predict.blueprint(settings, model, metrics))
-    app.register_blueprint(feedback.blueprint(settings, model, metrics))
-    app.register_blueprint(page.blueprint(settings))
-    app.register_blueprint(api_docs.blueprint(settings, model))
+    for module in (operations, predict, feedback, page, docs):
+        app.register_blueprint(module.blueprint)
     return app

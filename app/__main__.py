@@ -1,4 +1,4 @@
-"""`python -m app`: read the settings, listen, load the model, answer until told to stop."""
+"""`python -m app`: read the settings, listen, load the model, and answer until a signal stops the service."""
 
 import logging
 import os
@@ -7,56 +7,77 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from app import create_app, logs, memory
-from app.model import ModelError
-from app.push import Push
-from app.server import Server
-from app.settings import Settings, SettingsError
+from app import create_app, host
+from app.http.server import Server
+from app.inference.model import ModelError
+from app.service import Service, service_of
+from app.settings import Settings, SettingsError, probable_typos
+from app.telemetry import logs
+from app.telemetry.push import Push
+from ml.model.image import ignore_pillow_warnings
+
+_DESCRIPTION = """\
+Serve predictions over HTTP: a page at /, the API's description at /docs.
+
+Environment variables, and a .env file in the current folder, configure the service. docs/settings.md
+describes them all."""
+_EXAMPLE = """\
+example:
+  PORT=8080 LOG_FORMAT=text python -m app
+  curl -F file=@photo.jpg http://localhost:8080/predict"""
 
 _SWITCH_S = 0.0005
-"""How long one thread may keep another from running Python; 0.005 by default, which is a turn of the server's
-loop too many under an overload."""
+"""How long one thread may keep other threads from running Python. The default, 0.005, costs the event loop
+too much time in an overload."""
 
 _imported = time.monotonic()
 _log = logging.getLogger("app")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service.
 
+    Args:
+        arguments: the command line without the program's name; None: that of this process.
+
     Returns:
-        The process's exit code: 0 when it was told to stop (128 + the signal, when told twice), 1 when it
-        can't listen, can write nowhere or has no usable model, 2 when a setting is wrong.
+        The exit code: 0 after a signal (128 + its number after a second one); 1 if the service can't listen,
+        has no folder to write to, or has no usable model; 2 if a setting is wrong.
     """
+    if arguments := sys.argv[1:] if arguments is None else arguments:
+        _parse(arguments)
     try:
-        settings = Settings.from_env(_environment())
+        environ = _environment()
+        settings = Settings.from_env(environ)
     except SettingsError as error:
         return _fail(str(error), 2)
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        return _fail("no folder can be written to, and large uploads wait in one: set TMPDIR", 1)
+        return _fail("no folder is writable, and large uploads need a temporary file: set TMPDIR", 1)
     logs.configure(settings)
-    memory.bound_freed_memory()  # before the first thread takes one
+    for name, setting in probable_typos(environ).items():
+        _log.warning("%s is not a setting of this service; did you mean %s?", name, setting)
+    ignore_pillow_warnings()
+    host.bound_freed_memory()  # before the first thread allocates
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
+    service = service_of(app)
     try:
-        server = Server(app, settings)
+        server = Server(app, settings, service.admission, service.metrics)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no host name"
+        reason = error.strerror if isinstance(error, OSError) else "not a valid host name"
         return _fail(f"can't listen on {settings.host}:{settings.port}: {reason}", 1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: _end(server, number))
-    # Beside the server, so that /health answers and /ready says why not while a download takes its time.
-    loading = threading.Thread(
-        target=_load, args=(app.extensions, server, settings), name="load", daemon=True
-    )
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last one exists on Windows only
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda number, _: _drain(server, number))
+    # In parallel, so that /health answers and /ready gives the reason while the model is downloaded.
+    loading = threading.Thread(target=_load, args=(service, server), name="load", daemon=True)
     loading.start()
-    pushing = Push(settings, app.extensions["metrics"])
+    pushing = Push(settings, service.metrics)
     pushing.start()
     exit_code = server.run()
     pushing.stop()
@@ -64,8 +85,24 @@ def main() -> int:
     return exit_code
 
 
+def _parse(arguments: Sequence[str]) -> None:
+    """Handle --help and --version; anything else is an error. Each ends the process."""
+    import argparse  # most starts have no arguments
+
+    from ml.model import VERSION
+
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.parse_args(arguments)
+
+
 def _environment() -> Mapping[str, str]:
-    """Return the variables of the process, over those of a `.env` file in the current folder."""
+    """Return the variables of a `.env` file in the current folder; those of the process take precedence."""
     if not Path(".env").is_file():
         return os.environ
     from dotenv import dotenv_values
@@ -73,29 +110,30 @@ def _environment() -> Mapping[str, str]:
     try:
         values = dotenv_values(".env")
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"can't read .env: {reason}") from error
     return {name: value or "" for name, value in values.items()} | dict(os.environ)
 
 
-def _load(parts: dict[str, Any], server: Server, settings: Settings) -> None:
+def _load(service: Service, server: Server) -> None:
     try:
-        parts["model"].load()
+        service.model.load()
     except ModelError as error:
         server.stop(_fail(str(error), 1))
     except BaseException:
         server.stop(1)
         raise
     else:
-        host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
-        url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+        listens_on = service.settings.host
+        address = "127.0.0.1" if listens_on in ("0.0.0.0", "::") else listens_on  # noqa: S104
+        url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
         seconds = _seconds_since_start()
-        parts["metrics"].start.set(seconds)
+        service.metrics.start.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
 
 
-def _end(server: Server, number: int) -> None:
-    if server.draining:  # asked twice: whoever asks won't wait
+def _drain(server: Server, number: int) -> None:
+    if server.draining:  # the second signal: don't wait any longer
         os._exit(128 + number)
     _log.info("draining", extra={"fields": {"signal": signal.Signals(number).name}})
     server.drain()
@@ -107,7 +145,7 @@ def _fail(message: str, exit_code: int) -> int:
 
 
 def _seconds_since_start() -> float:
-    """Age of this process: since the kernel started it, or since this import where /proc doesn't say."""
+    """Age of this process: since the kernel started it, or since this import on systems without /proc."""
     try:
         after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,6 +1,6 @@
 """`python app/healthcheck.py`: exit code 0 if the service in this container answers /health, else 1.
 
-What the image's HEALTHCHECK runs, twice a minute: so it imports neither the app nor an HTTP client.
+The image's HEALTHCHECK runs it twice a minute, so it imports neither the app nor an HTTP client.
 """
 
 import os
@@ -8,14 +8,14 @@ import socket
 import sys
 
 _TIMEOUT_S = 3.0
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (an address to ask, not to listen on)
+_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (addresses to connect to, not to listen on)
 
 
 def check(host: str, port: int) -> None:
-    """Ask the service for its health.
+    """Request /health.
 
     Raises:
-        OSError: it can't be reached, doesn't answer in time, or not by 200.
+        OSError: the service can't be reached, doesn't answer in time, or doesn't answer 200.
     """
     with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
         connection.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
@@ -25,7 +25,7 @@ def check(host: str, port: int) -> None:
 
 
 def main() -> int:
-    """Ask at the address that HOST and PORT say; return the exit code."""
+    """Check the service at HOST and PORT; return the exit code."""
     host = os.environ.get("HOST", "").strip()
     try:
         check(_ANY.get(host, host), int(os.environ.get("PORT", "").strip() or "8080"))

@@ -1,108 +1,290 @@
-"""Every environment variable of the service, in one frozen object: the operator's manual."""
+"""Every setting of the service, read from environment variables.
 
+Each is one field of `Settings`: how the text of the variable is parsed, the default, and the meaning for
+the operator. The variable is named as the field, in upper case. `Settings.from_env` reads the fields, and
+docs/settings.md is generated from them (`python -m scripts.settings_reference`).
+"""
+
+import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
 
-from app import cpu
+from app import host as this_host
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
-"""The model that comes with the service."""
+"""The model that is part of the service."""
 
 _MEGABYTE = 1024 * 1024
+_SIMILARITY = 0.75
+"""How similar an unknown variable's name must be to a setting's to be taken for a typo, see `difflib`."""
 
 
 class SettingsError(ValueError):
-    """A variable with a value that the service can't use; the message is one line that names it."""
+    """A variable has a value that the service can't use; the message is one line that names the variable."""
+
+
+class Parser(NamedTuple):
+    """How the text of a variable becomes a value.
+
+    Attributes:
+        values: which texts are valid, for the documentation.
+        parse: takes the variable's name and its text, which is not empty; raises SettingsError.
+    """
+
+    values: str
+    parse: Callable[[str, str], Any]
+
+
+def _integer(low: int, high: int) -> Parser:
+    def parse(name: str, text: str) -> int:
+        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not low <= int(text) <= high:
+            raise SettingsError(f"{name}={text!r:.60}: must be a whole number from {low} to {high}")
+        return int(text)
+
+    return Parser(f"{low:,} to {high:,}", parse)
+
+
+def _choice(*choices: str) -> Parser:
+    def parse(name: str, text: str) -> str:
+        if text.lower() not in choices:
+            raise SettingsError(f"{name}={text!r:.60}: must be one of {', '.join(choices)}")
+        return text.lower()
+
+    return Parser(", ".join(f"`{choice}`" for choice in choices), parse)
+
+
+def _switch() -> Parser:
+    choice = _choice("on", "off")
+    return Parser(choice.values, lambda name, text: bool(choice.parse(name, text) == "on"))
+
+
+def _sha256(name: str, text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text.lower()):
+        raise SettingsError(f"{name}={text!r:.80}: must be 64 hexadecimal digits")
+    return text.lower()
+
+
+def _http_url(name: str, text: str) -> str:
+    parts = _url_parts(name, text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"{name}: must start with http:// or https://")
+    return text
+
+
+def _model_url(name: str, text: str) -> str:
+    parts = _url_parts(name, text)
+    if parts.scheme == "file":
+        if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
+            raise SettingsError(f"{name}: a file URL needs an absolute path, as in file:///models/model.pt")
+    elif parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingsError(f"{name}: must start with http://, https:// or file://")
+    return text
+
+
+def _url_parts(name: str, text: str) -> SplitResult:
+    try:  # the URL may contain secrets, so no message repeats it
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise SettingsError(f"{name}: not a valid URL") from None
+    return parts
+
+
+def _token(name: str, text: str) -> str:
+    if not re.fullmatch(r"[!-~]*", text):
+        raise SettingsError(f"{name}: must be printable ASCII without spaces")
+    return text
+
+
+def _keys(name: str, text: str) -> tuple[str, ...]:
+    keys = _split(text)
+    if not keys:  # the operator meant to restrict access: the service must not stay open
+        raise SettingsError(f"{name}: is set but contains no key")
+    return keys
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    for origin in _split(text):
+        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin, re.ASCII):
+            raise SettingsError(f"{name}: {origin!r:.80} is not an origin such as https://example.org")
+    return _split(text)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _cache_folder(environ: Mapping[str, str]) -> Path:
+    bases = {"XDG_CACHE_HOME": "", "HOME": ".cache", "LOCALAPPDATA": "", "TMPDIR": "", "TEMP": ""}
+    for variable, folder in bases.items():
+        if base := environ.get(variable, "").strip():
+            return Path(base, folder, "cats-vs-dogs")
+    return Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written there before it is needed)
+
+
+def _setting(
+    meaning: str,
+    parser: Parser,
+    default: Any = None,
+    *,
+    computed: Callable[[Mapping[str, str]], Any] | None = None,
+    shown: str = "",
+    secret: bool = False,
+) -> Any:
+    """Return a field of `Settings`.
+
+    Args:
+        meaning: what the setting does, for the operator; Markdown.
+        parser: how the variable's text becomes a value.
+        default: the value if the variable is unset or empty.
+        computed: computes the default from the environment, in place of `default`.
+        shown: how the default reads in the documentation; empty: derived from `default`.
+        secret: whether the value is kept out of `repr`.
+    """
+    metadata = {"meaning": meaning, "parser": parser, "computed": computed, "shown": shown}
+    if computed is not None:
+        return field(default_factory=lambda: computed({}), repr=not secret, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs. An empty variable counts as unset; secrets don't show in `repr`."""
+    """How the service runs. An empty variable counts as unset. Secrets don't show in `repr`."""
 
-    host: str = "0.0.0.0"  # noqa: S104  (a container that listens on loopback only is of no use)
-    """HOST: address to listen on. `127.0.0.1` keeps the service on this machine."""
-
-    port: int = 8080
-    """PORT: TCP port, 0 to 65535. 0 takes a free one; the log line at start says which."""
-
-    model_url: str | None = field(default=None, repr=False)
-    """MODEL_URL: where `model.pt` comes from, `http://`, `https://` or `file://` with an absolute path.
-    Unset: the default model that comes with the service. Its query and user info are never logged."""
-
-    model_sha256: str | None = None
-    """MODEL_SHA256: SHA-256 of the model file, 64 hexadecimal digits. Any other file stops the start."""
-
-    model_cache_dir: Path = Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written before it is used)
-    """MODEL_CACHE_DIR: folder that downloaded models go to, made where it is missing. Default:
-    `cats-vs-dogs` under XDG_CACHE_HOME, else under ~/.cache, else under the system's temporary folder."""
-
-    model_token: str | None = field(default=None, repr=False)
-    """MODEL_TOKEN: sent as `Authorization: Bearer ...` when the model is downloaded, as a private release
-    asset needs. Not sent on to another host that the download is redirected to."""
-
-    engine: str = "auto"
-    """ENGINE: what runs the network: `onnx`, `torch`, or `auto`, which takes what the file allows."""
-
-    threads: int = 1
-    """THREADS: threads that one prediction uses, 1 to 256. Predictions run side by side already, so more
-    than 1 shortens a single answer and costs throughput under load."""
-
-    max_concurrency: int = field(default_factory=cpu.available)
-    """MAX_CONCURRENCY: predictions that run at once, 1 to 256. Default: one for each processor that this
-    process may use, by its container's CPU quota; more take one another's caches (docs/performance.md)."""
-
-    max_queue: int = 64
-    """MAX_QUEUE: predictions that wait for a slot, 0 to 1024. One more is told to come back (503)."""
-
-    request_timeout_s: int = 10
-    """REQUEST_TIMEOUT_S: seconds that a prediction waits for a slot, 1 to 3600; then 503. As many seconds of
-    a processor's time are spent on the photos of one request; if they are not enough: 413."""
-
-    drain_seconds: int = 25
-    """DRAIN_SECONDS: after SIGTERM or SIGINT, seconds that requests under way have to finish, 0 to 3600;
-    it is over as soon as they have. Orchestrators kill after 30 s by default, so stay below."""
-
-    max_upload_mb: int = 10
-    """MAX_UPLOAD_MB: largest request body, in units of 1,048,576 bytes, 1 to 1024. Larger: 413."""
-
-    max_pixels: int = 50_000_000
-    """MAX_PIXELS: largest image, width times height, by its header, before it is decoded. Larger: 422.
-    A transparent WebP, the worst, takes 18 bytes a pixel of memory while it is decoded, and MAX_CONCURRENCY
-    photos may be decoded at once: where memory is small and anyone may send photos, lower both."""
-
-    unknown: bool = True
-    """UNKNOWN: `on`: a photo that shows none of the classes is labelled `unknown`, where the model can tell
-    and has no class of that name; `off`: it gets the likeliest class all the same. Either way the answer says
-    how well `known` it is."""
-
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-    """API_KEYS: comma-separated keys. When set, `/predict` and `/feedback` need one of them, as
-    `Authorization: Bearer KEY` or `X-API-Key: KEY`. Unset: open to everyone."""
-
-    metrics_token: str | None = field(default=None, repr=False)
-    """METRICS_TOKEN: when set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone
-    who reaches the service."""
-
-    metrics_push_url: str | None = field(default=None, repr=False)
-    """METRICS_PUSH_URL: a Prometheus Pushgateway, `http://` or `https://`, that the metrics are sent to, for
-    where nothing can scrape. User info in it is sent as basic authentication. Unset: nothing is sent."""
-
-    metrics_push_seconds: int = 15
-    """METRICS_PUSH_SECONDS: how often they are sent, 1 to 3600 seconds."""
-
-    cors_origins: tuple[str, ...] = ()
-    """CORS_ORIGINS: comma-separated origins whose pages may call the service from a browser, as in
-    `https://example.org`, or `*` for all. Unset: none but the service's own page."""
-
-    log_level: str = "info"
-    """LOG_LEVEL: `debug`, `info`, `warning` or `error`. One line a request is logged at `info`."""
-
-    log_format: str = "json"
-    """LOG_FORMAT: `json`, one object a line, or `text`, for people."""
+    host: str = _setting(
+        "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
+        Parser("an address or a host name", lambda _, text: text),
+        "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
+    )
+    port: int = _setting(
+        "TCP port to listen on. 0 picks a free port; the log line at start shows it.",
+        _integer(0, 65_535),
+        8080,
+    )
+    model_url: str | None = _setting(
+        "Where `model.pt` comes from. A `file://` URL needs an absolute path. Unset: the default model, "
+        "which is part of the service. The URL's query and user info are never logged.",
+        Parser("`http://`, `https://` or `file://` URL", _model_url),
+        secret=True,
+    )
+    model_sha256: str | None = _setting(
+        "SHA-256 of the model file. If the file has another one, the service doesn't start.",
+        Parser("64 hexadecimal digits", _sha256),
+    )
+    model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
+        "Folder for downloaded models. It is created if it doesn't exist.",
+        Parser("a path", lambda _, text: Path(text)),
+        computed=_cache_folder,
+        shown="`cats-vs-dogs` in the user's cache folder (XDG_CACHE_HOME, `~/.cache` or LOCALAPPDATA), "
+        "or else in the system's temporary folder",
+    )
+    model_token: str | None = _setting(
+        "Sent as `Authorization: Bearer TOKEN` when the model is downloaded, which private release assets "
+        "need. It is not sent to another host if the download is redirected there.",
+        Parser("printable ASCII without spaces", _token),
+        secret=True,
+    )
+    engine: str = _setting(
+        "Runtime for the network: `onnx` needs a model file with an ONNX model, `torch` needs "
+        "`requirements-torch.txt`, and `auto` uses the ONNX model if the file has one, torch otherwise.",
+        _choice("auto", "onnx", "torch"),
+        "auto",
+    )
+    threads: int = _setting(
+        "Threads that one prediction uses. Predictions run in parallel anyway, so more than 1 shortens a "
+        "single response and costs throughput under load.",
+        _integer(1, 256),
+        1,
+    )
+    max_concurrency: int = _setting(
+        "Number of workers: predictions that run in parallel. More workers than CPUs slow each other down "
+        "(docs/performance.md).",
+        _integer(1, 256),
+        computed=lambda _: this_host.available_cpus(),
+        shown="number of CPUs available to the process, within its container's CPU quota",
+    )
+    max_queue: int = _setting(
+        "Length of the queue: predictions that wait for a worker. If the queue is full, further requests are "
+        "rejected (503).",
+        _integer(0, 1024),
+        64,
+    )
+    request_timeout_s: int = _setting(
+        "Queue timeout: seconds that a prediction may wait for a worker before it is rejected (503). It is "
+        "also the CPU time in seconds for the photos of one request; a request that needs more gets 413.",
+        _integer(1, 3600),
+        10,
+    )
+    drain_seconds: int = _setting(
+        "Seconds that requests in progress have to finish after SIGTERM or SIGINT. The service stops as "
+        "soon as they are finished. Orchestrators kill after 30 s by default, so stay below.",
+        _integer(0, 3600),
+        25,
+    )
+    max_upload_mb: int = _setting(
+        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413.",
+        _integer(1, 1024),
+        10,
+    )
+    max_pixels: int = _setting(
+        "Largest image, width times height, read from its header before it is decoded. Larger images get "
+        "422. The worst case, a transparent WebP, needs 18 bytes of memory per pixel while it is decoded, "
+        "and MAX_CONCURRENCY photos may be decoded in parallel. If memory is small and anyone may send "
+        "photos, lower both.",
+        _integer(1, 2_000_000_000),
+        50_000_000,
+    )
+    unknown: bool = _setting(
+        "`on`: a photo that shows none of the classes gets the label `unknown`, if the model has an "
+        "out-of-distribution (OOD) score and no class of that name. `off`: it gets the most likely class. "
+        "The response contains the score (`known`) either way.",
+        _switch(),
+        True,
+    )
+    api_keys: tuple[str, ...] = _setting(
+        "If set, `/predict` and `/feedback` need one of these keys, as `Authorization: Bearer KEY` or "
+        "`X-API-Key: KEY`. Unset: open to everyone.",
+        Parser("comma-separated keys", _keys),
+        (),
+        secret=True,
+    )
+    metrics_token: str | None = _setting(
+        "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
+        "reach the service.",
+        Parser("printable ASCII without spaces", _token),
+        secret=True,
+    )
+    metrics_push_url: str | None = _setting(
+        "A Prometheus Pushgateway to send the metrics to, for services that Prometheus can't scrape. User "
+        "info in the URL is sent as basic authentication. Unset: nothing is sent.",
+        Parser("`http://` or `https://` URL", _http_url),
+        secret=True,
+    )
+    metrics_push_seconds: int = _setting(
+        "Seconds between two pushes to METRICS_PUSH_URL.",
+        _integer(1, 3600),
+        15,
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        "Origins whose pages may call the service from a browser, such as `https://example.org`, or `*` for "
+        "all. Unset: only the service's own page.",
+        Parser("comma-separated origins, or `*`", _origins),
+        (),
+    )
+    log_level: str = _setting(
+        "Least severe level that is logged. Each request is logged as one line at `info`.",
+        _choice("debug", "info", "warning", "error"),
+        "info",
+    )
+    log_format: str = _setting(
+        "`json`: one JSON object per line. `text`: for people.",
+        _choice("json", "text"),
+        "json",
+    )
 
     @property
     def max_upload_bytes(self) -> int:
@@ -114,121 +296,43 @@ class Settings:
         """Read and check every variable.
 
         Raises:
-            SettingsError: a value is unknown or out of range.
+            SettingsError: a value is invalid or out of range.
         """
-        env = _Environment(environ)
-        return cls(
-            host=env.text("HOST") or cls.host,
-            port=env.integer("PORT", cls.port, 0, 65_535),
-            model_url=env.model_url("MODEL_URL"),
-            model_sha256=env.sha256("MODEL_SHA256"),
-            model_cache_dir=env.cache_folder("MODEL_CACHE_DIR"),
-            model_token=env.token("MODEL_TOKEN"),
-            engine=env.choice("ENGINE", cls.engine, ("auto", "onnx", "torch")),
-            threads=env.integer("THREADS", cls.threads, 1, 256),
-            max_concurrency=env.integer("MAX_CONCURRENCY", cpu.available(), 1, 256),
-            max_queue=env.integer("MAX_QUEUE", cls.max_queue, 0, 1024),
-            request_timeout_s=env.integer("REQUEST_TIMEOUT_S", cls.request_timeout_s, 1, 3600),
-            drain_seconds=env.integer("DRAIN_SECONDS", cls.drain_seconds, 0, 3600),
-            max_upload_mb=env.integer("MAX_UPLOAD_MB", cls.max_upload_mb, 1, 1024),
-            max_pixels=env.integer("MAX_PIXELS", cls.max_pixels, 1, 2_000_000_000),
-            unknown=env.choice("UNKNOWN", "on", ("on", "off")) == "on",
-            api_keys=env.keys("API_KEYS"),
-            metrics_token=env.token("METRICS_TOKEN"),
-            metrics_push_url=env.http_url("METRICS_PUSH_URL"),
-            metrics_push_seconds=env.integer("METRICS_PUSH_SECONDS", cls.metrics_push_seconds, 1, 3600),
-            cors_origins=env.origins("CORS_ORIGINS"),
-            log_level=env.choice("LOG_LEVEL", cls.log_level, ("debug", "info", "warning", "error")),
-            log_format=env.choice("LOG_FORMAT", cls.log_format, ("json", "text")),
-        )
+        values = {}
+        for setting in fields(cls):
+            name = variable(setting)
+            if text := environ.get(name, "").strip():
+                values[setting.name] = setting.metadata["parser"].parse(name, text)
+            elif computed := setting.metadata["computed"]:
+                values[setting.name] = computed(environ)
+        return cls(**values)
 
 
-class _Environment:
-    """Typed reading of variables; each method raises SettingsError with one line."""
+def variable(setting: Field[Any]) -> str:
+    """Return the name of the environment variable of a field of `Settings`."""
+    return setting.name.upper()
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
 
-    def text(self, name: str) -> str:
-        return self._environ.get(name, "").strip()
+def probable_typos(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the names of variables that are probably misspelt settings, each with the setting's name.
 
-    def integer(self, name: str, default: int, low: int, high: int) -> int:
-        text = self.text(name)
-        if not text:
-            return default
-        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not low <= int(text) <= high:
-            raise SettingsError(f"{name}={text!r:.60}: must be a whole number from {low} to {high}")
-        return int(text)
+    A variable counts if its name is very similar to that of a setting that isn't set itself, and begins with
+    the same letter. HOST and PORT are too short to tell typos from other programs' variables.
+    """
+    settings = [variable(setting) for setting in fields(Settings)]
+    unset = [name for name in settings if len(name) > 4 and not environ.get(name, "").strip()]
+    typos = {}
+    for name in environ:
+        if name not in settings and re.fullmatch(r"[A-Za-z]\w{3,30}", name, re.ASCII):
+            similar = [setting for setting in unset if _similar(name.upper(), setting)]
+            if similar:
+                typos[name] = similar[0]
+    return typos
 
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        text = self.text(name).lower() or default
-        if text not in allowed:
-            raise SettingsError(f"{name}={text!r:.60}: must be one of {', '.join(allowed)}")
-        return text
 
-    def sha256(self, name: str) -> str | None:
-        text = self.text(name).lower()
-        if text and not re.fullmatch(r"[0-9a-f]{64}", text):
-            raise SettingsError(f"{name}={text!r:.80}: must be 64 hexadecimal digits")
-        return text or None
-
-    def http_url(self, name: str) -> str | None:
-        if not (text := self.text(name)):
-            return None
-        parts = self._parts(name)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"{name}: must start with http:// or https://")
-        return text
-
-    def model_url(self, name: str) -> str | None:
-        text = self.text(name)
-        if not text:
-            return None
-        parts = self._parts(name)
-        if parts.scheme == "file":
-            if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
-                raise SettingsError(
-                    f"{name}: a file URL needs an absolute path, as in file:///models/model.pt"
-                )
-        elif parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"{name}: must start with http://, https:// or file://")
-        return text
-
-    def _parts(self, name: str) -> SplitResult:
-        try:  # the value may hold secrets, so no message repeats it
-            parts = urlsplit(self.text(name))
-            _ = parts.port
-        except ValueError:
-            raise SettingsError(f"{name}: not a valid URL") from None
-        return parts
-
-    def cache_folder(self, name: str) -> Path:
-        if folder := self.text(name):
-            return Path(folder)
-        if folder := self.text("XDG_CACHE_HOME"):
-            return Path(folder, "cats-vs-dogs")
-        if home := self.text("HOME"):
-            return Path(home, ".cache", "cats-vs-dogs")
-        if folder := self.text("TMPDIR"):
-            return Path(folder, "cats-vs-dogs")
-        return Settings.model_cache_dir
-
-    def token(self, name: str) -> str | None:
-        text = self.text(name)
-        if not re.fullmatch(r"[!-~]*", text):
-            raise SettingsError(f"{name}: must be printable ASCII without spaces")
-        return text or None
-
-    def keys(self, name: str) -> tuple[str, ...]:
-        text = self.text(name)
-        keys = tuple(key.strip() for key in text.split(",") if key.strip())
-        if text and not keys:  # someone meant to close the service: don't leave it open
-            raise SettingsError(f"{name}: set, but holds no key")
-        return keys
-
-    def origins(self, name: str) -> tuple[str, ...]:
-        origins = tuple(origin.strip() for origin in self.text(name).split(",") if origin.strip())
-        for origin in origins:
-            if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin, re.ASCII):
-                raise SettingsError(f"{name}: {origin!r:.80} is no origin, such as https://example.org")
-        return origins
+def _similar(name: str, setting: str) -> bool:
+    if name[0] != setting[0] or abs(len(name) - len(setting)) > 4:
+        return False
+    # The ratio depends on the order of the two.
+    pairs = ((name, setting), (setting, name))
+    return any(difflib.SequenceMatcher(None, *pair).ratio() >= _SIMILARITY for pair in pairs)

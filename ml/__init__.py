@@ -1,11 +1,11 @@
-"""The pipeline: photos in, `model.pt` out. One module a DVC stage."""
+"""The training pipeline, from photos to `model.pt`; `ml.model` is shared with the service."""
 
 import os
 
-# Read by OpenMP when torch is imported. Its threads would wait by spinning, on processors that the workers
-# who decode and augment need: a small network's epoch takes 1.7 times as long so.
+# OpenMP reads this when torch is imported. By default its threads spin while they wait, on CPU cores that the
+# decoding and augmenting workers need: an epoch of a small network then takes 1.7 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# Read by ONNX Runtime when it is imported: it would keep a database under the user's cache folder and send
-# what it notes there to its makers. Somebody's photos are none of their business; 0 turns it on.
+# ONNX Runtime reads this when it is imported. By default it collects usage data and sends it to its makers,
+# which is out of place next to users' photos; 0 turns it on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,15 +1,63 @@
-"""What every command line shares."""
+"""The command lines of `ml`, `release` and `deploy`.
 
+Each package lists its commands. A command is a module with
+
+    EXAMPLE = "python -m ml ingest"                    # shown by --help
+    def configure(parser: argparse.ArgumentParser) -> None: ...      # adds the arguments, each with its help
+    def main(arguments: argparse.Namespace) -> int | None: ...       # does the work, returns the exit code
+
+The module's docstring is the description. Only the module of the requested command is imported.
+"""
+
+import argparse
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from ml.errors import PipelineError
+from ml.model import VERSION
+from ml.model.errors import PipelineError
+
+
+def run(
+    package: str, description: str, commands: Mapping[str, tuple[str, str]], argv: Sequence[str] | None = None
+) -> int:
+    """Parse a command line and run its command.
+
+    Args:
+        package: the name after `python -m`.
+        description: one sentence about the package.
+        commands: module and one-line summary of each command, by name.
+        argv: the arguments; None: those of this process.
+
+    Returns:
+        The exit code of the command. The process ends with 1 after a PipelineError, which is printed as one
+        line, with 2 after wrong usage, and with 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
+    parser.add_argument("--version", action="version", version=VERSION)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    implementation = None
+    for name, (module, summary) in commands.items():
+        subparser = subparsers.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if argv[:1] == [name]:
+            with exit_cleanly():  # a module may need a package that is not installed
+                implementation = importlib.import_module(module)
+            subparser.description = implementation.__doc__
+            subparser.epilog = f"example:\n  {implementation.EXAMPLE}"
+            implementation.configure(subparser)
+    arguments = parser.parse_args(argv)
+    assert implementation is not None  # parse_args accepts only the commands above
+    with exit_cleanly():
+        return int(implementation.main(arguments) or 0)
 
 
 @contextmanager
 def exit_cleanly() -> Iterator[None]:
-    """End with one line on standard error and exit code 1 where a person can mend what went wrong."""
+    """Turn a PipelineError into one line on standard error and exit code 1, Ctrl-C into exit code 130."""
     try:
         yield
     except PipelineError as error:
@@ -19,10 +67,10 @@ def exit_cleanly() -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print a line of the result, at once, so that a log shows how far it is."""
+    """Print a line of the result without buffering, so that a log shows the progress."""
     print(line, flush=True)  # noqa: T201
 
 
 def note(line: str) -> None:
-    """Print a line that is no part of the result."""
+    """Print a line that is not part of the result, to standard error."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,19 +1,29 @@
-"""params.yaml, typed: one class a stage, unknown keys and bad values refused at the start of each stage."""
+"""Check params.yaml, and optionally set values in it first; comments are kept.
 
+Every stage reads the file through this module, which rejects unknown keys and invalid values at once.
+"""
+
+import argparse
+import copy
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+    from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
-except ModuleNotFoundError as missing:  # all commands of the pipeline come by here
-    sys.exit(f"error: {missing.name} is not installed: `make dev` makes the environment that trains")
+except ModuleNotFoundError as missing:  # every stage imports this module first
+    sys.exit(f"error: {missing.name} is not installed: run `make dev` to install the training environment")
 
-from ml.errors import PipelineError
-from ml.image import Resize
+from ml.cli import say
+from ml.model.errors import PipelineError
+from ml.model.image import Resize
+from ml.model.manifest import ARCHITECTURES
+
+EXAMPLE = "python -m ml params train.arch=simple_cnn prepare.image_size=96"
 
 PATH = Path("params.yaml")
 
@@ -27,14 +37,14 @@ class _Section(BaseModel):
 
 
 class Ingest(_Section):
-    """Where the photos come from."""
+    """The source of the photos."""
 
     source: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
 
 
 class Prepare(_Section):
-    """How photos become pixels and splits."""
+    """Decoding and splitting of the photos."""
 
     image_size: Annotated[int, Field(ge=32, le=1024)]
     resize: Resize
@@ -43,11 +53,17 @@ class Prepare(_Section):
     near_duplicate_bits: Annotated[int, Field(ge=-1, le=64)]
 
 
-Arch = Literal["efficientnet_lite0", "simple_cnn", "simple_cnn_legacy"]
+def _known_architecture(name: str) -> str:
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r:.60}; there are {', '.join(ARCHITECTURES)}")
+    return name
+
+
+Arch = Annotated[str, AfterValidator(_known_architecture)]
 
 
 class Train(_Section):
-    """What is trained."""
+    """The network to train."""
 
     arch: Arch
     seed: int
@@ -55,18 +71,17 @@ class Train(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW and its schedule."""
+    """Settings of AdamW and its schedule."""
 
     lr: Positive
     head_lr_factor: Positive
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_share: Share
     grad_clip: Positive
-    label_smoothing: Share
 
 
 class Augment(_Section):
-    """Random changes of the training photos; each at 0 (crop_min_area at 1) is off."""
+    """Random changes of the training photos; 0 turns one off (crop_min_area: 1)."""
 
     flip: Share
     crop_min_area: Annotated[float, Field(gt=0, le=1)]
@@ -84,7 +99,7 @@ class Augment(_Section):
 
 
 class Recipe(_Section):
-    """How an architecture is trained."""
+    """Settings for the training of one architecture."""
 
     runs: Count = 1
     epochs: Count
@@ -93,28 +108,26 @@ class Recipe(_Section):
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
     fit_head_first: bool
-    early_stopping: Annotated[int, Field(ge=0)]
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
-    refit_l2: list[Positive]
 
 
 class Evaluate(_Section):
-    """How the figures are made."""
+    """Settings of the evaluation."""
 
     confidence: Annotated[float, Field(gt=0, lt=1)]
     resamples: Count
     calibration_bins: Count
     worst_mistakes: Count
     min_change: Share
-    known: Literal["auto", "concepts", "distance"]
-    known_photos: Count
-    known_refused: Annotated[float, Field(gt=0, lt=0.5)]
+    ood_method: Literal["auto", "concepts", "distance"]
+    ood_photos: Count
+    ood_rejected: Annotated[float, Field(gt=0, lt=0.5)]
     other: str
 
 
 class Package(_Section):
-    """What may become `model.pt`."""
+    """Conditions for `model.pt`."""
 
     min_accuracy: Share
     calibration_photos: Count
@@ -124,7 +137,7 @@ class Package(_Section):
 
 
 class MaxFlips(_Section):
-    """The largest share of labels that each change of a photo may flip, see `ml.packaging.changes`."""
+    """The largest share of labels that each perturbation may flip, see `ml.packaging.perturbations`."""
 
     mirrored: Share
     turned_left: Share
@@ -142,7 +155,7 @@ class MaxFlips(_Section):
 
 
 class Stability(_Section):
-    """How much small changes of a photo may matter."""
+    """Limits for the effect of perturbations."""
 
     photos: Count
     min_photos: Count
@@ -171,12 +184,12 @@ class Params(_Section):
     @model_validator(mode="after")
     def _has_its_recipe(self) -> Self:
         if self.train.arch not in self.recipes:
-            raise ValueError(f"train.arch is {self.train.arch}, and recipes has none of that name")
+            raise ValueError(f"train.arch is {self.train.arch}: add a recipe {self.train.arch} to recipes")
         return self
 
     @property
     def recipe(self) -> Recipe:
-        """The one of the architecture that is trained."""
+        """The recipe of the architecture to train."""
         return self.recipes[self.train.arch]
 
 
@@ -184,57 +197,100 @@ def load(path: Path = PATH) -> Params:
     """Read and check the parameters.
 
     Raises:
-        PipelineError: the file is missing, a key is unknown or missing, or a value is out of range.
+        PipelineError: the file is missing or not YAML, a key is unknown or missing, or a value is invalid.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise PipelineError(f"{path} is missing: run this from the project's root") from error
-    return _check(text, path)
+    return _check(_read(path), path)
 
 
-def _check(text: str, path: Path) -> Params:
-    try:
-        return Params.model_validate(YAML(typ="safe").load(text))
-    except YAMLError as error:
-        raise PipelineError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise PipelineError(f"{path}: {'; '.join(lines)}") from error
+def assign(changes: Mapping[str, str], path: Path = PATH) -> None:
+    """Set parameters in the file and keep its comments; if one is invalid, nothing is written.
 
-
-def assign(key: str, value: str, path: Path = PATH) -> None:
-    """Set one parameter in the file, by its dotted name, and keep the comments.
+    Args:
+        changes: values as YAML, by dotted name.
+        path: of the file.
 
     Raises:
-        PipelineError: there is no such parameter, or the value isn't one it can have.
+        PipelineError: there is no such parameter, or its value is invalid.
     """
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
-    document = yaml.load(path)
-    *sections, name = key.split(".")
-    section = document
-    for part in sections:
-        section = section.get(part, {})
-    if name not in section:
-        raise PipelineError(f"{path} has no parameter {key}")
-    section[name] = YAML(typ="safe").load(value) if not isinstance(section[name], str) else value
+    text = _read(path)
+    _check(text, path)
+    document = yaml.load(text)
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section: Any = document
+        for part in sections:
+            section = _own(section, part) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or name not in section:
+            raise PipelineError(f"{path} has no parameter {key}")
+        section[name] = value if isinstance(section[name], str) else _parse(value, key)
     buffer = io.StringIO()
     yaml.dump(document, buffer)
     _check(buffer.getvalue(), path)
-    path.write_text(buffer.getvalue(), encoding="utf-8")
+    try:
+        path.write_text(buffer.getvalue(), encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def main(arguments: list[str]) -> None:
-    """Set each `KEY=VALUE`."""
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        assign(key, value)
+def _own(section: Any, name: str) -> Any:
+    """Return a nested section; one that a YAML merge key (`<<`) shares with others is copied first."""
+    child = section.get(name)
+    if any(source.get(name) is child for source in getattr(section, "merge", None) or ()):
+        child = section[name] = copy.deepcopy(child)
+    return child
 
 
-if __name__ == "__main__":
-    from ml.cli import exit_cleanly
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise PipelineError(f"{path} is missing: run this from the project's root") from error
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path} is not UTF-8 text") from error
 
-    with exit_cleanly():
-        main(sys.argv[1:])
+
+def _parse(text: str, name: object) -> Any:
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise PipelineError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _check(text: str, path: Path) -> Params:
+    try:
+        return Params.model_validate(_parse(text, path))
+    except ValidationError as error:
+        lines = [
+            ": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")]))
+            for e in error.errors()
+        ]
+        raise PipelineError(f"{path}: {'; '.join(lines)}") from error
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "changes",
+        nargs="*",
+        type=_change,
+        metavar="KEY=VALUE",
+        help="a parameter by its dotted name, and its new value",
+    )
+
+
+def _change(argument: str) -> tuple[str, str]:
+    key, separator, value = argument.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not of the form KEY=VALUE")
+    return key, value
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Set the values, if there are any, and check the file."""
+    if arguments.changes:
+        assign(dict(arguments.changes))
+    load()
+    say(f"{PATH} is valid")

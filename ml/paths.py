@@ -1,21 +1,21 @@
-"""Where the stages leave what is published. Here and not in the stages, which import torch."""
+"""Paths of models and reports, in a module of their own because the stages import torch."""
 
 from pathlib import Path
 
 MODEL = Path("models/model.pt")
 DEFAULT_MODEL = Path(__file__).parents[1] / "app/default/model.pt"
-"""What is served where nothing else is named."""
+"""The model that the service uses by default."""
 REPORT = Path("reports/evaluate")
 METRICS = "metrics.json"
 KNOWN = "known.pt"
-PROMOTION = "promotion.json"
+PROMOTION = Path("reports/promotion.json")
 SLICES = "slices.json"
 STABILITY = "stability.json"
-SITUATIONS = "situations.json"
+DRAWN_IMAGES = "drawn_images.json"
 PREPARE_REPORT = Path("reports/prepare")
 PACKAGE_REPORT = Path("reports/package")
 SHOW_PHOTOS = frozenset({"worst_mistakes.png"})
-"""Pictures of REPORT in which photos are seen."""
+"""Pictures in REPORT that show photos of the data set."""
 PACKAGED = "package.json"
 HISTORY = Path("models/history.json")
 GATE_REPORT = Path("reports/gate.json")

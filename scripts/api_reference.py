@@ -1,4 +1,4 @@
-"""Writes docs/API.md from app/openapi.yaml: what the page at /docs shows, to be read without a service."""
+"""Write docs/API.md, the reference of the HTTP API, from app/openapi.yaml."""
 
 import json
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from scripts.common.generated import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "app" / "openapi.yaml"
@@ -19,16 +21,16 @@ class Reference:
     """An OpenAPI document as Markdown."""
 
     def __init__(self, document: Node) -> None:
-        """Take the document as YAML has it, references and all."""
+        """Take the document as YAML contains it, with its references."""
         self.document = document
 
     def text(self) -> str:
-        """Return all of it."""
+        """Return the Markdown."""
         info = self.document["info"]
         lines = [
             f"# {info['title']}: the HTTP API",
             "",
-            "<!-- Made from app/openapi.yaml by `make api`: change that. -->",
+            "<!-- Generated from app/openapi.yaml by `python -m scripts.api_reference`: edit that file. -->",
             "",
             info["summary"],
             "",
@@ -50,7 +52,7 @@ class Reference:
         if keys := [name for one in operation.get("security", []) for name in one]:
             schemes = self.document["components"]["securitySchemes"]
             yield from (f"Key: {'; or '.join(_scheme(schemes[name]) for name in keys)}.", "")
-        if parameters := [self._found(one) for one in operation.get("parameters", [])]:
+        if parameters := [self._resolve(one) for one in operation.get("parameters", [])]:
             yield from ("| parameter | in | type | |", "| --- | --- | --- | --- |")
             for one in parameters:
                 yield _row(
@@ -64,7 +66,7 @@ class Reference:
             yield ""
         yield from ("| status | body | |", "| --- | --- | --- |")
         for status, response in operation["responses"].items():
-            one = self._found(response)
+            one = self._resolve(response)
             bodies = [f"`{m}`: {self._type(c['schema'])}" for m, c in one.get("content", {}).items()]
             yield _row(status, ", ".join(bodies) or "none", _flat(one["description"]))
         yield ""
@@ -79,9 +81,11 @@ class Reference:
             return
         yield from ("| field | type | |", "| --- | --- | --- |")
         for field, one in properties.items():
-            always = "" if field in schema.get("required", []) else "optional"
-            told = _flat(one.get("description", ""))
-            yield _row(f"`{field}`", self._type(one), "; ".join(part for part in (always, told) if part))
+            optional = "" if field in schema.get("required", []) else "optional"
+            description = _flat(one.get("description", ""))
+            yield _row(
+                f"`{field}`", self._type(one), "; ".join(part for part in (optional, description) if part)
+            )
         yield ""
         for example in schema.get("examples", []):
             yield from ("```json", json.dumps(example, indent=2), "```", "")
@@ -101,20 +105,20 @@ class Reference:
             return f"list of {self._type(schema['items'])}"
         if "additionalProperties" in schema and isinstance(schema["additionalProperties"], Mapping):
             return f"object of {self._type(schema['additionalProperties'])}"
-        told = " or ".join(kind) if isinstance(kind, list) else str(kind)
+        text = " or ".join(kind) if isinstance(kind, list) else str(kind)
         if schema.get("format") == "binary":
-            told = "bytes"
+            text = "bytes"
         if "minimum" in schema:
-            told += f" from {schema['minimum']}" + (f" to {schema['maximum']}" if "maximum" in schema else "")
-        return told
+            text += f" from {schema['minimum']}" + (f" to {schema['maximum']}" if "maximum" in schema else "")
+        return text
 
-    def _found(self, node: Node) -> Node:
+    def _resolve(self, node: Node) -> Node:
         if "$ref" not in node:
             return node
-        found = self.document
+        target = self.document
         for part in node["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-        return found
+            target = target[part]
+        return target
 
 
 def _scheme(scheme: Node) -> str:
@@ -130,15 +134,10 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def main() -> None:
-    """Write it; with --check, only say whether it is as it should be, by the exit code."""
-    text = Reference(yaml.safe_load(SOURCE.read_text("utf-8"))).text()
-    if "--check" in sys.argv[1:]:
-        sys.exit(
-            0 if TARGET.exists() and TARGET.read_text("utf-8") == text else "docs/API.md is old: make api"
-        )
-    TARGET.write_text(text, "utf-8")
+def reference() -> str:
+    """Return the document, Markdown."""
+    return Reference(yaml.safe_load(SOURCE.read_text("utf-8"))).text()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(write_or_check(reference, TARGET, __doc__))

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Have the live service answer a labelled set of photos; .github/workflows/monitor.yml calls it daily. Environment:
-#   SERVICE_URL             of the service; API_KEY, where it has API_KEYS
-#   MONITOR_DATA            folder with one subfolder a class, .zip of one, or its URL; tests/photos by default
-#   MONITOR_MIN_ACCURACY    below which it fails; 0.9 by default
+# Send labelled photos to the live service and check its accuracy; .github/workflows/monitor.yml runs this daily.
+# Environment:
+#   SERVICE_URL             URL of the service; API_KEY if the service requires one
+#   MONITOR_DATA            folder with one subfolder per class, a .zip file of one, or its URL; default: tests/photos
+#   MONITOR_MIN_ACCURACY    accuracy below which it fails; default: 0.9
 #   MLFLOW_TRACKING_URI     where the run is logged, with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD;
-#                           without it none is
-#   MONITOR_OUT             what it writes; predictions_batch.json by default
+#                           default: no run is logged
+#   MONITOR_OUT             file that it writes; default: predictions_batch.json
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ -z "${SERVICE_URL:-}" ]; then
-  echo "error: SERVICE_URL is not set: which service?" >&2
+  echo "error: set SERVICE_URL to the URL of the service" >&2
   exit 1
 fi
 if [ -z "${MONITOR_DATA:-}" ]; then
-  # The photos that the repository has, each named after its class.
+  # The repository's own photos; each is named for its class.
   MONITOR_DATA=$(mktemp -d)
   trap 'rm -r "$MONITOR_DATA"' EXIT
   for photo in tests/photos/*.jpg; do
@@ -29,6 +30,6 @@ arguments+=(--out "${MONITOR_OUT:-predictions_batch.json}")
 summary=${GITHUB_STEP_SUMMARY:-/dev/null}
 echo '```' >>"$summary"
 code=0
-"${PYTHON:-.venv/bin/python}" scripts/collect_predictions.py "$SERVICE_URL" "${arguments[@]}" | tee -a "$summary" || code=$?
+"${PYTHON:-.venv/bin/python}" -m scripts.collect_predictions "$SERVICE_URL" "${arguments[@]}" | tee -a "$summary" || code=$?
 echo '```' >>"$summary"
 exit "$code"

@@ -1,17 +1,16 @@
-#!/usr/bin/env python3
-"""Have the live service answer photos whose labels are known, and say how good its answers are.
+"""Send labelled photos to the live service, and report how good its answers are.
 
-usage: collect_predictions.py URL --data PHOTOS [--min-accuracy 0.97] [--out predictions_batch.json]
+Writes the answers as JSON, and as a CSV table beside it; prints accuracy and log loss with their confidence
+intervals, the confusion matrix and the latency; logs all of it as an MLflow run that is linked with the
+registered version of the model that answered; sends the true labels to /feedback. If API_KEY is set, it is
+sent as X-API-Key.
 
-PHOTOS is a folder with one subfolder a class, a .zip of one, or the URL of such a .zip. Writes the answers to
---out and, as a table, to a .csv beside it; prints accuracy and log loss with their intervals, the confusion
-matrix and the latency; logs all of it as an MLflow run that is linked with the registered version of the
-model that answered; sends the true labels to /feedback. API_KEY in the environment is sent as X-API-Key.
+A photo that the service rejects (400, 413, 415, 422) is listed and left out of the accuracy; the accuracy
+with such photos counted as wrong is printed too. A photo that is answered as unknown counts by its likeliest
+class.
 
-A photo that the service refuses (400, 413, 415, 422) is listed, and left out of the accuracy; beside it
-stands the accuracy with such photos counted as wrong. One that is answered as unknown counts by its likeliest
-class, and how many these are is told. Exit code 1 where the accuracy is under
---min-accuracy, where a photo is left without an answer after all attempts, or nothing is answered.
+The exit code is 1 if the accuracy is below --min-accuracy, if a photo is left without an answer after all
+attempts, or if nothing is answered.
 """
 
 import argparse
@@ -25,29 +24,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ml.model.errors import PipelineError
+from scripts.collecting.batch import Batch
+from scripts.collecting.collector import Collector
+from scripts.collecting.endpoint import Endpoint, ServiceError, one_line
+from scripts.collecting.labelled import labelled, sample
+from scripts.common import arguments
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from collecting.batch import Batch  # noqa: E402
-from collecting.collector import Collector  # noqa: E402
-from collecting.endpoint import Endpoint  # noqa: E402
-from collecting.labelled import drawn, labelled  # noqa: E402
-from common.patient import ServiceError, one_line  # noqa: E402
-
-from ml.errors import PipelineError  # noqa: E402
 
 
 def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Path]) -> None:
-    """Log the batch as an MLflow run; say which.
+    """Log the batch as an MLflow run, and print the run's id.
 
     Raises:
-        PipelineError: the store can't be used, or params.yaml.
+        PipelineError: the tracking store cannot be used, or params.yaml is not valid.
     """
     from mlflow.exceptions import MlflowException
 
     from ml import params
     from ml.evaluation import plots
-    from ml.tracking import live
+    from ml.registry import live
 
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "confusion_matrix.png")
@@ -62,8 +59,8 @@ def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Pat
 
 
 def main() -> int:
-    """Run as the command line says."""
-    options = _parsed()
+    """Run the command line; return the exit code."""
+    options = _parse()
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _run(options, Path(folder))
@@ -76,29 +73,23 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
     endpoint = Endpoint(options.url, os.environ.get("API_KEY"), options.patience)
-    root, found = labelled(options.data, folder)
+    data = _without_secrets(options.data)
+    root, photos = labelled(options.data, folder)
     model = endpoint.model()
     classes = tuple(model["classes"])
-    if strange := sorted({photo.label or "" for photo in found} - set(classes)):
+    if unexpected := sorted({photo.label or "" for photo in photos} - set(classes)):
         names = ", ".join(map(one_line, classes))
-        raise PipelineError(
-            f"{_public(options.data)}: the model has no class {', '.join(strange)}; it has {names}"
-        )
+        raise PipelineError(f"{data}: the model has no class {', '.join(unexpected)}; it has {names}")
     started = datetime.datetime.now(datetime.UTC)
     if options.max_photos:
-        found = drawn(found, options.max_photos)
-    batch = Batch(
-        Collector(endpoint, classes, root, options.feedback).run(found, options.concurrency), classes
-    )
-    about: dict[str, Any] = {
-        "url": endpoint.url,
-        "started": started.isoformat(timespec="seconds"),
-        "data": _public(options.data),
-    }
-    about["model"] = {name: model.get(name) for name in ("version", "sha256", "arch", "engine", "classes")}
-    files = batch.write(options.out, about)
+        photos = sample(photos, options.max_photos)
+    collector = Collector(endpoint, classes, root, options.feedback)
+    batch = Batch(collector.run(photos, options.concurrency), classes)
+    described = {name: model.get(name) for name in ("version", "sha256", "arch", "engine", "classes")}
+    origin = {"url": endpoint.url, "started": started.isoformat(timespec="seconds"), "data": data}
+    files = batch.write(options.out, origin | {"model": described})
     print(f"{endpoint.url} answers by model {one_line(model['version'])} ({one_line(model['sha256'])[:12]})")
-    batch.tell()
+    batch.print_summary()
     problems = _problems(options, endpoint, model, batch)
     if options.mlflow and batch.figures:
         log(endpoint, model, batch, files)
@@ -107,8 +98,8 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     return int(bool(problems))
 
 
-def _public(data: str) -> str:
-    """Return a path or URL without what may be secret in it."""
+def _without_secrets(data: str) -> str:
+    """Return a path or URL without user info and query."""
     parts = urlsplit(data)
     if parts.scheme in ("http", "https"):
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -118,7 +109,7 @@ def _public(data: str) -> str:
 def _problems(
     options: argparse.Namespace, endpoint: Endpoint, model: dict[str, Any], batch: Batch
 ) -> list[str]:
-    """Return for what the run fails; print what is only worth knowing."""
+    """Return the reasons for which the run fails; print what the user should only know."""
     others = {version: count for version, count in batch.versions.items() if version != model["version"]}
     try:
         changed = endpoint.model()["sha256"] != model["sha256"]
@@ -126,42 +117,62 @@ def _problems(
         changed = False
         print(f"warning: {error}", file=sys.stderr)
     if others or changed:
-        print(f"warning: the model changed while the batch ran: {dict(batch.versions)}")
-    untold = sum(row.feedback != 204 for row in batch.answered)
+        print(f"warning: the model changed during the batch: {dict(batch.versions)}")
+    not_accepted = sum(row.feedback != 204 for row in batch.answered)
     if options.feedback:
-        print(f"feedback: {len(batch.answered) - untold} true labels sent, {untold} not taken")
+        print(f"feedback: {len(batch.answered) - not_accepted} true labels sent, {not_accepted} not accepted")
     problems = []
     if not batch.answered:
         problems.append("no photo was answered")
     if batch.failed:
         problems.append(f"{len(batch.failed)} photos are left without an answer")
     if batch.figures and batch.figures["accuracy"] < options.min_accuracy:
-        problems.append(f"accuracy {batch.figures['accuracy']:.4f} is under {options.min_accuracy}")
+        problems.append(f"accuracy {batch.figures['accuracy']:.4f} is below {options.min_accuracy}")
     return problems
 
 
-def _parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def _parse() -> argparse.Namespace:
+    parser = arguments.parser(
+        "collect_predictions", __doc__, "http://localhost:8080 --data photos --min-accuracy 0.97"
     )
-    parser.add_argument("url")
-    parser.add_argument("--data", required=True, help="folder, .zip or URL of a .zip")
-    parser.add_argument("--concurrency", type=int, default=4, help="photos at once (default: 4)")
-    parser.add_argument("--out", type=Path, default=Path("predictions_batch.json"))
-    parser.add_argument("--min-accuracy", type=float, default=0.0)
-    parser.add_argument("--max-photos", type=int, default=0, help="so many, evenly from the classes; 0: all")
+    parser.add_argument("url", help="URL of the service")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="folder with one subfolder per class, a .zip file of one, or the URL of such a file",
+    )
+    parser.add_argument(
+        "--concurrency", type=int, default=4, help="photos sent at the same time (default: 4)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions_batch.json"),
+        help="JSON file; the CSV file gets the same name (default: predictions_batch.json)",
+    )
+    parser.add_argument(
+        "--min-accuracy", type=float, default=0.0, help="accuracy below which it fails (default: 0)"
+    )
+    parser.add_argument(
+        "--max-photos",
+        type=int,
+        default=0,
+        help="size of a sample, even over the classes; 0: all (default: 0)",
+    )
     parser.add_argument(
         "--patience", type=float, default=180.0, help="seconds for all attempts of a request (default: 180)"
     )
-    parser.add_argument("--no-mlflow", dest="mlflow", action="store_false")
-    parser.add_argument("--no-feedback", dest="feedback", action="store_false")
+    parser.add_argument("--no-mlflow", dest="mlflow", action="store_false", help="log no MLflow run")
+    parser.add_argument("--no-feedback", dest="feedback", action="store_false", help="send no true labels")
     options = parser.parse_args()
     if not (1 <= options.concurrency <= 256 and 0 <= options.min_accuracy <= 1 and options.max_photos >= 0):
-        parser.error("--concurrency from 1 to 256, --min-accuracy from 0 to 1, --max-photos from 0 on")
+        parser.error(
+            "--concurrency must be from 1 to 256, --min-accuracy from 0 to 1, --max-photos at least 0"
+        )
     if not 0 < options.patience < math.inf:
         parser.error("--patience must be positive")
     if options.mlflow and not importlib.util.find_spec("mlflow"):
-        parser.error("mlflow is not installed: pip install -r requirements-train.txt, or --no-mlflow")
+        parser.error("mlflow is not installed; run pip install -r requirements-train.txt, or add --no-mlflow")
     return options
 
 

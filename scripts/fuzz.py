@@ -1,176 +1,165 @@
-#!/usr/bin/env python3
-"""Send broken photos to the service and see that it says so, lives and holds no more memory than before.
+"""Send broken photos to the service; check its answers, that it stays alive, and its memory.
 
-usage: fuzz.py [--count 5000] [--seed 1] [--keep FOLDER] [--url URL [--pid PID]]
-
-Without --url it starts a service for the purpose. Photos go as raw bodies, as forms, and several in one form.
-Exit code 1 where an answer isn't 200, 400, 413, 415 or 422, or isn't of the documented form, where a
-connection breaks, the process ends or its memory grows; what was sent is then kept in the folder.
+Photos are sent as raw bodies, as forms, and several in one form. The exit code is 1 if a status is not 200,
+400, 413, 415 or 422, if an answer does not have the documented form, if a connection breaks, if the process
+ends, or if its memory grows. The bodies of failed requests are kept in a folder. If API_KEY is set, it is
+sent as X-API-Key.
 """
 
 import argparse
-import asyncio
-import contextlib
 import json
 import random
 import statistics
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import process
-from stress import holding, mutations, seeds, wire
+import urllib3
+
+from scripts.common import arguments
+from scripts.common.process import ProcessError
+from scripts.stress import command, mutations, seeds
+from scripts.stress.client import BROKEN, Client, form
+from scripts.stress.usage import usage
 
 _STATUSES = frozenset({200, 400, 413, 415, 422})
-_AT_ONCE = 4
+_CONCURRENCY = 4
 _SAMPLE_EVERY = 20
-"""Answers between two looks at the memory."""
-_TIMEOUT_S = 60
-_FAILURES = 20
-"""After so many of them it ends."""
+"""Requests between two measurements of memory."""
+_MAX_FAILURES = 20
+"""The test ends after this number of failures."""
 
 
 class Fuzzer:
-    """Sends the photos and keeps account.
+    """Sends broken photos and records what goes wrong.
 
     Args:
-        client: to whom.
-        options: of the command line.
+        client: of the service.
+        pid: its process id; None: its memory is not measured.
+        options: the command line.
     """
 
-    def __init__(self, client: wire.Client, options: argparse.Namespace) -> None:
-        self._client, self._options = client, options
-        self._files = seeds.seeds()
+    def __init__(self, client: Client, pid: int | None, options: argparse.Namespace) -> None:
+        self._client, self._pid, self._options = client, pid, options
+        self._seeds = seeds.seeds()
+        self._lock = threading.Lock()
         self.statuses: Counter[int] = Counter()
         self.failures: list[str] = []
-        self.memory: list[float] = []
+        self.memory_mb: list[float] = []
 
-    async def run(self, pid: int | None) -> None:
-        """Send all of them, a few at once."""
-        numbers = iter(range(self._options.count))
-        senders = (self._sender(numbers, pid) for _ in range(_AT_ONCE))
-        # All of them: several may find the service gone.
-        ended = await asyncio.gather(*senders, return_exceptions=True)
-        self._client.close()
-        for error in filter(None, ended):
-            raise error
+    def run(self) -> None:
+        """Send all requests, a few at a time.
 
-    async def _sender(self, numbers: Iterator[int], pid: int | None) -> None:
-        for number in numbers:
-            if len(self.failures) >= _FAILURES:
-                return
-            await self._send(number)
-            if pid and number % _SAMPLE_EVERY == 0:
-                self.memory.append(holding.of(pid).memory)
+        Raises:
+            ProcessError: the service has ended.
+        """
+        with ThreadPoolExecutor(_CONCURRENCY) as threads:
+            for _ in threads.map(self._send, range(self._options.count)):
+                pass
 
-    async def _send(self, number: int) -> None:
-        kind, body, done = request(self._options.seed, number, self._files)
+    def _send(self, number: int) -> None:
+        if len(self.failures) >= _MAX_FAILURES:
+            return
+        media_type, body, mutation = request(self._options.seed, number, self._seeds)
         try:
-            exchange = self._client.exchange("POST", "/predict", body, kind)
-            answer = await asyncio.wait_for(exchange, _TIMEOUT_S)
-        except wire.BROKEN as error:
-            wrong = f"no answer: {error!r}"
-        else:
-            self.statuses[answer.status] += 1
-            wrong = complaint(answer)
-        if wrong:
+            response = self._client.send("POST", "/predict", body, media_type)
+            problem = complaint(response)
+            with self._lock:
+                self.statuses[response.status] += 1
+        except BROKEN as error:
+            problem = f"no answer: {error!r}"
+        if problem:
             folder: Path = self._options.keep
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{self._options.seed}-{number}").write_bytes(body)
-            self.failures.append(f"{number} ({done}; {kind}): {wrong}")
+            self.failures.append(f"{number} ({mutation}; {media_type}): {problem}")
+        if self._pid and number % _SAMPLE_EVERY == 0:
+            self.memory_mb.append(usage(self._pid).memory_mb)
 
 
 def request(seed: int, number: int, files: seeds.Seeds) -> tuple[str, bytes, str]:
-    """Return content type and body of a request with broken photos, and what was done to them."""
+    """Return the content type and body of a request with a broken photo, and how the photo was broken."""
     chance = random.Random(f"{number}:{seed}")  # noqa: S311
-    done, photo = mutations.mutated(seed, number, files)
+    mutation, photo = mutations.mutated(seed, number, files)
     if chance.random() < 0.5:
-        return chance.choice(("image/jpeg", "image/png", "image/x-unknown")), photo, done
+        return chance.choice(("image/jpeg", "image/png", "image/x-unknown")), photo, mutation
     photos = [photo]
-    if chance.random() < 0.3:  # among good ones
+    if chance.random() < 0.3:  # in one form with valid photos
         photos += chance.choices(list(files.values()), k=chance.randint(1, 8))
         chance.shuffle(photos)
-    body, kind = wire.form(photos)
-    return kind, body, done
+    body, media_type = form(photos)
+    return media_type, body, mutation
 
 
-def complaint(answer: wire.Answer) -> str:
-    """Return what is wrong with an answer; nothing where it is one of the documented."""
-    if answer.status not in _STATUSES:
-        return f"status {answer.status}"
-    kind = "application/json" if answer.status == 200 else "application/problem+json"
-    if answer.headers.get("content-type") != kind:
-        return f"content type {answer.headers.get('content-type')!r}"
+def complaint(response: urllib3.BaseHTTPResponse) -> str:
+    """Return what is wrong with a response; an empty string if it is one of the documented ones."""
+    status, media_type = response.status, response.headers.get("Content-Type")
+    if status not in _STATUSES:
+        return f"status {status}"
+    if media_type != ("application/json" if status == 200 else "application/problem+json"):
+        return f"content type {media_type!r}"
     try:
-        told = json.loads(answer.body)
-        if told["request_id"] != answer.headers["x-request-id"]:
-            return "the ids of body and header differ"
-        if answer.status != 200:
-            return (
-                ""
-                if told["status"] == answer.status and told["title"] and told["detail"]
-                else "an empty problem"
-            )
-        for prediction in told.get("predictions", [told]):
-            chances, label = prediction["probabilities"], prediction["label"]
-            unknown = label not in chances and label == "unknown" and 0 <= prediction["known"] <= 1
-            if abs(sum(chances.values()) - 1) > 1e-6:
-                return f"no probabilities: {chances}"
-            if not unknown and chances[label] != max(chances.values()):
-                return f"not the likeliest class: {label!r} of {chances}"
+        content = json.loads(response.data)
+        if content["request_id"] != response.headers["X-Request-ID"]:
+            return "the request ids of body and header differ"
+        if status != 200:
+            complete = content["status"] == status and content["title"] and content["detail"]
+            return "" if complete else "an empty problem"
+        for prediction in content.get("predictions", [content]):
+            probabilities, label = prediction["probabilities"], prediction["label"]
+            unknown = label not in probabilities and label == "unknown" and 0 <= prediction["known"] <= 1
+            if abs(sum(probabilities.values()) - 1) > 1e-6:
+                return f"not probabilities: {probabilities}"
+            if not unknown and probabilities[label] != max(probabilities.values()):
+                return f"not the likeliest class: {label!r} of {probabilities}"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"a body of another form: {error!r}"
+        return f"not the documented body: {error!r}"
     return ""
 
 
-def growth(memory: list[float]) -> tuple[float, float]:
-    """Return the memory after the warm-up, the first third, and in the end, each the median of a sixth."""
-    sixth = max(1, len(memory) // 6)
-    return statistics.median(memory[2 * sixth : 3 * sixth] or memory), statistics.median(memory[-sixth:])
+def growth(memory_mb: list[float]) -> tuple[float, float]:
+    """Return the memory after the warm-up, which is the first third, and at the end.
+
+    Each is the median of a sixth of the samples.
+    """
+    sixth = max(1, len(memory_mb) // 6)
+    after_warm_up = memory_mb[2 * sixth : 3 * sixth] or memory_mb
+    return statistics.median(after_warm_up), statistics.median(memory_mb[-sixth:])
+
+
+def fuzz(client: Client, pid: int | None, options: argparse.Namespace) -> list[str]:
+    """Run the test; return one line per failure."""
+    started = time.perf_counter()
+    fuzzer = Fuzzer(client, pid, options)
+    failures = fuzzer.failures
+    try:
+        fuzzer.run()
+    except ProcessError as error:
+        failures.append(str(error))
+    counts = ", ".join(f"{count} x {status}" for status, count in sorted(fuzzer.statuses.items()))
+    print(f"{fuzzer.statuses.total()} answers in {time.perf_counter() - started:.0f} s: {counts}")
+    if fuzzer.memory_mb:
+        before, after = growth(fuzzer.memory_mb)
+        most = max(fuzzer.memory_mb)
+        print(f"memory: {before:.1f} MB after the warm-up, {after:.1f} MB at the end, {most:.0f} MB at most")
+        if after - before > options.growth:
+            failures.append(f"the memory grew by {after - before:.1f} MB")
+    return failures
 
 
 def main() -> int:
-    """Run as the command line says."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Run the command line; return the exit code."""
+    parser = arguments.parser("fuzz", __doc__, "--count 500")
+    parser.add_argument("--count", type=int, default=5000, help="number of requests (default: 5000)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same bytes (default: 1)")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("build/fuzz"), help="folder for failed bodies (default: build/fuzz)"
     )
-    parser.add_argument("--count", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="default: build/fuzz")
-    parser.add_argument("--url", help="of a running service; default: start one")
-    parser.add_argument("--pid", type=int, help="its process, to watch its memory")
-    parser.add_argument("--growth", type=float, default=30.0, help="MB that are borne (default: 30)")
-    parser.add_argument("--api-key")
-    options = parser.parse_args()
-    started = time.perf_counter()
-    fuzzer: Fuzzer | None = None
-    failures: list[str] = []
-    try:
-        with contextlib.ExitStack() as stack:
-            url, pid = (options.url, options.pid) if options.url else stack.enter_context(process.service())
-            try:
-                client = wire.Client.of(url, options.api_key)
-            except ValueError as error:
-                parser.error(str(error))
-            fuzzer = Fuzzer(client, options)
-            asyncio.run(fuzzer.run(pid))
-    except process.ProcessError as error:
-        failures.append(str(error))
-    if fuzzer:
-        failures = fuzzer.failures + failures
-        told = ", ".join(f"{count} x {status}" for status, count in sorted(fuzzer.statuses.items()))
-        print(f"{fuzzer.statuses.total()} answers in {time.perf_counter() - started:.0f} s: {told}")
-        if fuzzer.memory:
-            before, after = growth(fuzzer.memory)
-            most = max(fuzzer.memory)
-            print(f"memory: {before:.1f} MB after the warm-up, {after:.1f} MB in the end, most {most:.0f}")
-            if after - before > options.growth:
-                failures.append(f"the memory grew by {after - before:.1f} MB")
-    for failure in failures:
-        print(f"failed: {failure}")
-    return int(bool(failures))
+    parser.add_argument("--growth", type=float, default=30.0, help="allowed memory growth, MB (default: 30)")
+    return command.run_test(parser, fuzz)
 
 
 if __name__ == "__main__":

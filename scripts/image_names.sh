@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Tell, as lines for $GITHUB_OUTPUT, under which names and labels CI pushes the image: by commit, and by branch or tag.
-# Environment, as Actions sets it: GITHUB_REPOSITORY, GITHUB_SHA, GITHUB_REF_TYPE, GITHUB_REF_NAME, GITHUB_SERVER_URL
+# Print the tags (commit; branch or git tag) and labels with which CI pushes the image, as lines for $GITHUB_OUTPUT.
+# Environment, set by GitHub Actions: GITHUB_REPOSITORY, GITHUB_SHA, GITHUB_REF_TYPE, GITHUB_REF_NAME, GITHUB_SERVER_URL
 set -euo pipefail
 export LC_ALL=C
 
 name=ghcr.io/$(tr '[:upper:]' '[:lower:]' <<<"${GITHUB_REPOSITORY:?}")
 ref=$(tr -c 'A-Za-z0-9_.-' '-' <<<"${GITHUB_REF_NAME:?}")
-ref=${ref%-} # the end of the line
+ref=${ref%-} # the newline
 version=$ref
 if [ "${GITHUB_REF_TYPE:?}" != tag ] && [ "$ref" != main ]; then
-  ref=branch-$ref # none may pass for a commit or a version
+  ref=branch-$ref # a branch must not look like a commit or a version
 fi
 tags=("$name:${GITHUB_SHA:?}" "$name:${ref:0:128}")
 if [ "$GITHUB_REF_TYPE" = tag ] && [[ $ref != *-* ]]; then # v1.2.3-rc.1 is not the latest

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install what the tests drive and pip doesn't bring, where it is missing: Debian's or Ubuntu's packages.
+# Install the programs that tests run and that don't come from the package index, from Debian's or Ubuntu's packages.
+# Programs that are already there are left alone.
 set -euo pipefail
 
-# command:package. A browser; a load generator; what podman's pods start with; kubectl kustomize; what watches.
+# command:package. A browser, a load generator, the init process of podman's pods, kubectl kustomize, monitoring.
 tools=(
   chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client
   prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
@@ -24,6 +25,6 @@ if ! {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}"
 } >"$log" 2>&1; then
   cat "$log" >&2
-  echo "error: ${missing[*]} can't be installed" >&2
+  echo "error: ${missing[*]} could not be installed" >&2
   exit 1
 fi

@@ -1,58 +1,54 @@
-#!/usr/bin/env python3
-"""Send photos at a rate that doesn't wait for answers, as a crowd does, and report how each kind is answered.
+"""Send photos at a fixed rate, independent of responses, and report the latency of each kind of answer.
 
-usage: load_test.py URL PHOTO_OR_FOLDER... [--rate 100] [--seconds 10]
-
-Prints one line a status with the number of answers and the latency in ms, and one for /health, asked ten
-times a second beside them. Standard library only.
+Prints one row per status, and one for /health, which is requested ten times per second meanwhile. A broken
+connection and a server error other than 503 make the exit code 1. If API_KEY is set, it is sent as X-API-Key.
 """
 
-import argparse
-import asyncio
+import os
 import random
 import sys
 from pathlib import Path
 
-from stress import open_loop, wire
+from ml.model.photos import find
+from scripts.common import arguments
+from scripts.stress.client import Client
+from scripts.stress.open_loop import Load, arrivals, print_latencies
+
+_HEALTH_EVERY_S = 0.1
 
 
-async def crowd(load: open_loop.Load, photos: list[bytes], rate: float, seconds: float) -> None:
-    """Send photos at random moments, `rate` a second in the mean, and ask for /health beside them."""
-    chance = random.Random(1)  # noqa: S311
-    tasks: set[asyncio.Task[wire.Answer | None]] = set()
-    health_due = 0.0
-    async for due in open_loop.arrivals(rate, seconds, chance):
-        tasks.add(asyncio.create_task(load.send("POST", "/predict", chance.choice(photos))))
+def run(client: Client, photos: list[bytes], rate: float, seconds: float) -> dict[str, list[float]]:
+    """Send photos at random moments, `rate` per second on average; return the latencies by status."""
+    load, chance, health_due = Load(client), random.Random(1), 0.0  # noqa: S311
+    for due in arrivals(rate, seconds, chance):
+        load.start(load.send, "POST", "/predict", chance.choice(photos))
         if due >= health_due:
-            tasks.add(asyncio.create_task(load.send("GET", "/health", name="/health")))
-            health_due += 0.1
-    await asyncio.gather(*tasks)
+            load.start(load.send, "GET", "/health", name="/health")
+            health_due += _HEALTH_EVERY_S
+    load.finish()
+    return load.latencies()
 
 
 def main() -> int:
-    """Run as the command line says; exit code 1 where a connection broke or a 5xx other than 503 came."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("url")
-    parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--rate", type=float, default=100.0, help="requests a second (default: 100)")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--api-key")
+    """Run the command line; return the exit code."""
+    parser = arguments.parser("load_test", __doc__, "http://localhost:8080 photos --rate 200")
+    parser.add_argument("url", help="URL of the service")
+    parser.add_argument("photos", nargs="+", type=Path, help="photos, or folders of photos")
+    parser.add_argument("--rate", type=float, default=100.0, help="requests per second (default: 100)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration (default: 10)")
     options = parser.parse_args()
-    files = [
-        file for path in options.photos for file in (sorted(path.rglob("*.jpg")) if path.is_dir() else [path])
-    ]
-    if not files:
-        parser.error("no photos")
+    if options.rate <= 0:
+        parser.error("--rate must be positive")
     try:
-        client = wire.Client.of(options.url, options.api_key)
-    except ValueError as error:
+        photos = [file.read_bytes() for path in options.photos for file in find(path)]
+        client = Client(options.url, os.environ.get("API_KEY"))
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    told = open_loop.Load(client)
-    asyncio.run(crowd(told, [file.read_bytes() for file in files], options.rate, options.seconds))
-    open_loop.report(told.latencies, options.seconds)
-    return int(any(name == "error" or (name[0] == "5" and name != "503") for name in told.latencies))
+    if not photos:
+        parser.error("there are no photos in these folders")
+    latencies = run(client, photos, options.rate, options.seconds)
+    print_latencies(latencies, options.seconds)
+    return int(any(name == "error" or (name[0] == "5" and name != "503") for name in latencies))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,35 @@
-"""Writes docs/page.png: the page with its answers, as Chromium shows them."""
+"""Take the picture of the service's page, with two classified photos and the evidence for one of them.
 
+It needs chromium and playwright.
+"""
+
+import argparse
 from pathlib import Path
 
-from common.chromium import CHROMIUM
-from common.process import service
 from playwright.sync_api import expect, sync_playwright
 
+from scripts.common.chromium import CHROMIUM
+from scripts.common.process import service
+
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "docs" / "page.png"
 PHOTOS = [ROOT / "tests" / "photos" / name for name in ("cat.jpg", "other/duck.jpg")]
 
 
 def main() -> None:
-    """Start the service, give the page its photos, ask why, and take the picture."""
+    """Start the service, classify the photos on its page, show the evidence, and take the picture."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.page_picture",
+        description=__doc__,
+        epilog="example:\n  python -m scripts.page_picture --output page.png",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=ROOT / "docs" / "page.png",
+        help="PNG file to write (default: docs/page.png)",
+    )
+    arguments = parser.parse_args()
     with service() as (url, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 980}, reduced_motion="reduce")
@@ -21,7 +38,7 @@ def main() -> None:
         expect(page.locator(".photo .label:visible")).to_have_count(len(PHOTOS), timeout=15_000)
         page.locator(".photo", has_text="cat.jpg").locator(".frame").hover()
         page.wait_for_timeout(300)
-        page.screenshot(path=TARGET)
+        page.screenshot(path=arguments.output)
         browser.close()
 
 

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# Publish models/model.pt as a release, with its attestation and the recording where they are there; .github/workflows/release.yml calls it. Environment:
-#   TAG      of the release; made for GITHUB_SHA where it is not there yet
-#   BUNDLE   the attestation's Sigstore bundle, if any
-#   and what ml.publish reads: GITHUB_REPOSITORY, GITHUB_TOKEN, ARTIFACTORY_*
+# Publish models/model.pt as a release, with its attestation and the recording if they exist. .github/workflows/release.yml
+# calls this script. Environment:
+#   TAG      tag of the release; GitHub creates it at GITHUB_SHA if it doesn't exist
+#   BUNDLE   path of the attestation's Sigstore bundle; optional
+#   and the variables that `python -m release publish` reads
+# Writes tag= and latest=true or false to $GITHUB_OUTPUT. A prerelease and a release of an older version are not the latest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 arguments=(--tag "${TAG:?}" --target "${GITHUB_SHA:-}")
 if [ -n "${BUNDLE:-}" ]; then
-  # The name that says what it is of: gh attestation verify model.pt --bundle model.pt.sigstore.json --owner OWNER
+  # To verify it: gh attestation verify model.pt --bundle model.pt.sigstore.json --owner OWNER
   cp "$BUNDLE" models/model.pt.sigstore.json
   arguments+=(--asset models/model.pt.sigstore.json)
 fi
 if [ -f docs/recording.mp4 ]; then
   arguments+=(--asset docs/recording.mp4)
 fi
-"${PYTHON:-.venv/bin/python}" -m ml.publish "${arguments[@]}"
-echo "tag=$TAG" >>"${GITHUB_OUTPUT:-/dev/null}"
+python=${PYTHON:-.venv/bin/python}
+"$python" -m release publish "${arguments[@]}"
+latest=false
+[ "$("$python" -m release model-url)" != "$("$python" -m release model-url "$TAG")" ] || latest=true
+printf 'tag=%s\nlatest=%s\n' "$TAG" "$latest" >>"${GITHUB_OUTPUT:-/dev/null}"

@@ -1,15 +1,11 @@
-#!/usr/bin/env python3
-"""Film the whole way on this machine: docs/recording.mp4, its picture, and docs/terminal.svg.
+"""Film a rehearsal: writes docs/recording.mp4, its poster docs/recording.png, and docs/terminal.png.
 
-usage: recording.py [--again]
+The film shows a browser window: the terminal in which the rehearsal runs, from a change of params.yaml to a
+rollback, and the pages of MLflow, the service and Prometheus. Nothing is staged. Waits are cut, and the
+prompt shows the time. Recording takes about 10 minutes. It needs what scripts/rehearsal.py needs, and
+ffmpeg, chromium and prometheus.
 
-What is filmed is what `rehearsal.py` does, from a change of params.yaml to a rollback, with MLflow's, the
-service's and Prometheus' pages beside it; nothing is staged. It runs in ~/demo, which must not be
-there, and is removed in the end. Waits are cut short, and the picture says so. Takes some minutes.
-
---again    draw the film anew from build/recording, as the last run recorded it
-
-Needs what rehearsal.py needs, and ffmpeg, chromium and prometheus. Exit code 0: the files are written.
+Exit code 0: the files are written.
 """
 
 import argparse
@@ -19,98 +15,59 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from playwright.sync_api import Error, sync_playwright
 
-from common.chromium import CHROMIUM  # noqa: E402
-from filming import film, pages, story, svg, video  # noqa: E402
-from filming.frames import draw, frames  # noqa: E402
-from filming.recorder import Recorder  # noqa: E402
-from playwright.sync_api import Browser, Error, sync_playwright  # noqa: E402
-from rehearsing.machine import RehearsalError, prepared  # noqa: E402
+from scripts.common.chromium import CHROMIUM
+from scripts.filming.camera import Camera, open_page
+from scripts.filming.filmed_rehearsal import FilmedRehearsal
+from scripts.rehearsing.machine import RehearsalError, prepared
+from scripts.rehearsing.rehearsal import ROOT
 
-KEPT = ROOT / "build" / "recording"
-DOCS = ROOT / "docs"
-DEMO = Path.home() / "demo"
-IN_SVG = ("change", "release", "deployment", "rollback")
-LONGEST_S = 300.0
-LARGEST_BYTES = 5_000_000
-"""Of a file that is committed; a larger one is for the release alone."""
+LONGEST_S, LARGEST_BYTES = 300, 5_000_000
 
 
-def missing(commands: tuple[str, ...]) -> list[str]:
-    """Return what isn't installed of these, and of a browser."""
-    return [name for name in commands if not shutil.which(name)] + ([] if CHROMIUM else ["chromium"])
-
-
-def record(browser: Browser) -> None:
-    """Do all of it, and keep what was seen in build/recording.
+def record(target: Path) -> None:
+    """Film a rehearsal and write the files into a folder.
 
     Raises:
-        RehearsalError: a step ended in another way than it should.
+        RehearsalError: a step did not end as it should, or the film is too long or too large.
     """
-    if DEMO.exists():
-        raise RehearsalError(f"{DEMO} is there already; the film needs that folder")
-    try:
-        with prepared(DEMO / "github", Recorder.name) as env:
-            shutil.rmtree(KEPT, ignore_errors=True)
-            KEPT.mkdir(parents=True)
-            scenes = story.film(Recorder(DEMO, env), browser, KEPT)
-    finally:
-        shutil.rmtree(DEMO, ignore_errors=True)
-    film.save(scenes, KEPT / "film.json")
-
-
-def make(browser: Browser) -> None:
-    """Make the files of what was recorded.
-
-    Raises:
-        RehearsalError: the film is too long.
-    """
-    scenes = film.load(KEPT / "film.json")
-    found = list(frames(scenes, KEPT))
-    seconds = sum(frame.seconds for frame in found)
-    if seconds >= LONGEST_S:
-        raise RehearsalError(f"the film is {seconds:.0f} s long, and must be under {LONGEST_S:.0f}")
-    with tempfile.TemporaryDirectory(prefix="frames-") as folder:
-        files = draw(found, browser, Path(folder))
-        video.encode(files, DOCS / "recording.mp4")
-        pointed = next(number for number, frame in enumerate(found) if frame.state.get("pointer"))
-        video.poster(files[pointed][0], DOCS / "recording.png")
-    shown = [scene for scene in scenes if scene.name in IN_SVG]
-    (DOCS / "terminal.svg").write_text(svg.animate(shown), encoding="utf-8")
-    for name in ("recording.mp4", "recording.png", "terminal.svg"):
-        size = (DOCS / name).stat().st_size
-        print(f"docs/{name}: {size / 1e6:.2f} MB{' (too large for git)' if size > LARGEST_BYTES else ''}")
-    print(f"the film is {seconds:.0f} s long")
+    with tempfile.TemporaryDirectory(prefix="recording-") as temporary, sync_playwright() as playwright:
+        demo, frames = Path(temporary) / "demo", Path(temporary) / "frames"
+        for folder in (demo, frames, target):
+            folder.mkdir(parents=True, exist_ok=True)
+        with prepared(Path(temporary) / "github", FilmedRehearsal.name) as env:
+            camera = Camera(open_page(playwright), frames, target)
+            FilmedRehearsal(demo, env, camera).rehearse()
+        camera.hold(4)
+        camera.picture("terminal.png", full_page=True)
+        seconds = camera.save("recording.mp4")
+    size = (target / "recording.mp4").stat().st_size
+    print(f"{target}/recording.mp4: {seconds:.0f} s, {size:,} bytes")
+    if seconds >= LONGEST_S or size > LARGEST_BYTES:
+        raise RehearsalError(f"the film must stay under {LONGEST_S} s and {LARGEST_BYTES:,} bytes")
 
 
 def main() -> int:
-    """Run it; return the exit code."""
+    """Check the tools and record; return the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m scripts.recording",
+        description=__doc__,
+        epilog="example:\n  python -m scripts.recording --folder /tmp/film",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--again", action="store_true", help="draw what the last run recorded")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="where to write (default: docs)")
     options = parser.parse_args()
-    absent = missing(("ffmpeg",) if options.again else ("ffmpeg", "prometheus", "git", "make"))
-    if absent:
-        print(
-            f"error: not installed: {', '.join(absent)} (Debian's packages go by these names)",
-            file=sys.stderr,
-        )
-        return 1
+    missing = [tool for tool in ("curl", "ffmpeg", "git", "make", "prometheus") if not shutil.which(tool)]
+    missing += [] if CHROMIUM else ["chromium"]
+    if missing:
+        sys.exit(f"error: not installed: {', '.join(missing)} (these are the names of Debian's packages)")
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=pages.ARGUMENTS)
-            if not options.again:
-                record(browser)
-            make(browser)
-            browser.close()
+        record(options.folder)
     except KeyboardInterrupt:
         return 130
-    except (RehearsalError, OSError, subprocess.CalledProcessError, Error, AssertionError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (RehearsalError, OSError, subprocess.CalledProcessError, Error) as error:
+        sys.exit(f"error: {error}")
     return 0
 
 

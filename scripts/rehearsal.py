@@ -1,59 +1,41 @@
-#!/usr/bin/env python3
-"""The whole way on this machine: photos, pipeline, release, image, deployment; then a bad release, caught.
+"""Rehearse a release on this machine: pipeline, GitHub release, container image, deployment, and a rollback.
 
-usage: rehearsal.py
+It trains and deploys v1.0.0, then trains v1.1.0 on photos in the wrong folders. The smoke test must reject
+v1.1.0, and v1.0.0 must come back. Everything is real except GitHub, for which a local server stands in. The
+commands run in a temporary copy of the repository, so your files do not change.
 
-Everything is real but GitHub, for which a server on this machine stands in (tests/standins/github.py). The
-repository is copied first, so nothing of yours changes; the photos are cut out of the two in tests/photos.
-Needs docker or podman (CONTAINER names another command). Exit code 0: each step ended as it should.
+It needs docker or podman; the environment variable CONTAINER names another command.
+
+Exit code 0: every step ended as it should.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from rehearsing.machine import RehearsalError, prepared
-from rehearsing.rehearsal import SMALL, Rehearsal
-
-
-def rehearse(rehearsal: Rehearsal) -> None:
-    """Go the whole way.
-
-    Raises:
-        RehearsalError: a step ended in another way than it should.
-    """
-    rehearsal.say("a copy of the repository, with a small pipeline")
-    rehearsal.copy_repository()
-    rehearsal.choose(SMALL)
-    rehearsal.say("photos, pipeline, gate, release v1.0.0")
-    good = rehearsal.release("v1.0.0")
-    rehearsal.say("the image")
-    rehearsal.run("make", "image", f"IMAGE={rehearsal.image}")
-    rehearsal.say("v1.0.0 is deployed: it downloads its model from the release, through a redirect")
-    rehearsal.deploy("v1.0.0")
-    rehearsal.must_serve(good)
-    rehearsal.say("v1.1.0 comes of photos in the wrong folders: its own test photos can't tell")
-    bad = rehearsal.release("v1.1.0", mixed_up=True)
-    if bad == good:
-        raise RehearsalError("the second model is the first one")
-    rehearsal.say("v1.1.0 is deployed: the smoke test fails, v1.0.0 comes back, the exit code is 1")
-    rehearsal.deploy("v1.1.0", expected=1)
-    rehearsal.must_serve(good)
-    rehearsal.say(f"as it should be: {good} serves")
+from scripts.rehearsing.machine import RehearsalError, prepared
+from scripts.rehearsing.rehearsal import Rehearsal
 
 
 def main() -> int:
-    """Run it; return the exit code."""
+    """Rehearse; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.rehearsal",
+        description=__doc__,
+        epilog="examples:\n  python -m scripts.rehearsal\n  CONTAINER=podman python -m scripts.rehearsal",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         folder = Path(temporary)
         try:
             with prepared(folder / "github", Rehearsal.name) as env:
-                rehearse(Rehearsal(folder, env))
+                Rehearsal(folder, env).rehearse()
         except RehearsalError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 

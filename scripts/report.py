@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
-"""Write how the service and its model did over a period, from what Prometheus knows, as one HTML file.
+"""Write a report of the service and its model over a period, from the data of Prometheus, as one HTML file.
 
-usage: report.py PROMETHEUS_URL [--hours 24] [--out report.html] [--job cats-vs-dogs]
-
-Traffic, objectives and their budget, latency, refusals, starts, alerts; model versions, label share,
-confidence, drift, feedback: a figure and a chart of each. The file needs nothing but itself: no script, no
-other address. The charts of objectives, drift and feedback need the rules of monitoring/rules, the rest only
-the service's metrics. PROMETHEUS_TOKEN in the environment is sent as Bearer token.
+It shows traffic, objectives and their error budget, latency, rejected requests, starts, alerts, model
+versions, label shares, confidence, drift and feedback, each with a figure and a chart. The file needs no
+script and no other address. Objectives, drift and feedback need the rules of monitoring/rules; the other
+charts need only the service's metrics. If PROMETHEUS_TOKEN is set, it is sent as a Bearer token.
 """
 
 import argparse
@@ -17,47 +15,47 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from common.patient import ServiceError
-from reporting.prometheus import Period, Source
+from scripts.reporting.prometheus import Period, PrometheusError, Source
 
 _MAX_HOURS = 24 * 366
 
 
 def main() -> int:
-    """Run as the command line says."""
+    """Write the report, and return the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m scripts.report",
+        description=__doc__,
+        epilog="example:\n  python -m scripts.report http://localhost:9090 --hours 24",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", help="of Prometheus, such as http://localhost:9090")
-    parser.add_argument("--hours", type=float, default=24.0, help="up to now (default: 24)")
-    parser.add_argument("--out", type=Path, default=Path("report.html"))
-    parser.add_argument("--job", default="cats-vs-dogs", help="as Prometheus names it")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds a query may take (default: 60)")
+    parser.add_argument("url", help="the URL of Prometheus, such as http://localhost:9090")
+    parser.add_argument("--hours", type=float, default=24.0, help="length of the period (default: 24)")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="default: report.html")
+    parser.add_argument("--job", default="cats-vs-dogs", help="job in Prometheus (default: cats-vs-dogs)")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="seconds for the answer to a query (default: 60)"
+    )
     options = parser.parse_args()
-    if not (0 < options.hours <= _MAX_HOURS and math.isfinite(options.hours)):
-        parser.error(f"--hours must be over 0, and {_MAX_HOURS} at most")
+    if not 0 < options.hours <= _MAX_HOURS:
+        parser.error(f"--hours must be above 0 and at most {_MAX_HOURS}")
     if not re.fullmatch(r"[\w.:/-]+", options.job):
-        parser.error("--job: letters, digits and . : / - _ only")
-    if not 0 < options.patience < math.inf:
-        parser.error("--patience must be positive")
-    token = os.environ.get("PROMETHEUS_TOKEN", "")
+        parser.error("--job may hold only letters, digits and . : / - _")
+    if not 0 < options.timeout < math.inf:
+        parser.error("--timeout must be a positive number")
+    token, period = os.environ.get("PROMETHEUS_TOKEN", ""), Period.before(time.time(), options.hours)
     try:
-        period = Period.before(time.time(), options.hours)
-        source = Source(options.url, token, options.job, period, options.patience)
-        source.value("vector(1)")  # see whether it answers, before seconds go into what draws
-        from reporting.page import page
+        source = Source(options.url, token, options.job, period, options.timeout)
+        source.value("vector(1)")  # fail before the slow import of matplotlib
+        from ml.reporting.rendering import write
+        from scripts.reporting.page import page
 
-        from ml.report.page import write
-
-        text, full = page(source)
+        text, has_data = page(source)
         write(text, options.out)
-    except (ServiceError, OSError) as error:
+    except (PrometheusError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if not full:
-        print(f"warning: no data of job {options.job} in this period", file=sys.stderr)
+    if not has_data:
+        print(f"warning: Prometheus has no data of job {options.job} in this period", file=sys.stderr)
     print(options.out)
     return 0
 

@@ -1,16 +1,23 @@
 #!/usr/bin/env bash
-# Name your repository where images and releases are named: in render.yaml and under deploy/.
-# usage: set_owner.sh [OWNER/REPO]     without an argument, the one that the remote origin names
+# Set the repository whose images and releases are deployed, in render.yaml and the manifests under deploy/.
+# usage: set_owner.sh [OWNER/REPO]     default: the repository on GitHub that the remote origin names
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+case ${1:-} in
+-h | --help)
+  sed -n 's/^# //p' scripts/set_owner.sh
+  exit
+  ;;
+esac
 
 slug=${1:-$(git remote get-url origin 2>/dev/null | sed -nE 's#^.*github\.com[:/]([^/]+/[^/]+)/?$#\1#p')}
 slug=${slug%.git}
 if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
-  echo "error: the remote origin names no repository of GitHub; say which: make owner OWNER=me/repo" >&2
+  echo "error: the remote origin is not a repository on GitHub; name one: make owner OWNER=me/repo" >&2
   exit 1
 fi
-image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names know no upper case
+image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names are lower case
 
 files=(render.yaml)
 while IFS= read -r file; do

@@ -1,130 +1,138 @@
-#!/usr/bin/env python3
-"""Send traffic to the service as users do, or as they shouldn't: for demonstrations, and to see alerts fire.
+"""Send traffic to the service, for demonstrations and to see alerts fire; requests do not wait for responses.
 
-usage: traffic.py URL PHOTOS... [--mode normal] [--rate 20] [--seconds 60] [--feedback 0.2]
-
-PHOTOS are files or folders; with a subfolder a class, `--feedback` sends the true label of a share of the
-answers to /feedback. It doesn't wait for answers before it sends more. The modes:
+The modes:
 
     normal    photos as they are
-    dark      at a quarter of their brightness
-    blurred   out of focus
+    dark      photos at a quarter of their brightness
+    blurred   photos out of focus
     other     the photos of --other
-    bad       broken and truncated photos, text, bodies over MAX_UPLOAD_MB, paths that aren't there
-    burst     every two seconds as many at once as --rate makes in that time
+    bad       broken and truncated photos, text, bodies over MAX_UPLOAD_MB, paths that do not exist
+    burst     every two seconds as many photos at once as --rate makes in that time
 
-Prints a line a second, then answers by status with their latency, and labels. API_KEY in the environment is
-sent as X-API-Key. Exit code 1 where nothing was answered. Needs what the service needs.
+Prints one line per second, then the answers by status with their latency, and the labels. Ctrl-C ends the
+traffic early. If API_KEY is set, it is sent as X-API-Key. The exit code is 1 if nothing was answered.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import math
 import os
 import random
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.photos import Photo, blurred, dark, find
 from PIL import Image
-from stress import mutations, open_loop, seeds, wire
+
+from scripts.common import arguments
+from scripts.common.photos import Photo, blurred, dark, find
+from scripts.stress import mutations, seeds
+from scripts.stress.client import OVER_LIMIT_BYTES, Client
+from scripts.stress.open_loop import Load, arrivals, print_latencies
 
 MODES = ("normal", "dark", "blurred", "other", "bad", "burst")
 _RATE, _BURST_RATE = 20.0, 200.0
 _BURST_EVERY_S = 2.0
 _PHOTOS = 300
-"""So many are held in memory, drawn at random where there are more."""
+"""Photos that are kept in memory; of more, a random sample is used."""
 _CHANGES: dict[str, Callable[[bytes], bytes]] = {"dark": dark, "blurred": blurred}
 _BAD = {"broken": 6, "truncated": 4, "text": 4, "wrong path": 4, "wrong feedback": 2, "oversized": 1}
-"""What is wrong, and how often beside the others."""
+"""Kinds of bad requests, with their relative frequency."""
 
 Request = tuple[str, str, bytes, str]
-"""Method, path, body and content type."""
+"""Method, path, body and media type."""
 
 
 class Traffic:
-    """Sends requests and keeps account of the answers.
+    """Sends requests and counts the answers.
 
     Args:
-        client: to whom.
-        photos: encoded photos with their true labels, None where it isn't known.
-        options: of the command line.
+        client: of the service.
+        photos: encoded photos with their true labels; None: the label is not known.
+        options: the command line.
     """
 
     def __init__(
-        self, client: wire.Client, photos: list[tuple[bytes, str | None]], options: argparse.Namespace
+        self, client: Client, photos: list[tuple[bytes, str | None]], options: argparse.Namespace
     ) -> None:
         self._photos, self._options = photos, options
         self._chance = random.Random(options.seed)  # noqa: S311
-        self._files = seeds.seeds()
-        self.load = open_loop.Load(client)
-        self.labels: Counter[str] = Counter()
-        self.sent, self.seconds = 0, 1.0
+        self._seeds = seeds.seeds()
+        self._lock = threading.Lock()
+        self._load = Load(client)
+        self._sent = 0
+        self._labels: Counter[str] = Counter()
 
-    async def run(self) -> None:
-        """Send until the time is over, and wait for the last answers."""
-        started = time.monotonic()
-        teller = asyncio.create_task(self._tell(started))
-        tasks: set[asyncio.Task[None]] = set()
-        try:
-            async for count in self._moments():
+    def run(self) -> bool:
+        """Send until the time is over or Ctrl-C; print the tables; return whether anything was answered."""
+        started, finished = time.monotonic(), threading.Event()
+        threading.Thread(target=self._print_progress, args=(started, finished), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            for count in self._counts():
                 for _ in range(count):
-                    task = asyncio.create_task(self._bad() if self._options.mode == "bad" else self._photo())
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                    self.sent += 1
-            await asyncio.gather(*tasks)
-        finally:
-            self.seconds = time.monotonic() - started
-            teller.cancel()
+                    self._start()
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C does not wait for answers
+            self._load.finish()
+        finished.set()
+        seconds, latencies = time.monotonic() - started, self._load.latencies()
+        print(f"\n{self._sent} requests sent in {seconds:.1f} s")
+        print_latencies(latencies, seconds)
+        for label, count in self._labels.most_common():
+            printable = label if label.isprintable() else ascii(label)
+            print(f"label {printable}: {count} ({100 * count / self._labels.total():.1f} %)")
+        return any(name != "error" for name in latencies)
 
-    async def _moments(self) -> AsyncIterator[int]:
-        """Yield how many to send when it is time."""
+    def _counts(self) -> Iterator[int]:
+        """Yield the number of requests to send, each time when it is due."""
         options = self._options
         if options.mode != "burst":
-            async for _ in open_loop.arrivals(options.rate, options.seconds, self._chance):
+            for _ in arrivals(options.rate, options.seconds, self._chance):
                 yield 1
             return
         until = time.monotonic() + options.seconds
         while time.monotonic() < until:
             yield round(options.rate * _BURST_EVERY_S)
-            await asyncio.sleep(_BURST_EVERY_S)
+            time.sleep(_BURST_EVERY_S)
 
-    async def _tell(self, started: float) -> None:
-        while True:
-            await asyncio.sleep(1)
-            answers = ", ".join(f"{name}: {len(told)}" for name, told in sorted(self.load.latencies.items()))
-            print(f"{time.monotonic() - started:6.0f} s  {self.sent} sent; {answers}", flush=True)
+    def _print_progress(self, started: float, finished: threading.Event) -> None:
+        while not finished.wait(1):
+            answers = ", ".join(f"{name}: {len(values)}" for name, values in self._load.latencies().items())
+            print(f"{time.monotonic() - started:6.0f} s  {self._sent} sent; {answers}", flush=True)
 
-    async def _photo(self) -> None:
-        photo, actual = self._chance.choice(self._photos)
-        judges = self._chance.random() < self._options.feedback
-        answer = await self.load.send("POST", "/predict", photo)
-        if answer is None or answer.status != 200:
+    def _start(self) -> None:
+        """Send the next request. Everything random is drawn here, so that it follows from the seed."""
+        photo, label = self._chance.choice(self._photos)
+        self._sent += 1
+        if self._options.mode == "bad":
+            self._load.start(self._load.send, *bad(self._chance, photo, self._seeds))
+            return
+        judged_label = label if self._chance.random() < self._options.feedback else None
+        self._load.start(self._predict, photo, judged_label)
+
+    def _predict(self, photo: bytes, true_label: str | None) -> None:
+        """Send a photo, count its label, and send its true label as feedback, unless that is None."""
+        response = self._load.send("POST", "/predict", photo)
+        if response is None or response.status != 200:
             return
         try:
-            told = json.loads(answer.body)
-            predicted, classes, request_id = str(told["label"]), told["probabilities"], told["request_id"]
+            answer = json.loads(response.data)
+            label, classes, request_id = str(answer["label"]), answer["probabilities"], answer["request_id"]
         except (ValueError, KeyError, TypeError):
-            self.labels["(no prediction)"] += 1
-            return
-        self.labels[predicted] += 1
-        if judges and actual in classes:  # it may be a class that this model doesn't have
-            word = {"predicted": predicted, "actual": actual, "request_id": request_id}
-            body = json.dumps(word).encode()
-            await self.load.send("POST", "/feedback", body, "application/json", name="/feedback")
-
-    async def _bad(self) -> None:
-        await self.load.send(*bad(self._chance, self._chance.choice(self._photos)[0], self._files))
+            label, classes, request_id = "(no prediction)", (), ""
+        with self._lock:
+            self._labels[label] += 1
+        if true_label in classes:  # the model may not have this class
+            feedback = {"predicted": label, "actual": true_label, "request_id": request_id}
+            body = json.dumps(feedback).encode()
+            self._load.send("POST", "/feedback", body, "application/json", name="/feedback")
 
 
 def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
-    """Return a request that the service should refuse; a broken photo may be readable for all that."""
+    """Return a request that the service should reject; some broken photos can still be decoded."""
     match chance.choices(list(_BAD), list(_BAD.values()))[0]:
         case "broken":
             broken = mutations.mutated(chance.randrange(1 << 30), chance.randrange(1 << 30), files)[1]
@@ -139,15 +147,15 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
         case "wrong feedback":
             return "POST", "/feedback", b'{"predicted": "", "actual": 1}', "application/json"
         case _:
-            return "POST", "/predict", bytes(wire.OVER_LIMIT), "image/jpeg"
+            return "POST", "/predict", bytes(OVER_LIMIT_BYTES), "image/jpeg"
 
 
-def read(found: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:
-    """Return photos as the mode wants them, with their true labels; say which can't be read."""
-    chosen = random.Random(seed).sample(found, min(len(found), _PHOTOS))  # noqa: S311
+def read(files: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:
+    """Return photos as the mode sends them, with their true labels; print which cannot be decoded."""
+    sample = random.Random(seed).sample(files, min(len(files), _PHOTOS))  # noqa: S311
     change = _CHANGES.get(mode)
     photos = []
-    for photo in chosen:
+    for photo in sample:
         try:
             body = photo.path.read_bytes()
             photos.append((change(body) if change else body, photo.label))
@@ -156,62 +164,52 @@ def read(found: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | No
     return photos
 
 
-def report(traffic: Traffic) -> None:
-    """Print the closing tables."""
-    print(f"\n{traffic.sent} requests sent in {traffic.seconds:.1f} s")
-    open_loop.report(traffic.load.latencies, traffic.seconds)
-    total = traffic.labels.total()
-    for label, count in traffic.labels.most_common():
-        print(
-            f"label {label if label.isprintable() else ascii(label)}: {count} ({100 * count / total:.1f} %)"
-        )
-
-
-def _parsed(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("url")
-    parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--mode", choices=MODES, default="normal")
+def _parse() -> tuple[Client, list[tuple[bytes, str | None]], argparse.Namespace]:
+    parser = arguments.parser("traffic", __doc__, "http://localhost:8080 photos --mode dark --seconds 300")
+    parser.add_argument("url", help="URL of the service")
     parser.add_argument(
-        "--rate", type=float, help=f"a second (default: {_RATE:.0f}; burst: {_BURST_RATE:.0f})"
+        "photos",
+        nargs="+",
+        type=Path,
+        help="photos, or folders of photos, with one subfolder per class or not",
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="inf: until Ctrl-C (default: 60)")
-    parser.add_argument("--other", type=Path, help="file or folder of photos for --mode other")
+    parser.add_argument("--mode", choices=MODES, default="normal", help="see above (default: normal)")
     parser.add_argument(
-        "--feedback", type=float, default=0.0, help="share of the answers, 0 to 1 (default: 0)"
+        "--rate", type=float, help=f"requests per second (default: {_RATE:.0f}; burst: {_BURST_RATE:.0f})"
     )
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="duration; inf: until Ctrl-C (default: 60)"
+    )
+    parser.add_argument("--other", type=Path, help="photo or folder of photos for --mode other")
+    parser.add_argument(
+        "--feedback",
+        type=float,
+        default=0.0,
+        help="share of the answers, from 0 to 1, whose true label is sent to /feedback (default: 0)",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same (default: 1)")
+    options = parser.parse_args()
     if options.rate is None:
         options.rate = _BURST_RATE if options.mode == "burst" else _RATE
     if not (0 < options.rate < math.inf and options.seconds > 0 and 0 <= options.feedback <= 1):
         parser.error("--rate and --seconds must be positive, --feedback from 0 to 1")
     if (options.mode == "other") != (options.other is not None):
-        parser.error("--mode other and --other belong together")
+        parser.error("--mode other and --other must be used together")
     try:
-        found = find([options.other] if options.other else options.photos)
-        options.photos = read(found, options.mode, options.seed)
-        options.client = wire.Client.of(options.url, os.environ.get("API_KEY"))
+        photos = read(find([options.other] if options.other else options.photos), options.mode, options.seed)
+        client = Client(options.url, os.environ.get("API_KEY"))
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    if not options.photos:
-        parser.error("no photos")
-    if options.feedback and not any(label for _, label in options.photos):
-        parser.error("--feedback needs a folder with a subfolder a class")
-    return options
+    if not photos:
+        parser.error("there are no photos in these folders")
+    if options.feedback and not any(label for _, label in photos):
+        parser.error("--feedback needs a folder with one subfolder per class")
+    return client, photos, options
 
 
 def main() -> int:
-    """Run as the command line says."""
-    options = _parsed()
-    open_loop.allow_many_connections()
-    traffic = Traffic(options.client, options.photos, options)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(traffic.run())
-    report(traffic)
-    if not any(name != "error" for name in traffic.load.latencies):
+    """Run the command line; return the exit code."""
+    if not Traffic(*_parse()).run():
         print("error: nothing was answered", file=sys.stderr)
         return 1
     return 0

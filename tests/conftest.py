@@ -17,13 +17,70 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from ml.manifest import Manifest
+from ml.model.manifest import Manifest
 
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 REQUIRE_ALL = bool(os.environ.get("REQUIRE_ALL"))  # where set, nothing may be skipped for what is missing
 NOT_INSTALLED = "not installed: "
 CONTAINERS = "podman or docker"
 SIZE = 32
+
+# Test files, or tests (FILE::NAME), that `make check` leaves out: they train, build images, drive browsers,
+# fuzz, or wait for servers. It prints the slowest of the others; the marker `slow` leaves out one more test.
+SLOW = {
+    "app/http/test_drain.py",
+    "app/inference/test_engine.py",
+    "app/inference/test_evidence.py",
+    "app/routes/test_api_docs.py::test_the_service_matches_its_description",
+    "app/routes/test_api_docs.py::test_the_service_matches_its_description_with_keys",
+    "app/routes/test_page_browser.py",
+    "app/routes/test_page_unknown.py",
+    "app/test_fuzz.py",
+    "app/test_memory.py",
+    "app/test_process.py",
+    "deploy/test_compose.py::test_the_app_alone",
+    "deploy/test_container_image.py",
+    "deploy/test_containers.py",
+    "deploy/test_kubernetes.py",
+    "ml/packaging/test_stability.py",
+    "ml/reporting/test_pipeline_report.py",
+    "ml/test_pipeline.py",
+    "ml/test_predict_command.py",
+    "ml/registry/test_register.py",
+    "ml/training/test_loop.py",
+    "monitoring/test_alertmanager.py",
+    "monitoring/test_alerts_fire.py",
+    "monitoring/test_compose_stack.py",
+    "monitoring/test_cost.py",
+    "monitoring/test_dashboards.py",
+    "monitoring/test_report.py",
+    "monitoring/test_rules.py",
+    "monitoring/test_scraping.py",
+    "project/test_command_lines.py",
+    "project/test_default_model.py",
+    "project/test_docs.py",
+    "project/test_dvc.py",
+    "project/test_new_classes.py",
+    "release/test_gate.py",
+    "release/test_publish.py",
+    "scripts/test_bench.py",
+    "scripts/test_collect_predictions.py",
+    "scripts/test_load.py",
+    "scripts/test_recording.py",
+    "scripts/test_smoke_test.py",
+    "scripts/test_traffic.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what SLOW lists."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests"):
+            file = item.path.relative_to(ROOT / "tests").as_posix()
+            if SLOW & {file, f"{file}::{getattr(item, 'originalname', item.name)}"}:
+                item.add_marker(pytest.mark.slow)
+
 
 # Fabric and DVC must find no store or server of the person who runs the tests.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -84,7 +141,7 @@ RED, BLUE = (200, 70, 70), (70, 70, 200)
 
 
 def colour_graph(size: int = SIZE, outputs: int = 2, weight: float = 0.05) -> bytes:
-    """A twin that answers by the share of red against blue, the surer the greater the weight."""
+    """An ONNX model that predicts by the share of red against blue; a larger weight makes it more certain."""
     nodes = [
         helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["rgb"], keepdims=0),
@@ -153,7 +210,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """A certificate for 127.0.0.1 that clients in this process, and those it starts, trust."""
-    from tests.tls import certificate, context
+    from tests.helpers.tls import certificate, context
 
     pem = certificate(tmp_path)
     for variable in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
@@ -164,6 +221,6 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 @pytest.fixture(scope="session")
 def image() -> str:
     """The container image of this checkout, built once; its id."""
-    from tests.container import build
+    from tests.helpers.container import build
 
     return build()

@@ -1,56 +1,56 @@
-// The service's API, as the page uses it. Errors are ApiError, their message fit for a reader.
+// Client of the service's API. Every error is an ApiError, whose message is for the user.
 
-const PATIENCE = 5; // tries for one photo while the service is busy
+const ATTEMPTS = 5; // for one photo, while the service is busy
 const KEY = "api-key";
 
-const BUSY = [429, 503]; // 429 is what some platforms say in front of the service
+const BUSY = [429, 503]; // 429 comes from platforms in front of the service
 
 export class ApiError extends Error {
   constructor(status, message, detail = "", retryAfter = 1) {
     super(message);
-    this.status = status; // HTTP status, 0 where there was no whole answer
-    this.detail = detail; // the service's own words
+    this.status = status; // HTTP status, 0 if there was no complete response
+    this.detail = detail; // the service's explanation
     this.retryAfter = retryAfter; // seconds
   }
 
-  /** Whether the same photo may get another answer later. */
-  get passing() {
+  /** Whether the same photo may get a different response later. */
+  get temporary() {
     return [0, 401, 429].includes(this.status) || this.status >= 500;
   }
 }
 
-let held = null; // where the browser refuses storage, the key lasts as long as the page
+let memory = null; // if the browser denies storage, the key lasts as long as the page
 export const key = {
   get() {
     try {
       return sessionStorage.getItem(KEY);
     } catch {
-      return held;
+      return memory;
     }
   },
   set(value) {
-    held = value;
+    memory = value;
     try {
       sessionStorage.setItem(KEY, value);
     } catch {
-      // held is enough
+      // memory is enough
     }
   },
 };
 
-// A header takes bytes, given as the characters of the same numbers.
+// A header consists of bytes; fetch takes them as the characters with the same codes.
 const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
 const MESSAGES = {
-  400: "The service could not read this file.",
+  400: "The service can't read this file.",
   401: "An API key is needed.",
   413: "This photo is too large for the service.",
   415: "This is not a JPEG, PNG, WebP, GIF or BMP image.",
-  422: "This image is damaged, cut short or far too large in pixels.",
-  429: "The service is too busy to answer.",
-  502: "The service can't be reached at the moment.",
-  503: "The service is too busy to answer, or is being restarted.",
-  504: "The service took too long to answer.",
+  422: "This image is damaged, incomplete, or has too many pixels.",
+  429: "The service is too busy.",
+  502: "The service can't be reached right now.",
+  503: "The service is too busy, or is restarting.",
+  504: "The service took too long to respond.",
 };
 
 async function call(path, options = {}) {
@@ -65,10 +65,10 @@ async function call(path, options = {}) {
   if (response.status === 204) return null;
   if (response.ok) {
     return response.json().catch(() => {
-      throw new ApiError(0, "The answer was cut off on its way.");
+      throw new ApiError(0, "The connection was lost before the response was complete.");
     });
   }
-  // What stands between here and the service answers in forms of its own.
+  // Proxies in front of the service respond in formats of their own.
   const problem = await response.json().catch(() => null);
   const detail = typeof problem?.detail === "string" ? problem.detail : "";
   const message =
@@ -85,23 +85,23 @@ const sleep = (seconds, signal) =>
   });
 
 /**
- * Label a photo, and say why if `explain`: with the answer, for to ask again would cost and count another one.
- * While the service is busy, come back when it says; `onWait(seconds)` hears of it.
+ * Predict a photo's label. With `explain`, the response contains the evidence too, because a second request would
+ * cost another prediction. While the service is busy, try again when it says; `onWait(seconds)` is called then.
  */
 export async function predict(bytes, type, { explain, signal, onWait }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
-      // Content decides what it is; a type of image/* is what tells the service that the body is one.
+      // The service judges an image by its content, but it needs a type of image/*.
       const headers = { "Content-Type": type.startsWith("image/") ? type : "image/unknown" };
       const answer = await call(`predict${explain ? "?explain=1" : ""}`, { method: "POST", body: bytes, headers, signal });
       return { ...answer, milliseconds: performance.now() - started };
     } catch (error) {
       if (explain && error.status === 400) {
-        explain = false; // by now it may be another model, which can't
+        explain = false; // a new model may be loaded that can't explain
         continue;
       }
-      if (!BUSY.includes(error.status) || attempt === PATIENCE || signal.aborted) throw error;
+      if (!BUSY.includes(error.status) || attempt === ATTEMPTS || signal.aborted) throw error;
       onWait(error.retryAfter);
       await sleep(error.retryAfter, signal);
     }
@@ -115,7 +115,7 @@ export const feedback = (predicted, actual, request_id) =>
     headers: { "Content-Type": "application/json" },
   });
 
-/** What the model says of itself, as soon as there is one; `onWait(why)` hears of each try before. */
+/** The description of the model, as soon as it is loaded; until then, `onWait(reason)` is called for each attempt. */
 export async function model(onWait) {
   for (;;) {
     try {

@@ -1,7 +1,8 @@
-// The evidence as a picture over a photo's preview: while the mouse or the keyboard is on it, or until told otherwise.
+// Shows the evidence as an overlay on a photo's preview: while the mouse or the keyboard focus is on it, or until it is
+// switched off.
 
 export class HeatMap {
-  /** `frame` holds the preview, the overlay and a button; `onPress()` hears that it was made to stay. */
+  /** `frame` contains the preview, the overlay and a button; `onPress()` is called when the overlay is switched on. */
   constructor(frame, onPress) {
     this.frame = frame;
     this.onPress = onPress;
@@ -16,20 +17,20 @@ export class HeatMap {
     this.button.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.show({ pressed: false, peeked: false });
     });
-    // The whole photo is as good as its button. What is taken away stays so until the mouse comes back.
+    // A click anywhere on the photo works like the button. Once switched off, the overlay stays off until the mouse returns.
     frame.addEventListener("click", () => this.url && this.show({ pressed: !this.pressed, peeked: false }));
   }
 
-  /** Take on an explanation, as the service gives it. */
+  /** Show an explanation from the service. */
   set({ overlay, box }) {
     this.clear();
     this.box = box;
     const png = Uint8Array.from(atob(overlay.slice(overlay.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
-    this.url = URL.createObjectURL(new Blob([png], { type: "image/png" })); // the page's policy forbids data:
+    this.url = URL.createObjectURL(new Blob([png], { type: "image/png" })); // the page's security policy forbids data: URLs
     this.overlay.src = this.url;
     this.overlay.hidden = this.button.hidden = false;
     this.lay();
-    this.show({}); // the mouse may be there already
+    this.show({}); // the mouse may be on the photo already
   }
 
   show({ pressed = this.pressed, peeked = this.peeked }) {
@@ -40,16 +41,16 @@ export class HeatMap {
     this.frame.classList.toggle("explained", Boolean(this.url) && (pressed || peeked));
   }
 
-  /** Put the overlay over its part of the photo, of which the frame shows the middle (`object-fit: cover`). */
+  /** Place the overlay over its part of the photo. The frame shows the photo's middle (`object-fit: cover`). */
   lay() {
     const natural = this.preview.naturalWidth / this.preview.naturalHeight;
     if (!natural) return;
-    // From 4:3 to a square: the square in a photo's middle, often all that a model sees, is whole in it.
+    // Between 4:3 and square: the frame then contains the whole square in the photo's middle, often all that a model sees.
     const framed = Math.min(4 / 3, Math.max(1, natural));
     this.frame.style.aspectRatio = framed;
     if (!this.box) return;
     const shape = natural / framed;
-    const [wide, high] = [Math.max(1, shape), Math.max(1, 1 / shape)]; // of the photo, in frames
+    const [wide, high] = [Math.max(1, shape), Math.max(1, 1 / shape)]; // size of the photo in units of the frame
     const [left, top, right, bottom] = this.box;
     const style = this.overlay.style;
     style.insetInlineStart = `${100 * ((1 - wide) / 2 + left * wide)}%`;

@@ -1,17 +1,17 @@
-// The page: photos come in by choosing, dropping, pasting or the camera, and are asked about a few at a time.
+// The page: takes photos from the file dialog, drag and drop, the clipboard or the camera, and sends a few at a time.
 
 import * as api from "./api.js";
 import { Photo, megabytes, percent } from "./photo.js";
 
-const AT_ONCE = 2; // requests in flight: one reader must not fill the service's line
+const PARALLEL = 2; // requests in progress: one user must not fill the service's queue
 
 const $ = (id) => document.getElementById(id);
 const photos = new Set();
-const line = [];
+const queue = [];
 let asking = 0;
 
 const page = {
-  model: null, // what it says of itself
+  model: null, // the service's description of it
   limit: Number(document.documentElement.dataset.maxUploadBytes),
   announce: (text) => ($("announce").textContent = text),
   changed() {
@@ -19,18 +19,18 @@ const page = {
     $("count").textContent = photos.size > 1 ? `${done} of ${photos.size}` : "";
   },
   again(photo) {
-    line.push(photo);
-    photo.show("waiting", "In line…");
+    queue.push(photo);
+    photo.show("waiting", "Waiting…");
     next();
   },
   needKey() {
-    $("key-hint").textContent = api.key.get() ? "That key was not accepted." : "Kept in this tab only.";
+    $("key-hint").textContent = api.key.get() ? "This key is not valid." : "Kept in this tab only.";
     $("key").hidden = false;
     $("key-value").focus();
   },
   removed(photo, neighbour) {
     photos.delete(photo);
-    if (line.includes(photo)) line.splice(line.indexOf(photo), 1);
+    if (queue.includes(photo)) queue.splice(queue.indexOf(photo), 1);
     $("bar").hidden = !photos.size;
     page.changed();
     (neighbour?.querySelector(".remove") ?? $("choose")).focus();
@@ -38,9 +38,9 @@ const page = {
 };
 
 function next() {
-  while (page.model && asking < AT_ONCE && line.length) {
+  while (page.model && asking < PARALLEL && queue.length) {
     asking++;
-    line.shift().ask().finally(() => {
+    queue.shift().ask().finally(() => {
       asking--;
       next();
     });
@@ -54,7 +54,7 @@ function add(files) {
   $("photos").prepend(...added.map((photo) => photo.element));
   $("bar").hidden = false;
   page.changed();
-  line.push(...added);
+  queue.push(...added);
   next();
 }
 
@@ -62,11 +62,11 @@ for (const [button, input] of [["choose", "files"], ["camera", "capture"]]) {
   $(button).addEventListener("click", () => $(input).click());
   $(input).addEventListener("change", (event) => {
     add(event.target.files);
-    event.target.value = ""; // so that the same photo can be chosen again
+    event.target.value = ""; // so that the same file can be chosen again
   });
 }
 
-let depth = 0; // dragenter and dragleave come for every element on the way
+let depth = 0; // every element on the way causes a dragenter and a dragleave
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
 const dragging = (on) => document.body.classList.toggle("dragging", on);
 document.addEventListener("dragenter", (event) => carriesFiles(event) && dragging(++depth > 0));
@@ -95,8 +95,8 @@ $("key").addEventListener("submit", (event) => {
 $("limit").textContent = megabytes(page.limit);
 
 const status = $("status");
-page.model = await api.model((why) => {
-  status.textContent = why;
+page.model = await api.model((reason) => {
+  status.textContent = reason;
   status.hidden = false;
 });
 const { classes, version, arch, metrics, card } = page.model;
@@ -107,6 +107,6 @@ if (classes.length <= 3) {
   const words = `${rest.reverse().join(", ")} or ${last}?`;
   $("title").textContent = document.title = words[0].toUpperCase() + words.slice(1);
 }
-const accuracy = metrics?.accuracy ? ` · right on ${percent(metrics.accuracy)} of its test photos` : "";
+const accuracy = metrics?.accuracy ? ` · ${percent(metrics.accuracy)} accuracy on its test photos` : "";
 $("card").hidden = !card;
 $("model").textContent = `Model ${version} · ${arch}${accuracy}`;

@@ -1,15 +1,15 @@
-// One photo on the page: its preview, its way to an answer, the answer, and what the reader says to it.
+// One photo on the page: its preview, its prediction, and the user's feedback.
 
 import * as api from "./api.js";
 import { HeatMap } from "./heat.js";
 import { neither, noneOf, place } from "./words.js";
 
 const PLACES = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-// Rounding must not claim a certainty that isn't there.
+// Rounding must not suggest certainty.
 export const percent = (share) =>
   share < 1 && share >= 0.9995 ? ">99.9%" : share > 0 && share < 0.0005 ? "<0.1%" : PLACES.format(share);
 
-const SHOWN = 5; // bars; those of more classes wait under a fold
+const SHOWN = 5; // bars; those of further classes are folded away
 
 export const megabytes = (bytes) => `${Math.round(bytes / 104857.6) / 10} MB`;
 
@@ -28,7 +28,7 @@ function bar(name, share, top) {
 
 export class Photo {
   /**
-   * `page`: limit (bytes), model (as /model says), announce (text), again (photo), changed (), needKey (),
+   * `page`: limit (bytes), model (from /model), announce (text), again (photo), changed (), needKey (),
    * removed (photo, neighbour).
    */
   constructor(file, page) {
@@ -45,7 +45,7 @@ export class Photo {
     this.part("retry").addEventListener("click", () => this.page.again(this));
     this.part("up").addEventListener("click", () => this.judge(this.answer.label));
     this.part("down").addEventListener("click", () => this.correct());
-    // Not as soon as it changes: by keyboard, every option on the way is a change.
+    // Not on change: with the keyboard, every option on the way is a change.
     this.part("send").addEventListener("click", () => this.judge(this.part("actual").querySelector("select").value));
     const image = this.part("preview");
     this.heat = new HeatMap(this.part("frame"), () => this.page.announce(this.part("where").textContent));
@@ -53,7 +53,7 @@ export class Photo {
     image.addEventListener("error", () => this.element.classList.add("unseeable"));
     image.alt = `Preview of ${this.name}`;
     image.src = this.url;
-    this.show("waiting", "In line…");
+    this.show("waiting", "Waiting…");
   }
 
   part(name) {
@@ -70,7 +70,7 @@ export class Photo {
   }
 
   async ask() {
-    this.show("asking", "Looking…");
+    this.show("asking", "Predicting…");
     try {
       if (this.file.size > this.page.limit) {
         const size = `${megabytes(this.file.size)}, over the limit of ${megabytes(this.page.limit)}`;
@@ -80,14 +80,14 @@ export class Photo {
         throw new api.ApiError(400, "This file can't be read.");
       });
       if (!bytes.byteLength) throw new api.ApiError(400, "This file is empty.");
-      const onWait = (seconds) => this.show("asking", `The service is busy: trying again in ${seconds} s…`);
+      const onWait = (seconds) => this.show("asking", `The service is busy. Trying again in ${seconds} s…`);
       const explain = this.page.model.explains;
       this.answer = await api.predict(bytes, this.file.type, { explain, signal: this.abort.signal, onWait });
       this.showAnswer();
     } catch (error) {
       if (this.abort.signal.aborted) return;
       if (!(error instanceof api.ApiError)) throw error;
-      this.show(error.passing ? "failed" : "refused", error.message);
+      this.show(error.temporary ? "failed" : "rejected", error.message);
       this.page.announce(`${this.name}: ${error.message}`);
       if (error.status === 401) this.page.needKey();
     }
@@ -101,12 +101,12 @@ export class Photo {
     this.element.classList.toggle("none", none);
     this.show("answered", none ? neither(classes) : "");
     this.part("label").textContent = none ? "Something else" : label;
-    this.part("instead").textContent = none ? "If it had to be one of them:" : "";
+    this.part("instead").textContent = none ? "If it were one of these classes:" : "";
     const bars = ranked.map(([name, share]) => bar(name, share, name === label));
     if (explanation) {
       const where = place(explanation.grid, explanation.box);
       this.part("where").textContent = none
-        ? `What is most like ${ranked[0][0]} is ${where}.`
+        ? `The part most like ${ranked[0][0]} is ${where}.`
         : `The evidence for ${label} is ${where}.`;
       this.heat.set(explanation);
     }
@@ -114,18 +114,19 @@ export class Photo {
     this.part("more").hidden = !bars.length;
     this.part("more").querySelector("summary").textContent = `${bars.length} more`;
     this.part("more").querySelector("dl").replaceChildren(...bars);
-    this.part("time").textContent = `${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, there and back`;
+    const duration = milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+    this.part("time").textContent = `Answered in ${duration}`;
     this.part("feedback").hidden = false;
     this.page.announce(`${this.name}: ${none ? neither(classes) : `${label}, ${percent(probabilities[label])}`}`);
   }
 
-  /** A label as the reader sees it. */
+  /** A label as the user sees it. */
   called(label) {
     const classes = Object.keys(this.answer.probabilities);
     return classes.includes(label) ? label : noneOf(classes);
   }
 
-  /** Wrong: if there is one other label it is that, of more the reader says which. */
+  /** The prediction is wrong: take the only other label, or let the user choose one. */
   correct() {
     const others = this.page.model.labels.filter((label) => label !== this.answer.label);
     if (others.length === 1) return this.judge(others[0]);
@@ -160,7 +161,7 @@ export class Photo {
     try {
       await api.feedback(this.answer.label, actual, this.answer.request_id);
       this.part(right ? "up" : "down").setAttribute("aria-pressed", "true");
-      thanks.textContent = right ? "Thank you." : `Thank you: noted as ${this.called(actual)}.`;
+      thanks.textContent = right ? "Thank you." : `Thank you. Noted as ${this.called(actual)}.`;
     } catch (error) {
       for (const control of controls) control.disabled = false;
       thanks.classList.add("not-sent");

@@ -1,22 +1,22 @@
-// What the page says in sentences: made from the model's own classes, and from where its evidence is.
+// Sentences on the page, made from the model's classes and from the position of the evidence.
 
-const LISTED = 3; // classes that a sentence names; of more it would be a list
+const LISTED = 3; // a sentence names at most so many classes
 
-/** "a table", "an oven"; names in the plural, as folders often have, stay as they are. */
+/** "a table", "an oven"; plural names, which are common for folders, stay as they are. */
 export const indefinite = (name) =>
   /[^ius]s$/i.test(name) ? name : `${/^[aeiou]/i.test(name) ? "an" : "a"} ${name}`;
 
-/** What to say of a photo of none of the classes. */
+/** Describes a photo that shows none of the classes. */
 export function neither(classes) {
-  if (classes.length > LISTED) return `This seems to show none of the ${classes.length} classes that the model knows.`;
+  if (classes.length > LISTED) return `This seems to show none of the ${classes.length} classes of the model.`;
   const [last, ...rest] = classes.map(indefinite).reverse();
   return `This seems to show neither ${rest.reverse().join(", ")} nor ${last}.`;
 }
 
-/** The same as an answer to "It is …". */
+/** The same, to complete "It is …". */
 export const noneOf = (classes) => (classes.length === 2 ? "neither" : "none of them");
 
-/** Which thirds of a photo's side have the most of what is spread over the part from..to of it; "100": the first. */
+/** Which thirds of a photo's side contain most of the values, which cover the part from..to of it; "100": the first. */
 function thirds(values, from, to) {
   const step = (to - from) / values.length;
   const masses = [0, 1, 2].map((third) =>
@@ -30,7 +30,7 @@ function thirds(values, from, to) {
 
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 
-/** Where in the photo the numbers of a grid over that box (left, top, right, bottom) are large. */
+/** Where in the photo the values of a grid are large; the grid covers the box (left, top, right, bottom). */
 export function place(grid, [left, top, right, bottom]) {
   const across = thirds(grid[0].map((_, column) => total(grid.map((row) => row[column]))), left, right);
   const down = thirds(grid.map(total), top, bottom);

@@ -1,1 +1,1 @@
-"""What stage evaluate is made of: slices, plots, photos of something else, two models side by side."""
+"""Stage evaluate: test metrics, slices, plots, OOD detection, and the comparison of two models."""

@@ -1,7 +1,7 @@
-"""Two models on the same photos: whether one is better, by tests that look at each photo's pair of answers.
+"""Compares two models on the same photos by paired tests.
 
-Two intervals that overlap say little, since a hard photo is hard for both models. Paired, that part falls
-away.
+Overlapping intervals of two models show little, because the same photos are hard for both. A paired test
+removes that shared part.
 """
 
 import dataclasses
@@ -9,46 +9,46 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.evaluation.metrics import Floats, Labels, bootstrap_mean, log_losses
 from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
-from ml.metrics import Floats, Interval, Labels, log_losses, resampled
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """On which photos one model alone does right.
+    """The photos on which exactly one of two models is right.
 
     Attributes:
-        photos: that both answered.
-        candidate: photos on which the candidate alone does.
-        holder: photos on which the holder alone does.
-        p_value: of McNemar's exact test (McNemar 1947): how likely it is that these are divided as unevenly,
-            or more so, where both models are equally good.
-        verdict: on the candidate.
+        photos: number of photos that both models answered.
+        candidate: number of photos on which only the candidate is right.
+        baseline: number of photos on which only the other model is right.
+        p_value: p-value of McNemar's exact test (McNemar 1947): the probability of a split at least as uneven
+            if both models are equally good.
+        verdict: verdict on the candidate.
     """
 
     photos: int
     candidate: int
-    holder: int
+    baseline: int
     p_value: float
     verdict: str
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict}; of {self.photos} photos the candidate alone is right on {self.candidate}, the "
-            f"holder alone on {self.holder} (McNemar's exact test, p = {self.p_value:.2g})"
+            f"{self.verdict}; of {self.photos} photos, only the candidate is right on {self.candidate}, only "
+            f"the other model on {self.baseline} (McNemar's exact test, p = {self.p_value:.2g})"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The candidate's mean log loss less the holder's.
+    """The candidate's mean log loss minus the other model's.
 
     Attributes:
         value: the difference.
         low: lower end of its paired bootstrap interval.
         high: upper end.
-        share: the difference as a share of the holder's log loss.
-        verdict: on the candidate.
+        share: the difference divided by the other model's log loss.
+        verdict: verdict on the candidate.
     """
 
     value: float
@@ -59,63 +59,67 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict}; the candidate's less the holder's is {self.value:+.5f} ({self.share:+.1%}), "
+            f"{self.verdict}; candidate minus other model is {self.value:+.5f} ({self.share:+.1%}), "
             f"with a paired bootstrap interval of {self.low:+.5f} to {self.high:+.5f}"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """A candidate against the holder of the place that it wants: labels, and probabilities."""
+    """The paired comparison of a candidate with a baseline: labels, and probabilities."""
 
     accuracy: Counts
     log_loss: Difference
 
     @property
     def verdicts(self) -> set[str]:
-        """What was found of the candidate."""
+        """Both verdicts on the candidate."""
         return {self.accuracy.verdict, self.log_loss.verdict}
 
 
 def compare(
-    candidate: Floats, holder: Floats, labels: Labels, resamples: int, confidence: float, min_change: float
+    candidate: Floats, baseline: Floats, labels: Labels, resamples: int, confidence: float, min_change: float
 ) -> Paired:
-    """Compare two models' probabilities [N, classes] for the same photos, whose labels [N] are known.
+    """Compare two models' probabilities [N, classes] for the same photos with the true labels [N].
 
     Args:
-        candidate: that may take the holder's place.
-        holder: that has it.
-        labels: columns of the true classes.
-        resamples: of the bootstrap.
-        confidence: of the test and of the interval.
-        min_change: a difference of log loss under this share of the holder's counts as none, however sure.
+        candidate: probabilities of the new model.
+        baseline: probabilities of the model that it is compared with, such as the champion.
+        labels: indices of the true classes.
+        resamples: number of bootstrap resamples.
+        confidence: confidence of the test and of the interval.
+        min_change: a difference of log loss below this share of the baseline's counts as none, even if it is
+            significant.
     """
     return Paired(
-        count(candidate.argmax(1) == labels, holder.argmax(1) == labels, confidence),
-        differ(log_losses(candidate, labels), log_losses(holder, labels), resamples, confidence, min_change),
+        compare_hits(candidate.argmax(1) == labels, baseline.argmax(1) == labels, confidence),
+        compare_losses(
+            log_losses(candidate, labels), log_losses(baseline, labels), resamples, confidence, min_change
+        ),
     )
 
 
-def count(candidate: NDArray[np.bool_], holder: NDArray[np.bool_], confidence: float) -> Counts:
-    """Compare on which of the same photos [N] each does right."""
+def compare_hits(candidate: NDArray[np.bool_], baseline: NDArray[np.bool_], confidence: float) -> Counts:
+    """Compare whether each model is right on the same photos [N]."""
     from scipy.stats import binomtest
 
-    gained, lost = int((candidate & ~holder).sum()), int((holder & ~candidate).sum())
+    gained, lost = int((candidate & ~baseline).sum()), int((baseline & ~candidate).sum())
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    sure = p_value <= 1 - confidence
-    return Counts(len(candidate), gained, lost, p_value, _verdict(gained > lost) if sure else UNSURE)
+    significant = p_value <= 1 - confidence
+    return Counts(len(candidate), gained, lost, p_value, _verdict(gained > lost, significant))
 
 
-def differ(
-    candidate: Floats, holder: Floats, resamples: int, confidence: float, min_change: float
+def compare_losses(
+    candidate: Floats, baseline: Floats, resamples: int, confidence: float, min_change: float
 ) -> Difference:
-    """Compare the losses [N] of the same photos."""
-    found: Interval = resampled(candidate - holder, resamples, confidence)
-    share = found.value / max(float(holder.mean()), 1e-15)
-    sure = not found.low <= 0 <= found.high and abs(share) >= min_change
-    verdict = _verdict(found.value < 0) if sure else UNSURE
-    return Difference(found.value, found.low, found.high, share, verdict)
+    """Compare the losses of two models on the same photos [N]."""
+    mean = bootstrap_mean(candidate - baseline, resamples, confidence)
+    share = mean.value / max(float(baseline.mean()), 1e-15)
+    significant = not mean.low <= 0 <= mean.high and abs(share) >= min_change
+    return Difference(mean.value, mean.low, mean.high, share, _verdict(mean.value < 0, significant))
 
 
-def _verdict(better: bool) -> str:
+def _verdict(better: bool, significant: bool) -> str:
+    if not significant:
+        return UNSURE
     return BETTER if better else WORSE

@@ -1,4 +1,4 @@
-"""Photos as a trained network sees them: what is left of them when only the last layer is to come."""
+"""Penultimate-layer features and logits of a set of photos."""
 
 import contextlib
 import dataclasses
@@ -11,60 +11,60 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.dataset import Dataset
-from ml.errors import PipelineError
-from ml.image import ImageError, read
-from ml.metrics import Floats, Labels
-from ml.networks import Network, Normalization
+from ml.data.dataset import Dataset
+from ml.evaluation.metrics import Floats, Labels
+from ml.model.errors import PipelineError
+from ml.model.image import ImageError, Resize, read
+from ml.model.networks import Network, Normalization
 from ml.training.batches import PLAIN_BATCH
-from ml.training.refine import embed
+from ml.training.head import embed
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """Photos in the order of their rows.
+class Features:
+    """What a network computes for a set of photos, in the order of their rows.
 
     Attributes:
-        features: float32 [N, D].
-        logits: [N, classes].
-        labels: [N].
+        embeddings: penultimate-layer features, float32 [N, D].
+        logits: outputs of the head, [N, classes].
+        labels: indices of the true classes, [N]; -1 for OOD photos.
     """
 
-    features: Tensor
+    embeddings: Tensor
     logits: Floats
     labels: Labels
 
 
-def look(network: Network, data: Dataset, rows: NDArray[np.int64]) -> Seen:
-    """Show the network those photos of a data set."""
-    features, labels = embed(network, data, rows, contextlib.nullcontext)
-    return Seen(features, _logits(network, features), labels.numpy())
+def extract_features(network: Network, data: Dataset, rows: NDArray[np.int64]) -> Features:
+    """Compute the features of photos of a data set."""
+    embeddings, labels = embed(network, data, rows, contextlib.nullcontext)
+    return Features(embeddings, _logits(network, embeddings), labels.numpy())
 
 
-def look_at_others(network: Network, images: NDArray[np.uint8]) -> Seen:
-    """Show the network photos [N, H, W, 3] of none of the classes; their label is -1."""
+def extract_ood_features(network: Network, images: NDArray[np.uint8]) -> Features:
+    """Compute the features of OOD photos [N, H, W, 3]."""
     normalize = Normalization(network.mean, network.std)
     with torch.inference_mode():
-        parts = [
-            network.embed(normalize(torch.from_numpy(images[start : start + PLAIN_BATCH])))
-            for start in range(0, len(images), PLAIN_BATCH)
+        batches = [
+            network.embed(normalize(torch.from_numpy(images[first : first + PLAIN_BATCH])))
+            for first in range(0, len(images), PLAIN_BATCH)
         ]
-    features = torch.cat(parts).float()
-    return Seen(features, _logits(network, features), np.full(len(images), -1, np.int64))
+    embeddings = torch.cat(batches).float()
+    return Features(embeddings, _logits(network, embeddings), np.full(len(images), -1, np.int64))
 
 
-def other_photos(source: Path, data: Dataset) -> NDArray[np.uint8]:
-    """Decode all photos of a folder or a .zip as those of the data set are: uint8 [N, H, W, 3].
+def load_ood_photos(source: Path, image_size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Decode all photos of a folder or a .zip to uint8 [N, image_size, image_size, 3].
 
     Raises:
-        PipelineError: there are none.
+        PipelineError: the source cannot be read, or contains no photos.
     """
     images = []
     for content in _files(source):
-        with contextlib.suppress(ImageError):  # what is no photo is left out
-            images.append(read(content, data.image_size, data.resize).pixels)
+        with contextlib.suppress(ImageError):  # files that are not photos are left out
+            images.append(read(content, image_size, resize).pixels)
     if not images:
-        raise PipelineError(f"evaluate.other: no photos in {source}")
+        raise PipelineError(f"evaluate.other: {source} contains no photos")
     return np.stack(images)
 
 
@@ -76,10 +76,10 @@ def _files(source: Path) -> Iterator[bytes]:
             with zipfile.ZipFile(source) as archive:
                 yield from (archive.read(entry) for entry in archive.infolist() if not entry.is_dir())
     except (OSError, zipfile.BadZipFile) as error:
-        raise PipelineError(f"evaluate.other: can't read {source}: {error}") from error
+        raise PipelineError(f"evaluate.other: cannot read {source}: {error}") from error
 
 
-def _logits(network: Network, features: Tensor) -> Floats:
+def _logits(network: Network, embeddings: Tensor) -> Floats:
     with torch.inference_mode():
-        logits: Floats = network.head(features).double().numpy()
+        logits: Floats = network.head(embeddings).double().numpy()
     return logits

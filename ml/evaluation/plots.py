@@ -1,4 +1,4 @@
-"""The pictures of an evaluation."""
+"""The plots of an evaluation."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
-from ml.dataset import Dataset
-from ml.metrics import Floats, Labels
+from ml.data.dataset import Dataset
+from ml.evaluation.metrics import Floats, Labels
 
 mpl.use("Agg")
 
@@ -25,7 +25,7 @@ def confusion_matrix(
     path: Path,
     title: str = "Confusion matrix, test split",
 ) -> None:
-    """Draw the counts of true against predicted classes."""
+    """Draw the number of photos per true and predicted class."""
     figure = _figure()
     axes = figure.subplots()
     ConfusionMatrixDisplay.from_predictions(
@@ -41,7 +41,7 @@ def confusion_matrix(
 
 
 def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
-    """Draw one curve a class against the rest."""
+    """Draw one curve per class, each against the rest."""
     figure = _figure()
     axes = figure.subplots()
     for number, name in enumerate(classes):
@@ -51,21 +51,21 @@ def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: P
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int, path: Path) -> None:
-    """Draw how often an answer of a given confidence is right, in bins of equal count."""
+    """Draw the accuracy of answers by their confidence, in bins with equally many photos."""
     figure = _figure()
     axes = figure.subplots()
-    right = probabilities.argmax(1) == labels
-    share, confidence = calibration_curve(right, probabilities.max(1), n_bins=bins, strategy="quantile")
+    hits = probabilities.argmax(1) == labels
+    accuracy, confidence = calibration_curve(hits, probabilities.max(1), n_bins=bins, strategy="quantile")
     axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
-    axes.plot(confidence, share, "o-", label="model")
-    low = max(0.0, min(share.min(), confidence.min()) - 0.05)
-    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), xlabel="confidence", ylabel="share of right answers")
+    axes.plot(confidence, accuracy, "o-", label="model")
+    low = max(0.0, min(accuracy.min(), confidence.min()) - 0.05)
+    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), xlabel="confidence", ylabel="accuracy")
     axes.set_title("Reliability, test split")
     axes.legend()
     figure.savefig(path)
 
 
-def curves(history: list[dict[str, float]], path: Path) -> None:
+def learning_curves(history: list[dict[str, float]], path: Path) -> None:
     """Draw log loss and accuracy over the epochs."""
     figure = _figure(9.0)
     epochs = [entry["epoch"] for entry in history]
@@ -78,10 +78,17 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path)
 
 
-def worst_mistakes(
-    probabilities: Floats, labels: Labels, rows: Labels, data: Dataset, count: int, path: Path
-) -> None:
-    """Show the photos on whose true class the least probability was put, with what was said of them."""
+def worst_mistakes(probabilities: Floats, rows: Labels, data: Dataset, count: int, path: Path) -> None:
+    """Show the photos with the lowest probability of their true class, with the answers to them.
+
+    Args:
+        probabilities: [N, classes].
+        rows: rows of the photos in the data set, [N].
+        data: the prepared photos.
+        count: how many photos to show.
+        path: the picture to write.
+    """
+    labels = data.labels[rows]
     order = np.argsort(probabilities[np.arange(len(labels)), labels])[:count]
     columns = 4
     lines = -(-len(order) // columns)
@@ -89,8 +96,8 @@ def worst_mistakes(
     for axes in figure.subplots(lines, columns, squeeze=False).flat:
         axes.axis("off")
     for axes, number in zip(figure.axes, order, strict=False):
-        said = int(probabilities[number].argmax())
+        true, answer = labels[number], int(probabilities[number].argmax())
         axes.imshow(data.images[rows[number]])
-        title = f"{data.classes[labels[number]]}, said {data.classes[said]} {probabilities[number, said]:.0%}"
-        axes.set_title(title, fontsize=9, color="black" if said == labels[number] else "firebrick")
+        title = f"{data.classes[true]}, answer {data.classes[answer]} {probabilities[number, answer]:.0%}"
+        axes.set_title(title, fontsize=9, color="black" if answer == true else "firebrick")
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""Verdicts on a candidate beside the holder of its place. Not in `compare`, which is slow to import."""
+"""Verdicts on a candidate. They are not in `compare`, because that imports SciPy."""
 
 BETTER = "better"
 WORSE = "worse"

@@ -1,1 +1,1 @@
-"""What stage package is made of: what is put into `model.pt` beside the weights, and tried on it."""
+"""Stage package: exports the network to ONNX, checks the ONNX model, and writes `model.pt`."""

@@ -1,4 +1,4 @@
-"""What `model.pt` says of itself beside its weights."""
+"""What a `model.pt` contains besides its ONNX model: stored weights, manifest and training statistics."""
 
 import datetime
 import hashlib
@@ -7,73 +7,72 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from ml import reference as references
-from ml.dataset import Dataset
-from ml.known import THRESHOLD
-from ml.manifest import Manifest
-from ml.metrics import Floats
-from ml.networks import Network
-from ml.tracking import dataset_md5, git_commit
+from ml.data.dataset import Dataset
+from ml.evaluation.metrics import Floats
+from ml.model import reference
+from ml.model.decision import THRESHOLD
+from ml.model.manifest import Manifest
+from ml.tracking.provenance import dataset_md5, git_commit, parameters_changed
+from ml.training.trained_network import TrainedNetwork
 
 
-def stored(weights: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
-    """Return weights as they are stored: with `half`, matrices and kernels in 16 bits, the rest in 32."""
+def stored_weights(weights: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    """Return weights as they are stored: with `half`, matrices and kernels have 16 bits, the rest 32."""
     return {
         name: value.half() if half and value.is_floating_point() and value.ndim > 1 else value
         for name, value in weights.items()
     }
 
 
-def manifest(
+def describe_model(
     data: Dataset,
-    network: Network,
-    arch: str,
+    trained: TrainedNetwork,
     temperature: float,
-    weights: dict[str, Tensor],
-    metrics: dict[str, float],
+    weights: Mapping[str, Tensor],
     method: str,
-    reference: dict[str, dict[str, float]],
+    probabilities: Floats,
+    metrics: Mapping[str, float],
 ) -> Manifest:
     """Describe a packaged network.
 
     Args:
         data: the prepared photos.
-        network: that was trained on them.
-        arch: its name.
-        temperature: fitted on validation.
-        weights: as they are stored; they make the version.
-        metrics: figures of its twin.
-        method: see `ml.known`.
-        reference: see `reference`.
+        trained: the network.
+        temperature: fitted on the validation split.
+        weights: the stored weights; the version is derived from them.
+        method: name of the OOD score's method, see `ml.model.ood`.
+        probabilities: the ONNX model's answers to the test photos, [N, classes].
+        metrics: the ONNX model's metrics on the test photos.
     """
     content = hashlib.sha256()
     for name, value in weights.items():
         content.update(name.encode() + value.contiguous().numpy().tobytes())
     return Manifest(
-        arch=arch,
+        arch=trained.arch,
         classes=data.classes,
         image_size=data.image_size,
         resize=data.resize,
-        mean=network.mean,
-        std=network.std,
+        mean=trained.network.mean,
+        std=trained.network.std,
         temperature=temperature,
         metrics={name: round(value, 6) for name, value in metrics.items()},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         version=content.hexdigest()[:12],
         git_commit=git_commit(),
+        parameters_changed=parameters_changed(),
         dataset_md5=dataset_md5(),
         known={"method": method, "threshold": THRESHOLD},
-        reference=reference,
+        reference=reference_statistics(data, probabilities),
     )
 
 
-def reference(data: Dataset, given: Floats) -> dict[str, dict[str, float]]:
-    """Describe the photos that trained it, and its answers to those that didn't."""
+def reference_statistics(data: Dataset, probabilities: Floats) -> dict[str, dict[str, float]]:
+    """Describe training photos and answers to test photos; the service compares its own with them."""
     rows = data.rows("train")
     sizes = data.sizes[rows]
     inputs = {
-        "brightness": np.array([references.brightness(data.images[row]) for row in rows]),
+        "brightness": np.array([reference.brightness(data.images[row]) for row in rows]),
         "aspect_ratio": sizes[:, 0] / sizes[:, 1],
         "short_side_pixels": sizes.min(1),
     }
-    return references.describe(data.classes, inputs, given.max(1), given.argmax(1))
+    return reference.describe(data.classes, inputs, probabilities.max(1), probabilities.argmax(1))

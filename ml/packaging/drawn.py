@@ -1,35 +1,38 @@
-"""Pictures drawn here, of none of any classes: what a model says of them is part of its card.
+"""Drawn test images: OOD pictures that this module draws, to show a model's answers to them in its card.
 
-No photo can stand in a card, since the copyright of each is its owner's.
+A card cannot contain photos, because their copyright belongs to others.
 """
 
 import base64
 import dataclasses
 import io
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from ml.image import Resize, read
-from ml.known import THRESHOLD
-from ml.twin import Twin
+from ml.data.dataset import Dataset
+from ml.model.decision import is_unknown
+from ml.model.image import read
+from ml.model.onnx_model import OnnxModel
 
 _SIDE = 256
-_SHOWN = 64
+_THUMBNAIL_SIDE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Drawn:
-    """What was drawn and what was said of it.
+class DrawnImage:
+    """A drawn test image and the answer to it.
 
     Attributes:
-        name: what it is.
-        picture: a small PNG, as base64.
-        label: the class with the highest probability.
+        name: what it shows.
+        picture: a thumbnail, PNG in base64.
+        label: the most probable class.
         probability: of that class.
-        known: score that it shows one of the classes.
-        refused: whether that is below the threshold, so that the answer is unknown.
+        known: the OOD score.
+        refused: whether the score is below the threshold, so that the answer is unknown.
     """
 
     name: str
@@ -40,24 +43,35 @@ class Drawn:
     refused: bool
 
 
-def ask(twin: Twin, classes: Sequence[str], size: int, resize: Resize) -> list[Drawn]:
-    """Draw everything and ask the twin, which has an output `known`."""
-    pictures = {name: draw() for name, draw in SITUATIONS.items()}
-    pixels = np.stack([read(_png(one), size, resize).pixels for one in pictures.values()])
-    answers = twin.run(pixels)
+def classify_drawn_images(model: OnnxModel, data: Dataset) -> list[DrawnImage]:
+    """Draw all test images and classify them.
+
+    Args:
+        model: has the output `known`.
+        data: gives the classes, and how the model needs its images.
+    """
+    pictures = {name: draw() for name, draw in DRAWINGS.items()}
+    pixels = [read(_png(picture), data.image_size, data.resize).pixels for picture in pictures.values()]
+    outputs = model.run(np.stack(pixels))
     return [
-        Drawn(
+        DrawnImage(
             name,
-            base64.b64encode(_small(picture)).decode(),
-            classes[int(probabilities.argmax())],
+            base64.b64encode(_thumbnail(picture)).decode(),
+            data.classes[int(probabilities.argmax())],
             float(probabilities.max()),
             float(known),
-            bool(known < THRESHOLD),
+            bool(is_unknown(known)),
         )
         for (name, picture), probabilities, known in zip(
-            pictures.items(), answers["probabilities"], answers["known"], strict=True
+            pictures.items(), outputs["probabilities"], outputs["known"], strict=True
         )
     ]
+
+
+def write_drawn_images(model: OnnxModel, data: Dataset, path: Path) -> None:
+    """Classify the drawn test images, and write them with their answers as JSON."""
+    images = [dataclasses.asdict(image) for image in classify_drawn_images(model, data)]
+    path.write_text(json.dumps(images, indent=1) + "\n", "utf-8")
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -66,8 +80,8 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _small(picture: Image.Image) -> bytes:
-    return _png(picture.resize((_SHOWN, _SHOWN), Image.Resampling.LANCZOS).quantize(16))
+def _thumbnail(picture: Image.Image) -> bytes:
+    return _png(picture.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS).quantize(16))
 
 
 def _canvas(colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -113,7 +127,7 @@ def _landscape() -> Image.Image:
     return picture
 
 
-def _face() -> Image.Image:
+def _animal() -> Image.Image:
     picture, draw = _canvas("#f3ead7")
     draw.polygon([(60, 110), (75, 30), (125, 75)], "#b8792f")
     draw.polygon([(196, 110), (181, 30), (131, 75)], "#b8792f")
@@ -135,13 +149,13 @@ def _fur() -> Image.Image:
     return picture.filter(ImageFilter.SMOOTH)
 
 
-SITUATIONS: Mapping[str, Callable[[], Image.Image]] = {
+DRAWINGS: Mapping[str, Callable[[], Image.Image]] = {
     "a wall": _wall,
     "a night": _night,
     "noise": _noise,
     "stripes": _stripes,
     "text": _text,
     "a landscape": _landscape,
-    "a drawn animal": _face,
+    "a drawn animal": _animal,
     "brown strokes, as of fur": _fur,
 }

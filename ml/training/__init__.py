@@ -1,1 +1,1 @@
-"""What stage train is made of: batches of photos changed at random, the loop, and what follows its epochs."""
+"""Stage train: augmented batches, the training loop, and weight averaging after the last epoch."""

@@ -1,6 +1,6 @@
-"""The random changes of training photos: what a photo of the same animal might look like as well.
+"""Augmentation: random changes that turn a training photo into another plausible photo of the same subject.
 
-Each draws from torch's random numbers, so that a seed repeats it.
+All of them draw from torch's random numbers, so that the same seed repeats them.
 """
 
 import string
@@ -17,8 +17,8 @@ from ml.params import Augment
 
 
 def augmentation(params: Augment, size: int) -> v2.Compose:
-    """Build the random changes, uint8 [3, H, W] to [3, size, size]; what is off costs nothing."""
-    steps: list[torch.nn.Module] = []
+    """Build the transform of uint8 [3, H, W] to [3, size, size]; changes that are off are left out."""
+    steps: list[nn.Module] = []
     bilinear = v2.InterpolationMode.BILINEAR
     if params.crop_min_area < 1:
         scale = (params.crop_min_area, 1.0)
@@ -42,51 +42,49 @@ def augmentation(params: Augment, size: int) -> v2.Compose:
     if params.grey:
         steps.append(v2.RandomGrayscale(params.grey))
     if params.shrink:
-        steps.append(v2.RandomApply([Shrunk()], params.shrink))
+        steps.append(v2.RandomApply([RandomShrink()], params.shrink))
     if params.watermark:
-        steps.append(v2.RandomApply([Watermarked()], params.watermark))
+        steps.append(v2.RandomApply([RandomWatermark()], params.watermark))
     if params.erasing:
         steps.append(v2.RandomErasing(params.erasing, scale=(0.02, 0.15), value=127))
     return v2.Compose(steps)
 
 
-class Shrunk(nn.Module):
-    """A photo [3, H, W] as it is after it was small: a quarter to three quarters of its height and width."""
+class RandomShrink(nn.Module):
+    """Shrinks a photo [3, H, W] to 25 to 75 percent of its height and width, and enlarges it again."""
 
     def forward(self, photo: Tensor) -> Tensor:
-        """Shrink and grow it again."""
+        """Return the photo in its original size, with less detail."""
         size = list(photo.shape[-2:])
-        small = [max(1, round(length * _between(0.25, 0.75))) for length in size]
+        small = [max(1, round(length * _uniform(0.25, 0.75))) for length in size]
         shrunk = functional.resize(photo, small, antialias=True)
         return cast(Tensor, functional.resize(shrunk, size, antialias=True))
 
 
-class Watermarked(nn.Module):
-    """A photo uint8 [3, H, W] with lines of letters over it that let it shine through."""
+class RandomWatermark(nn.Module):
+    """Writes lines of translucent random text over a photo uint8 [3, H, W]."""
 
     def forward(self, photo: Tensor) -> Tensor:
-        """Write over it."""
+        """Return the photo with the text over it."""
         height, width = photo.shape[-2:]
         alphabet = string.ascii_letters + string.digits + "   ©"
         text = "".join(alphabet[i] for i in torch.randint(len(alphabet), (80,)).tolist())
-        font = ImageFont.load_default(max(6.0, height * _between(0.06, 0.2)))
+        font = ImageFont.load_default(max(6.0, height * _uniform(0.06, 0.2)))
+        # Twice the photo's size, so that the rotated text still covers all of it.
         mask = Image.new("L", (width * 2, height * 2))
         draw = ImageDraw.Draw(mask)
-        line, place = height * _between(0.12, 0.5), _between(0.0, 0.2) * height
-        while place < mask.height:
-            draw.text((-_between(0.0, width), place), text, 255, font)
-            place += line
-        turned = mask.rotate(_between(-45.0, 45.0), Image.Resampling.BILINEAR)
+        line_height, y = height * _uniform(0.12, 0.5), _uniform(0.0, 0.2) * height
+        while y < mask.height:
+            draw.text((-_uniform(0.0, width), y), text, 255, font)
+            y += line_height
+        rotated = mask.rotate(_uniform(-45.0, 45.0), Image.Resampling.BILINEAR)
         left, top = width // 2, height // 2
-        letters = np.asarray(turned.crop((left, top, left + width, top + height)))
-        opacity = torch.from_numpy(letters.copy()).float() / 255 * _between(0.2, 0.7)
-        ink = 255.0 * float(_between(0.0, 1.0) < 0.75)  # mostly white, else black
-        return (
-            torch.lerp(photo.float(), torch.full_like(photo, ink, dtype=torch.float32), opacity)
-            .round()
-            .to(torch.uint8)
-        )
+        letters = np.asarray(rotated.crop((left, top, left + width, top + height)))
+        opacity = torch.from_numpy(letters.copy()).float() / 255 * _uniform(0.2, 0.7)
+        white = float(_uniform(0.0, 1.0) < 0.75)  # otherwise black
+        ink = torch.full_like(photo, 255.0 * white, dtype=torch.float32)
+        return torch.lerp(photo.float(), ink, opacity).round().to(torch.uint8)
 
 
-def _between(low: float, high: float) -> float:
+def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))

@@ -1,7 +1,7 @@
-"""Batches of photos: augmented from seeds that name the photo and the epoch, so that any run can be repeated.
+"""Batches of photos, with augmentation for training and without for everything else.
 
-An epoch's order, and each photo's random changes, depend on nothing but the seed, the epoch and the row: not
-on how many workers or processes there are, nor on where an interrupted run took up again.
+The order of an epoch and the augmentation of each photo depend only on the seed, the epoch and the row. They
+do not depend on the number of workers or processes, nor on whether the run was interrupted.
 """
 
 import multiprocessing
@@ -16,47 +16,42 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
-from ml.dataset import Dataset
-from ml.params import Augment
-from ml.training.augment import augmentation
+from ml.data.dataset import Dataset
 
 Key = tuple[int, int]
 """A seed and a row."""
 
 PLAIN_BATCH = 32
-"""Photos in a batch without augmentation: more is no faster on a CPU, and takes more memory than training."""
+"""Photos per batch without augmentation: larger batches are no faster on a CPU and need more memory."""
+
+_PRELOADED = ["torch", "torchvision.transforms.v2", "ml.training.augment", __name__]
+"""Modules that are imported once for all workers. The server process that imports them finds the project's
+own modules only if the working folder is the project's root; otherwise each worker imports them itself."""
 
 
-def seed_of(*parts: int) -> int:
-    """Mix whole numbers into one seed of 64 bits that depends on each and on their order."""
+def seed_from(*parts: int) -> int:
+    """Derive one 64-bit seed from whole numbers; it depends on each of them and on their order."""
     return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1, np.uint64)[0])
 
 
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_PRELOADED = ["torch", "torchvision.transforms.v2", "pydantic", "ruamel.yaml", __name__, "ml.training.refine"]
-"""Imported once for all workers. The last two where they are found: that process looks for modules in the
-working folder and among what is installed, but not in what this one added to `sys.path`. Not `ml.train`: a
-worker runs its parent's main module anew, and runpy warns of one that is imported already."""
-
-
-class _Mapped(str):
-    """Path of an .npy file that is mapped."""
+class _MappedFile(str):
+    """Path of a memory-mapped .npy file."""
 
     __slots__ = ()
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """Photos of a prepared data set as uint8 [size, size, 3] and their labels, by (seed, row).
+    """The photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row).
 
     Args:
         data: the prepared photos.
-        augment: random changes, seeded by the key; None leaves the photos as they are.
+        augment: random transform of uint8 [3, H, W], seeded by the key; None leaves the photos unchanged.
     """
 
     def __init__(self, data: Dataset, augment: v2.Compose | None = None) -> None:
@@ -66,33 +61,33 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        if isinstance(self.images, np.memmap):  # a worker maps the file too; pickle would copy all of it
-            state["images"] = _Mapped(str(self.images.filename))
+        if isinstance(self.images, np.memmap):  # workers map the file themselves; pickle would copy all of it
+            state["images"] = _MappedFile(str(self.images.filename))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.images, _Mapped):
+        if isinstance(self.images, _MappedFile):
             self.images = np.load(self.images, mmap_mode="r")
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
         pixels = torch.from_numpy(np.array(self.images[row]))
         if self.augment is not None:
-            torch.manual_seed(seed_of(seed, row))
+            torch.manual_seed(seed_from(seed, row))
             pixels = self.augment(pixels.permute(2, 0, 1)).permute(1, 2, 0).contiguous()
         return pixels, torch.tensor(self.labels[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """The batches of one epoch for one of several processes, which share each batch between them.
+    """The batches of one epoch for one process; the processes divide each batch among them.
 
     Args:
         rows: rows of the training photos.
-        batch_size: photos a batch over all processes.
-        seed: of the run.
+        batch_size: photos per batch over all processes.
+        seed: seed of the run.
         rank: number of this process.
-        world: how many processes there are.
+        world: number of processes.
     """
 
     def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int, rank: int, world: int) -> None:
@@ -100,11 +95,11 @@ class EpochSampler(Sampler[list[Key]]):
         self.epoch = 0
 
     def __len__(self) -> int:
-        # A last batch of a few photos would be a noisy step, so it is left for another epoch's order.
+        # An incomplete last batch would be a noisy step, so it is dropped; each epoch drops other photos.
         return max(1, len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        seed = seed_of(self.seed, self.epoch)
+        seed = seed_from(self.seed, self.epoch)
         order = np.random.default_rng(seed).permutation(self.rows)
         for batch in range(len(self)):
             rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -112,31 +107,28 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, params: Augment, sampler: EpochSampler, size: int
+    data: Dataset, augment: v2.Compose, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
 
-    The workers are forked from a clean process that has done the imports, once: one that was forked from
-    this process may wait for ever for a lock that another thread held at that moment.
+    The workers are forked from a server process that has no threads. A worker that is forked from this
+    process could wait forever for a lock that another thread held at that moment.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return DataLoader(
-        Photos(data, augmentation(params, size)),
+        Photos(data, augment),
         batch_sampler=sampler,
-        num_workers=min(cores(), 8),
+        num_workers=min(available_cpus(), 8),
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=context,
     )
 
 
 def plain_batches(
-    data: Dataset, rows: NDArray[np.int64], batch_size: int = PLAIN_BATCH, mirror: bool = False
+    data: Dataset, rows: NDArray[np.int64], batch_size: int = PLAIN_BATCH
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield photos as they are (or mirrored), in the order of `rows`: uint8 [N, size, size, 3], int64 [N]."""
-    for start in range(0, len(rows), batch_size):
-        some = rows[start : start + batch_size]
-        pixels = torch.from_numpy(np.array(data.images[some]))
-        if mirror:
-            pixels = functional.horizontal_flip(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        yield pixels, torch.from_numpy(data.labels[some])
+    """Yield photos without augmentation, in the order of `rows`: uint8 [N, size, size, 3], int64 [N]."""
+    for first in range(0, len(rows), batch_size):
+        batch = rows[first : first + batch_size]
+        yield torch.from_numpy(np.array(data.images[batch])), torch.from_numpy(data.labels[batch])

@@ -1,4 +1,4 @@
-"""The dashboards that Grafana is provisioned with, as code: `make dashboards` after a change here.
+"""Grafana's dashboards as code; `python -m monitoring.dashboards` writes their JSON files.
 
-By Grafana's own library and not as JSON by hand: a panel is a title and its queries here, forty lines there.
+Grafana's own library is used because a panel is its title and queries here, and forty lines in JSON.
 """

@@ -1,5 +1,6 @@
-"""`make dashboards`: write what Grafana reads."""
+"""Write Grafana's dashboards, JSON, to monitoring/grafana/dashboards."""
 
+import argparse
 from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -10,13 +11,19 @@ FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 
 
 def texts() -> dict[str, str]:
-    """Return the files' contents by their names."""
+    """Return the contents of the files by their names."""
     boards = {"service.json": service.board(), "model.json": model.board()}
     encoder = JSONEncoder(sort_keys=True, indent=2)
     return {name: encoder.encode(board.build()) + "\n" for name, board in boards.items()}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the files."""
+    argparse.ArgumentParser(prog="python -m monitoring.dashboards", description=__doc__).parse_args()
     FOLDER.mkdir(exist_ok=True)
     for name, text in texts().items():
         (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""What both dashboards are put together from."""
+"""Building blocks of the dashboards."""
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
 from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode, StackingMode
@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")  # grafana/provisioning/datasources
 
 Query = tuple[str, str]
-"""PromQL, and how its series are named."""
+"""PromQL expression, and the legend of its series."""
 
 _DASHED = [
     DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
@@ -24,7 +24,7 @@ _DASHED = [
 
 
 def board(title: str, uid: str) -> dashboard.Dashboard:
-    """Return an empty dashboard of the job that is chosen at its top, with a mark where the model changes."""
+    """Return an empty dashboard for the job selected at its top; changes of the model are marked."""
     job = dashboard.QueryVariable("job").datasource(SOURCE).query("label_values(predictions_slots, job)")
     changes = dashboard.AnnotationQuery()
     changes._internal = _Changes(
@@ -47,7 +47,7 @@ def board(title: str, uid: str) -> dashboard.Dashboard:
 
 
 class _Changes(AnnotationQuery):
-    """With the keys that Grafana's Prometheus reads besides, which the library doesn't know."""
+    """Has keys that Grafana's Prometheus data source reads but the library does not know."""
 
     def to_json(self) -> dict[str, object]:
         named = {"titleFormat": "model {{version}}", "textFormat": "{{sha256}}", "step": "15s"}
@@ -55,7 +55,7 @@ class _Changes(AnnotationQuery):
 
 
 def lines(title: str, *queries: Query, unit: str = "short", description: str = "") -> timeseries.Panel:
-    """Return a panel of lines from 0 up; series named `... expected` are dashed."""
+    """Return a line chart that starts at 0; series whose name ends with `expected` are dashed."""
     panel = timeseries.Panel().title(title).description(description).datasource(SOURCE).height(8).span(8)
     for name, (expression, legend) in zip("ABCDEFGH", queries, strict=False):
         panel.with_target(_query(expression, legend).ref_id(name))
@@ -63,32 +63,32 @@ def lines(title: str, *queries: Query, unit: str = "short", description: str = "
 
 
 def stacked(title: str, query: Query, unit: str) -> timeseries.Panel:
-    """Return a panel of layers, one on the other."""
+    """Return a stacked area chart."""
     stacking = common.StackingConfig().mode(StackingMode.NORMAL)
     return lines(title, query, unit=unit).stacking(stacking).fill_opacity(40)
 
 
 def rates(label: str, counter: str) -> Query:
-    """Return how fast a counter grows, a series for each value of the label."""
+    """Return the rate of a counter, one series per value of the label."""
     return f"sum by ({label}) (rate({counter}[$__rate_interval]))", f"{{{{{label}}}}}"
 
 
 def quantiles(title: str, buckets: str, unit: str = "short") -> timeseries.Panel:
-    """Return median, 90th and 99th percentile of a histogram, given as a range of its buckets."""
+    """Return a chart of the median, 90th and 99th percentile of a histogram; `buckets` is a range vector."""
     each = f"sum by (le) (rate({buckets}))"
     shown = [(f"histogram_quantile({share}, {each})", f"{share:.0%}") for share in (0.5, 0.9, 0.99)]
     return lines(title, *shown, unit=unit)
 
 
 def heat(title: str, buckets: str, unit: str) -> heatmap.Panel:
-    """Return the heat map of a histogram, given as its buckets."""
+    """Return the heat map of a histogram; `buckets` is the series of its buckets."""
     panel = heatmap.Panel().title(title).datasource(SOURCE).height(8).span(8)
     query = _query(f"sum by (le) (increase({buckets}[$__rate_interval]))", "{{le}}")
     return panel.with_target(query.format(PromQueryFormat.HEATMAP)).y_axis(heatmap.YAxisConfig().unit(unit))
 
 
 def number(title: str, query: Query, unit: str = "short", least: float | None = None) -> stat.Panel:
-    """Return one number of now; red below the least, where there is one."""
+    """Return a panel of one current number; it is red below `least`."""
     panel = stat.Panel().title(title).datasource(SOURCE).height(4).span(6)
     steps = [Threshold(None, "green")]
     if least is not None:
@@ -98,7 +98,7 @@ def number(title: str, query: Query, unit: str = "short", least: float | None = 
 
 
 def limited(panel: timeseries.Panel, limit: float) -> timeseries.Panel:
-    """Draw a line where there begins to be an alert."""
+    """Draw a line at the threshold of the alert."""
     steps = [Threshold(None, "transparent"), Threshold(limit, "red")]
     style = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE)
     return panel.thresholds(dashboard.ThresholdsConfig().steps(steps)).thresholds_style(style)

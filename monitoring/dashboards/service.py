@@ -10,16 +10,14 @@ _LATENCY = 'http_request_duration_seconds_bucket{job="$job", route="/predict"}'
 
 
 def board() -> Dashboard:
-    """Return it."""
+    """Return the dashboard."""
     return (
         new("Service", "cats-vs-dogs-service")
-        .with_row(Row("Objectives, over three days"))
+        .with_row(Row("Objectives, last three days"))
         .with_panel(_kept("Without a server error", "failure", 0.995))
-        .with_panel(_kept("Not turned away", "refusal", 0.995))
+        .with_panel(_kept("Not rejected", "refusal", 0.995))
         .with_panel(_kept("Answered within 1 s", "slow", 0.99))
-        .with_panel(
-            number("Alerts", ('sum(ALERTS{job="$job", alertstate="firing"}) or vector(0)', "that fire"))
-        )
+        .with_panel(number("Alerts", ('sum(ALERTS{job="$job", alertstate="firing"}) or vector(0)', "firing")))
         .with_row(Row("Traffic"))
         .with_panel(
             stacked(
@@ -37,9 +35,9 @@ def board() -> Dashboard:
         )
         .with_panel(
             lines(
-                "Errors, in five minutes",
+                "Errors, last five minutes",
                 ('predict:failure_ratio:rate5m{job="$job"}', "server errors"),
-                ('predict:refusal_ratio:rate5m{job="$job"}', "turned away"),
+                ('predict:refusal_ratio:rate5m{job="$job"}', "rejected"),
                 ('predict:slow_ratio:rate5m{job="$job"}', "over 1 s"),
                 unit="percentunit",
             )
@@ -49,7 +47,7 @@ def board() -> Dashboard:
         .with_panel(quantiles("Latency of /predict", f"{_LATENCY}[$__rate_interval]", "s"))
         .with_panel(
             lines(
-                "Where the time goes, on average",
+                "Average time per step",
                 (_average("preprocess_duration_seconds"), "decoding"),
                 (_average("inference_duration_seconds"), "network"),
                 unit="s",
@@ -59,21 +57,21 @@ def board() -> Dashboard:
         .with_panel(
             lines(
                 "Predictions",
-                ('sum(predictions_in_flight{job="$job"})', "under way"),
-                ('sum(predictions_waiting{job="$job"})', "in line"),
-                ('sum(predictions_slots{job="$job"})', "slots"),
+                ('sum(predictions_in_flight{job="$job"})', "in progress"),
+                ('sum(predictions_waiting{job="$job"})', "queued"),
+                ('sum(predictions_slots{job="$job"})', "workers"),
             )
         )
         .with_panel(
             stacked(
-                "Turned away by reason",
+                "Rejected by reason",
                 rates("reason", 'predictions_rejected_total{job="$job"}'),
                 "reqps",
             )
         )
         .with_panel(
             lines(
-                "Processors' worth of time",
+                "CPUs in use",
                 ('rate(process_cpu_seconds_total{job="$job"}[$__rate_interval])', "{{instance}}"),
             )
         )
@@ -87,7 +85,7 @@ def board() -> Dashboard:
         )
         .with_panel(
             lines(
-                "Cold starts: how long the last one took",
+                "Duration of the last cold start",
                 ('service_start_seconds{job="$job"}', "{{instance}}, until ready"),
                 ('model_download_seconds{job="$job"}', "{{instance}}, download"),
                 ('model_load_seconds{job="$job"}', "{{instance}}, load"),
@@ -96,7 +94,7 @@ def board() -> Dashboard:
         )
         .with_panel(
             lines(
-                "Time since the start",
+                "Uptime",
                 ('time() - process_start_time_seconds{job="$job"}', "{{instance}}"),
                 unit="s",
             )

@@ -1,1 +1,1 @@
-"""What scripts/collect_predictions.py is made of."""
+"""The parts of scripts/collect_predictions.py."""

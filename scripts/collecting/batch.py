@@ -1,4 +1,4 @@
-"""A labelled batch that the service answered: its figures, its files, and how a person reads it."""
+"""A labelled batch that the service answered: its metrics, its files and its printed summary."""
 
 import csv
 import json
@@ -13,27 +13,28 @@ from numpy.typing import NDArray
 
 CONFIDENCE, _BINS = 0.95, 15
 _DRAWS = 20_000_000
-"""Of the bootstrap, over all resamples: 160 MB."""
-_REFUSED = frozenset({400, 413, 415, 422})
-"""The service says that this is no photo it can use."""
+"""Random draws of the bootstrap over all resamples; they take 160 MB."""
+_REJECTED = frozenset({400, 413, 415, 422})
+"""Statuses with which the service rejects a file that is not a usable photo."""
 _LISTED = 20
+"""Photos without a prediction that are listed by name."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One photo and what was said of it.
+    """One photo and its answer.
 
     Attributes:
-        path: of the file, in the folder of the batch.
+        path: of the file, relative to the folder of the batch.
         actual: its true label.
-        status: of the answer, 0 where none came.
-        attempts: that it took.
+        status: of the answer; 0: there was none.
+        attempts: how often the photo was sent.
         latency_ms: of the last attempt.
-        predicted: the label that was answered; empty: none was.
-        probabilities: by class; empty: none were answered.
+        predicted: the label in the answer; empty: no prediction.
+        probabilities: by class; None: no prediction.
         request_id: of the answer.
         version: of the model that answered.
-        feedback: status of the answer to its true label, 0 where none was sent or came.
+        feedback: status of the answer to its true label; 0: none was sent, or none came.
         error: why there is no prediction; one line.
     """
 
@@ -51,7 +52,7 @@ class Row:
 
 
 class Batch:
-    """Rows with their figures.
+    """Rows with their metrics.
 
     Args:
         rows: in the order of the photos.
@@ -61,30 +62,32 @@ class Batch:
     def __init__(self, rows: list[Row], classes: tuple[str, ...]) -> None:
         self.rows, self.classes = rows, classes
         self.answered = [row for row in rows if row.probabilities]
-        self.refused = [row for row in rows if row.status in _REFUSED]
-        self.failed = [row for row in rows if not row.probabilities and row.status not in _REFUSED]
+        self.rejected = [row for row in rows if row.status in _REJECTED]
+        self.failed = [row for row in rows if not row.probabilities and row.status not in _REJECTED]
         self.unknown = [row for row in self.answered if row.predicted not in classes]
         self.versions = Counter(row.version for row in self.answered)
-        found = [[(row.probabilities or {})[name] for name in classes] for row in self.answered]
-        self.probabilities: NDArray[np.float64] = np.array(found, np.float64).reshape(-1, len(classes))
+        scores = [[(row.probabilities or {})[name] for name in classes] for row in self.answered]
+        self.probabilities: NDArray[np.float64] = np.array(scores, np.float64).reshape(-1, len(classes))
         self.labels: NDArray[np.int64] = np.array(
             [classes.index(row.actual) for row in self.answered], np.int64
         )
         self.figures = self._figures() if self.answered else {}
 
     def _figures(self) -> dict[str, float]:
-        from ml import metrics  # not before there is something to measure: it takes a second
+        from ml.evaluation import metrics  # late: the import takes a second
 
         count = len(self.answered)
         resamples = max(100, min(2000, _DRAWS // count))
-        figures = metrics.figures(self.probabilities, self.labels, self.classes, _BINS, resamples, CONFIDENCE)
-        right = round(figures["accuracy"] * count)
+        figures = metrics.classification_metrics(
+            self.probabilities, self.labels, self.classes, _BINS, resamples, CONFIDENCE
+        )
+        correct = round(figures["accuracy"] * count)
         latencies = [row.latency_ms for row in self.answered]
         cuts = statistics.quantiles(latencies, n=100, method="inclusive") if count > 1 else latencies * 99
         return figures | {
-            "accuracy_of_all": right / len(self.rows),
+            "accuracy_of_all": correct / len(self.rows),
             "unknown": float(len(self.unknown)),
-            "refused": float(len(self.refused)),
+            "refused": float(len(self.rejected)),
             "unanswered": float(len(self.failed)),
             "latency_ms_p50": cuts[49],
             "latency_ms_p90": cuts[89],
@@ -93,14 +96,14 @@ class Batch:
         }
 
     def confusion(self) -> list[list[int]]:
-        """Return counts [true, predicted]."""
+        """Return the counts [true class, likeliest class]."""
         count = len(self.classes)
         predicted = self.probabilities.argmax(1) if self.answered else self.labels
         flat = np.bincount(self.labels * count + predicted, minlength=count * count)
         return [[int(cell) for cell in row] for row in flat.reshape(count, count)]
 
     def write(self, path: Path, about: dict[str, Any]) -> list[Path]:
-        """Write everything as JSON, and the rows as CSV beside it; return the two paths."""
+        """Write the batch as JSON, and its rows as CSV beside it; return the two paths."""
         content = about | {
             "versions": dict(self.versions),
             "figures": self.figures,
@@ -115,41 +118,39 @@ class Batch:
             plain = [name for name in Row.__dataclass_fields__ if name != "probabilities"]
             writer.writerow([*plain, *(f"p_{name}" for name in self.classes)])
             for row in self.rows:
-                given = row.probabilities or {}
+                scores = row.probabilities or {}
                 values = [getattr(row, name) for name in plain]
-                writer.writerow([*values, *(given.get(name, "") for name in self.classes)])
+                writer.writerow([*values, *(scores.get(name, "") for name in self.classes)])
         partial.replace(table)
         return [path, table]
 
-    def tell(self) -> None:
-        """Print it for a person."""
-        print(f"{len(self.answered)} of {len(self.rows)} photos answered{self._others()}")
+    def print_summary(self) -> None:
+        """Print the metrics, and the photos without a prediction."""
+        print(f"{len(self.answered)} of {len(self.rows)} photos answered{self._exceptions()}")
         if self.figures:
-            self._tell_figures()
-        for title, rows in (("refused", self.refused), ("without an answer", self.failed)):
+            self._print_figures()
+        for title, rows in (("rejected", self.rejected), ("without an answer", self.failed)):
             for row in rows[:_LISTED]:
                 print(f"{title}: {row.path}: {row.error}")
             if len(rows) > _LISTED:
                 print(f"{title}: and {len(rows) - _LISTED} more")
 
-    def _others(self) -> str:
-        parts = [f"{len(self.refused)} refused"] * bool(self.refused)
+    def _exceptions(self) -> str:
+        parts = [f"{len(self.rejected)} rejected"] * bool(self.rejected)
         parts += [f"{len(self.failed)} without an answer"] * bool(self.failed)
         return f"; {', '.join(parts)}" if parts else ""
 
-    def _tell_figures(self) -> None:
+    def _print_figures(self) -> None:
         f = self.figures
         for name, title in (("accuracy", "accuracy"), ("log_loss", "log loss")):
             interval = f"{f[f'{name}_low']:.4f} to {f[f'{name}_high']:.4f}"
             print(f"{title} {f[name]:.4f} ({100 * CONFIDENCE:.0f} % interval {interval})")
         if len(self.answered) < len(self.rows):
-            print(
-                f"accuracy {f['accuracy_of_all']:.4f} where every photo without a prediction counts as wrong"
-            )
+            print(f"accuracy {f['accuracy_of_all']:.4f} if every photo without a prediction counts as wrong")
         if self.unknown:
-            print(f"{len(self.unknown)} answered as unknown; the figures are of the likeliest class")
+            print(f"{len(self.unknown)} answered as unknown; the metrics are those of the likeliest class")
         wide = max(8, *map(len, self.classes))
-        print("confusion matrix, true classes by row, predicted by column:")
+        print("confusion matrix (rows: true class, columns: predicted class):")
         print(" " * wide, *(f"{name:>{wide}}" for name in self.classes))
         for name, counts in zip(self.classes, self.confusion(), strict=True):
             print(f"{name:>{wide}}", *(f"{count:{wide}}" for count in counts))

@@ -1,89 +1,85 @@
-"""Photos sent to a live service, several at once, and what it answers."""
+"""Sends labelled photos to the live service, several at once, and records its answers."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from common import photos
-from common.patient import Answer, one_line
 from tqdm import tqdm
 
-from collecting.batch import Row
-from collecting.endpoint import Endpoint
-from ml.manifest import UNKNOWN
+from ml.model.manifest import UNKNOWN
+from scripts.collecting.batch import Row
+from scripts.collecting.endpoint import Answer, Endpoint, one_line
+from scripts.common.photos import Photo
 
 
 class Collector:
     """Sends the photos.
 
     Args:
-        endpoint: to whom.
+        endpoint: the service.
         classes: of its model.
-        root: what the paths of the rows are relative to.
-        feedback: whether the true labels are sent too.
+        root: folder that the paths of the rows are relative to.
+        feedback: whether the true labels are sent as feedback.
     """
 
     def __init__(self, endpoint: Endpoint, classes: tuple[str, ...], root: Path, feedback: bool) -> None:
         self._endpoint, self._classes, self._root, self._feedback = endpoint, classes, root, feedback
 
-    def run(self, found: list[photos.Photo], concurrency: int) -> list[Row]:
-        """Send all of them, so many at once; return their rows in the same order.
+    def run(self, photos: list[Photo], concurrency: int) -> list[Row]:
+        """Send all photos, `concurrency` at a time; return their rows in the same order.
 
         Raises:
-            ServiceError: no use to go on.
+            ServiceError: the batch cannot go on.
         """
-        with ThreadPoolExecutor(concurrency) as pool:
-            futures = [pool.submit(self._row, photo) for photo in found]
+        with ThreadPoolExecutor(concurrency) as threads:
+            futures = [threads.submit(self._row, photo) for photo in photos]
             try:
                 for future in tqdm(as_completed(futures), "photos", total=len(futures), mininterval=0.5):
                     future.result()
             except BaseException:
                 self._endpoint.stop()
-                pool.shutdown(cancel_futures=True)
+                threads.shutdown(cancel_futures=True)
                 raise
             return [future.result() for future in futures]
 
-    def _row(self, photo: photos.Photo) -> Row:
+    def _row(self, photo: Photo) -> Row:
         path = one_line(photo.path.relative_to(self._root).as_posix())
         actual = photo.label or ""
         try:
             body = photo.path.read_bytes()
         except OSError as error:
-            return Row(path, actual, 0, 0, 0.0, error=f"can't be read: {error.strerror}")
+            return Row(path, actual, 0, 0, 0.0, error=f"cannot be read: {error.strerror}")
         answer = self._endpoint.predict(body)
-        row = Row(
-            path, actual, answer.status, answer.attempts, round(1000 * answer.seconds, 1), error=answer.error
-        )
+        latency_ms = round(1000 * answer.seconds, 1)
+        row = Row(path, actual, answer.status, answer.attempts, latency_ms, error=answer.error)
         if answer.status != 200:
             return row
-        told = self._prediction(answer)
-        if told is None:
+        prediction = self._prediction(answer)
+        if prediction is None:
             return dataclasses.replace(row, error="status 200, but not a prediction of these classes")
-        row = dataclasses.replace(row, **told)
+        row = dataclasses.replace(row, **prediction)
         if self._feedback:
-            word = self._endpoint.feedback(row.predicted, row.actual, row.request_id)
-            row = dataclasses.replace(row, feedback=word.status)
+            status = self._endpoint.judge(row.predicted, row.actual, row.request_id).status
+            row = dataclasses.replace(row, feedback=status)
         return row
 
     def _prediction(self, answer: Answer) -> dict[str, Any] | None:
-        """Return the fields of a row that the answer tells; None where it is no prediction."""
+        """Return the fields of a row that the answer holds; None: it is not a prediction."""
         content = answer.content
-        given, label, model = content.get("probabilities"), content.get("label"), content.get("model")
-        if (
-            not isinstance(given, dict)
-            or set(given) != set(self._classes)
-            or label not in (*self._classes, UNKNOWN)
-        ):
+        scores, label, model = content.get("probabilities"), content.get("label"), content.get("model")
+        if not isinstance(scores, dict) or set(scores) != set(self._classes):
             return None
-        if not all(type(p) in (int, float) and 0 <= p <= 1 for p in given.values()):
+        if label not in (*self._classes, UNKNOWN):
             return None
-        if not 0.99 < sum(given.values()) < 1.01:
+        if not all(type(score) in (int, float) and 0 <= score <= 1 for score in scores.values()):
+            return None
+        if not 0.99 < sum(scores.values()) < 1.01:
             return None
         version = model.get("version") if isinstance(model, dict) else None
         return {
             "predicted": label,
-            "probabilities": {name: float(given[name]) for name in self._classes},
+            "probabilities": {name: float(scores[name]) for name in self._classes},
             "request_id": one_line(str(content.get("request_id", ""))),
             "version": one_line(str(version)),
         }

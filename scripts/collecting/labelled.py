@@ -1,44 +1,43 @@
-"""Photos whose labels are known, from a folder, a .zip or its URL."""
+"""Photos with known labels, from a folder, a .zip file or its URL."""
 
 import random
 from itertools import zip_longest
 from pathlib import Path
 
-from common import photos
+from ml.model.errors import PipelineError
+from scripts.common.photos import Photo, find
 
-from ml.errors import PipelineError
 
-
-def labelled(data: str, folder: Path) -> tuple[Path, list[photos.Photo]]:
-    """Return the root of the photos and those that have a label; say what is left out.
+def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
+    """Return the root folder of the photos, and the photos that have a label; print how many files do not.
 
     Args:
-        data: a folder, a .zip or its URL.
-        folder: where a .zip is unpacked.
+        data: a folder with one subfolder per class, a .zip file of one, or the URL of such a file.
+        folder: a .zip file is unpacked here.
 
     Raises:
-        PipelineError: there are none, or the .zip is broken or hostile.
+        PipelineError: there are no labelled photos, or the .zip file is damaged or malicious.
     """
     root = Path(data)
     if not root.is_dir():
-        from ml import ingest
+        from ml.data import ingest
         from ml.params import Ingest
 
         root = folder / "photos"
         ingest.run(Ingest(source=data), root, folder / "cache")
-    found = [photo for photo in photos.find([root]) if photo.label]
-    others = sum(1 for file in root.rglob("*") if file.is_file()) - len(found)
+    photos = [photo for photo in find([root]) if photo.label]
+    others = sum(1 for file in root.rglob("*") if file.is_file()) - len(photos)
     if others:
-        print(f"left out: {others} files that are no photos by their name, hidden or in no class's folder")
-    if not found:
-        raise PipelineError(f"{data}: no photos in folders, one a class")
-    return root, found
+        print(f"left out: {others} files that are hidden, not photos by their names, or in no class's folder")
+    if not photos:
+        raise PipelineError(f"{data}: there are no photos in folders named for their classes")
+    return root, photos
 
 
-def drawn(found: list[photos.Photo], count: int) -> list[photos.Photo]:
-    """Return so many of the photos, as evenly from the classes as these allow; always the same."""
-    by_class: dict[str | None, list[photos.Photo]] = {}
-    for photo in random.Random(1).sample(found, len(found)):  # noqa: S311
+def sample(photos: list[Photo], count: int) -> list[Photo]:
+    """Return a sample of the photos, as evenly from the classes as possible; always the same one."""
+    by_class: dict[str | None, list[Photo]] = {}
+    for photo in random.Random(1).sample(photos, len(photos)):  # noqa: S311
         by_class.setdefault(photo.label, []).append(photo)
-    in_turn = [photo for some in zip_longest(*by_class.values()) for photo in some if photo]
+    in_turn = [photo for one_per_class in zip_longest(*by_class.values()) for photo in one_per_class if photo]
     return sorted(in_turn[:count], key=lambda photo: photo.path)

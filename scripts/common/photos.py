@@ -1,4 +1,4 @@
-"""Photos for the scripts: found in folders, with their labels, and made darker or less sharp."""
+"""Photos for the scripts: with the labels of their folders, darkened, and blurred."""
 
 import io
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+from ml.model import photos
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Photo:
     """A file that should be a photo.
 
     Attributes:
-        path: where it is.
-        label: its class, the name of its folder in the folder that was named; None: not known.
+        path: of the file.
+        label: its class, which is the name of its folder inside the requested folder; None: not known.
     """
 
     path: Path
@@ -29,37 +29,30 @@ def find(paths: Iterable[Path]) -> list[Photo]:
     Raises:
         FileNotFoundError: there is no such file or folder.
     """
-    found = []
+    labelled = []
     for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {path}")
-        if not path.is_dir():
-            found.append(Photo(path, None))
-            continue
-        for file in sorted(path.rglob("*")):
+        for file in photos.find(path):
             parts = file.relative_to(path).parts
-            hidden = any(part.startswith(".") for part in parts)
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden:
-                found.append(Photo(file, parts[0] if len(parts) > 1 else None))
-    return found
+            labelled.append(Photo(file, parts[0] if len(parts) > 1 else None))
+    return labelled
 
 
 def dark(photo: bytes) -> bytes:
     """Return the photo at a quarter of its brightness, as a JPEG.
 
     Raises:
-        OSError, ValueError, Image.DecompressionBombError: it can't be read.
+        OSError, ValueError, Image.DecompressionBombError: it cannot be decoded.
     """
-    return _encoded(ImageEnhance.Brightness(_opened(photo)).enhance(0.25))
+    return _encoded(ImageEnhance.Brightness(_decoded(photo)).enhance(0.25))
 
 
 def blurred(photo: bytes) -> bytes:
-    """Return the photo with edges spread over a twelfth of its shorter side, as a JPEG; raises as `dark`."""
-    image = _opened(photo)
+    """Return the photo blurred by a 24th of its shorter side, as a JPEG; raises as `dark`."""
+    image = _decoded(photo)
     return _encoded(image.filter(ImageFilter.GaussianBlur(min(image.size) / 24)))
 
 
-def _opened(photo: bytes) -> Image.Image:
+def _decoded(photo: bytes) -> Image.Image:
     with Image.open(io.BytesIO(photo)) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""The service as a process of its own, started for a script."""
+"""The service as a process of its own, for scripts that need one."""
 
 import contextlib
 import os
@@ -13,22 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_READY_S, _END_S = 30, 60
+_READY_S, _END_S = 120, 60
 
 
 class ProcessError(Exception):
-    """The service didn't start, died, or didn't end well; the message is for a person."""
+    """The service did not start, died, or did not end properly; the message is for the user."""
 
 
 @contextlib.contextmanager
 def service(**env: str) -> Iterator[tuple[str, int]]:
-    """Start the service on a free port; yield its URL and process id; in the end see that it drains.
+    """Start the service on a free port; yield its URL and process id; stop it and check that it drains.
 
     Args:
-        env: its settings.
+        env: settings of the service, in addition to the environment.
 
     Raises:
-        ProcessError: it isn't ready in time, logs an unexpected error, or doesn't end with exit code 0.
+        ProcessError: it is not ready in time, logs an unexpected error, or does not end with exit code 0.
     """
     port = free_port()
     settings = {"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "warning", "LOG_FORMAT": "text"}
@@ -43,13 +43,13 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
             process.send_signal(signal.SIGTERM)
             process.wait(_END_S)
             log.seek(0)
-            said = log.read()
-            if process.returncode or "Traceback" in said or "uncaptured" in said:
+            output = log.read()
+            if process.returncode or "Traceback" in output or "uncaptured" in output:
                 raise ProcessError(
-                    f"the service ended with exit code {process.returncode}; it said: {said[-5000:]}"
+                    f"the service ended with exit code {process.returncode}; its log: {output[-5000:]}"
                 )
         except subprocess.TimeoutExpired:
-            raise ProcessError(f"the service doesn't end within {_END_S} s") from None
+            raise ProcessError(f"the service did not end within {_END_S} s") from None
         finally:
             process.kill()
             process.wait()
@@ -67,4 +67,4 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5):  # noqa: S310
             return
         time.sleep(0.05)
-    raise ProcessError(f"the service isn't ready within {_READY_S} s, or has died")
+    raise ProcessError(f"the service was not ready within {_READY_S} s, or it ended")

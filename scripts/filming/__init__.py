@@ -1,1 +1,1 @@
-"""A recording of the whole way: what is kept of it, and how it becomes a video."""
+"""The film of a rehearsal: a browser window that shows a terminal and the servers' pages."""

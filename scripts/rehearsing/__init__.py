@@ -1,1 +1,1 @@
-"""What scripts/rehearsal.py and scripts/recording.py do on this machine."""
+"""The steps that scripts/rehearsal.py and scripts/recording.py share."""

@@ -1,4 +1,4 @@
-"""What a rehearsal needs of this machine: docker or podman, and a server that stands in for GitHub."""
+"""What a rehearsal needs from this machine: docker or podman, and a stand-in for GitHub."""
 
 import contextlib
 import os
@@ -6,32 +6,31 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployment.engine import Engine
-from deployment.target import DeployError
+from deploy.docker import Engine
+from deploy.target import DeployError
+from scripts.standins.github import GitHub
 
 
 class RehearsalError(Exception):
-    """A step that didn't end as it should."""
+    """A step did not end as it should."""
 
 
 @contextlib.contextmanager
 def prepared(folder: Path, name: str) -> Iterator[dict[str, str]]:
-    """Yield the environment that leads commands to the engine and to GitHub's stand-in.
+    """Start the stand-in for GitHub; yield the environment variables that name it and the container engine.
 
     Args:
-        folder: where the stand-in keeps what is released.
-        name: of the container that is deployed; in the end it is removed.
+        folder: where the stand-in keeps its releases.
+        name: of the container that will be deployed; it is removed at the end.
 
     Raises:
-        RehearsalError: there is no engine.
+        RehearsalError: there is no container engine.
     """
-    from tests.standins.github import GitHub
-
     try:
         engine = Engine(os.environ)
     except DeployError as error:
         raise RehearsalError(str(error)) from None
-    # On all addresses: the container downloads from it too.
+    # It listens on all addresses, because the container downloads from it too.
     with GitHub(folder, host="0.0.0.0").serving() as github:  # noqa: S104
         try:
             yield {"CONTAINER": engine.command} | github.environment()
@@ -42,7 +41,7 @@ def prepared(folder: Path, name: str) -> Iterator[dict[str, str]]:
 
 
 def own_address() -> str:
-    """Return an address of this machine that containers reach too; nothing is sent to find it."""
+    """Return an address of this machine that containers can reach; nothing is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])

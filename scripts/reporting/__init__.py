@@ -1,1 +1,1 @@
-"""What scripts/report.py is made of."""
+"""The parts of scripts/report.py."""

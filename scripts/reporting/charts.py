@@ -1,4 +1,4 @@
-"""Charts as SVG that stands in a page: no script, no outside resource, the page's own colours of text."""
+"""Charts as SVG inside a page: no script, no external resource, text in the page's own colour."""
 
 import datetime
 import io
@@ -17,14 +17,14 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from reporting.prometheus import Period, Values
+from scripts.reporting.prometheus import Period, Values
 
 _INK = "#010203"
-"""Stands for the page's colour of text until the SVG is written."""
+"""Placeholder for the page's text colour."""
 _COLOURS = ("#3b8bd4", "#e08a2e", "#2fa36b", "#d0587e", "#8f73d6", "#a39a2a", "#4bb3b3", "#b5754a")
 _STYLES = ("-", "--", "-.", ":")
-_MOST = 8
-"""Series in one chart."""
+_MAX_SERIES = 8
+"""In one chart."""
 _numbers = itertools.count(1)
 
 mpl.use("Agg")
@@ -49,14 +49,14 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with the text that stands for it."""
+    """A chart and its alternative text."""
 
     svg: Markup
     alt: str
 
     @property
     def html(self) -> Markup:
-        """Return the picture with its text, for a page."""
+        """Return the chart with its alternative text, for a page."""
         return Markup('<svg role="img" aria-label="{}"').format(self.alt) + self.svg.removeprefix("<svg")
 
 
@@ -69,21 +69,21 @@ def lines(
     band: tuple[Values, Values] | None = None,
     ends: tuple[float, float | None] = (0.0, None),
 ) -> Chart | None:
-    """Draw series over time, with a gap where a value is NaN.
+    """Draw series over time, with gaps where values are NaN.
 
     Args:
-        period: that the points of each series cover.
-        series: by name; of more than eight the largest are drawn.
+        period: whose points the series cover.
+        series: by name; the eight largest are drawn.
         unit: of the values.
         limits: horizontal lines, by name.
-        marks: moments, as vertical lines.
-        band: lower and upper bounds of what is drawn.
-        ends: of the axis; without an upper one it fits the values.
+        marks: vertical lines, in seconds since 1970.
+        band: lower and upper bounds of the filled area.
+        ends: of the value axis; if the upper one is None, it fits the values.
 
     Returns:
-        The chart; None where there is nothing to draw.
+        The chart; None if there is nothing to draw.
     """
-    drawn = dict(sorted(series.items(), key=lambda item: -np.nansum(item[1]))[:_MOST])
+    drawn = dict(sorted(series.items(), key=lambda item: -np.nansum(item[1]))[:_MAX_SERIES])
     drawn = {name: series[name] for name in series if name in drawn}
     if not drawn:
         return None
@@ -93,8 +93,8 @@ def lines(
         for number, (name, values) in enumerate(drawn.items()):
             colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number % len(_STYLES)]
             axes.plot(times, values, label=name, linewidth=1.5, color=colour, linestyle=style)
-            alone = _alone(values)
-            axes.plot(times[alone], values[alone], ".", color=colour, markersize=4)
+            isolated = _isolated(values)
+            axes.plot(times[isolated], values[isolated], ".", color=colour, markersize=4)
         if band is not None:
             axes.fill_between(times, *band, color=_COLOURS[0], alpha=0.2, linewidth=0)
         for name, value in (limits or {}).items():
@@ -106,60 +106,64 @@ def lines(
         axes.set_ylim(low, max(axes.get_ylim()[1], low + 1e-9) if high is None else high)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
         svg = _svg(figure)
-    told = [
-        f"{name or 'value'} from {_short(np.nanmin(v))} to {_short(np.nanmax(v))}"
-        for name, v in drawn.items()
+    parts = [
+        f"{name or 'value'} from {_short(np.nanmin(values))} to {_short(np.nanmax(values))}"
+        for name, values in drawn.items()
     ]
-    told += [f"{name} at {_short(value)}" for name, value in (limits or {}).items()]
-    left_out = f"; {len(series) - len(drawn)} smaller series are left out" if len(series) > len(drawn) else ""
-    return Chart(svg, f"Line chart over time, in {unit}: {'; '.join(told)}{left_out}.")
+    parts += [f"{name} at {_short(value)}" for name, value in (limits or {}).items()]
+    if len(series) > len(drawn):
+        parts.append(f"{len(series) - len(drawn)} smaller series are left out")
+    return Chart(svg, f"Line chart over time, in {unit}: {'; '.join(parts)}.")
 
 
-def spans(period: Period, rows: Mapping[str, Values]) -> Chart | None:
-    """Draw when each of these held: where its values are numbers other than 0. None where none ever did."""
-    found = {name: stretches(period, values) for name, values in rows.items()}
-    found = {name: some for name, some in found.items() if some}
-    if not found:
+def spans(period: Period, series: Mapping[str, Values]) -> Chart | None:
+    """Draw for each series when it was active, see `stretches`; None if none ever was."""
+    rows = {name: stretches(period, values) for name, values in series.items()}
+    rows = {name: row for name, row in rows.items() if row}
+    if not rows:
         return None
     with mpl.rc_context(_SETTINGS):
-        figure, axes = _figure(period, 0.7 + 0.3 * len(found))
-        for number, some in enumerate(found.values()):
-            for start, end in some:
+        figure, axes = _figure(period, 0.7 + 0.3 * len(rows))
+        for number, row in enumerate(rows.values()):
+            for start, end in row:
                 left, right = mpl.dates.date2num(_dates(np.array([start, end])))
                 axes.barh(number, right - left, left=left, height=0.6, color=_COLOURS[number % len(_COLOURS)])
-        axes.set_yticks(range(len(found)), list(found))
+        axes.set_yticks(range(len(rows)), list(rows))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         svg = _svg(figure)
-    told = "; ".join(f"{name} for {duration(sum(b - a for a, b in some))}" for name, some in found.items())
-    return Chart(svg, f"Bars over time: {told}.")
+    parts = [f"{name} for {duration(sum(end - start for start, end in row))}" for name, row in rows.items()]
+    return Chart(svg, f"Bars over time: {'; '.join(parts)}.")
 
 
 def stretches(period: Period, values: Values) -> list[tuple[float, float]]:
-    """Return from when to when the values are numbers other than 0, in seconds since 1970."""
-    times, on = period.times(), np.concatenate([[0], np.nan_to_num(values) != 0, [0]]).astype(int)
-    edges = np.diff(on)
+    """Return start and end of each stretch in which the values are not 0 or NaN, in seconds since 1970."""
+    times, active = period.times(), np.concatenate([[0], np.nan_to_num(values) != 0, [0]]).astype(int)
+    edges = np.diff(active)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
-    return [(times[a], min(times[b] + period.step, period.end)) for a, b in zip(starts, ends, strict=True)]
+    return [
+        (times[start], min(times[end] + period.step, period.end))
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
-def room_below(values: Iterable[Values], margin: float) -> float:
-    """Return where an axis may begin so that values near its upper end can be told apart."""
-    return max(0.0, min((float(np.nanmin(some)) for some in values), default=0.0) - margin)
+def axis_start(series: Iterable[Values], margin: float) -> float:
+    """Return a start of the value axis that leaves most of the chart to the values."""
+    return max(0.0, min((float(np.nanmin(values)) for values in series), default=0.0) - margin)
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time for a person."""
+    """Return a length of time with its unit."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _alone(values: Values) -> NDArray[np.bool_]:
+def _isolated(values: Values) -> NDArray[np.bool_]:
     """Return which points have a gap on both sides, so that no line shows them."""
-    there = np.concatenate([[False], np.isfinite(values), [False]])
-    alone: NDArray[np.bool_] = there[1:-1] & ~there[:-2] & ~there[2:]
-    return alone
+    finite = np.concatenate([[False], np.isfinite(values), [False]])
+    isolated: NDArray[np.bool_] = finite[1:-1] & ~finite[:-2] & ~finite[2:]
+    return isolated
 
 
 def _dates(times: Values) -> "np.ndarray[tuple[int], np.dtype[np.datetime64]]":
@@ -178,18 +182,18 @@ def _figure(period: Period, height: float) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure) -> Markup:
-    """Return the picture for the midst of a page: its ids are no other's, and it names no other address."""
+    """Return the chart as SVG for a page, with ids that are unique in it and without external addresses."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
-        none = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has the glyph
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg ") :].replace(_INK, "currentColor")
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     number = next(_numbers)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>c{number}-", svg)
-    return Markup(svg)  # noqa: S704  (matplotlib escapes the texts in it)
+    return Markup(svg)  # noqa: S704  (matplotlib escapes its texts)
 
 
 def _short(value: float) -> str:

@@ -1,18 +1,18 @@
-"""The page: its parts in order, and the template around them."""
+"""The sections of the report in their order, and the page around them."""
 
 from pathlib import Path
 
-from ml.report.page import render
-from reporting import model, service
-from reporting.charts import duration
-from reporting.prometheus import Source
-from reporting.section import moment
+from ml.reporting.rendering import render
+from scripts.reporting import model, service
+from scripts.reporting.charts import duration
+from scripts.reporting.prometheus import Source
+from scripts.reporting.section import moment
 
 SECTIONS = (
     service.traffic,
     service.objectives,
     service.latency,
-    service.refusals,
+    service.rejections,
     service.starts,
     service.alerts,
     model.versions,
@@ -24,20 +24,21 @@ SECTIONS = (
 
 
 def page(source: Source) -> tuple[str, bool]:
-    """Return the report, and whether there is anything in it.
+    """Return the report, and whether it holds any data.
 
     Raises:
-        ServiceError: Prometheus doesn't answer, or refuses a query.
+        PrometheusError: Prometheus does not answer, or rejects a query.
     """
-    sections = [make(source) for make in SECTIONS]
+    sections = {make.__name__: make(source) for make in SECTIONS}
     start, end = moment(source.period.start), moment(source.period.end)
-    length, host = duration(source.period.seconds), source.url.partition("://")[2]
+    host = source.url.partition("://")[2]
     text = render(
-        Path(__file__).with_name("page.html"),
-        sections,
+        "service_report.html.jinja",
+        Path(__file__).parent,
+        sections=sections,
         title=source.job,
-        subtitle=f"{start} to {end} UTC ({length}), from {host}",
+        subtitle=f"{start} to {end} UTC ({duration(source.period.seconds)}), from {host}",
         start=start,
         end=end,
     )
-    return text, any(section.chart for section in sections)
+    return text, any(section.chart for section in sections.values())

@@ -1,25 +1,33 @@
-"""Prometheus' HTTP API: series over a period, and figures at its end."""
+"""Client of Prometheus' HTTP API: series over a period, and values at its end."""
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlsplit
 
 import numpy as np
-from common.patient import Client, ServiceError, one_line
+import requests
 from numpy.typing import NDArray
+
+from ml.model import http
 
 Values = NDArray[np.float64]
 _POINTS = 240
 _RATE_S, _SPAN_S = 300, 30
-"""Shortest windows of rates, and of what is true for a while; longer where points lie further apart."""
+"""Shortest windows of $rate and $span; they grow with the distance between two points."""
+_ATTEMPTS = 3
+_CONNECT_S = 3.0
+
+
+class PrometheusError(RuntimeError):
+    """A query that cannot be answered. The message is one line and holds no secret."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of time, in seconds since 1970, and how far apart the points in it are."""
+    """A period, in seconds since 1970, and the distance between its points, in seconds."""
 
     start: int
     end: int
@@ -27,44 +35,62 @@ class Period:
 
     @classmethod
     def before(cls, end: float, hours: float) -> "Period":
-        """Return the period that ends then, longer by part of a step so that the last point is at its end."""
+        """Return the period of that length before `end`, rounded up to whole steps."""
         seconds = max(60, round(hours * 3600))
         step = max(1, math.ceil(seconds / _POINTS))
         return cls(int(end) - math.ceil(seconds / step) * step, int(end), step)
 
     @property
     def seconds(self) -> int:
-        """How long it is."""
+        """Its length."""
         return self.end - self.start
 
     def times(self) -> Values:
-        """Return the points."""
+        """Return its points."""
         return np.arange(self.start, self.end + 1, self.step, dtype=np.float64)
 
 
 class Source:
-    """What Prometheus knows of one job in a period.
+    """The data of one job in a period.
 
     In a query, `$job` stands for the matcher of the job, `$range` for the length of the period, `$rate` for
-    the window of a rate, and `$span` for the time between two points, so that nothing in between is missed.
-
-    Args:
-        url: of Prometheus.
-        token: Bearer token, empty: none.
-        job: as Prometheus names it.
-        period: that is asked for.
-        patience_s: how long a query is tried anew.
-
-    Raises:
-        ServiceError: the URL is none, or the token can't be sent.
+    the window of a rate, and `$span` for the distance between two points, so that no sample is missed.
     """
 
-    def __init__(self, url: str, token: str, job: str, period: Period, patience_s: float) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = Client(url, headers, "PROMETHEUS_TOKEN", patience_s)
-        self.url, self.job, self.period = self._client.url, job, period
+    def __init__(self, url: str, token: str, job: str, period: Period, timeout_s: float) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: of Prometheus.
+            token: Bearer token; empty: none.
+            job: the job's name in Prometheus.
+            period: that the queries cover.
+            timeout_s: how long Prometheus may take to answer a query.
+
+        Raises:
+            PrometheusError: the URL or the token is not valid.
+        """
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            valid = False
+        if not valid or "@" in parts.netloc:
+            raise PrometheusError("the URL must be http://… or https://…, without user and password")
+        if not (token.isascii() and token.isprintable()):
+            raise PrometheusError("PROMETHEUS_TOKEN holds characters that a header cannot carry")
+        self.url = parts._replace(query="", fragment="").geturl().rstrip("/")
+        self.job, self.period = job, period
         self.rate_s = max(_RATE_S, 2 * period.step)
         """Window of a rate."""
+        self._session = http.session(
+            token=token or None,
+            attempts=_ATTEMPTS,
+            backoff_s=0.5,
+            retry_after_max_s=5,
+            timeout_s=(_CONNECT_S, timeout_s),
+            methods={"POST"},  # queries change nothing
+        )
         self._placeholders = {
             "$job": f'job="{job}"',
             "$range": f"{period.seconds}s",
@@ -77,48 +103,64 @@ class Source:
 
         Args:
             query: in PromQL.
-            label: whose values name the series; several of one name are an error of the query.
+            label: its values name the series, so no two series may have the same.
 
         Raises:
-            ServiceError: Prometheus doesn't answer, or refuses the query.
+            PrometheusError: Prometheus does not answer, or rejects the query.
         """
         period, times = self.period, self.period.times()
-        asked = {"start": period.start, "end": period.end, "step": period.step}
-        found = {}
-        for labels, points in self._ask("/api/v1/query_range", query, asked, "values"):
+        bounds = {"start": period.start, "end": period.end, "step": period.step}
+        series = {}
+        for labels, samples in self._result("/api/v1/query_range", query, bounds, "values"):
             values = np.full(len(times), np.nan)
-            for when, text in points:
-                place = round((float(when) - period.start) / period.step)
-                if 0 <= place < len(times):
-                    values[place] = _finite(text)
+            for time, text in samples:
+                index = round((float(time) - period.start) / period.step)
+                if 0 <= index < len(times):
+                    values[index] = _finite(text)
             if np.isfinite(values).any():
-                found[one_line(labels.get(label, ""))] = values
-        return dict(sorted(found.items()))
+                series[one_line(labels.get(label, ""))] = values
+        return dict(sorted(series.items()))
 
     def values(self, query: str, label: str = "") -> dict[str, float]:
-        """Return what a query gives at the end of the period, by a label; without what isn't finite."""
-        told = self._ask("/api/v1/query", query, {"time": self.period.end}, "value")
-        found = {one_line(labels.get(label, "")): _finite(point[1]) for labels, point in told}
-        return {name: value for name, value in sorted(found.items()) if math.isfinite(value)}
+        """Return the finite values of a query at the end of the period, by a label.
+
+        Raises:
+            PrometheusError: Prometheus does not answer, or rejects the query.
+        """
+        result = self._result("/api/v1/query", query, {"time": self.period.end}, "value")
+        values = {one_line(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
+        return {name: value for name, value in sorted(values.items()) if math.isfinite(value)}
 
     def value(self, query: str) -> float:
-        """Return the one figure that a query gives, NaN where there is none."""
+        """Return the only value of a query, NaN without one; raise as `values`."""
         return next(iter(self.values(query).values()), math.nan)
 
-    def _ask(
-        self, path: str, query: str, asked: Mapping[str, int], key: str
+    def _result(
+        self, path: str, query: str, bounds: Mapping[str, int], key: str
     ) -> list[tuple[dict[str, str], Any]]:
-        query = re.sub(r"\$[a-z]+", lambda found: self._placeholders[found[0]], query)
-        form = urlencode({"query": query, **asked}).encode()
-        answer = self._client.ask("POST", path, form, "application/x-www-form-urlencoded")
+        """Return labels and samples of each series."""
+        query = re.sub(r"\$[a-z]+", lambda name: self._placeholders[name[0]], query)
         try:
-            if answer.status != 200:
-                reason = answer.content.get("error") or answer.error
-                raise ServiceError(f"{self.url}{path}: {one_line(str(reason))}")
-            result = answer.content["data"]["result"]
-            return [(dict(one["metric"]), one[key]) for one in result]
-        except (KeyError, TypeError, ValueError):
-            raise ServiceError(f"{self.url}{path}: not what Prometheus answers") from None
+            # A redirected POST would arrive as a GET without its query.
+            response = self._session.post(self.url + path, {"query": query, **bounds}, allow_redirects=False)
+        except requests.RequestException as error:
+            reason = f"no answer after {_ATTEMPTS} attempts ({type(error).__name__})"
+            raise PrometheusError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
+        try:
+            content = response.json()
+            if response.ok and not response.is_redirect:
+                return [(dict(one["metric"]), one[key]) for one in content["data"]["result"]]
+            reason = one_line(str(content["error"]))
+        except (ValueError, KeyError, TypeError):
+            reason = f"status {response.status_code}, which is not an answer of Prometheus"
+        if response.status_code in (401, 403):
+            reason = f"status {response.status_code}: set PROMETHEUS_TOKEN to a valid token"
+        raise PrometheusError(f"{self.url}{path}: {reason}")
+
+
+def one_line(text: str) -> str:
+    """Return a text from outside, fit for one line of a table."""
+    return "".join(character if character.isprintable() else "?" for character in text).strip()[:200]
 
 
 def _finite(text: object) -> float:

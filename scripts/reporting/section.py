@@ -1,41 +1,46 @@
-"""A part of the report, and how figures are spelled in it."""
+"""A section of the report, and how it shows numbers."""
 
 import datetime
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ml.report.page import Part
-from reporting.charts import Chart
+from scripts.reporting.charts import Chart
 
 NONE = "no data"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A heading for each column, and rows of texts."""
+    """The headings of the columns, and rows of texts."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Section(Part):
-    """What is told of one thing.
+class Section:
+    """A section of the report.
 
     Attributes:
-        text: what the figure means.
-        chart: None: nothing to draw.
+        title: of the section.
+        headline: its most important figure.
+        text: explains the figures.
+        chart: None: there is nothing to draw.
         table: the figures one by one.
+        bad: whether the headline is worse than it should be.
     """
 
-    text: str = ""
+    title: str
+    headline: str
+    text: str
     chart: Chart | None = None
     table: Table | None = None
+    bad: bool = field(default=False, kw_only=True)
 
 
 def count(value: float, one: str = "", many: str = "") -> str:
-    """Spell how many, with a noun."""
+    """Return a number with its noun."""
     if not math.isfinite(value):
         return NONE
     number = round(value)
@@ -43,24 +48,24 @@ def count(value: float, one: str = "", many: str = "") -> str:
 
 
 def percent(value: float) -> str:
-    """Spell a share."""
+    """Return a share as a percentage, with more digits if it is small."""
     if not math.isfinite(value):
         return NONE
     return f"{100 * value:.{2 if value == 0 or abs(value) >= 0.001 else 4}f} %"
 
 
 def seconds(value: float) -> str:
-    """Spell a latency."""
+    """Return a latency with its unit."""
     if not math.isfinite(value):
         return NONE
     return f"{1000 * value:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 
 def decimal(value: float) -> str:
-    """Spell a figure."""
+    """Return a number with three decimals."""
     return f"{value:.3f}" if math.isfinite(value) else NONE
 
 
 def moment(value: float) -> str:
-    """Spell a point in time."""
+    """Return a time in seconds since 1970 as date and time in UTC."""
     return datetime.datetime.fromtimestamp(value, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

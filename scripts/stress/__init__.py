@@ -1,1 +1,1 @@
-"""What the scripts share that put the service under load: what is sent, when, and over which wire."""
+"""The load and robustness tests of the service: their photos, HTTP clients and measurements."""

@@ -1,18 +1,18 @@
-"""Where in a photo's file its parts, its sizes and its checksums stand."""
+"""Positions of the parts, dimensions and checksums inside the file of a photo."""
 
 import zlib
 from collections.abc import Callable
 from typing import Any
 
-from stress.seeds import PNG
+from scripts.stress.seeds import PNG
 
 Span = tuple[int, int]
 JPEG = b"\xff\xd8"
-"""What a JPEG begins with."""
+"""First bytes of a JPEG."""
 
 
 def parts(data: bytes) -> list[Span]:
-    """Return what the file is made of: chunks of PNG and RIFF, segments of JPEG, blocks of GIF."""
+    """Return the spans of the chunks (PNG, RIFF), segments (JPEG) or blocks (GIF) of a file."""
     if data.startswith(PNG):
         return _walk(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4]))
     if data.startswith(JPEG):
@@ -49,7 +49,7 @@ def _gif_block(data: bytes, start: int) -> int:
 
 
 def dimensions(data: bytes) -> list[tuple[int, int, str]]:
-    """Return where widths and heights stand: offset, bytes, byte order."""
+    """Return the fields that hold widths and heights: offset, size in bytes, byte order."""
     if data.startswith(PNG):
         return [(16, 4, "big"), (20, 4, "big")]
     if data.startswith(b"BM"):
@@ -60,27 +60,27 @@ def dimensions(data: bytes) -> list[tuple[int, int, str]]:
     if data.startswith(b"GIF"):
         images = [start for start, _ in parts(data) if data[start] == 0x2C]
         return [(at, 2, "little") for at in (6, 8, *(start + at for start in images for at in (1, 3, 5, 7)))]
-    found: list[tuple[int, int, str]] = []
+    fields: list[tuple[int, int, str]] = []
     for start, _ in parts(data):
         kind = data[start : start + 4]
         if kind == b"VP8X":
-            found += [(start + 12, 3, "little"), (start + 15, 3, "little")]
+            fields += [(start + 12, 3, "little"), (start + 15, 3, "little")]
         elif kind == b"VP8 ":
-            found += [(start + 14, 2, "little"), (start + 16, 2, "little")]
+            fields += [(start + 14, 2, "little"), (start + 16, 2, "little")]
         elif kind == b"VP8L":
-            found += [(start + 9, 4, "little")]
+            fields += [(start + 9, 4, "little")]
         elif kind == b"ANMF":
-            found += [(start + at, 3, "little") for at in (8, 11, 14, 17)]
-    return found
+            fields += [(start + at, 3, "little") for at in (8, 11, 14, 17)]
+    return fields
 
 
 def put(data: bytes, at: int, value: int, size: int, order: Any) -> bytes:
-    """Return the file with a number at that place, cut to its bytes."""
+    """Return the file with an integer written at an offset; the integer is cut to its size in bytes."""
     return data[:at] + (value % (1 << 8 * size)).to_bytes(size, order) + data[at + size :]
 
 
 def with_checksums(data: bytes) -> bytes:
-    """Return a PNG whose chunks have the right checksums."""
+    """Return a PNG with the checksums of its chunks corrected."""
     for start, end in parts(data):
         data = put(data, end - 4, zlib.crc32(data[start + 4 : end - 4]), 4, "big")
     return data

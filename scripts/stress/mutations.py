@@ -1,52 +1,39 @@
-"""Ways to break photos. The same seed gives the same bytes."""
+"""Ways to break photos; the same seed gives the same bytes."""
 
 import random
 from collections.abc import Callable
 
-from stress import formats
-from stress.seeds import PNG, Seeds
+from scripts.stress import formats
+from scripts.stress.seeds import PNG, Seeds
 
 Mutation = Callable[[random.Random, bytes, Seeds], bytes]
 
 _SIZES = (
-    0,
-    1,
-    2,
-    3,
-    255,
-    256,
-    4096,
-    7071,
-    16_383,
-    32_768,
-    65_535,
-    1 << 24,
-    (1 << 31) - 1,
-    1 << 31,
-    (1 << 32) - 1,
-)
-"""Widths, heights and lengths at which arithmetic goes wrong; 7,071 squared is just under MAX_PIXELS."""
+    0, 1, 2, 3, 255, 256, 4096, 7071, 16_383, 32_768, 65_535,
+    1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
+)  # fmt: skip
+"""Widths, heights and lengths at which arithmetic may fail; 7,071 squared is just below MAX_PIXELS."""
 _HEADER = 300
 
 
 def mutated(seed: int, number: int, files: Seeds) -> tuple[str, bytes]:
-    """Return one broken photo and what it was made of; the same for the same seed and number."""
+    """Return how a photo was broken, and the broken photo; the same for the same seed and number."""
     chance = random.Random(f"{seed}:{number}")  # noqa: S311
     name = list(files)[number % len(files)]
-    data, done = files[name], [name]
+    data, steps = files[name], [name]
     for _ in range(chance.choice((1, 1, 1, 2, 2, 4))):
         mutation = chance.choice(MUTATIONS)
         data = mutation(chance, data, files)
-        done.append(mutation.__name__.strip("_"))
+        steps.append(mutation.__name__.strip("_"))
     if data.startswith(PNG) and chance.random() < 0.6:
-        # Otherwise a reader looks no further than the first wrong checksum.
+        # Otherwise a decoder stops at the first wrong checksum.
         data = formats.with_checksums(data)
-        done.append("checksums")
-    return " ".join(done), data
+        steps.append("checksums")
+    return " ".join(steps), data
 
 
 def _at(chance: random.Random, data: bytes) -> int:
-    """Return a place in the file: as often in its header, where most is decided, as anywhere."""
+    """Return an offset; half of them are in the header, where most decisions of a decoder are made."""
     end = min(len(data), _HEADER) if chance.random() < 0.5 else len(data)
     return chance.randrange(max(1, end))
 
@@ -99,7 +86,7 @@ def _append(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 
 def _splice(chance: random.Random, data: bytes, files: Seeds) -> bytes:
-    """Join the head of this file and the tail of another, of whatever format."""
+    """Join the head of this file and the tail of another one of any format."""
     other = chance.choice(list(files.values()))
     return data[: _at(chance, data)] + other[_at(chance, other) :]
 
@@ -114,7 +101,7 @@ def _set_dimension(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 
 def _set_length(chance: random.Random, data: bytes, files: Seeds) -> bytes:
-    """Let a chunk, segment or block say that it is longer or shorter than it is."""
+    """Write a wrong length into the header of a chunk, segment or block."""
     parts = formats.parts(data)
     if not parts:
         return formats.put(data, chance.choice((2, 10, 14, 34, 46)), chance.choice(_SIZES), 4, "little")
@@ -155,7 +142,7 @@ def _shuffle_parts(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 
 def _break_part(chance: random.Random, data: bytes, files: Seeds) -> bytes:
-    """Break one chunk alone, so that each kind of chunk has its turn."""
+    """Break inside a single chunk, so that every kind of chunk gets broken."""
     parts = formats.parts(data)
     if not parts:
         return _overwrite(chance, data, files)
@@ -165,21 +152,8 @@ def _break_part(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    _flip_bits,
-    _overwrite,
-    _delete,
-    _repeat,
-    _insert,
-    _truncate,
-    _zero_tail,
-    _append,
-    _splice,
-    _set_dimension,
-    _set_dimension,
-    _set_length,
-    _repeat_part,
-    _remove_part,
-    _shuffle_parts,
-    _break_part,
-    _break_part,
-)
+    _flip_bits, _overwrite, _delete, _repeat, _insert, _truncate, _zero_tail, _append, _splice,
+    _set_dimension, _set_dimension, _set_length, _repeat_part, _remove_part, _shuffle_parts,
+    _break_part, _break_part,
+)  # fmt: skip
+"""One of them is drawn at random; those that are listed twice are drawn more often."""

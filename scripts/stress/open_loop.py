@@ -1,69 +1,86 @@
-"""Requests at moments that don't wait for answers, as a crowd sends them, and the account of what came back.
+"""Open-loop load: requests are sent at a fixed rate, independent of responses.
 
-A closed loop (wrk, ab) slows down with the server and so hides what an overload does; see Schroeder et al.
-2006, "Open versus closed: a cautionary tale".
+A closed loop (wrk, ab) slows down together with the server and so hides what an overload does; see Schroeder
+et al. 2006, "Open versus closed: a cautionary tale".
 """
 
-import asyncio
+import contextlib
 import random
-import resource
 import statistics
+import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from stress import wire
+import urllib3
 
-TIMEOUT_S = 60
+from scripts.stress.client import BROKEN, Client
+
+_THREADS = 2000
+"""Requests in flight at most."""
 
 
 class Load:
-    """Answers by status, with their latencies in seconds; "error" is a connection that broke."""
+    """Sends requests from many threads, and records their latencies."""
 
-    def __init__(self, client: wire.Client) -> None:
+    def __init__(self, client: Client) -> None:
+        allow_many_connections()
         self._client = client
-        self.latencies: dict[str, list[float]] = defaultdict(list)
+        self._lock = threading.Lock()
+        self._latencies: dict[str, list[float]] = defaultdict(list)
+        threads = ThreadPoolExecutor(_THREADS)
+        self.start, self.finish = threads.submit, threads.shutdown
+        """Run a function in another thread; wait until all of these have returned."""
 
-    async def send(
-        self, method: str, path: str, body: bytes = b"", kind: str = "image/jpeg", name: str | None = None
-    ) -> wire.Answer | None:
-        """Send one request and note how it went: under its status or, where it went well, its name if any.
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        media_type: str = "image/jpeg",
+        name: str = "",
+    ) -> urllib3.BaseHTTPResponse | None:
+        """Send a request and return the response; None: the connection broke.
 
-        Returns:
-            Its answer; None where the connection broke.
+        A successful response counts under `name`, if there is one, instead of its status.
         """
-        started = time.perf_counter()
-        answer = None
-        try:
-            answer = await asyncio.wait_for(self._client.exchange(method, path, body, kind), TIMEOUT_S)
-            status = name if name and answer.status < 300 else str(answer.status)
-        except wire.BROKEN:
-            status = "error"
-        self.latencies[status].append(time.perf_counter() - started)
-        return answer
+        started, response, status = time.perf_counter(), None, "error"
+        with contextlib.suppress(*BROKEN):
+            response = self._client.send(method, path, body, media_type)
+            status = name if name and response.status < 300 else str(response.status)
+        with self._lock:
+            self._latencies[status].append(time.perf_counter() - started)
+        return response
+
+    def latencies(self) -> dict[str, list[float]]:
+        """Return the latencies so far, in seconds, by status in order; "error": the connection broke."""
+        with self._lock:
+            return {status: list(values) for status, values in sorted(self._latencies.items())}
 
 
-async def arrivals(rate: float, seconds: float, chance: random.Random) -> AsyncIterator[float]:
-    """Wait for random moments, `rate` a second in the mean, and yield each, in seconds from the start."""
+def arrivals(rate: float, seconds: float, chance: random.Random) -> Iterator[float]:
+    """Wait for random moments, `rate` per second on average, and yield each, in seconds since the start."""
     start, due = time.perf_counter(), 0.0
     while due < seconds:
-        await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
+        time.sleep(max(0.0, start + due - time.perf_counter()))
         yield due
         due += chance.expovariate(rate)
 
 
 def allow_many_connections() -> None:
-    """Let this process open as many files as it may: a server that is late holds hundreds of connections."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Raise this process's limit of open files: a slow server leaves hundreds of connections open."""
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-def report(latencies: dict[str, list[float]], seconds: float) -> None:
-    """Print the table."""
+def print_latencies(latencies: dict[str, list[float]], seconds: float) -> None:
+    """Print a table with one row per status."""
     print(f"{'answer':9} {'count':>7} {'a second':>9} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
-    for name, values in sorted(latencies.items()):
+    for status, values in latencies.items():
         p99 = statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
-        figures = [1000 * value for value in (statistics.median(values), p99, max(values))]
-        print(
-            f"{name:9} {len(values):7} {len(values) / seconds:9.1f} " + " ".join(f"{f:8.1f}" for f in figures)
-        )
+        row = " ".join(f"{1000 * value:8.1f}" for value in (statistics.median(values), p99, max(values)))
+        print(f"{status:9} {len(values):7} {len(values) / seconds:9.1f} {row}")

@@ -1,4 +1,4 @@
-"""Small photos of every accepted format and mode, made on the spot; always the same bytes."""
+"""Small generated photos of every accepted format and mode; always the same bytes."""
 
 import io
 import struct
@@ -10,11 +10,11 @@ from PIL import Image
 
 Seeds = dict[str, bytes]
 PNG = b"\x89PNG\r\n\x1a\n"
-"""What a PNG begins with."""
+"""First bytes of a PNG."""
 
 
 def seeds() -> Seeds:
-    """Return small photos by name, one of each kind of file that decoders treat in their own way."""
+    """Return small photos by name, one of each kind of file that decoders treat differently."""
     rgb = _picture(96, 64)
     grey, palette, alpha = rgb.convert("L"), rgb.quantize(32), rgb.copy()
     alpha.putalpha(grey)
@@ -79,7 +79,7 @@ def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def _interlaced_png(image: Image.Image) -> bytes:
-    """Pillow writes none: the seven passes of Adam7, each a picture of its own (PNG specification, 8.2)."""
+    """Write the seven passes of Adam7 (PNG specification, 8.2); Pillow does not write interlaced PNG."""
     pixels = np.asarray(image)
     passes = (
         (0, 0, 8, 8),
@@ -103,7 +103,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _run_length_bmp() -> bytes:
-    """Pillow writes none: 32 lines of 64 pixels, each of one colour (BI_RLE8)."""
+    """Write 32 run-length encoded lines of 64 pixels (BI_RLE8); Pillow does not write such BMP."""
     lines = b"".join(bytes((40, line, 24, 255 - line, 0, 0)) for line in range(32)) + b"\0\1"
     palette = b"".join(bytes((n, 255 - n, n // 2, 0)) for n in range(256))
     info = struct.pack("<IiiHHIIiiII", 40, 64, 32, 1, 8, 1, len(lines), 2835, 2835, 256, 0)
@@ -112,7 +112,7 @@ def _run_length_bmp() -> bytes:
 
 
 def _exif_with_thumbnail(jpeg: bytes) -> bytes:
-    """Return a TIFF of two directories, the second with a thumbnail (Exif 2.32, 4.5.5)."""
+    """Return a TIFF with two directories, the second with a thumbnail (Exif 2.32, 4.5.5)."""
     first = struct.pack("<HHHIII", 1, 0x0112, 3, 1, 3, 26)
     second = struct.pack("<HHHIIHHIII", 2, 0x0201, 4, 1, 56, 0x0202, 4, 1, len(jpeg), 0)
     return b"II*\0" + struct.pack("<I", 8) + first + second + jpeg

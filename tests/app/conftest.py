@@ -1,4 +1,4 @@
-"""The app around a model that tells red from blue."""
+"""The app with a model for the classes red and blue."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +8,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app import create_app
+from app.service import service_of
 from app.settings import Settings
-from tests.app.model_server import MODEL, ModelServer
+from tests.helpers.model_server import MODEL, ModelServer
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def make_app(make_model: Callable[..., Path]) -> Callable[..., Flask]:
     def make(**settings: object) -> Flask:
         settings.setdefault("model_url", make_model().as_uri())
         app = create_app(Settings(**settings))  # type: ignore[arg-type]
-        app.extensions["model"].load()
+        service_of(app).model.load()
         return app
 
     return make

@@ -1,4 +1,4 @@
-"""Bytes that nobody meant to send: never an error of the server's own, always a clear answer."""
+"""Arbitrary bytes: the service never fails and always answers in the documented form."""
 
 import http.client
 import http.server
@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.app.service import ROOT, Service, running
-from tests.app.test_predict import BLUE_PNG, RED_JPEG
-from tests.waiting import HANG_S
+from tests.app.routes.test_predict import BLUE_PNG, RED_JPEG
+from tests.helpers.paths import ROOT
+from tests.helpers.service import Service, running
+from tests.helpers.waiting import HANG_S
 
-# The same examples at each run: a change is judged by what it changes.
-invented = settings(max_examples=150, deadline=None, derandomize=True)
+# The same examples in every run, so that a new failure comes from a change of the code.
+generated = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def service() -> Iterator[Service]:
         assert service.end() == (0, "", "")  # nothing unexpected was logged
 
 
-def answered(service: Service, request: bytes, *allowed: int) -> int:
-    """Send it, see that the answer is of the documented form, and return its status."""
+def send(service: Service, request: bytes, *allowed: int) -> int:
+    """Send a request, check that the answer has the documented form, and return its status."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=HANG_S) as connection:
         connection.sendall(request)
         response = http.client.HTTPResponse(connection)
@@ -60,7 +61,7 @@ def post(kind: bytes, body: bytes, headers: bytes = b"") -> bytes:
 
 
 def line(low: int = 0, size: int = 60) -> st.SearchStrategy[bytes]:
-    """Bytes that end no line, half of them without the control characters that are refused at once."""
+    """Generate bytes without line ends, half of them without control characters, which are rejected."""
     written = st.text(st.characters(min_codepoint=32, max_codepoint=255), min_size=low, max_size=size)
     anything = st.binary(min_size=low, max_size=size).map(lambda data: re.sub(b"[\r\n]", b"~", data))
     return written.map(lambda text: re.sub(r"[\x7f-\x9f]", "~", text).encode("latin-1")) | anything
@@ -74,9 +75,9 @@ photos = st.tuples(st.sampled_from([RED_JPEG, BLUE_PNG]), st.integers(0, 2000)).
     kind=st.sampled_from([b"image/jpeg", b"image/png; a=b", b"IMAGE/", b"text/plain", b""]) | line(),
     body=st.tuples(starts, st.binary(max_size=500)).map(b"".join) | photos,
 )
-@invented
+@generated
 def test_any_body_of_any_kind(service, kind, body):
-    answered(service, post(kind, body), 200, 400, 413, 415, 422)
+    send(service, post(kind, body), 200, 400, 413, 415, 422)
 
 
 boundaries = st.sampled_from([b"B", b'"B"', b"", b'"', b"B" * 300, b"\xe9", b"*=utf-8''%FF"]) | line(size=80)
@@ -97,10 +98,10 @@ fragments = st.sampled_from(
     body=st.lists(fragments | st.binary(max_size=80), max_size=12).map(b"".join),
     more=st.sampled_from([b"", b"; charset=utf-7", b"; boundary=C"]) | line(),
 )
-@invented
+@generated
 def test_any_form(service, boundary, body, more):
     kind = b"multipart/form-data; boundary=" + boundary + more
-    answered(service, post(kind, body), 200, 400, 413, 415, 422)
+    send(service, post(kind, body), 200, 400, 413, 415, 422)
 
 
 values = line() | st.from_regex(r"[!-~][ -~]{0,80}", fullmatch=True).map(str.encode)
@@ -114,10 +115,10 @@ names = st.sampled_from(
 
 
 @given(headers=st.lists(st.tuples(names | line(1), values), max_size=6))
-@invented
+@generated
 def test_any_headers(service, headers):
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-    answered(service, post(b"image/jpeg", RED_JPEG, lines), 200, 400, 415)
+    send(service, post(b"image/jpeg", RED_JPEG, lines), 200, 400, 415)
 
 
 methods = st.sampled_from([b"GET", b"POST", b"PUT", b"OPTIONS", b"BREW"]) | line(1)
@@ -130,25 +131,23 @@ targets = st.tuples(
 @given(
     method=methods, target=targets, version=st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/9"]) | line()
 )
-@invented
+@generated
 def test_any_first_line(service, method, target, version):
     first = b" ".join([method, target, version])
-    answered(service, first + b"\r\nHost: x\r\n\r\n", 200, 400, 404, 405, 415)
+    send(service, first + b"\r\nHost: x\r\n\r\n", 200, 400, 404, 405, 415)
 
 
 def fuzz(keep: Path, *options: str) -> tuple[int, str]:
-    command = [sys.executable, "scripts/fuzz.py", "--keep", keep, *options]
+    command = [sys.executable, "-m", "scripts.fuzz", "--keep", keep, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
     assert not done.stderr
     return done.returncode, done.stdout
 
 
 def test_broken_photos_of_every_format(tmp_path):
-    code, told = fuzz(
-        tmp_path / "kept", "--count", "400", "--growth", "100"
-    )  # too few for more than a sign of life
-    assert code == 0, told
-    counts = {int(status): int(count) for count, status in re.findall(r"(\d+) x (\d+)", told)}
+    code, output = fuzz(tmp_path / "kept", "--count", "400", "--growth", "100")  # too few to measure growth
+    assert code == 0, output
+    counts = {int(status): int(count) for count, status in re.findall(r"(\d+) x (\d+)", output)}
     assert sum(counts.values()) == 400
     assert counts[200] > 40
     assert counts[422] > 100
@@ -157,7 +156,7 @@ def test_broken_photos_of_every_format(tmp_path):
 
 
 class Broken(http.server.BaseHTTPRequestHandler):
-    """Answers well but for a few, and keeps a megabyte a request."""
+    """Answers correctly except for a few requests, and keeps a megabyte per request."""
 
     protocol_version = "HTTP/1.1"
     count = 0
@@ -178,7 +177,7 @@ class Broken(http.server.BaseHTTPRequestHandler):
         elif Broken.count == 65:
             body["label"] = "b"
         elif Broken.count == 68:
-            body |= {"label": "unknown", "known": 0.1}  # which is right
+            body |= {"label": "unknown", "known": 0.1}  # a valid answer
         elif Broken.count == 70:
             self.close_connection = True
             return
@@ -194,12 +193,12 @@ class Broken(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_what_is_wrong_with_a_service_is_told_and_what_was_sent_is_kept(tmp_path):
+def test_wrong_answers_are_reported_and_their_requests_kept(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         try:
-            code, told = fuzz(tmp_path, "--count", "150", "--url", url, "--pid", str(os.getpid()))
+            code, output = fuzz(tmp_path, "--count", "150", "--url", url, "--pid", str(os.getpid()))
         finally:
             server.shutdown()
             Broken.kept.clear()
@@ -207,20 +206,20 @@ def test_what_is_wrong_with_a_service_is_told_and_what_was_sent_is_kept(tmp_path
     for reason in (
         "status 500",
         "content type 'text/html'",
-        "no probabilities",
+        "not probabilities",
         "not the likeliest class: 'b'",
         "no answer",
         "memory grew by",
     ):
-        assert reason in told
+        assert reason in output
     assert len(list(tmp_path.iterdir())) == 5
 
 
-def test_a_service_that_has_gone_is_told(tmp_path):
+def test_a_service_that_ends_is_reported(tmp_path):
     with running(LOG_LEVEL="error") as service:
         service.wait()
         threading.Timer(1.5, service.process.kill).start()
         url = f"http://127.0.0.1:{service.port}"
-        code, told = fuzz(tmp_path, "--count", "100000", "--url", url, "--pid", str(service.process.pid))
+        code, output = fuzz(tmp_path, "--count", "100000", "--url", url, "--pid", str(service.process.pid))
     assert code == 1
-    assert "no answer" in told or "has gone" in told
+    assert "no answer" in output or "has gone" in output

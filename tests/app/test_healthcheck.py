@@ -1,4 +1,4 @@
-"""What the image's HEALTHCHECK runs."""
+"""The image's HEALTHCHECK."""
 
 import socket
 import subprocess
@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from tests.app.model_server import Answer
-from tests.app.service import ROOT, running
-from tests.waiting import HANG_S, until
+from tests.helpers.model_server import Answer
+from tests.helpers.paths import ROOT
+from tests.helpers.service import running
+from tests.helpers.waiting import HANG_S, until
 
 COMMAND = (sys.executable, "-I", "-S", "app/healthcheck.py")
 
@@ -34,7 +35,7 @@ def test_healthy_where_it_listens(make_model, host):
         assert check(HOST=host, PORT=str(service.port + 1))[0] == 1
 
 
-def test_healthy_while_the_model_is_loaded_and_gone_afterwards(server):
+def test_healthy_while_the_model_is_downloaded_unhealthy_afterwards(server):
     server.answers["/model.pt"] = [Answer(stall=100)]
     with running(MODEL_URL=f"{server.url}/model.pt") as service:
         service.wait("/health")
@@ -45,7 +46,7 @@ def test_healthy_while_the_model_is_loaded_and_gone_afterwards(server):
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 503 Service Unavailable\r\n\r\n", b"200", b"", None])
-def test_unhealthy_answers(answer):
+def test_unhealthy_responses(answer):
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app import memory
+from app import host
 
 _COUNT = """
 import ctypes, re, sys, tempfile, threading
-from app import memory
+from app import host
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-bounded = memory.bound_freed_memory() if sys.argv[1] == "bounded" else None
+bounded = host.bound_freed_memory() if sys.argv[1] == "bounded" else None
 barrier = threading.Barrier(8)
 
 def allocate():
@@ -48,12 +48,12 @@ def test_threads_share_two_arenas() -> None:
 
 _LARGE_BLOCKS = """
 import ctypes, re, sys, tempfile
-from app import memory
+from app import host
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
-if sys.argv[1] == "bounded": memory.bound_freed_memory()
+if sys.argv[1] == "bounded": host.bound_freed_memory()
 libc.free(libc.malloc(30 << 20))
 kept = libc.malloc(8 << 20)
 libc.fopen.restype = ctypes.c_void_p
@@ -92,4 +92,4 @@ def test_the_memory_limit_of_a_control_group(tmp_path: Path, files, membership, 
         (tmp_path / "cg" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "cg" / name).write_text(text)
     (tmp_path / "membership").write_text(membership)
-    assert memory.limit(tmp_path / "cg", tmp_path / "membership") == expected
+    assert host.memory_limit(tmp_path / "cg", tmp_path / "membership") == expected

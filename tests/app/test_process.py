@@ -1,4 +1,4 @@
-"""`python -m app` as a real process: start, bad models, signals, and what only the real server shows."""
+"""`python -m app` as a real process: start, bad models, signals, and invalid HTTP."""
 
 import http.client
 import json
@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from app.settings import EMBEDDED
-from tests.app.service import ROOT, fails, running
-from tests.app.test_predict import RED_JPEG
-from tests.waiting import HANG_S
+from tests.app.routes.test_predict import RED_JPEG
+from tests.helpers.paths import ROOT
+from tests.helpers.service import fails, running
+from tests.helpers.waiting import HANG_S
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -32,7 +33,7 @@ def test_serves_and_stops(make_model, number):
     assert [line["label"] for line in lines if line.get("route") == "/predict"] == ["red"]
 
 
-def test_a_request_in_work_is_answered_when_told_to_stop(make_model):
+def test_a_request_in_progress_is_answered_before_the_stop(make_model):
     with running(MODEL_URL=make_model().as_uri(), LOG_FORMAT="text") as service:
         service.wait()
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
@@ -42,7 +43,7 @@ def test_a_request_in_work_is_answered_when_told_to_stop(make_model):
             assert service.end()[0] == 0
 
 
-def test_is_small_when_idle(make_model):
+def test_idle_memory(make_model):
     with running(MODEL_URL=make_model().as_uri()) as service:
         seconds = service.wait()
         memory = next(
@@ -51,10 +52,10 @@ def test_is_small_when_idle(make_model):
             if line.startswith("Pss:")
         )
     print(f"start to ready: {seconds:.2f} s, idle memory: {memory:.0f} MB")
-    assert memory < 200  # 110 is usual; this catches an import of torch
+    assert memory < 200  # 77 MB are usual; torch would take more than this
 
 
-def test_leaves_nothing_behind_and_phones_nobody(make_model, tmp_path):
+def test_writes_nothing_to_the_home_folder(make_model, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     with running(MODEL_URL=make_model().as_uri(), HOME=str(home)) as service:
@@ -72,8 +73,9 @@ def test_the_default_model_needs_no_setting():
 
 def test_the_service_imports_nothing_of_training_and_no_downloader(make_model):
     code = (
-        "import sys; from app import create_app, __main__; from app.settings import Settings; "
-        "create_app(Settings(model_url=sys.argv[1])).extensions['model'].load(); print(*sys.modules)"
+        "import sys; from app import create_app, __main__; from app.service import service_of; "
+        "from app.settings import Settings; "
+        "service_of(create_app(Settings(model_url=sys.argv[1]))).model.load(); print(*sys.modules)"
     )
     command = [sys.executable, "-c", code, make_model().as_uri()]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -114,14 +116,14 @@ def test_bad_models_stop_the_start_with_one_line(make_model, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(make_model, tmp_path, protocol):
+def test_a_pickle_that_would_run_code_is_rejected_and_not_run(make_model, tmp_path, protocol):
     trace = tmp_path / "trace"
     model = make_model(data_pkl=pickle.dumps(Hostile(trace), protocol))
     assert "could run code" in fails(1, MODEL_URL=model.as_uri())
     assert not trace.exists()
 
 
-def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+def test_a_bare_pickle_is_rejected_and_not_run(tmp_path):
     trace, model = tmp_path / "trace", tmp_path / "model.pt"
     model.write_bytes(pickle.dumps(Hostile(trace)))
     assert "not a ZIP" in fails(1, MODEL_URL=model.as_uri())
@@ -138,6 +140,20 @@ def test_a_bad_setting_a_wrong_pin_and_a_taken_port(make_model):
     assert "can't listen on a..b:" in fails(1, HOST="a..b")
 
 
+def test_a_misspelt_setting_causes_a_warning_without_its_value(make_model):
+    with running(MODEL_URL=make_model().as_uri(), API_KEY="topsecret", UNKWON="off", OTHER="x") as service:
+        service.wait()
+        _, output, error = service.end()
+    warnings = [
+        line["message"] for line in map(json.loads, output.splitlines()) if line["level"] == "warning"
+    ]
+    assert sorted(warnings) == [
+        "API_KEY is not a setting of this service; did you mean API_KEYS?",
+        "UNKWON is not a setting of this service; did you mean UNKNOWN?",
+    ]
+    assert "topsecret" not in output + error
+
+
 def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
     (tmp_path / ".env").write_text(f"MODEL_URL={make_model().as_uri()}\nPORT=many\nLOG_FORMAT=text\n")
     with running(cwd=tmp_path) as service:
@@ -146,14 +162,14 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
     assert " info ready in " in output
 
 
-def test_a_dotenv_file_of_other_bytes_stops_the_start_with_one_line(tmp_path):
+def test_a_dotenv_file_that_is_not_utf8_stops_the_start_with_one_line(tmp_path):
     (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
     with running(cwd=tmp_path) as service:
-        assert service.process.communicate(timeout=HANG_S)[1] == "error: can't read .env: it is no UTF-8\n"
+        assert service.process.communicate(timeout=HANG_S)[1] == "error: can't read .env: it is not UTF-8\n"
         assert service.process.returncode == 2
 
 
-def test_what_the_server_itself_refuses_is_a_problem_too(make_model):
+def test_errors_found_by_waitress_are_problem_documents(make_model):
     with running(MODEL_URL=make_model().as_uri(), MAX_UPLOAD_MB="1") as service:
         service.wait()
         for size in (2 << 20, 3 << 20, 1 << 40):  # read and refused by the app; refused by its header
@@ -192,7 +208,7 @@ def default_service():
     ],
     ids=["first line", "method", "header", "target", "negative length", "long length", "coding"],
 )
-def test_what_is_no_http_is_told_so_and_is_no_error(default_service, head, status):
+def test_invalid_http_is_answered_and_logs_no_error(default_service, head, status):
     connection = http.client.HTTPConnection("127.0.0.1", default_service.port, timeout=HANG_S)
     connection.connect()
     connection.sock.sendall(head + b"\r\n\r\n")

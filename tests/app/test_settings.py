@@ -1,12 +1,11 @@
-"""Each bad value stops the start with a line that names its variable."""
+"""Settings: invalid values stop the start with one line that names the variable."""
 
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from app import settings as module
-from app.settings import Settings, SettingsError
+from app.settings import Settings, SettingsError, probable_typos
 
 
 @pytest.mark.parametrize(
@@ -47,6 +46,7 @@ def test_an_empty_variable_counts_as_unset():
 
 def test_the_cache_follows_the_user():
     assert Settings.from_env({"HOME": "/h"}).model_cache_dir == Path("/h/.cache/cats-vs-dogs")
+    assert Settings.from_env({"LOCALAPPDATA": "/l"}).model_cache_dir == Path("/l/cats-vs-dogs")
     xdg = {"HOME": "/h", "XDG_CACHE_HOME": "/x"}
     assert Settings.from_env(xdg).model_cache_dir == Path("/x/cats-vs-dogs")
     assert Settings.from_env({"TMPDIR": "/t"}).model_cache_dir == Path("/t/cats-vs-dogs")
@@ -65,7 +65,76 @@ def test_secrets_are_not_shown():
     assert "topsecret" not in str(caught.value)
 
 
-def test_every_variable_is_documented_where_it_is_defined():
-    source = Path(module.__file__).read_text()
-    for field in fields(Settings):
-        assert f'"""{field.name.upper()}: ' in source
+def test_a_setting_says_what_it_means_and_which_values_it_takes():
+    for setting in fields(Settings):
+        assert setting.metadata["meaning"].endswith(".")
+        assert setting.metadata["parser"].values
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("UNKWON", "UNKNOWN"), ("MAX_PIXEL", "MAX_PIXELS"), ("LOGLEVEL", "LOG_LEVEL"),
+        ("API_KEY", "API_KEYS"),
+        ("CORS_ORIGIN", "CORS_ORIGINS"), ("max_queue", "MAX_QUEUE"), ("METRIC_TOKEN", "METRICS_TOKEN"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_setting_is_detected_unless_the_right_one_is_set(name, setting):
+    assert probable_typos({name: "secret", "PATH": "/bin"}) == {name: setting}
+    assert probable_typos({name: "secret", setting: "x"}) == {}
+
+
+def test_variables_of_other_programs_are_no_typos():
+    others = (
+        *(
+            "PATH",
+            "HOME",
+            "LANG",
+            "LC_ALL",
+            "LOGNAME",
+            "HOSTNAME",
+            "HOSTS",
+            "PORTS",
+            "TERM",
+            "TMPDIR",
+            "TZ",
+            "USER",
+        ),
+        *(
+            "SHELL",
+            "PWD",
+            "EDITOR",
+            "DISPLAY",
+            "http_proxy",
+            "OMP_NUM_THREADS",
+            "MLFLOW_TRACKING_URI",
+            "GCP_REGION",
+        ),
+        *(
+            "KUBERNETES_SERVICE_PORT",
+            "KUBERNETES_PORT_443_TCP_ADDR",
+            "RENDER_SERVICE_ID",
+            "CLOUD_RUN_SERVICE",
+        ),
+        *(
+            "K_SERVICE",
+            "PYTHONUNBUFFERED",
+            "PYTHON_VERSION",
+            "GPG_KEY",
+            "XDG_CACHE_HOME",
+            "LS_COLORS",
+            "LOG_FILE",
+        ),
+        *(
+            "MODEL_NAME",
+            "MODEL_PATH",
+            "LOG_DIR",
+            "MAX_RETRIES",
+            "DOCKER_HOST",
+            "GITHUB_TOKEN",
+            "SSH_AUTH_SOCK",
+        ),
+    )
+    assert probable_typos(dict.fromkeys(others, "x")) == {}
+    names = [field.name.upper() for field in fields(Settings)]
+    assert probable_typos(dict.fromkeys(names, "")) == {}

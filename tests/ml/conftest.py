@@ -8,11 +8,12 @@ import pytest
 from ml import params as parameters
 from ml.params import Params
 from tests.conftest import BLUE, RED, coloured, encode
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
 def make_photos(tmp_path: Path) -> Callable[..., Path]:
-    """Write a folder of pictures with one subfolder a class."""
+    """Write a folder of pictures with one subfolder per class."""
 
     def make(count: int = 60, first: int = 0, folder: str = "photos") -> Path:
         root = tmp_path / folder
@@ -29,15 +30,10 @@ def make_photos(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def params() -> Params:
     """The parameters of the repository, made small."""
-    plain = parameters.load(Path(__file__).parents[2] / "params.yaml").model_dump()
+    plain = parameters.load(ROOT / "params.yaml").model_dump()
     plain["prepare"] |= {"image_size": 32, "near_duplicate_bits": -1}
     plain["train"] |= {"arch": "simple_cnn", "precision": "32-true"}
-    plain["recipes"]["simple_cnn"] |= {
-        "epochs": 3,
-        "batch_size": 16,
-        "first_image_size": 0,
-        "refit_l2": [0.01],
-    }
+    plain["recipes"]["simple_cnn"] |= {"epochs": 3, "batch_size": 16, "first_image_size": 0}
     plain["evaluate"] |= {"resamples": 50, "worst_mistakes": 4}
     plain["package"] |= {
         "calibration_photos": 32,

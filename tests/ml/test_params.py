@@ -1,5 +1,6 @@
 """params.yaml: what is misspelt or out of range is named."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,23 +9,27 @@ from pathlib import Path
 import pytest
 
 from ml import params
-from ml.errors import PipelineError
+from ml.model.errors import PipelineError
+from ml.model.manifest import ARCHITECTURES
+from tests.helpers.paths import ROOT
 
-ORIGINAL = Path(__file__).parents[2] / "params.yaml"
+ORIGINAL = ROOT / "params.yaml"
 
 
 @pytest.fixture
 def copy(tmp_path):
-    return Path(shutil.copy(ORIGINAL, tmp_path / "params.yaml"))
+    """A copy with the defaults of what `make train` and a trial of an architecture change."""
+    path = Path(shutil.copy(ORIGINAL, tmp_path / "params.yaml"))
+    params.assign({"train.arch": "efficientnet_lite0", "ingest.source": "oxford-pets"}, path)
+    return path
 
 
-def test_the_default_source_works_for_everyone():
-    assert params.load(ORIGINAL).ingest.source == "oxford-pets"
+def test_every_architecture_has_a_recipe():
+    assert set(params.load(ORIGINAL).recipes) == set(ARCHITECTURES)
 
 
 def test_assign_keeps_the_comments(copy):
-    params.assign("ingest.source", "photos.zip", copy)
-    params.assign("recipes.efficientnet_lite0.epochs", "7", copy)
+    params.assign({"ingest.source": "photos.zip", "recipes.efficientnet_lite0.epochs": "7"}, copy)
     loaded = params.load(copy)
     assert (loaded.ingest.source, loaded.recipe.epochs) == ("photos.zip", 7)
     kept = [line for line in ORIGINAL.read_text().splitlines() if line.strip().startswith("#")]
@@ -51,13 +56,90 @@ def test_missing_file_and_unknown_parameter(tmp_path, copy):
     with pytest.raises(PipelineError, match="missing"):
         params.load(tmp_path / "none.yaml")
     with pytest.raises(PipelineError, match=r"train\.speed"):
-        params.assign("train.speed", "1", copy)
+        params.assign({"train.speed": "1"}, copy)
     with pytest.raises(PipelineError, match=r"efficientnet_lite0\.epochs"):
-        params.assign("recipes.efficientnet_lite0.epochs", "-1", copy)
+        params.assign({"recipes.efficientnet_lite0.epochs": "-1"}, copy)
 
 
-def test_the_environment_that_serves_is_told_what_it_lacks() -> None:
+def test_a_value_that_one_recipe_shares_with_another_is_set_in_one_only(copy):
+    params.assign({"train.arch": "simple_cnn_legacy"}, copy)
+    both = params.load(copy)
+    shared = both.recipes["simple_cnn"]
+    assert both.recipe.optimizer.lr == 1e-3
+    assert both.recipe == shared.model_copy(
+        update={"optimizer": shared.optimizer.model_copy(update={"lr": 1e-3})}
+    )
+    changes = {"recipes.simple_cnn_legacy.augment.flip": "0", "recipes.simple_cnn_legacy.epochs": "5"}
+    params.assign(changes, copy)
+    changed = params.load(copy)
+    assert (changed.recipe.augment.flip, changed.recipe.epochs) == (0, 5)
+    assert changed.recipe.augment.crop_min_area == 0.3
+    assert changed.recipes["simple_cnn"] == shared
+
+
+def test_architectures_are_listed_without_torch():
+    script = "import sys; from ml.params import load; load(); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "ml", "params", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train.seed=[0.01"], 1, "error: train.seed: not valid YAML"),
+        (["x=[0.01"], 1, "error: params.yaml has no parameter x"),
+        (["ingest.source.x=1"], 1, "error: params.yaml has no parameter ingest.source.x"),
+        (
+            ["train.seed=1", "train.arch=vgg"],
+            1,
+            "params.yaml: train.arch: unknown architecture 'vgg'",
+        ),
+        (["train=1"], 1, "error: params.yaml: train: Input should be"),
+        (["train.seed"], 2, "'train.seed' is not of the form KEY=VALUE"),
+    ],
+)
+def test_the_command_names_mistakes_in_a_line_and_writes_nothing(copy, arguments, code, message):
+    before = copy.read_text()
+    done = command(copy.parent, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert copy.read_text() == before
+
+
+def test_the_command_sets_and_checks_values(copy, tmp_path):
+    done = command(copy.parent, "train.seed=7", "ingest.source=a=b.zip")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml is valid\n", "")
+    assert (params.load(copy).train.seed, params.load(copy).ingest.source) == (7, "a=b.zip")
+    assert command(copy.parent).stdout == "params.yaml is valid\n"
+    copy.write_text("train: [")
+    for arguments in ([], ["train.seed=1"]):
+        done = command(copy.parent, *arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: params.yaml: not valid YAML: ")
+        assert done.stderr.count("\n") == 1
+    copy.unlink()
+    for arguments in ([], ["train.seed=1"]):
+        done = command(copy.parent, *arguments)
+        assert done.returncode == 1
+        assert done.stderr == "error: params.yaml is missing: run this from the project's root\n"
+
+
+def test_a_missing_training_environment_is_named() -> None:
     script = "import sys; sys.modules['pydantic'] = None; import ml.params"
     done = subprocess.run([sys.executable, "-c", script], cwd=ORIGINAL.parent, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: pydantic is not installed: `make dev` makes the environment that trains\n"
+    assert (
+        done.stderr
+        == "error: pydantic is not installed: run `make dev` to install the training environment\n"
+    )

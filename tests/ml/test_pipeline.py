@@ -1,8 +1,7 @@
-"""The stages one after another on a small set, each gate, and a training run that is killed and goes on."""
+"""All stages on a small data set, each check that can fail, and training runs that are killed or parallel."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +10,25 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from ruamel.yaml import YAML
 
-from ml import bundle, evaluate, ingest, package, prepare, train
-from ml.dataset import Dataset
-from ml.errors import PipelineError
-from ml.networks import SimpleCNN
-from ml.packaging import changes
+from ml.data import ingest, prepare
+from ml.data.dataset import Dataset
+from ml.evaluation import evaluate
+from ml.model import bundle
+from ml.model.errors import PipelineError
+from ml.model.networks.simple_cnn import SimpleCNN
+from ml.model.onnx_model import OnnxModel
+from ml.packaging import package
+from ml.packaging.perturbations import PERTURBATIONS
 from ml.params import Params
-from ml.training import loop
-from ml.twin import answers
+from ml.registry import register
+from ml.training import train
+from ml.training.loop import Loop
 from tests.conftest import encode
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
-
-# From inside mlflow, torch's exporter and Fabric; none of it is ours to mend.
+# Warnings from inside MLflow, torch's exporter and Fabric.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -50,7 +54,7 @@ def prepared(make_photos, params, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_photos_in_model_out(prepared, params):
+def test_from_photos_to_a_registered_model(prepared, params):
     report = train.run(params)
     assert [entry["epoch"] for entry in report.history] == [1, 2, 3]
     assert not list(Path("models").glob("unfinished*"))
@@ -60,59 +64,63 @@ def test_photos_in_model_out(prepared, params):
         assert Path(f"reports/evaluate/{name}.png").stat().st_size > 3000
 
     with pytest.raises(PipelineError, match="min_accuracy"):
-        package.run(change(params, "package", min_accuracy=1.0).model_copy(), evaluation=_worse(0.99))
+        package.run(change(params, "package", min_accuracy=1.0), evaluated=_worse(0.99))
     with pytest.raises(PipelineError, match="differ"):
         package.run(change(params, "package", max_mean_difference=0.0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(changes.CHANGES, "mirrored", _inverted)
+        patch.setitem(PERTURBATIONS, "mirrored", _inverted)
         with pytest.raises(PipelineError, match=r"labels are not stable: mirrored flips \d+"):
             package.run(params)
         assert json.loads(Path("reports/package/stability.json").read_text())["changes"]["mirrored"]["over"]
     assert not Path("models/model.pt").exists()
 
     packaged = package.run(params)
-    read = bundle.read(Path("models/model.pt"))
-    assert read.manifest.classes == ("blue", "red")
+    model = bundle.read(Path("models/model.pt"))
+    assert model.manifest.classes == ("blue", "red")
     for part in (
         f"# Model {packaged.version}",
-        "Tells blue from red",
+        "The classes are blue, red.",
         "## Stability",
         "| a wall |",
         "3 epochs",
     ):
-        assert part in read.card
-    assert read.manifest.metrics["accuracy"] == pytest.approx(packaged.twin["accuracy"], abs=1e-6)
+        assert part in model.card
+    assert model.manifest.metrics["accuracy"] == pytest.approx(packaged.onnx["accuracy"], abs=1e-6)
     data = Dataset.load()
     rows = data.rows("test")
-    assert (answers(read.onnx, data, rows).argmax(1) == data.labels[rows]).mean() > 0.9
+    answers = OnnxModel(model.onnx).run(data.images, rows)
+    assert (answers["probabilities"].argmax(1) == data.labels[rows]).mean() > 0.9
     assert (
         torch.load("models/model.pt", weights_only=True)["state_dict"]["features.0.weight"].dtype
         == torch.half
     )
 
     client = mlflow.MlflowClient()
+    versions = f"name='{params.tracking.model}'"
+    assert not client.search_model_versions(versions)  # packaging does not touch the registry
+    register.run(params)
     first = client.get_model_version_by_alias(params.tracking.model, "champion")
     assert first.tags["model_version"] == packaged.version
     assert first.tags["sha256"] == packaged.sha256
     run = client.get_run(first.run_id)
     assert run.data.params["train.arch"] == "simple_cnn"
     assert run.data.metrics["test_accuracy"] == pytest.approx(evaluation.test["accuracy"])
-    assert {f"flips_{name}" for name in changes.CHANGES} < set(run.data.metrics)
+    assert {f"flips_{name}" for name in PERTURBATIONS} < set(run.data.metrics)
     stable = json.loads(Path("reports/package/stability.json").read_text())
-    assert not any(found["over"] for found in stable["changes"].values())
-    assert stable["changes"]["grey"]["limit"] is None  # colour is all that tells them
+    assert not any(flips["over"] for flips in stable["changes"].values())
+    assert stable["changes"]["grey"]["limit"] is None  # only colour separates the classes
     assert len(client.get_metric_history(first.run_id, "val_loss")) == 3
 
-    for stage in ("evaluate", "package"):
-        decided = json.loads(Path(f"reports/{stage}/promotion.json").read_text())
-        assert decided["promoted"]
-        assert decided["reasons"] == ["there is no champion yet"]
+    decision = json.loads(Path("reports/promotion.json").read_text())
+    assert decision["promoted"]
+    assert decision["reasons"] == ["there is no champion yet"]
 
-    package.run(params)  # the same model again doesn't beat the holder
+    package.run(change(params, "package", half=False))  # the same network again is not better
+    register.run(params)
     assert client.get_model_version_by_alias(params.tracking.model, "champion").version == first.version
-    assert len(client.search_model_versions(f"name='{params.tracking.model}'")) == 2
-    decided = json.loads(Path("reports/package/promotion.json").read_text())
-    assert "stays: nothing shows clearly that the candidate is better" in decided["reasons"][0]
+    assert len(client.search_model_versions(versions)) == 2
+    decision = json.loads(Path("reports/promotion.json").read_text())
+    assert "stays: the candidate is not clearly better" in decision["reasons"][0]
 
 
 def _inverted(photo, number):
@@ -120,39 +128,39 @@ def _inverted(photo, number):
 
 
 def _worse(accuracy: float) -> Path:
-    found = json.loads(Path("reports/evaluate/metrics.json").read_text())
-    found["test"]["accuracy"] = accuracy
-    path = Path("worse.json")
-    path.write_text(json.dumps(found))
-    return path
+    evaluation = json.loads(Path("reports/evaluate/metrics.json").read_text())
+    evaluation["test"]["accuracy"] = accuracy
+    Path("worse").mkdir()
+    Path("worse/metrics.json").write_text(json.dumps(evaluation))
+    return Path("worse")
 
 
 class KilledError(Exception):
-    """Stands for a kill at the end of an epoch."""
+    """Stands for a kill after an epoch was saved."""
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch, pretrained):
-    if pretrained:  # then the head is fitted first, and the weights before the first step count to the end
+def test_a_killed_run_resumes_to_the_same_result(prepared, params, monkeypatch, pretrained):
+    if pretrained:  # the head is fitted first, and the initial weights are needed at the end
         monkeypatch.setattr(SimpleCNN, "load_pretrained", lambda self: True)
         recipe = params.recipe.model_dump() | {"fit_head_first": True, "finetuned_share": [0.4]}
-        recipe |= {"refit_l2": [], "runs": 2}
+        recipe |= {"runs": 2}
         params = change(params, "recipes", simple_cnn=recipe)
     unbroken = train.run(params)
     weights = torch.load("models/checkpoint.pt", weights_only=True)["state_dict"]
-    record = loop.Loop._record
+    save = Loop._save
 
-    def record_and_die(self, figures):
-        record(self, figures)
+    def save_and_die(self):
+        save(self)
         raise KilledError
 
     for epoch in (1, 2):
-        monkeypatch.setattr(loop.Loop, "_record", record_and_die)
+        monkeypatch.setattr(Loop, "_save", save_and_die)
         with pytest.raises(KilledError):
             train.run(params)
         (state,) = Path("models").glob("unfinished*.pt")
         assert torch.load(state, weights_only=True)["progress"]["epoch"] == epoch
-    monkeypatch.setattr(loop.Loop, "_record", record)
+    monkeypatch.setattr(Loop, "_save", save)
     resumed = train.run(params)
     assert len(resumed.history) == 3 * params.recipe.runs
     assert not list(Path("models").glob("unfinished*"))
@@ -161,33 +169,19 @@ def test_a_killed_run_goes_on_to_the_same_result(prepared, params, monkeypatch, 
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
-def test_runs_from_chance_have_no_mean(prepared, params):
+def test_runs_without_pretrained_weights_have_no_mean(prepared, params):
     params = change(params, "recipes", simple_cnn=params.recipe.model_dump() | {"runs": 2})
-    with pytest.raises(PipelineError, match="starts from chance"):
+    with pytest.raises(PipelineError, match="no pretrained weights"):
         train.run(params)
 
 
 def test_two_processes_train_as_one(prepared, params):
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(json.loads(params.model_dump_json()), file)
     one = train.run(params)
-    script = (
-        "import sys; from pathlib import Path; from ml import train; from ml.params import Params\n"
-        "if __name__ == '__main__':\n"
-        "    train.run(Params.model_validate_json(Path('params.json').read_text()))\n"
-    )
-    Path("params.json").write_text(params.model_dump_json())
-    Path("go.py").write_text(script)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node",
-            "2",
-            "--master-port",
-            "29611",
-            "go.py",
-        ],
+        [*launcher, "-m", "ml", "train"],
         check=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,

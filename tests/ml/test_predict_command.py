@@ -1,4 +1,4 @@
-"""Labels for photos, from a shell."""
+"""`python -m ml predict`."""
 
 import csv
 import io
@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from ml.networks import build
-from tests.endpoint import Reply, endpoint
-from tests.waiting import HANG_S
+from ml.model.networks import build
+from tests.helpers.endpoint import Reply, endpoint
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
 
-ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests/photos"
 CAT, DOG = PHOTOS / "cat.jpg", PHOTOS / "dog.jpg"
 
 
 def run(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ml.predict", *map(str, arguments)],
+        [sys.executable, "-m", "ml", "predict", *map(str, arguments)],
         capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, timeout=HANG_S,
     )  # fmt: skip
 
@@ -32,11 +32,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos/b.jpg").write_bytes(DOG.read_bytes())
     (tmp_path / "photos/a.JPG").write_bytes(CAT.read_bytes())
     (tmp_path / "photos/more/c.jpeg").write_bytes(CAT.read_bytes())
-    (tmp_path / "photos/notes.txt").write_text("no photo, and not taken for one")
+    (tmp_path / "photos/notes.txt").write_text("not a photo")
     return tmp_path
 
 
-def test_a_table_of_a_folder_and_of_what_lies_in_it(folder):
+def test_the_table_lists_a_folder_and_its_subfolders(folder):
     done = run("photos", folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     head, *rows = (line.split() for line in done.stdout.splitlines())
@@ -57,7 +57,7 @@ def test_json_and_csv_say_the_same(folder):
         assert line["label"] == row["label"]
 
 
-def test_bad_files_are_listed_at_the_end(folder):
+def test_unusable_files_are_listed_at_the_end(folder):
     (folder / "photos/0.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (folder / "note.jpg").write_text("text")
     done = run("photos", "note.jpg", "--format", "csv", folder=folder)
@@ -76,24 +76,24 @@ def test_photos_of_none_of_the_classes_are_unknown():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
-        (["none.jpg"], 1, "error: none.jpg isn't there"),
+        (["none.jpg"], 1, "error: there is no file or folder none.jpg"),
         ([], 2, "usage"),
         ([CAT, "--model", "none.pt"], 1, "error: none.pt can't be used"),
         ([CAT, "--model", CAT], 1, "can't be used"),
-        ([ROOT / "monitoring"], 1, "holds no photo"),
+        ([ROOT / "monitoring"], 1, "no photos in"),
     ],
 )
-def test_what_can_t_be_done_is_said_in_a_line(arguments, code, told):
+def test_errors_are_one_line(arguments, code, message):
     done = run(*arguments)
     assert done.returncode == code
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_many_photos_show_how_far_it_is(folder):
+def test_many_photos_show_the_progress(folder):
     for number in range(20):
         (folder / f"photos/{number}.jpg").write_bytes(CAT.read_bytes())
     done = run("photos", folder=folder)
@@ -101,7 +101,7 @@ def test_many_photos_show_how_far_it_is(folder):
     assert "23/23" in done.stderr
 
 
-def test_a_model_from_a_url_and_the_pipeline_s_own(folder, make_model):
+def test_a_model_from_a_url_and_the_model_of_the_pipeline(folder, make_model):
     model = make_model("own.pt", classes=("red", "blue"))
     with endpoint(lambda _: Reply(content=model.read_bytes())) as (url, _):
         (row,) = json.loads(run("--format", "json", "--model", f"{url}/model.pt", CAT).stdout)
@@ -118,16 +118,19 @@ def test_a_plain_checkpoint_is_run_by_torch(folder):
     assert set(row["probabilities"]) == {"cat", "dog"}
 
 
-def test_no_torch_is_imported_for_a_model_with_a_twin():
-    code = "import sys; from ml.predict import main; main([sys.argv[1]]); print('torch' in sys.modules)"
+def test_no_torch_is_imported_for_a_model_with_an_onnx_model():
+    code = (
+        "import sys; from ml.__main__ import COMMANDS; from ml.cli import run; "
+        "run('ml', '', COMMANDS, ['predict', sys.argv[1]]); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(CAT)], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_a_url_that_has_no_model():
+def test_a_url_without_a_model():
     with endpoint(lambda _: Reply(404)) as (url, _):
         done = run("--model", f"{url}/model.pt", CAT)
     assert done.returncode == 1
-    assert "the server answers 404" in done.stderr
+    assert "answered 404" in done.stderr

@@ -1,4 +1,4 @@
-"""Who is told of what: the configuration as Alertmanager itself reads it."""
+"""Who is notified of which alert, according to Alertmanager itself."""
 
 import datetime
 import json
@@ -7,10 +7,10 @@ import urllib.request
 
 import pytest
 
-from tests.app.service import ROOT
 from tests.conftest import needs
-from tests.monitoring.tools import alertmanager
-from tests.waiting import HANG_S, until
+from tests.helpers.monitoring_tools import alertmanager
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S, until
 
 CONFIG = ROOT / "monitoring" / "alertmanager.yml"
 
@@ -24,7 +24,7 @@ def amtool(*arguments: object) -> str:
     return done.stdout
 
 
-def test_the_configuration_is_sound():
+def test_the_configuration_is_valid():
     assert "3 inhibit rules" in amtool("check-config", CONFIG)
 
 
@@ -34,7 +34,7 @@ def test_each_severity_has_a_receiver(severity):
     assert amtool("config", "routes", "test", f"--config.file={CONFIG}", *labels).strip() == severity
 
 
-def test_what_says_the_same_is_kept_back(tmp_path):
+def test_redundant_alerts_are_inhibited(tmp_path):
     def alert(name: str, severity: str, job: str = "a", **labels: str) -> dict[str, object]:
         now = datetime.datetime.now(datetime.UTC).isoformat()
         return {"labels": {"alertname": name, "severity": severity, "job": job} | labels, "startsAt": now}
@@ -47,10 +47,10 @@ def test_what_says_the_same_is_kept_back(tmp_path):
             with urllib.request.urlopen(request, timeout=HANG_S):
                 pass
 
-        def told() -> set[tuple[str, str, str]]:
+        def notified() -> set[tuple[str, str, str]]:
             with urllib.request.urlopen(f"{url}/api/v2/alerts?inhibited=false", timeout=HANG_S) as answer:
-                found = [alert["labels"] for alert in json.load(answer)]
-            return {(labels["alertname"], labels["severity"], labels["job"]) for labels in found}
+                alerts = [alert["labels"] for alert in json.load(answer)]
+            return {(labels["alertname"], labels["severity"], labels["job"]) for labels in alerts}
 
         send(
             alert("PredictRefusing", "page"),
@@ -61,14 +61,14 @@ def test_what_says_the_same_is_kept_back(tmp_path):
             alert("PredictFailing", "ticket", "b"),
             alert("PredictRefusing", "ticket", "c"),
         )
-        left = {
+        expected = {
             ("PredictRefusing", "page", "a"),
             ("PredictFailing", "ticket", "a"),
             ("Saturated", "ticket", "b"),
             ("PredictFailing", "ticket", "b"),
             ("PredictRefusing", "ticket", "c"),
         }
-        until(lambda: told() == left)
+        until(lambda: notified() == expected)
         send(alert("ServiceDown", "page", instance="1"), alert("ServiceDown", "page", instance="2"))
-        left = {fact for fact in left if fact[2] != "a"} | {("ServiceDown", "page", "a")}
-        until(lambda: told() == left)
+        expected = {fact for fact in expected if fact[2] != "a"} | {("ServiceDown", "page", "a")}
+        until(lambda: notified() == expected)

@@ -1,4 +1,4 @@
-"""`make monitoring-test`: trouble of each kind, made for real, is told to Alertmanager; nothing else is."""
+"""`make monitoring-test`: real problems of each kind reach Alertmanager, and nothing else does."""
 
 import os
 import random
@@ -7,21 +7,21 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ml.image import read
-from ml.reference import brightness, describe
+from ml.model.image import read
+from ml.model.reference import brightness, describe
 from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode, needs
-from tests.monitoring.stack import INTERVAL_S, Stack, faster, scaled, stack
-from tests.monitoring.tools import query
-from tests.waiting import HANG_S
+from tests.helpers.monitoring_stack import INTERVAL_S, Stack, faster, scaled, stack
+from tests.helpers.monitoring_tools import query
+from tests.helpers.waiting import HANG_S
 
 ZIP = SHARED / "data" / "cats-vs-dogs.zip"
 REAL = bool(os.environ.get("REAL_PHOTOS")) and ZIP.exists()
 
 OF_SLOW_MACHINES = {"PredictSlow", "Saturated"}
-"""Alerts that a slow machine rightly raises; the story is of the others."""
+"""Alerts that a slow machine raises rightly; this test is about the others."""
 
 
-def test_the_substitution_leaves_no_duration_and_every_name():
+def test_the_substitution_shortens_every_duration_and_keeps_every_name():
     rules = """
       - record: predict:requests:rate1h
         expr: rate(x[1h]) / y offset 1h > 14.4 * 0.005
@@ -35,7 +35,7 @@ def test_the_substitution_leaves_no_duration_and_every_name():
 
 
 def drawn(folder: Path, make_model: Callable[..., Path]) -> dict[str, str]:
-    """Photos, and a model that has seen them."""
+    """Draw photos, and make a model whose reference statistics are theirs."""
     seen = []
     for label, colour in (("red", RED), ("blue", BLUE)):
         (folder / label).mkdir(parents=True)
@@ -49,13 +49,13 @@ def drawn(folder: Path, make_model: Callable[..., Path]) -> dict[str, str]:
         "short_side_pixels": [min(photo.width, photo.height) for photo in seen],
     }
     reference = describe(("red", "blue"), inputs, [1.0] * 60, [0] * 30 + [1] * 30)
-    # So steep that it is as sure of a dark photo: brightness alone is to tell.
+    # Weights so large that its confidence on dark photos is the same: only brightness drifts.
     model = make_model(graph=colour_graph(weight=10), reference=reference, metrics={"accuracy_low": 0.95})
     return {"MODEL_URL": model.as_uri()}
 
 
 def real(folder: Path) -> dict[str, str]:
-    """300 photos of cats and dogs for the default model."""
+    """Extract 300 photos of cats and dogs for the default model."""
     with zipfile.ZipFile(ZIP) as archive:
         for label in ("cat", "dog"):
             names = sorted(
@@ -67,7 +67,7 @@ def real(folder: Path) -> dict[str, str]:
 
 
 @needs("prometheus", "prometheus-alertmanager")
-def test_each_trouble_is_told_and_nothing_else(tmp_path, make_model):
+def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
     photos = tmp_path / "photos"
     settings = real(photos) if REAL else drawn(photos, make_model)
     with stack(tmp_path, MAX_CONCURRENCY="1", MAX_QUEUE="32", **settings) as running:
@@ -75,37 +75,37 @@ def test_each_trouble_is_told_and_nothing_else(tmp_path, make_model):
         with running.traffic(photos):
             story.stays_calm(12)
         with running.traffic(photos, "dark"):
-            found = story.comes("ModelDrift", scaled("1h") + scaled("10m"))
-        statistics = {alert["statistic"] for alert in found}
+            alerts = story.wait_for("ModelDrift", scaled("1h") + scaled("10m"))
+        statistics = {alert["statistic"] for alert in alerts}
         assert statistics == {"brightness"}
         with running.traffic(photos, rate=50):
-            story.goes(scaled("1d"))
+            story.wait_until_over(scaled("1d"))
         with running.traffic(photos, "burst", rate=200):
-            story.comes("PredictRefusing", scaled("1h") + scaled("2m"))
+            story.wait_for("PredictRefusing", scaled("1h") + scaled("2m"))
         with running.traffic(photos):
-            story.goes(scaled("30m"))
+            story.wait_until_over(scaled("30m"))
         running.service.process.terminate()
-        story.comes("ServiceDown", scaled("2m"))
+        story.wait_for("ServiceDown", scaled("2m"))
 
 
 class Story:
-    """Tells what happens and when; fails at an alert that has no place in it."""
+    """Prints what happens and when; fails if an unexpected alert fires."""
 
     def __init__(self, running: Stack) -> None:
         self._running, self._started = running, time.monotonic()
-        self._tell("the stack runs")
+        self._print("the stack runs")
 
-    def _tell(self, what: str) -> None:
-        print(f"{time.monotonic() - self._started:6.1f} s  {what}", flush=True)
+    def _print(self, event: str) -> None:
+        print(f"{time.monotonic() - self._started:6.1f} s  {event}", flush=True)
 
     def stays_calm(self, seconds: float) -> None:
-        """Nothing is told for so long, nor until so many photos were answered that drift would be."""
+        """Check that no alert fires for a time, and until enough photos were answered to detect drift."""
         started, enough = time.monotonic(), 200
         while time.monotonic() < started + seconds or self._photos() < enough:
             assert self._alerts() == []
             assert time.monotonic() < started + seconds + HANG_S, self._state()
             time.sleep(0.1)
-        self._tell(f"normal traffic: no alert, {self._photos():.0f} photos answered")
+        self._print(f"normal traffic: no alert, {self._photos():.0f} photos answered")
 
     def _alerts(self) -> list[dict[str, str]]:
         return [alert for alert in self._running.alerts() if alert["alertname"] not in OF_SLOW_MACHINES]
@@ -113,11 +113,11 @@ class Story:
     def _photos(self) -> float:
         return sum(float(series["value"][1]) for series in query(self._running.prometheus, "model:photos:1h"))
 
-    def comes(self, name: str, within_s: float) -> list[dict[str, str]]:
-        """Wait for this alert; no other comes before it or in the next two seconds. Return its labels.
+    def wait_for(self, name: str, within_s: float) -> list[dict[str, str]]:
+        """Wait for an alert; no other fires before it or in the next two seconds. Return its labels.
 
-        `within_s` is what the rule takes at most, from a scrape to an evaluation. It is printed beside the
-        seconds that it took.
+        `within_s` is the longest time that the rule takes, from a scrape to an evaluation. It is printed
+        beside the time that it took.
         """
         within_s += 2 * INTERVAL_S
         started, first = time.monotonic(), 0.0
@@ -130,18 +130,18 @@ class Story:
             time.sleep(0.1)
         details = ", ".join(sorted(alert.get("statistic", "") for alert in alerts)).strip(", ")
         took = f"{first - started:.1f} s; its rule takes {within_s:.1f} s at most"
-        self._tell(f"{name} {f'({details}) ' if details else ''}and nothing else, after {took}")
+        self._print(f"{name} {f'({details}) ' if details else ''}and nothing else, after {took}")
         return alerts
 
-    def goes(self, within_s: float) -> None:
-        """Wait until the alerts that fire are over; no other comes. The rules take `within_s` at most."""
+    def wait_until_over(self, within_s: float) -> None:
+        """Wait until the firing alerts have ended; no other fires. The rules take `within_s` at most."""
         known = {alert["alertname"] for alert in self._alerts()}
         started = time.monotonic()
         while alerts := self._alerts():
             assert {alert["alertname"] for alert in alerts} <= known
             assert time.monotonic() < started + within_s + HANG_S, self._state()
             time.sleep(0.1)
-        self._tell(f"{', '.join(known)} is over")
+        self._print(f"{', '.join(known)} is over")
 
     def _state(self) -> str:
         shown = query(self._running.prometheus, '{__name__=~"ALERTS|predict:.*|model:.*|up"}')

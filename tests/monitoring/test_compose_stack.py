@@ -1,4 +1,4 @@
-"""`docker compose --profile monitoring up` but for Grafana, whose queries test_dashboards.py runs."""
+"""`docker compose --profile monitoring up`, except Grafana; test_dashboards.py runs its queries."""
 
 import json
 import time
@@ -8,24 +8,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.app.service import ROOT, free_port
 from tests.conftest import needs
-from tests.container import TAG, engine, needs_container
-from tests.monitoring import tools
-from tests.test_compose import COMPOSE, Composed, compose
-from tests.waiting import until
+from tests.deploy.test_compose import COMPOSE, Composed, compose
+from tests.helpers import monitoring_tools as tools
+from tests.helpers.container import TAG, engine, needs_container
+from tests.helpers.paths import ROOT
+from tests.helpers.service import free_port
+from tests.helpers.waiting import until
 
 RULES = list((ROOT / "monitoring" / "rules").iterdir())
 PROGRAMS = {
     "prometheus": ["/usr/bin/prometheus"],
     "alertmanager": ["/usr/bin/prometheus-alertmanager", "/usr/share/prometheus/alertmanager"],
 }
-"""Of Debian's packages, and what they read."""
+"""Paths of Debian's programs and of the files that they read."""
 
 
 @pytest.fixture
 def override(tmp_path: Path) -> Path:
-    """Programs of this machine in place of the pinned images, where those are not at hand."""
+    """Use this machine's programs in place of pinned images that are not available."""
     services = {}
     for name, paths in PROGRAMS.items():
         if not engine("images", "--quiet", COMPOSE["services"][name]["image"], check=False).strip():
@@ -52,8 +53,8 @@ def test_all_but_grafana_find_each_other(image: str, override: Path) -> None:
         service.wait()
         until(lambda: tools.ready(url) and tools.ready(f"http://127.0.0.1:{alertmanager}"))
         until(lambda: tools.query(url, 'up{job="cats-vs-dogs", instance="app:8080"} == 1'))
-        (found,) = tools.ask(f"{url}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
-        assert found["url"] == "http://alertmanager:9093/api/v2/alerts"
+        (discovered,) = tools.ask(f"{url}/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+        assert discovered["url"] == "http://alertmanager:9093/api/v2/alerts"
         groups = tools.ask(f"{url}/api/v1/rules")["data"]["groups"]
         assert {group["file"] for group in groups} == {f"/etc/prometheus/rules/{file.name}" for file in RULES}
         assert not tools.query(url, 'ALERTS{alertname!="ModelChanged"}')

@@ -1,35 +1,31 @@
-"""What the figures cost: a scrape after many predictions, and their share of a prediction's time."""
+"""Cost of the metrics: the size of a scrape after many predictions, and the share of a prediction's time."""
 
 import statistics
-import sys
 import time
 import urllib.request
 
-from app.classify import _count, classify
-from app.engine import load
-from app.metrics import Metrics
+from app.inference.classify import _count, classify
+from app.inference.engine import load
 from app.settings import EMBEDDED, Settings
-from ml.image import read
-from ml.reference import BOUNDS, describe
-from tests.app.service import ROOT, running
+from app.telemetry.metrics import Metrics
+from ml.model.image import read
+from ml.model.reference import BOUNDS, describe
+from scripts.stress.client import form
 from tests.conftest import BLUE, RED, coloured, encode
-
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from stress import wire
-
-from tests.waiting import HANG_S
+from tests.helpers.paths import ROOT
+from tests.helpers.service import running
+from tests.helpers.waiting import HANG_S
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 PREDICTIONS, AT_ONCE = 10_000, 100
 
 
 def test_a_scrape_after_ten_thousand_predictions(make_model):
-    """The answer has at most 64 KB; on a quiet machine a scrape takes 3 to 6 ms."""
+    """The response has at most 64 KB; on an idle machine a scrape takes 3 to 6 ms."""
     reference = describe(("red", "blue"), {name: [0.5] for name in BOUNDS}, [0.9], [0])
     model = make_model(reference=reference)
     photos = [encode(coloured(colour, seed=seed)) for colour in (RED, BLUE) for seed in range(AT_ONCE // 2)]
-    body, kind = wire.form(photos)
+    body, kind = form(photos)
     with running(LOG_LEVEL="error", MODEL_URL=model.as_uri()) as service:
         service.wait()
         url = f"http://127.0.0.1:{service.port}"
@@ -50,13 +46,13 @@ def test_a_scrape_after_ten_thousand_predictions(make_model):
 
 
 def test_counting_takes_less_than_a_fiftieth_of_a_prediction():
-    """Both measured by the processor's time in one run, and the least of several rounds taken of each."""
+    """Both are measured as CPU time in one run; the minimum of several rounds counts."""
     engine, metrics = load(EMBEDDED, "onnx", 1), Metrics()
-    metrics.model_loaded(engine, engine.manifest.classes, 0.0, None)
+    metrics.model_loaded(engine.manifest, engine.name, engine.sha256, engine.manifest.classes, 0.0)
     photo = read(CAT, engine.manifest.image_size, engine.manifest.resize)
     (prediction,) = classify(engine, [CAT], Settings(), metrics)
 
-    def count() -> None:  # all that a request of one photo counts
+    def count() -> None:  # everything that is counted for a request with one photo
         with metrics.in_flight.track_inprogress():
             metrics.preprocess.observe(0.001)
             metrics.inference.observe(0.004)

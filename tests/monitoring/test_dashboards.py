@@ -1,4 +1,4 @@
-"""Grafana's dashboards: made by their code, and each query finds series where the real service is scraped."""
+"""Grafana's dashboards match their code, and each query has series when the real service is scraped."""
 
 import contextlib
 import json
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.app.service import ROOT, Service, running
 from tests.conftest import REQUIRE_ALL, needs
-from tests.monitoring import tools
-from tests.waiting import HANG_S, until
+from tests.helpers import monitoring_tools as tools
+from tests.helpers.paths import ROOT
+from tests.helpers.service import Service, running
+from tests.helpers.waiting import HANG_S, until
 
 GRAFANA = ROOT / "monitoring" / "grafana"
 BOARDS = {file.name: json.loads(file.read_text()) for file in (GRAFANA / "dashboards").glob("*.json")}
@@ -22,17 +23,17 @@ PANELS = [(board, panel) for board in BOARDS.values() for panel in board["panels
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 
 
-def test_the_files_are_what_the_code_makes():
+def test_the_files_match_the_code():
     if not REQUIRE_ALL:
         pytest.importorskip("grafana_foundation_sdk")
     from monitoring.dashboards.__main__ import FOLDER, texts
 
     for name, text in texts().items():
-        assert (FOLDER / name).read_text() == text, f"{name} is old: make dashboards"
+        assert (FOLDER / name).read_text() == text, f"{name} is out of date; run make dashboards"
     assert set(texts()) == set(BOARDS) == {"service.json", "model.json"}
 
 
-def test_they_and_their_source_are_provisioned():
+def test_dashboards_and_data_source_are_provisioned():
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())[
         "datasources"
     ]
@@ -50,7 +51,7 @@ def test_they_and_their_source_are_provisioned():
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
 
 
-def test_nothing_overlaps():
+def test_no_panels_overlap():
     for board in BOARDS.values():
         taken: set[tuple[int, int]] = set()
         for panel in board["panels"]:
@@ -61,7 +62,7 @@ def test_nothing_overlaps():
             taken |= cells
 
 
-def test_the_line_of_drift_is_that_of_the_alert():
+def test_the_drift_threshold_is_the_alert_threshold():
     rules = (ROOT / "monitoring" / "rules" / "alerts.yml").read_text()
     (threshold,) = set(re.findall(r"model:drift:\w+ > ([\d.]+)", rules))
     drift = [panel for _, panel in PANELS if "model:drift" in panel["targets"][0]["expr"]]
@@ -72,7 +73,7 @@ def test_the_line_of_drift_is_that_of_the_alert():
 
 @contextlib.contextmanager
 def little_traffic(service: Service) -> Iterator[None]:
-    """A few photos at once, so that some are turned away; what is no photo; what users say of answers."""
+    """Send a few photos at once, so that some are rejected; files that are not photos; feedback of users."""
     enough = threading.Event()
     url = f"http://127.0.0.1:{service.port}"
 
@@ -116,19 +117,19 @@ def test_every_query_finds_series(tmp_path):
         with tools.prometheus(file, tmp_path) as url, little_traffic(service):
             jobs = f"{url}/api/v1/label/job/values"
 
-            def found() -> bool:
-                left.difference_update([expression for expression in left if finds(url, expression)])
+            def all_have_series() -> bool:
+                left.difference_update([expression for expression in left if has_series(url, expression)])
                 return not left
 
             with contextlib.suppress(AssertionError):
-                until(found)
+                until(all_have_series)
             assert not left
             assert tools.ask(jobs, **{"match[]": "predictions_slots"})["data"] == ["cats-vs-dogs"]
-            refused = "sum(predictions_rejected_total{reason='queue_full'}) > 0"
-            assert tools.query(url, refused), "the traffic was too little"
+            rejected = "sum(predictions_rejected_total{reason='queue_full'}) > 0"
+            assert tools.query(url, rejected), "there was not enough traffic"
 
 
-def finds(url: str, expression: str) -> bool:
-    """Whether there are series, and not of NaN alone."""
+def has_series(url: str, expression: str) -> bool:
+    """Return whether there are series, and not only NaN."""
     values = [float(series["value"][1]) for series in tools.query(url, expression)]
     return bool(values) and not all(math.isnan(value) for value in values)

@@ -1,4 +1,4 @@
-"""The report of a period: of a Prometheus that watches the real service, and of others."""
+"""The service's report, from a Prometheus that scrapes the real service and from stand-ins."""
 
 import dataclasses
 import functools
@@ -16,19 +16,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.app import chromium
-from tests.app.service import ROOT, free_port, running
+from scripts.reporting.prometheus import Period, PrometheusError, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
-from tests.endpoint import Reply, Sent, endpoint
-from tests.monitoring.tools import prometheus, query
-from tests.waiting import HANG_S, until
+from tests.helpers import chromium
+from tests.helpers.endpoint import Reply, Sent, endpoint
+from tests.helpers.monitoring_tools import prometheus, query
+from tests.helpers.paths import ROOT
+from tests.helpers.service import free_port, running
+from tests.helpers.waiting import HANG_S, until
 
-SCRIPT = ROOT / "scripts" / "report.py"
+COMMAND = (sys.executable, "-m", "scripts.report")
 TITLES = [
     "Traffic",
     "Objectives",
     "Latency",
-    "Refusals",
+    "Rejected requests",
     "Starts",
     "Alerts",
     "Model versions",
@@ -40,8 +42,8 @@ TITLES = [
 
 
 def report(url: str, out: Path, *arguments: object, code: int = 0, **env: str) -> tuple[str, str]:
-    """The page, and what is printed."""
-    command = [sys.executable, SCRIPT, url, "--out", out, *arguments]
+    """Run the command; return the page, and what was printed."""
+    command = [*COMMAND, url, "--out", out, *arguments]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, timeout=HANG_S, env=os.environ | env
     )
@@ -75,10 +77,10 @@ REFERENCE = {
 
 @pytest.fixture
 def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[str]:
-    """A Prometheus with the repository's rules that has seen traffic, a burst and a new model."""
+    """A Prometheus with the repository's rules, after traffic, a burst and a new model."""
     (tmp_path / "rules").mkdir()
     for file in (ROOT / "monitoring" / "rules").glob("*.yml"):
-        # Alerts at once instead of after a while.
+        # Alerts fire at once.
         (tmp_path / "rules" / file.name).write_text(re.sub(r"for: \d+[mh]", "for: 0s", file.read_text()))
     figures = {"accuracy": 0.98, "accuracy_low": 0.97}
     models = [make_model(f"{v}.pt", version=v, metrics=figures, reference=REFERENCE) for v in ("v1", "v2")]
@@ -93,7 +95,7 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
 
     def traffic(*options: object) -> None:
-        command = [sys.executable, ROOT / "scripts" / "traffic.py", f"http://127.0.0.1:{port}", photos]
+        command = [sys.executable, "-m", "scripts.traffic", f"http://127.0.0.1:{port}", photos]
         command += ["--seconds", 2, *options]
         subprocess.run(list(map(str, command)), check=True, timeout=HANG_S, stdout=subprocess.DEVNULL)
 
@@ -113,9 +115,9 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
 
 
 @needs("prometheus")
-def test_a_real_period(watched: str, tmp_path: Path) -> None:
-    page, told = report(watched, tmp_path / "report.html", "--hours", 0.03)
-    assert told == f"{tmp_path / 'report.html'}\n"
+def test_a_period_of_the_real_service(watched: str, tmp_path: Path) -> None:
+    page, printed = report(watched, tmp_path / "report.html", "--hours", 0.03)
+    assert printed == f"{tmp_path / 'report.html'}\n"
     found = sections(page)
     assert list(found) == TITLES
     for title, part in found.items():
@@ -127,7 +129,7 @@ def test_a_real_period(watched: str, tmp_path: Path) -> None:
     assert answered["Starts"] == "2 starts"
     assert answered["Model versions"] == "2 versions"
     assert answered["Feedback accuracy"].startswith("100.0 % (")
-    assert int(answered["Refusals"].split()[0]) > 0
+    assert int(answered["Rejected requests"].split()[0]) > 0
     assert ">PredictRefusing, page<" in found["Alerts"]
     assert float(answered["Objectives"].removeprefix("burn rate ")) > 14.4
     assert re.search(r"<td>brightness</td><td>1.000</td>", found["Drift"])
@@ -138,11 +140,11 @@ def test_a_real_period(watched: str, tmp_path: Path) -> None:
     assert len(ids) == len(set(ids)) > 100
     assert "://" not in page
     assert "<script" not in page
-    shown(tmp_path)
+    check_in_browser(tmp_path)
 
 
-def shown(folder: Path) -> None:
-    """A browser draws every chart, of some size, and has nothing to complain of."""
+def check_in_browser(folder: Path) -> None:
+    """Check that a browser draws every chart in both color schemes, without errors."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -178,13 +180,13 @@ def test_hostile_and_broken_values(tmp_path: Path) -> None:
     hostile = '<script>alert("$x$")</script>\n$\\frac{1}{$'
 
     def reply(sent: Sent) -> Reply:
-        told = asked(sent)
+        query = asked(sent)
         metric = dict.fromkeys(("label", "status", "reason", "statistic", "name", "figure"), hostile)
         if sent.path == "/query":
             return answer(
                 [{"metric": metric, "value": [0, "7"]}, {"metric": {"label": "x"}, "value": [0, "NaN"]}]
             )
-        start, step = int(told["start"]), int(told["step"])
+        start, step = int(query["start"]), int(query["step"])
         values = ["1", "2", "NaN", "+Inf", "3", "4", "-Inf", "5", "oh"]
         return answer(
             [{"metric": metric, "values": [[start + step * n, text] for n, text in enumerate(values)]}]
@@ -199,7 +201,9 @@ def test_hostile_and_broken_values(tmp_path: Path) -> None:
         page, _ = report(f"{url}/p/", tmp_path / "report.html", PROMETHEUS_TOKEN="the-token")
     assert {sent.headers["authorization"] for sent in seen} == {"Bearer the-token"}
     assert {sent.path for sent in seen} == {"/p/api/v1/query", "/p/api/v1/query_range"}
-    assert all('job="cats-vs-dogs"' in asked(sent)["query"] for sent in seen[1:])  # the first one tries it
+    assert all(
+        'job="cats-vs-dogs"' in asked(sent)["query"] for sent in seen[1:]
+    )  # the first query checks the connection
     assert "the-token" not in page
     assert "<script" not in page
     assert "&lt;script&gt;alert(" in page
@@ -209,14 +213,14 @@ def test_hostile_and_broken_values(tmp_path: Path) -> None:
     assert re.search(r"<use [^>]*fill: #3b8bd4", traffic)
 
 
-def test_nothing_known(tmp_path: Path) -> None:
+def test_a_period_without_data(tmp_path: Path) -> None:
     nan = {"metric": {}, "values": [[0, "NaN"]]}
     with endpoint(lambda sent: answer([nan] if "range" in sent.path else [])) as (url, _):
-        page, told = report(url, tmp_path / "report.html", "--job", "another")
-    assert "warning: no data of job another in this period" in told
+        page, printed = report(url, tmp_path / "report.html", "--job", "another")
+    assert "warning: Prometheus has no data of job another in this period" in printed
     found = sections(page)
     assert list(found) == TITLES
-    assert all("Nothing to draw" in part for part in found.values())
+    assert all("There is nothing to draw" in part for part in found.values())
     assert page.count('<p class="figure">no data</p>') == len(TITLES) - 1
     assert "0 alerts fired" in found["Alerts"]
     assert "nan" not in re.sub(r"<style.*</style>", "", page, flags=re.DOTALL)
@@ -231,19 +235,53 @@ def test_errors_of_prometheus(tmp_path: Path) -> None:
     for replies, message in (
         ([bad_query], "/api/v1/query: parse?error"),
         ([Reply(401)], "PROMETHEUS_TOKEN"),
-        ([Reply(200, {"data": 1})], "not what Prometheus answers"),
+        ([Reply(200, {"data": 1})], "not an answer of Prometheus"),
+        (
+            [Reply(302, headers={"Location": "/elsewhere"})],
+            "status 302, which is not an answer of Prometheus",
+        ),
         ([Reply(503)] * 99, "status 503"),
     ):
-        with endpoint(failing(*replies)) as (url, _):
-            page, told = report(url, tmp_path / "report.html", "--patience", 1, code=1)
-        assert told.startswith("error: ")
-        assert told.count("\n") == 1
-        assert message in told
+        with endpoint(failing(*replies)) as (url, seen):
+            page, printed = report(url, tmp_path / "report.html", code=1)
+        assert printed.startswith("error: ")
+        assert printed.count("\n") == 1
+        assert message in printed
         assert not page
+        assert len(seen) == (3 if len(replies) > 1 else 1)
     with endpoint(failing(Reply(503), Reply(0))) as (url, _):
         assert report(url, tmp_path / "report.html", "--hours", 24 * 30)[0]
-    for arguments in (("--hours", 0), ("--hours", "nan"), ("--job", 'x"}'), ("--patience", -1)):
+    for arguments in (("--hours", 0), ("--hours", "nan"), ("--job", 'x"}'), ("--timeout", -1)):
         assert "error: " in report("http://127.0.0.1:1", tmp_path / "none", *arguments, code=2)[1]
+
+
+def test_an_address_where_nothing_listens_is_given_up_soon() -> None:
+    pauses: list[float] = []
+    source = Source(f"http://127.0.0.1:{free_port()}", "", "job", Period.before(0, 1), 60)
+    for adapter in source._session.adapters.values():
+        adapter.max_retries.wait = pauses.append
+    with pytest.raises(PrometheusError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
+        source.value("vector(1)")
+    assert "\n" not in str(error.value)
+    assert len(pauses) == 2
+    assert sum(pauses) < 5
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "message"),
+    [
+        ("localhost:9090", "", "http://"),
+        ("http://", "", "http://"),
+        ("http://me:secret@localhost", "", "without user and password"),
+        ("http://localhost:nine", "", "http://"),
+        ("http://localhost", "a\nb", "PROMETHEUS_TOKEN"),
+        ("http://localhost", "ä", "PROMETHEUS_TOKEN"),
+    ],
+)
+def test_a_url_or_token_that_can_not_be_sent_is_named(url: str, token: str, message: str) -> None:
+    with pytest.raises(PrometheusError, match=message) as error:
+        Source(url, token, "job", Period.before(0, 1), 60)
+    assert "secret" not in str(error.value)
 
 
 def test_objectives_and_thresholds_are_those_of_the_alerts() -> None:

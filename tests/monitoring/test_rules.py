@@ -1,4 +1,4 @@
-"""The alerts, each with a case in which it fires, one in which it doesn't, and a section in the runbook."""
+"""Every alert has a case in which it fires, one in which it does not, and a section in the runbook."""
 
 import re
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.app.service import ROOT
 from tests.conftest import needs
-from tests.waiting import HANG_S
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
 
 RULES = sorted((ROOT / "monitoring" / "rules").glob("*.yml"))
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
@@ -29,7 +29,7 @@ def promtool(*arguments: str | Path) -> None:
 
 
 @needs_promtool
-def test_the_rules_are_sound():
+def test_the_rules_are_valid():
     promtool("check", "rules", "--lint-fatal", *RULES)
 
 
@@ -44,15 +44,17 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
     for file in CASES:
         for group in yaml.safe_load(file.read_text())["tests"]:
             for case in group["alert_rule_test"]:
-                found = {alert["exp_labels"]["severity"] for alert in case["exp_alerts"]}
+                severities = {alert["exp_labels"]["severity"] for alert in case["exp_alerts"]}
                 assert all(alert["exp_annotations"] for alert in case["exp_alerts"])
-                fires |= {(case["alertname"], severity) for severity in found}
-                quiet |= {kind for kind in KINDS if kind[0] == case["alertname"] and kind[1] not in found}
+                fires |= {(case["alertname"], severity) for severity in severities}
+                quiet |= {
+                    kind for kind in KINDS if kind[0] == case["alertname"] and kind[1] not in severities
+                }
     assert fires == set(KINDS)
     assert quiet == set(KINDS)
 
 
-def test_every_alert_has_a_section_in_the_runbook_and_says_where():
+def test_every_alert_names_its_section_in_the_runbook():
     alerts = (ROOT / "docs" / "RUNBOOK.md").read_text().partition("\n## Alerts\n")[2].partition("\n## ")[0]
     sections = re.findall(r"^### (\w+)\n\n(.*?)(?=\n### |\Z)", alerts, re.MULTILINE | re.DOTALL)
     assert sorted(name for name, _ in sections) == sorted({name for name, _ in KINDS})

@@ -1,4 +1,4 @@
-"""The other ways to the figures: a public URL over HTTPS with a token, and a Pushgateway."""
+"""Other ways to collect the metrics: a public HTTPS URL with a token, and a Pushgateway."""
 
 import shutil
 import signal
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import yaml
 
-from tests.app.service import ROOT, free_port, running
 from tests.conftest import needs
-from tests.monitoring import tools
-from tests.tls import certificate, terminator
-from tests.waiting import until
+from tests.helpers import monitoring_tools as tools
+from tests.helpers.paths import ROOT
+from tests.helpers.service import free_port, running
+from tests.helpers.tls import certificate, terminator
+from tests.helpers.waiting import until
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 CATS = 'predictions_total{label="cat"}'
@@ -19,7 +20,7 @@ ALERTS = yaml.safe_load((ROOT / "monitoring" / "rules" / "alerts.yml").read_text
 
 
 def configured(folder: Path, name: str, **changes: str) -> Path:
-    """The configuration in a folder of its own, with what its reader is to change, and quicker."""
+    """Write a configuration to a folder, with the user's changes and shorter intervals."""
     shutil.copytree(ROOT / "monitoring" / "rules", folder / "rules")
     text = (ROOT / "monitoring" / name).read_text()
     for old, new in {"15s": "500ms", **changes}.items():
@@ -30,16 +31,16 @@ def configured(folder: Path, name: str, **changes: str) -> Path:
     return file
 
 
-def comes(url: str, expression: str, holds: Callable[[float], bool]) -> None:
+def wait_for(url: str, expression: str, holds: Callable[[float], bool]) -> None:
     def right() -> bool:
-        found = [float(series["value"][1]) for series in tools.query(url, expression)]
-        return bool(found) and all(map(holds, found))
+        values = [float(series["value"][1]) for series in tools.query(url, expression)]
+        return bool(values) and all(map(holds, values))
 
     until(right)
 
 
 def pending(url: str) -> set[str]:
-    """Alerts that would fire if it stayed so."""
+    """Return the alerts that fire if this state lasts."""
     rules = [rule for group in ALERTS for rule in group["rules"]]
     return {rule["alert"] for rule in rules if tools.query(url, rule["expr"])}
 
@@ -50,7 +51,7 @@ def errors(url: str) -> list[str]:
 
 @needs("prometheus")
 def test_a_public_url_with_a_token(tmp_path):
-    """And a Prometheus that doesn't trust the certificate, to which nothing is told."""
+    """A second Prometheus does not trust the certificate and gets nothing."""
     pem = certificate(tmp_path)
     token, right = (tmp_path / name / "secrets" / "metrics_token" for name in ("trusts", "doubts"))
     for file, text in ((token, "wrong\n"), (right, "sesame\n")):
@@ -70,15 +71,15 @@ def test_a_public_url_with_a_token(tmp_path):
             tools.prometheus(configs[1], tmp_path / "doubts") as doubting,
         ):
             service.predict(CAT)
-            comes(url, "up", lambda value: value == 0)
+            wait_for(url, "up", lambda value: value == 0)
             assert errors(url) == ["server returned HTTP status 401 UNAUTHORIZED"]
             assert "ServiceDown" in pending(url)
-            token.write_text("sesame\n")  # read anew for each scrape
-            comes(url, 'up{job="cats-vs-dogs"}', lambda value: value == 1)
-            comes(url, CATS, lambda value: value == 1)
-            comes(url, "predict:requests:rate5m", lambda value: value >= 0)
+            token.write_text("sesame\n")  # read for every scrape
+            wait_for(url, 'up{job="cats-vs-dogs"}', lambda value: value == 1)
+            wait_for(url, CATS, lambda value: value == 1)
+            wait_for(url, "predict:requests:rate5m", lambda value: value >= 0)
             assert pending(url) == set()
-            comes(doubting, "up", lambda value: value == 0)
+            wait_for(doubting, "up", lambda value: value == 0)
             assert "certificate" in errors(doubting)[0]
 
 
@@ -94,11 +95,11 @@ def test_metrics_that_are_pushed(tmp_path):
     ):
         service.wait()
         service.predict(CAT)
-        comes(url, CATS, lambda value: value == 1)
+        wait_for(url, CATS, lambda value: value == 1)
         (series,) = tools.query(url, CATS)
         assert series["metric"]["job"] == "cats-vs-dogs"
         assert len(series["metric"]["instance"]) == 12
-        comes(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
+        wait_for(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
         assert pending(url) == set()
         assert service.end(signal.SIGTERM)[0] == 0
         until(lambda: not tools.query(url, CATS))

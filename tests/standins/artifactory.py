@@ -1,4 +1,4 @@
-"""A stand-in of Artifactory's generic deploys: by checksum where the content is known, else by body."""
+"""A stand-in for Artifactory's generic repositories: deploy, and ask for a file's checksum."""
 
 import contextlib
 import hashlib
@@ -9,13 +9,19 @@ from typing import Any
 
 
 class Artifactory:
-    """Paths to contents, and what was asked."""
+    """The server.
+
+    Attributes:
+        files: content by path.
+        seen: method and path of each request.
+        failures: statuses of the next responses.
+    """
 
     def __init__(self, token: str) -> None:
         self.token = token
         self.files: dict[str, bytes] = {}
-        self.seen: list[tuple[str, str, bool]] = []  # method, path, whether with a body
-        self.failures: list[int] = []  # statuses of the next answers
+        self.seen: list[tuple[str, str]] = []
+        self.failures: list[int] = []
         handler = type("_Bound", (_Handler,), {"artifactory": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -39,34 +45,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     artifactory: Artifactory
 
     def do_HEAD(self) -> None:
-        there = self.artifactory
-        there.seen.append(("HEAD", self.path, False))
-        if not self._refused():
-            data = there.files.get(self.path)
-            sha256 = hashlib.sha256(data).hexdigest() if data is not None else ""
-            self._answer(404 if data is None else 200, {"X-Checksum-Sha256": sha256} if sha256 else {})
+        self.artifactory.seen.append(("HEAD", self.path))
+        if not self._rejected():
+            data = self.artifactory.files.get(self.path)
+            if data is None:
+                self._answer(404, {})
+            else:
+                self._answer(200, {"X-Checksum-Sha256": hashlib.sha256(data).hexdigest()})
 
     def do_PUT(self) -> None:
-        there = self.artifactory
+        self.artifactory.seen.append(("PUT", self.path))
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        by_checksum = self.headers.get("X-Checksum-Deploy") == "true"
-        there.seen.append(("PUT", self.path, not by_checksum))
-        if self._refused():
+        if self._rejected():
             return
-        sha256 = self.headers.get("X-Checksum-Sha256", "")
-        if by_checksum:
-            known = {hashlib.sha256(data).hexdigest(): data for data in there.files.values()}
-            if sha256 not in known:
-                self._answer(404, {})
-                return
-            body = known[sha256]
-        elif sha256 and hashlib.sha256(body).hexdigest() != sha256:
+        if self.headers.get("X-Checksum-Sha256", "") not in ("", hashlib.sha256(body).hexdigest()):
             self._answer(409, {})
             return
-        there.files[self.path] = body
+        self.artifactory.files[self.path] = body
         self._answer(201, {})
 
-    def _refused(self) -> bool:
+    def _rejected(self) -> bool:
         if self.headers.get("Authorization") != f"Bearer {self.artifactory.token}":
             self._answer(401, {})
         elif self.artifactory.failures:

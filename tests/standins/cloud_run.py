@@ -1,22 +1,20 @@
 """A stand-in of Cloud Run's Admin API v2 with one service.
 
-    python -m tests.standins.cloud_run --port 9000
-
-As documented: an update is an operation that is polled; its etag must be the service's; a template makes a
-revision, whose name must be new; where one doesn't get ready, the operation fails and the traffic stays.
+As documented: an update returns an operation, and the service is `reconciling` until it has ended. The
+update's etag must be the service's. A template creates a revision, whose name must be new; if it does not get
+ready, the service's condition is failed and the traffic stays. Operations are not served: nothing asks.
 """
 
 import copy
-import os
 import re
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.helpers.waiting import HANG_S
 from tests.standins.instances import FakeApp, Front, Instance, Run
-from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, serve
-from tests.waiting import HANG_S
+from tests.standins.provider import Answer, Provider, Request
 
 LATEST, REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
 LOGS = "https://console.cloud.google.com/logs/viewer?project=demo&resource=cloud_run_revision"
@@ -38,7 +36,8 @@ class Revision:
     front: Front = field(default_factory=Front)  # of its tag
 
     def env(self) -> dict[str, str]:
-        return {entry["name"]: entry["value"] for entry in self.template["containers"][0].get("env", [])}
+        entries = self.template["containers"][0].get("env", [])
+        return {entry["name"]: entry.get("value", "") for entry in entries}
 
 
 class CloudRun(Provider):
@@ -59,17 +58,16 @@ class CloudRun(Provider):
         self.name = f"projects/demo/locations/europe-west1/services/{service}"
         self.exists = True
         self.revisions: dict[str, Revision] = {}
-        self.operations: dict[str, dict[str, Any]] = {}
         self.template: dict[str, Any] = {}
-        self.traffic: list[dict[str, Any]] = [{"type": LATEST, "percent": 100}]  # as it is wanted
-        self.statuses: list[dict[str, Any]] = []  # as it is
+        self.traffic: list[dict[str, Any]] = [{"type": LATEST, "percent": 100}]  # the wanted traffic
+        self.statuses: list[dict[str, Any]] = []  # the actual traffic
         self.generation = 0
         self.reconciling = False
         self.failure = ""
         self._threads: list[threading.Thread] = []
 
     def make(self, image: str, **env: str) -> Revision:
-        """Have a revision serve, as the owner of the service made it."""
+        """Have a revision serve, as created by the owner of the service."""
         entries = [{"name": name, "value": value} for name, value in env.items()]
         template = {
             "containers": [{"image": image, "env": entries, "resources": {"limits": {"memory": "1Gi"}}}]
@@ -102,13 +100,11 @@ class CloudRun(Provider):
 
     def answer(self, request: Request) -> Answer:
         path = request.path.lstrip("/")
-        if request.method == "GET" and path in self.operations:
-            return Answer(200, self.operations[path])
         if path.removeprefix(self.name).startswith("/revisions/") and request.method == "GET":
-            found = self.revisions.get(path.rpartition("/")[2])
+            revision = self.revisions.get(path.rpartition("/")[2])
             return (
-                Answer(200, self._revision(found))
-                if found
+                Answer(200, self._revision(revision))
+                if revision
                 else self.error(404, f"Resource '{path}' not found.")
             )
         if path != self.name or not self.exists or request.method not in ("GET", "PATCH"):
@@ -160,7 +156,7 @@ class CloudRun(Provider):
             conflict = f"version {theirs} was specified but current version is {ours}."
             return self.error(409, f"Conflict for resource '{self.short}': {conflict}")
         template = body["template"] if "template" in fields else None
-        traffic = body["traffic"] if "traffic" in fields else self.traffic
+        traffic = [_named(entry) for entry in body["traffic"]] if "traffic" in fields else self.traffic
         if template:
             name = template.get("revision", "")
             if name in self.revisions:
@@ -189,14 +185,12 @@ class CloudRun(Provider):
             }
             revision = Revision(name, self.template, self.run(template["containers"][0]["image"], env))
             self.revisions[name] = revision
-        operation = f"projects/demo/locations/europe-west1/operations/{self.generation}"
-        self.operations[operation] = {"name": operation, "done": False}
-        thread = threading.Thread(target=self._carry_out, args=(operation, revision, self.generation))
+        thread = threading.Thread(target=self._carry_out, args=(revision, self.generation))
         self._threads.append(thread)
         thread.start()
-        return self.operations[operation]
+        return {"name": f"projects/demo/locations/europe-west1/operations/{self.generation}", "done": False}
 
-    def _carry_out(self, operation: str, revision: Revision | None, generation: int) -> None:
+    def _carry_out(self, revision: Revision | None, generation: int) -> None:
         self.gate.wait(HANG_S)
         time.sleep(self.step_s)
         if revision:
@@ -208,25 +202,23 @@ class CloudRun(Provider):
             revision.front.instance = revision.instance
         with self.lock:
             newest = self.revisions[next(reversed(self.revisions))]
-            error = {}
+            failure = ""
             if not newest.ready:
-                # Whoever gets the traffic, the service isn't ready then.
-                message = (
+                # Then the service is not ready, whichever revision gets the traffic.
+                failure = (
                     f"Revision '{newest.name}' is not ready and cannot serve traffic. The user-provided "
                     "container failed to start and listen on the port defined provided by the PORT=8080 "
                     "environment variable within the allocated timeout. Logs for this revision might contain "
                     "more information.\n\n"
                     f"Logs URL: {LOGS}/{newest.name} \nFor more troubleshooting guidance, see …"
                 )
-                error = {"error": {"code": 9, "message": message}}
             if self.generation == generation:
-                self.failure = error["error"]["message"] if error else ""
+                self.failure = failure
                 self._route(revision)
                 self.reconciling = False
-            self.operations[operation] = {"name": operation, "done": True} | (error or {"response": {}})
 
     def _route(self, made: Revision | None) -> None:
-        """Bring the traffic to what is wanted; a revision that isn't ready leaves it as it was."""
+        """Route the traffic as it is wanted; a revision that is not ready leaves it as it was."""
         if made and not made.ready:
             return
         self.statuses = []
@@ -236,14 +228,6 @@ class CloudRun(Provider):
         self.front.instance = self.live().instance
 
 
-def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--image", default="cats-vs-dogs:latest", help="what serves at first")
-    options = parser.parse_args()
-    token = os.environ.get("GCP_ACCESS_TOKEN", "ya29.standin")
-    cloud_run = CloudRun(RUNS[options.run], token, port=options.port, start_s=60)
-    serve(cloud_run, lambda: cloud_run.make(options.image))
-
-
-if __name__ == "__main__":
-    main()
+def _named(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the traffic whose type may be given by its number."""
+    return entry | {"type": {1: LATEST, 2: REVISION}.get(entry["type"], entry["type"])}

@@ -1,4 +1,4 @@
-"""What a provider runs when it deploys, a small HTTP server or a real container; what stands before it."""
+"""What a provider's stand-in runs, a fake service or a real container, and the proxy in front of it."""
 
 import contextlib
 import hashlib
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
-from tests import container_engine
-from tests.app.service import free_port
-from tests.waiting import HANG_S
+from tests.helpers import container_engine
+from tests.helpers.service import free_port
+from tests.helpers.waiting import HANG_S
 
 
 class Instance(Protocol):
@@ -22,7 +22,7 @@ class Instance(Protocol):
     env: Mapping[str, str]
 
     def state(self) -> str:
-        """`ready`, `starting`, or why it has ended."""
+        """Return `ready`, `starting`, or why it has ended."""
 
     def stop(self) -> None: ...
 
@@ -32,10 +32,10 @@ class Run(Protocol):
 
 
 class FakeApp:
-    """Answers as the service does, as far as deploying goes.
+    """Answers like the service, as far as deploying needs.
 
-    It never gets ready where `stuck` stands in the image's name or in a variable, ends where `crash` does,
-    and fails the smoke test (/smoke) where `broken` does. Its model's SHA-256 is that of its URL.
+    If the image's name or a variable contains `stuck`, it never gets ready; with `crash` it ends; with
+    `broken` it fails the smoke test (/smoke). Its model's SHA-256 is that of the model's URL.
     """
 
     def __init__(self, image: str, env: Mapping[str, str]) -> None:
@@ -79,9 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Container:
-    """A real container of the image, by docker or podman; PORT is the platform's, as on Render.
+    """A real container of the image, run by docker or podman; as on Render, the platform sets PORT.
 
-    In the network of this machine, so that its own loopback is what MODEL_URL can name.
+    It uses the network of this machine, so that MODEL_URL may name a server on loopback.
     """
 
     def __init__(self, image: str, env: Mapping[str, str]) -> None:
@@ -97,9 +97,11 @@ class Container:
         self._run("run", "--detach", "--name", self._name, "--network=host", *options, image)
 
     def state(self) -> str:
-        told = self._run("inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", self._name).split()
-        if told[0] != "true":
-            return f"Exited with status {told[1]}"
+        running, code = self._run(
+            "inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", self._name
+        ).split()
+        if running != "true":
+            return f"Exited with status {code}"
         with (
             contextlib.suppress(OSError),
             urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=HANG_S),
@@ -108,7 +110,7 @@ class Container:
         return "starting"
 
     def stop(self) -> None:
-        self._run("stop", self._name)  # so that what is under way is answered
+        self._run("stop", self._name)  # it answers the requests in flight
         self._run("rm", "--force", "--volumes", self._name)
 
     def _run(self, *arguments: str) -> str:
@@ -119,7 +121,7 @@ class Container:
 
 
 class Front:
-    """A port that leads to the instance that serves: connections are passed on byte by byte."""
+    """A port whose connections are forwarded to the instance that serves."""
 
     def __init__(self) -> None:
         self.instance: Instance | None = None

@@ -1,32 +1,28 @@
-"""What the stand-ins of hosting providers share: JSON over real HTTP, a token, and faults on demand."""
+"""What the stand-ins of providers share: JSON over real HTTP, a token, and faults on demand."""
 
-import argparse
 import contextlib
 import json
 import re
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.standins.instances import Container, FakeApp, Front
-
-RUNS = {"fake": FakeApp, "docker": Container}
+from tests.standins.instances import Front
 
 
 @dataclass
 class Fault:
-    """How a request that matches goes wrong, once."""
+    """How one matching request goes wrong."""
 
     method: str
     path: str  # a regular expression
     status: int = 0  # 0: the connection is dropped
     headers: dict[str, str] = field(default_factory=dict)
-    carried_out: bool = False  # whether it takes effect all the same
+    carried_out: bool = False  # whether the request takes effect all the same
     message: str = "An unexpected server error has occurred."
 
 
@@ -46,7 +42,7 @@ class Request:
 
 
 class Provider:
-    """An API on loopback; what a subclass answers it says in `answer`, which is called with the lock held."""
+    """An API on loopback. Subclasses implement `answer`, which is called with the lock held."""
 
     prefix = ""  # of every path
 
@@ -55,9 +51,9 @@ class Provider:
         self.faults: list[Fault] = []
         self.seen: list[Request] = []
         self.lock = threading.RLock()
-        self.gate = threading.Event()  # while it is shut, nothing that was begun goes on
+        self.gate = threading.Event()  # while it is not set, nothing that was begun continues
         self.gate.set()
-        self.front = Front()  # of what serves
+        self.front = Front()  # of the version that serves
         handler = type("_Bound", (_Handler,), {"provider": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
@@ -66,11 +62,11 @@ class Provider:
         raise NotImplementedError
 
     def error(self, status: int, message: str) -> Answer:
-        """The provider's form of an error."""
+        """Return an error in the provider's format."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Stop what was started."""
+        """Stop everything that was started."""
         self.front.close()
 
     def count(self, method: str, path: str) -> int:
@@ -89,7 +85,7 @@ class Provider:
             self.close()
 
     def respond(self, request: Request, authorization: str) -> Answer | None:
-        """None: the connection is dropped."""
+        """Return the answer, or None to drop the connection."""
         with self.lock:
             self.seen.append(request)
             fault = next((f for f in self.faults if _matches(f, request)), None)
@@ -106,30 +102,8 @@ class Provider:
             return self.answer(request)
 
 
-def command_line(description: str | None) -> argparse.ArgumentParser:
-    """The options that every provider's stand-in has."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--run", choices=RUNS, default="fake", help="what runs: fake, or a container")
-    return parser
-
-
-def serve(provider: Provider, begin: Callable[[], object] = lambda: None) -> None:
-    """Begin, say where it is, and go on until a signal ends it in order: containers are to be stopped."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    with provider.serving():
-        begin()
-        print(provider.url, flush=True)
-        print(f"the service: {provider.front.url}", flush=True)
-        ended.wait()
-
-
 def now() -> str:
-    """The time as APIs give it, fine enough to be unique."""
+    """Return the time as APIs print it, fine enough to be unique."""
     seconds, rest = divmod(time.time_ns(), 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{rest:09}Z"
 

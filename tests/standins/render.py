@@ -1,23 +1,20 @@
 """A stand-in of Render's REST API (https://api-docs.render.com) with one image-backed web service.
 
-    python -m tests.standins.render --port 9000 --run docker --image-path cats-vs-dogs
-
-Deploys run on their own, whether or not anybody asks: created, update_in_progress, then live, or a failure
-that leaves the one before serving. A deploy takes the variables that the service has when it starts; a
-rollback takes those of its target, and leaves the service's.
+Deploys run on their own: created, update_in_progress, then live, or a failure after which the deploy before
+keeps serving. A deploy uses the variables that the service has when it starts. A rollback uses those of its
+target, and does not change the service's.
 """
 
 import hashlib
-import os
 import re
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from tests.helpers.waiting import HANG_S
 from tests.standins.instances import FakeApp, Instance, Run
-from tests.standins.provider import RUNS, Answer, Provider, Request, command_line, now, serve
-from tests.waiting import HANG_S
+from tests.standins.provider import Answer, Provider, Request, now
 
 UNDER_WAY = ("created", "queued", "build_in_progress", "update_in_progress")
 
@@ -62,7 +59,7 @@ class Render(Provider):
         self.step_s, self.start_s, self.policy = step_s, start_s, policy
         self.runtime, self.suspended = "image", "not_suspended"
         self.env: dict[str, str] = {}
-        self.missing: set[str] = set()  # images that can't be pulled
+        self.missing: set[str] = set()  # images that cannot be pulled
         self.deploys: list[Deploy] = []
         self.events: list[dict[str, Any]] = []
         self._instance: Instance | None = None
@@ -74,7 +71,7 @@ class Render(Provider):
         return next((deploy for deploy in self.deploys if deploy.status == "live"), None)
 
     def deploy(self, image: str, **env: str) -> Deploy:
-        """Have something live, as the owner of the service made it."""
+        """Have an image live, as deployed by the owner of the service."""
         self.env |= env
         with self.lock:
             made = self._begin(image, dict(self.env), "manual")
@@ -148,23 +145,23 @@ class Render(Provider):
         return Answer(202) if queued else Answer(201, deploy.to_json())
 
     def _rollback(self, request: Request) -> Answer:
-        found = self._find(request.body["deployId"])
-        if found is None:
+        deploy = self._find(request.body["deployId"])
+        if deploy is None:
             return self.error(404, "not found: deploy")
-        if found.status not in ("live", "deactivated"):
-            return self.error(400, f"cannot roll back to a deploy with status {found.status}")
-        return Answer(201, self._begin(found.image, found.env, "rollback").to_json())
+        if deploy.status not in ("live", "deactivated"):
+            return self.error(400, f"cannot roll back to a deploy with status {deploy.status}")
+        return Answer(201, self._begin(deploy.image, deploy.env, "rollback").to_json())
 
     def _get(self, _request: Request, name: str) -> Answer:
-        found = self._find(name)
-        return Answer(200, found.to_json()) if found else self.error(404, "not found: deploy")
+        deploy = self._find(name)
+        return Answer(200, deploy.to_json()) if deploy else self.error(404, "not found: deploy")
 
     def _cancel(self, _request: Request, name: str) -> Answer:
-        found = self._find(name)
-        if found is None or found.status not in UNDER_WAY:
+        deploy = self._find(name)
+        if deploy is None or deploy.status not in UNDER_WAY:
             return self.error(400, "deploy is not cancelable")
-        found.status, found.canceled = "canceled", True
-        return Answer(200, found.to_json())
+        deploy.status, deploy.canceled = "canceled", True
+        return Answer(200, deploy.to_json())
 
     def _variable(self, _request: Request, name: str) -> Answer:
         if name not in self.env:
@@ -243,24 +240,3 @@ class Render(Provider):
     def _event(self, kind: str, **details: Any) -> None:
         event = {"id": f"evt-{len(self.events)}", "timestamp": now(), "type": kind, "details": details}
         self.events.insert(0, event)
-
-
-def main() -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--image-path", default="cats-vs-dogs", help="the image's name, without a tag")
-    parser.add_argument("--service", default=os.environ.get("RENDER_SERVICE_ID", "srv-standin"))
-    options = parser.parse_args()
-    render = Render(
-        RUNS[options.run],
-        os.environ.get("RENDER_API_KEY", "rnd_standin"),
-        options.service,
-        options.image_path,
-        options.port,
-        step_s=0.2,
-        start_s=60,
-    )
-    serve(render)
-
-
-if __name__ == "__main__":
-    main()

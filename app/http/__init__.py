@@ -1,0 +1,64 @@
+"""The HTTP server: waitress with the changes below, admission of predictions, and what all responses share.
+
+The way of a request:
+
+1. `Listener` (listener.py) accepts a connection as a `Channel` (channel.py), whose requests are `Request`
+   objects.
+2. The event loop in `Server.run` (server.py) receives a request and passes its channel to
+   `Listener.add_task`.
+3. A prediction goes to `Admission` (admission.py): a worker thread predicts it now or from the queue. The
+   event loop's own thread answers probes and rejected predictions; other requests go to waitress's threads.
+4. The thread calls `Channel.service`, which calls the Flask app by WSGI.
+
+A rejected prediction takes the same way, so that it gets what every response gets: authentication before
+anything else, CORS and security headers, its id, a log line, metrics. `Request.rejection` holds the reason (a
+`RejectedError`), `environ[REJECTION]` carries it into the app, and /predict raises it before it reads the
+body.
+
+Only this package uses waitress. It depends on these internals of waitress, which no version promises to keep.
+So waitress is pinned, and tests/app/http/test_waitress_internals.py checks that each name exists:
+"""
+
+WAITRESS = "3.0.2"
+"""The version that this package was written for."""
+
+INTERNALS = {
+    "adjustments.Adjustments": "the settings; `create_server` always makes waitress's own server class",
+    "wasyncore.loop": "one turn of the event loop, so that our loop can drain and time out the queue",
+    "wasyncore.close_all": "closes every connection at the end",
+    "server.TcpWSGIServer": "base class of Listener",
+    "server.TcpWSGIServer.add_task": "overridden: decides which thread answers a request",
+    "server.TcpWSGIServer.handle_accept": "overridden: accepts all waiting connections in one turn",
+    "server.TcpWSGIServer.maintenance": "overridden: fails when a thread closes a connection",
+    "server.TcpWSGIServer.readable": "called: whether the limit of connections allows one more",
+    "server.TcpWSGIServer.channel_class": "set to Channel",
+    "server.TcpWSGIServer.pull_trigger": "called: wakes the event loop from another thread",
+    "server.TcpWSGIServer.del_channel": "called: takes the listening socket out of the event loop",
+    "task.ThreadedTaskDispatcher.add_task": "called: passes a request to waitress's threads",
+    "task.ThreadedTaskDispatcher.shutdown": "called: ends waitress's threads",
+    "channel.HTTPChannel": "base class of Channel",
+    "channel.HTTPChannel.task_class": "set to a class that adds to the WSGI environment",
+    "channel.HTTPChannel.error_task_class": "set to a class that answers with a problem document",
+    "channel.HTTPChannel.parser_class": "overridden: makes a Request and marks those that begin in a drain",
+    "channel.HTTPChannel.last_activity": "overridden: waitress stores wall-clock time in it",
+    "channel.HTTPChannel.total_outbufs_len": "read: bytes of responses that the client hasn't read yet",
+    "channel.HTTPChannel.will_close": "set: closes a connection that is too slow or idle",
+    "channel.HTTPChannel.service": "overridden: counts clients that left the queue",
+    "channel.HTTPChannel.send_continue": "overridden: not for a request that is answered already",
+    "channel.HTTPChannel.handle_write": "overridden: continues with a request that waited for a slow reader",
+    "channel.HTTPChannel.write_soon": "overridden: the thread that answers sends the response itself",
+    "channel.HTTPChannel.writable": "overridden: the loop doesn't disturb a thread that is sending",
+    "channel.HTTPChannel.readable": "overridden: called in every turn of the loop, so it checks time-outs",
+    "parser.HTTPRequestParser": "base class of Request",
+    "parser.HTTPRequestParser.parse_header": "overridden: answers a request on which waitress would hang up",
+    "parser.HTTPRequestParser.headers_finished": "read: which of two time-outs applies",
+    "parser.HTTPRequestParser.body_bytes_received": "read: size of the body, for the log",
+    "task.WSGITask": "base class of _Task",
+    "task.WSGITask.get_environment": "overridden: adds REJECTION and STARTED",
+    "task.WSGITask.build_response_header": "overridden: closes the connection after a response in a drain",
+    "task.WSGITask.set_close_on_finish": "called: closes the connection after the response",
+    "task.WSGITask.write": "overridden: sends header and body in one packet",
+    "task.ErrorTask": "base class of _ProblemTask",
+    "task.ErrorTask.execute": "overridden: answers with a problem document",
+}
+"""Names below `waitress` that this package overrides, calls or reads, each with the reason."""

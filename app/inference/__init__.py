@@ -1,0 +1,1 @@
+"""The loaded model, and the way from encoded photos to predictions."""

@@ -1,0 +1,129 @@
+"""From encoded photos to predictions; independent of HTTP."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.inference.engine import Answers, Engine
+from app.inference.explain import Explanation, explain
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from ml.model.decision import decide_label
+from ml.model.image import Decoded, ImageError, read
+from ml.model.manifest import Manifest
+from ml.model.reference import brightness
+
+_BATCH = 8
+"""Photos per run of the network; it limits the memory that a request with many photos needs."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one photo.
+
+    Attributes:
+        label, probabilities, known: see `ml.model.decision.Decision`.
+        explanation: where the evidence for the most likely class is; None: not requested.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    known: float | None = None
+    explanation: Explanation | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most likely class."""
+        return max(self.probabilities.values())
+
+
+class PhotoError(ValueError):
+    """A photo that can't be used.
+
+    Attributes:
+        number: position of the photo in the request, from 1.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, number: int, reason: ImageError) -> None:
+        super().__init__(str(reason))
+        self.number = number
+        self.reason = reason
+
+
+class TooMuchWorkError(ValueError):
+    """The photos need too much CPU time; the message is for the user."""
+
+
+class NoEvidenceError(ValueError):
+    """The model can't show its evidence; the message is for the user."""
+
+
+def classify(
+    engine: Engine, photos: Sequence[bytes], settings: Settings, metrics: Metrics, explained: bool = False
+) -> list[Prediction]:
+    """Return a prediction for each photo, in their order.
+
+    Args:
+        engine: the loaded network.
+        photos: encoded images, at least one.
+        settings: MAX_PIXELS, the largest image that is decoded; REQUEST_TIMEOUT_S, the CPU time after which
+            no further photo is decoded; UNKNOWN.
+        metrics: where times and labels are counted.
+        explained: whether each prediction gets an explanation.
+
+    Raises:
+        NoEvidenceError: explanations are requested, but the model can't give them.
+        PhotoError: one of the photos can't be used, so there are no predictions.
+        TooMuchWorkError: the photos need too much CPU time, such as small files with very many pixels.
+    """
+    if explained and "evidence" not in engine.outputs:
+        raise NoEvidenceError("this model can't explain its predictions")
+    deadline = time.thread_time() + settings.request_timeout_s
+    manifest = engine.manifest
+    decoded = []
+    for number, photo in enumerate(photos, 1):
+        if time.thread_time() > deadline:
+            raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
+        started = time.perf_counter()
+        try:
+            decoded.append(read(photo, manifest.image_size, manifest.resize, settings.max_pixels))
+        except ImageError as error:
+            raise PhotoError(number, error) from error
+        metrics.preprocess.observe(time.perf_counter() - started)
+    predictions = []
+    for first in range(0, len(decoded), _BATCH):
+        batch = decoded[first : first + _BATCH]
+        # One photo, the usual case, needs no copy.
+        images = batch[0].pixels[np.newaxis] if len(batch) == 1 else np.stack([each.pixels for each in batch])
+        started = time.perf_counter()
+        answers = engine.answer(images)
+        metrics.inference.observe(time.perf_counter() - started)
+        predictions += [
+            _prediction(manifest, answers, number, each, settings.unknown, explained)
+            for number, each in enumerate(batch)
+        ]
+    for each, prediction in zip(decoded, predictions, strict=True):
+        _count(each, prediction, metrics)
+    return predictions
+
+
+def _count(photo: Decoded, prediction: Prediction, metrics: Metrics) -> None:
+    metrics.predictions.labels(prediction.label).inc()
+    metrics.confidence.observe(prediction.confidence)
+    metrics.brightness.observe(brightness(photo.pixels))
+    metrics.aspect_ratio.observe(photo.width / photo.height)
+    metrics.short_side.observe(min(photo.width, photo.height))
+
+
+def _prediction(
+    manifest: Manifest, answers: Answers, number: int, photo: Decoded, allow_unknown: bool, explained: bool
+) -> Prediction:
+    score = None if answers.known is None else float(answers.known[number])
+    decision = decide_label(manifest, answers.probabilities[number], score, allow_unknown)
+    explanation = None
+    if explained and answers.evidence is not None:
+        explanation = explain(answers.evidence[number], decision.likeliest, photo, manifest.resize)
+    return Prediction(decision.label, decision.probabilities, decision.known, explanation)

@@ -1,0 +1,86 @@
+"""The default engine: runs the ONNX model in `model.pt` with ONNX Runtime on the CPU."""
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from app.inference.engine import Answers, fault
+from ml.model.bundle import Bundle
+from ml.model.errors import BundleError
+from ml.model.manifest import Manifest
+from ml.model.onnx_model import first_line, open_session
+
+_MAX_GRID = 64
+"""Largest height and width of `evidence`: the response contains each of its numbers."""
+
+
+class OnnxEngine:
+    """An ONNX Runtime session; several threads can use it in parallel."""
+
+    name = "onnx"
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Load the ONNX model, check it against the manifest, and run it once.
+
+        Raises:
+            BundleError: the ONNX model can't be loaded, or doesn't match the manifest.
+        """
+        self.manifest: Manifest = bundle.manifest
+        self.sha256: str = bundle.sha256
+        self.card: str = bundle.card
+        self._session = open_session(bundle.onnx, threads)
+        self.outputs: list[str] = self._check_signature()
+        self._warm_up()
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
+        values = self._session.run(self.outputs, {"image": images})
+        return Answers(**dict(zip(self.outputs, values, strict=True)))
+
+    def _check_signature(self) -> list[str]:
+        """Return the names of the outputs that the service uses."""
+        size, classes = self.manifest.image_size, len(self.manifest.classes)
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = {node.name: node for node in self._session.get_outputs()}
+        if list(inputs) != ["image"] or "probabilities" not in outputs:
+            raise BundleError(
+                f"its ONNX model has inputs {list(inputs)} and outputs {list(outputs)}; "
+                "expected input image and output probabilities"
+            )
+        _check("image", inputs["image"], "tensor(uint8)", (size, size, 3))
+        _check("probabilities", outputs["probabilities"], "tensor(float)", (classes,))
+        if "known" in outputs:
+            _check("known", outputs["known"], "tensor(float)", ())
+        if "evidence" in outputs:
+            sides = outputs["evidence"].shape[2:]
+            if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= _MAX_GRID for side in sides):
+                raise BundleError(
+                    f"its ONNX model has evidence {sides}, expected fixed height and width up to {_MAX_GRID}"
+                )
+            _check("evidence", outputs["evidence"], "tensor(float)", (classes, *sides))
+        # Without a threshold in the manifest, the OOD score has no meaning.
+        usable = {"probabilities", "evidence", *(["known"] if self.manifest.known else [])}
+        return [name for name in outputs if name in usable]
+
+    def _warm_up(self) -> None:
+        """Run once: it makes first-time allocations now, and shows whether the outputs are usable."""
+        size = self.manifest.image_size
+        try:
+            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
+        except Exception as error:
+            raise BundleError(f"its ONNX model doesn't run: {first_line(error)}") from error
+        if problem := fault(answers, len(self.manifest.classes)):
+            raise BundleError(f"its ONNX model {problem}")
+
+
+def _check(name: str, node: onnxruntime.NodeArg, kind: str, shape: tuple[int, ...]) -> None:
+    """Raise BundleError unless the type and the shape match; the first dimension, images, must be free."""
+    actual = list(node.shape)
+    free = bool(actual) and not isinstance(actual[0], int)
+    fits = len(actual) == len(shape) + 1 and all(
+        not isinstance(dimension, int) or dimension == expected
+        for dimension, expected in zip(actual[1:], shape, strict=True)
+    )
+    if node.type != kind or not free or not fits:
+        expected = ["N", *shape]
+        raise BundleError(f"its ONNX model has {name} {node.type} {actual}, expected {kind} {expected}")

@@ -1,0 +1,1 @@
+"""From MODEL_URL to a verified local file."""

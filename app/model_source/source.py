@@ -1,0 +1,204 @@
+"""Turns MODEL_URL into a verified local `model.pt`."""
+
+import logging
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from app.model_source.cache import Cache, CachedModel, sha256_of
+from app.settings import EMBEDDED, Settings
+from ml.model.partial import Partial, Version
+
+if TYPE_CHECKING:
+    from ml.model.download import Policy
+
+_LOCK_S = 3600.0  # how long to wait for another process's download, which has ended by then
+
+_log = logging.getLogger(__name__)
+
+
+class ModelSourceError(RuntimeError):
+    """There is no usable model file; the message is one line and contains no secret."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A local model file.
+
+    Attributes:
+        path: where it is.
+        download_seconds: how long its download took; None: there was no download.
+        stale: whether it is the copy from an earlier start, used because the download failed.
+    """
+
+    path: Path
+    download_seconds: float | None = None
+    stale: bool = False
+
+
+def fetch(
+    settings: Settings,
+    report: Callable[[str], None] = lambda _: None,
+    policy: "Policy | None" = None,
+    failed: Callable[[], None] = lambda: None,
+) -> ModelFile:
+    """Return the model file of the settings, after downloading it if MODEL_URL is an HTTP URL.
+
+    Args:
+        settings: MODEL_URL and the settings that belong to it.
+        report: called with the progress of a download, for people.
+        policy: how often and how long a download is tried; None: quickly if there is a copy from an earlier
+            start, else for long.
+        failed: called for each failed attempt to download.
+
+    Raises:
+        ModelSourceError: there is no such file, or its SHA-256 isn't MODEL_SHA256.
+    """
+    if settings.model_url is None:
+        return ModelFile(_local(EMBEDDED, settings.model_sha256))
+    parts = urlsplit(settings.model_url)
+    if parts.scheme == "file":
+        return ModelFile(_local(Path(url2pathname(parts.path)), settings.model_sha256))
+    return _Remote(settings.model_url, settings, report, policy, failed).fetch()
+
+
+def forget(settings: Settings) -> None:
+    """Make the next start download again, because the file is not a usable model."""
+    if settings.model_url and urlsplit(settings.model_url).scheme != "file":
+        _cache(settings, settings.model_url).forget()
+
+
+def redact(url: str) -> str:
+    """Return the URL without the parts that may be secret: user info, query and fragment."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _cache(settings: Settings, url: str) -> Cache:
+    parts = urlsplit(url)
+    return Cache(settings.model_cache_dir, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+
+
+def _local(path: Path, pin: str | None) -> Path:
+    try:
+        if pin is None:
+            path.open("rb").close()
+        elif (sha256 := sha256_of(path)) != pin:
+            raise ModelSourceError(f"{path} has SHA-256 {sha256}, but MODEL_SHA256 is {pin}")
+    except OSError as error:
+        raise ModelSourceError(f"can't read the model file {path}: {error.strerror}") from error
+    return path
+
+
+class _Remote:
+    """A model on a server, with its copies in the cache; see `fetch` for the arguments."""
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        report: Callable[[str], None],
+        policy: "Policy | None",
+        failed: Callable[[], None],
+    ) -> None:
+        self._url = url
+        self._name = redact(url)
+        self._settings = settings
+        self._report = report
+        self._policy = policy
+        self._failed = failed
+        self._cache = _cache(settings, url)
+
+    def fetch(self) -> ModelFile:
+        if pinned := self._pinned():
+            return pinned
+        cached = self._cached()
+        with self._cache.lock(_LOCK_S, self._waiting) as lock:
+            if lock.waited:  # the other process has just stored the current model
+                if pinned := self._pinned():
+                    return pinned
+                before, cached = cached, self._cached()
+                if cached is not None and cached != before:
+                    return ModelFile(cached.path)
+            partial = self._cache.partial(lock.acquired)
+            try:
+                return self._update(cached, partial)
+            finally:
+                if not (lock.acquired and partial.resumable()):  # a later start can't use it
+                    partial.discard()
+
+    def _pinned(self) -> ModelFile | None:
+        pin = self._settings.model_sha256
+        path = self._cache.by_sha256(pin) if pin else None
+        return ModelFile(path) if path else None
+
+    def _cached(self) -> CachedModel | None:
+        return None if self._settings.model_sha256 else self._cache.lookup()
+
+    def _waiting(self) -> None:
+        self._report("waiting for another process to download the model")
+
+    def _update(self, cached: CachedModel | None, partial: Partial) -> ModelFile:
+        """Download the model unless the cached one is current; use the cached one if that fails."""
+        from ml.model.http import DownloadError, UnreachableError  # takes time and memory: only if needed
+
+        problem: Exception
+        try:
+            return self._download(cached, partial)
+        except UnreachableError as error:  # keep what was received: the next start resumes from there
+            failure, problem = f"can't download {self._name}: {error}", error
+        except DownloadError as error:
+            partial.discard()
+            raise ModelSourceError(f"can't download {self._name}: {error}") from error
+        except OSError as error:
+            partial.discard()
+            where = f"{self._settings.model_cache_dir} (MODEL_CACHE_DIR)"
+            failure, problem = f"can't write the model to {where}: {error.strerror}", error
+        except ModelSourceError:
+            partial.discard()
+            raise
+        if cached is None:
+            raise ModelSourceError(failure) from problem
+        _log.warning(
+            "%s; using the copy from an earlier start",
+            failure,
+            extra={"fields": {"sha256": cached.sha256}},
+        )
+        return ModelFile(cached.path, stale=True)
+
+    def _download(self, cached: CachedModel | None, partial: Partial) -> ModelFile:
+        from ml.model.download import QUICK, Download, Policy, published_sha256
+        from ml.model.http import Client
+
+        started = time.perf_counter()
+        policy = self._policy or (QUICK if cached else Policy())
+        with Client(self._url, self._settings.model_token) as client:
+            download = Download(client, policy, self._report, self._failed)
+            # A cache in between may be stale, and a release may be replaced between the two requests.
+            for fresh in (False, True):
+                version = download.run(partial, cached.version if cached and not fresh else None, fresh)
+                if version is None and cached is not None:
+                    partial.discard()
+                    return ModelFile(cached.path)
+                self._report("verifying the model")
+                sha256, problem = sha256_of(partial.path), None
+                if pin := self._settings.model_sha256:
+                    expected, source = pin, "MODEL_SHA256 is"
+                else:
+                    expected, source = published_sha256(client) or sha256, f"{self._name}.sha256 says"
+                if sha256 != expected:
+                    problem = f"{self._name} has SHA-256 {sha256}, but {source} {expected}"
+                elif not zipfile.is_zipfile(partial.path):  # and don't cache it
+                    problem = f"{self._name} can't be used: it is not a ZIP file, or cut short"
+                if problem is None:
+                    path = self._cache.store(partial, sha256, version or Version())
+                    seconds = time.perf_counter() - started
+                    _log.info("model downloaded from %s in %.1f s", self._name, seconds)
+                    return ModelFile(path, seconds)
+                partial.discard()
+            raise ModelSourceError(problem)

@@ -1,0 +1,35 @@
+"""`POST /feedback`: the correct label for a prediction, counted for live accuracy."""
+
+from flask import Blueprint, request
+from werkzeug.exceptions import BadRequest
+
+from app.routes import auth
+from app.service import current_service
+
+_MAX_BYTES = 4096
+
+blueprint = Blueprint("feedback", __name__)
+blueprint.before_request(auth.require_api_key)
+
+
+@blueprint.post("/feedback")
+def feedback() -> tuple[str, int]:
+    """Count one correct or wrong prediction."""
+    service = current_service()
+    labels = service.labels
+    request.max_content_length = _MAX_BYTES
+    try:
+        document = request.get_json()
+    except RecursionError:
+        raise BadRequest("the body isn't valid JSON") from None
+    if not isinstance(document, dict):
+        raise BadRequest("the body must be a JSON object")
+    predicted, actual = document.get("predicted"), document.get("actual")
+    for name, label in (("predicted", predicted), ("actual", actual)):
+        if not isinstance(label, str) or label not in labels:
+            raise BadRequest(f"{name!r} must be one of {', '.join(labels)}")
+    if not isinstance(document.get("request_id", ""), str):
+        raise BadRequest("'request_id' must be a string")
+    service.metrics.feedback.labels(predicted, actual).inc()
+    service.metrics.judged.labels(str(predicted == actual).lower()).inc()
+    return "", 204

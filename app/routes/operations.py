@@ -1,0 +1,60 @@
+"""For operators and their machines: is the service alive, is it ready, which model, which metrics."""
+
+from flask import Blueprint, Response, jsonify
+from werkzeug.exceptions import NotFound, ServiceUnavailable
+
+from app.routes import auth
+from app.service import current_service
+from ml.model import VERSION
+
+SERVICE = "cats-vs-dogs"
+
+blueprint = Blueprint("operations", __name__)
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """Answer 200 as long as the process is alive."""
+    return jsonify(status="ok", service=SERVICE)
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """Answer 200 if predictions are answered: the model is loaded and the service isn't stopping."""
+    service = current_service()
+    _ = service.engine
+    if service.admission.draining:
+        raise ServiceUnavailable("the service is stopping", retry_after=1)
+    return jsonify(status="ready")
+
+
+@blueprint.get("/model")
+def describe_model() -> Response:
+    """Answer with what the model file says about itself, and what the service makes of it."""
+    service = current_service()
+    engine = service.engine
+    about_service = {
+        "labels": service.labels,
+        "explains": "evidence" in engine.outputs,
+        "card": "/model/card" if engine.card else None,
+        "sha256": engine.sha256,
+        "engine": engine.name,
+        "service_version": VERSION,
+    }
+    return jsonify(engine.manifest.to_dict() | about_service)
+
+
+@blueprint.get("/model/card")
+def model_card() -> Response:
+    """Answer with the model card, in Markdown as it is: whoever shows it as HTML must sanitize it."""
+    if not (card := current_service().engine.card):
+        raise NotFound("this model has no card")
+    return Response(card, content_type="text/markdown; charset=utf-8")
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Answer with all metrics, if the request has METRICS_TOKEN or none is set."""
+    auth.require_metrics_token()
+    metrics = current_service().metrics
+    return Response(metrics.text(), content_type=metrics.content_type)

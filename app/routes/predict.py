@@ -1,0 +1,95 @@
+"""`POST /predict`: photos in, labels out."""
+
+import dataclasses
+
+from flask import Blueprint, Response, g, jsonify, request
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnprocessableEntity,
+    UnsupportedMediaType,
+)
+
+from app.http.admission import REJECTION
+from app.inference.classify import NoEvidenceError, PhotoError, Prediction, TooMuchWorkError, classify
+from app.inference.engine import Engine
+from app.routes import auth, uploads
+from app.service import Service, current_service
+from ml.model.image import UnsupportedImageError
+
+blueprint = Blueprint("predict", __name__)
+blueprint.before_request(auth.require_api_key)
+
+
+@blueprint.post("/predict")
+def predict() -> Response:
+    """Answer with a prediction for each photo of the request."""
+    service = current_service()
+    engine = _admit(service)
+    explained = _wants_explanation(request.args)
+    with service.metrics.in_flight.track_inprogress():
+        photos = uploads.read(request)
+        try:
+            predictions = classify(engine, photos, service.settings, service.metrics, explained)
+        except PhotoError as error:
+            raise _photo_problem(error, len(photos)) from error
+        except NoEvidenceError as error:
+            raise BadRequest(str(error)) from error
+        except TooMuchWorkError as error:
+            raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
+    g.log_fields = _log_fields(predictions)
+    documents = [_document(prediction) for prediction in predictions]
+    response = documents[0] if len(documents) == 1 else {"predictions": documents}
+    model = {"version": engine.manifest.version, "arch": engine.manifest.arch}
+    return jsonify(response | {"model": model, "request_id": g.request_id})
+
+
+def _admit(service: Service) -> Engine:
+    """Return the engine if the request can be predicted.
+
+    Raises:
+        ServiceUnavailable: the model isn't loaded, or the request was rejected (see `app.http`); counted.
+    """
+    try:
+        engine = service.engine
+    except ServiceUnavailable:
+        service.metrics.rejected.labels("not_ready").inc()
+        raise
+    if rejection := request.environ.get(REJECTION):
+        service.metrics.rejected.labels(rejection.reason).inc()
+        raise rejection
+    return engine
+
+
+def _wants_explanation(arguments: MultiDict[str, str]) -> bool:
+    explain = arguments.get("explain", "0")
+    if explain not in ("0", "1"):
+        raise BadRequest("'explain' must be 0 or 1")
+    return explain == "1"
+
+
+def _document(prediction: Prediction) -> dict[str, object]:
+    """Return a prediction as it is sent."""
+    document: dict[str, object] = {"label": prediction.label, "probabilities": prediction.probabilities}
+    if prediction.known is not None:
+        document["known"] = prediction.known
+    if prediction.explanation is not None:
+        document["explanation"] = dataclasses.asdict(prediction.explanation)
+    return document
+
+
+def _photo_problem(error: PhotoError, count: int) -> HTTPException:
+    detail = f"file {error.number} of {count}: {error}" if count > 1 else str(error)
+    if isinstance(error.reason, UnsupportedImageError):
+        return UnsupportedMediaType(detail)
+    return UnprocessableEntity(detail)
+
+
+def _log_fields(predictions: list[Prediction]) -> dict[str, object]:
+    """Return label, confidence and the OOD score if there is one; a list of each for several photos."""
+    names = ("label", "confidence", *(["known"] if predictions[0].known is not None else []))
+    columns = {name: [getattr(prediction, name) for prediction in predictions] for name in names}
+    return {name: column[0] if len(column) == 1 else column for name, column in columns.items()}

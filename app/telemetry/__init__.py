@@ -1,0 +1,1 @@
+"""Metrics, request log, and metrics push."""

@@ -1,0 +1,79 @@
+"""Gives every request an id, counts it, and logs it as one line."""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Mapping
+
+from flask import Flask, Response, g, request
+
+from app.telemetry.metrics import Metrics
+
+STARTED = "app.started"
+"""Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
+
+_log = logging.getLogger("app.request")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def register(app: Flask, metrics: Metrics) -> None:
+    """Do so at the start and the end of every request of the app."""
+
+    @app.before_request
+    def _start() -> None:
+        g.started = request.environ.get(STARTED) or time.perf_counter()
+        client_id = request.headers.get("X-Request-ID", "")
+        g.request_id = client_id if _VALID_ID.fullmatch(client_id) else uuid.uuid4().hex
+        g.log_fields = {}  # further fields of the log line
+
+    @app.after_request
+    def _end(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        route = request.url_rule.rule if request.url_rule else None
+        size = request.content_length or 0
+        record(
+            metrics, g.request_id, request.method, route, response.status_code, g.started, size, g.log_fields
+        )
+        return response
+
+
+def record(
+    metrics: Metrics,
+    request_id: str,
+    method: str,
+    route: str | None,
+    status: int,
+    started: float,
+    size: int,
+    more_fields: Mapping[str, object] | None = None,
+) -> None:
+    """Count and log an answered request.
+
+    Args:
+        metrics: where it is counted.
+        request_id: the request's id.
+        method: the method as the client sent it.
+        route: the rule that its path matched, or None.
+        status: status of the response.
+        started: when the request was complete, by `time.perf_counter`.
+        size: size of the request's body, in bytes.
+        more_fields: further fields of the log line.
+    """
+    duration = time.perf_counter() - started
+    # Both are bounded: clients can invent paths and methods, and each would become a new time series.
+    route = route or "unmatched"
+    method = method if method in _METHODS else "OTHER"
+    metrics.requests.labels(method, route, status).inc()
+    metrics.request_duration.labels(route).observe(duration)
+    if _log.isEnabledFor(logging.INFO):
+        fields: dict[str, object] = {
+            "request_id": request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "duration_ms": round(duration * 1000, 2),
+            "bytes": size,
+        }
+        _log.info("request", extra={"fields": fields | dict(more_fields or {})})

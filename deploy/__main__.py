@@ -1,0 +1,21 @@
+"""`python -m deploy TARGET`: deploy an image and a model, or go back to what served before."""
+
+import sys
+
+from deploy import TARGETS
+from ml.cli import run
+
+DESCRIPTION = (
+    "Deploy an image and a model, run the smoke test, and roll back if it fails. "
+    "Exit code 0: the new version serves. 1: it does not; the version before serves and has passed the smoke "
+    "test, or nothing was changed. 2: the rollback failed too, or there was nothing to go back to."
+)
+COMMANDS = {name: (module, summary) for name, (module, summary, _) in TARGETS.items()} | {
+    "deliver": (
+        "deploy.deliver",
+        "this repository's image and released model, to every target that is set up",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(run("deploy", DESCRIPTION, COMMANDS))

@@ -1,0 +1,87 @@
+"""Deploy this repository's image and released model to every target that is set up.
+
+.github/workflows/cd.yml runs it with these variables of the environment, which the options override:
+
+  ACTION   deploy, or rollback: to what served before
+  TARGET   one target, or auto: those whose variables are set, or docker if there is none
+  IMAGE    a tag of this repository's image, such as a commit, or a whole reference
+  RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
+
+It also needs what each target reads (python -m deploy TARGET --help) and what `python -m release model-url`
+reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from deploy import TARGETS
+from deploy.cancellation import CANCELLATION
+from ml.cli import note, run, say
+from ml.model.errors import PipelineError
+
+EXAMPLE = "python -m deploy deliver --image COMMIT --release v1.2.3"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    for name, default, text in (
+        ("action", "deploy", "deploy or rollback"),
+        ("target", "auto", f"auto, {', '.join(TARGETS)}"),
+        ("image", "", "tag or reference of the image"),
+        ("release", "", "tag of the release; empty: the latest"),
+    ):
+        value = os.environ.get(name.upper()) or default
+        parser.add_argument(
+            f"--{name}", default=value, help=f"{text} (default: ${name.upper()}, or '{default}')"
+        )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Deploy to all targets and return the worst exit code."""
+    set_up = [name for name, (*_, variables) in TARGETS.items() if any(map(os.environ.get, variables))]
+    targets = (set_up or ["docker"]) if arguments.target == "auto" else [arguments.target]
+    if arguments.action not in ("deploy", "rollback") or not {*targets} <= {*TARGETS}:
+        raise PipelineError(f"ACTION must be deploy or rollback, and TARGET auto, {', '.join(TARGETS)}")
+    options = ["--rollback"]
+    if arguments.action == "deploy":
+        options = ["--image", _reference(arguments.image), *_model_options(arguments.release)]
+    worst = 0
+    for target in targets:
+        say(f"== {target}")
+        worst = max(worst, _deploy([target, *options]))
+        if CANCELLATION.came:
+            break
+    return worst
+
+
+def _deploy(arguments: list[str]) -> int:
+    """Run the command of one target; if it cannot even start, the next target still has its turn."""
+    from deploy.__main__ import COMMANDS
+
+    try:
+        return run("deploy", "", COMMANDS, arguments)
+    except SystemExit as failure:
+        if isinstance(failure.code, int):
+            return failure.code
+        note(str(failure.code))
+        return 1
+
+
+def _reference(image: str) -> str:
+    """Return the whole reference of an image."""
+    repository = os.environ.get("GITHUB_REPOSITORY", "").lower()
+    if not image or not ("/" in image or repository):
+        raise PipelineError("IMAGE must be a whole reference, or a tag if GITHUB_REPOSITORY is OWNER/REPO")
+    return image if "/" in image else f"ghcr.io/{repository}:{image}"
+
+
+def _model_options(release: str) -> list[str]:
+    """Return the options that deploy a release's model; none if there is no release yet."""
+    command = [sys.executable, "-m", "release", "model-url", *([release] if release else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=600)  # noqa: S603
+    if done.returncode:  # it has printed the reason
+        raise PipelineError("the release's model cannot be found; nothing was changed")
+    values = dict(line.split("=", 1) for line in done.stdout.split() if "=" in line)
+    return ["--model-url", values["MODEL_URL"], "--model-sha256", values["MODEL_SHA256"]] if values else []

@@ -1,0 +1,238 @@
+"""Kubernetes: the manifests of deploy/k8s, applied by kubectl.
+
+Environment: CONTAINER, docker or podman, for kind; and for the smoke test API_KEY and METRICS_TOKEN. Needs
+kubectl, and kind unless --context names a cluster.
+
+The overlay decides about everything but the image and the variables of the command line, which last until
+the next deploy. The Deployment keeps the revision before, with its image and its ConfigMap, so a rollback
+returns to it. The smoke test reaches the service through a port of this machine that is forwarded as long
+as this runs.
+"""
+
+import argparse
+import atexit
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy import command
+from deploy.cancellation import CANCELLATION
+from deploy.docker import Engine
+from deploy.output import is_secret, quote, say
+from deploy.process import end, run
+from deploy.target import DeployError, Deployment, Variables
+
+EXAMPLE = """python -m deploy kubernetes --image cats-vs-dogs    # to kind, which is set up if necessary
+  python -m deploy kubernetes --context NAME --overlay production --image ghcr.io/OWNER/REPO:COMMIT"""
+OVERLAYS = Path(__file__).parent / "k8s" / "overlays"
+NAME = "cats-vs-dogs"
+"""Of the namespace, the Deployment, the Service and the ConfigMap."""
+_REVISION = "deployment.kubernetes.io/revision"
+_FORWARD_S = 60
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    command.configure(parser)
+    parser.add_argument("--context", default="", help="context of kubectl (default: that of kind's cluster)")
+    parser.add_argument(
+        "--overlay", default="kind", help="a folder of deploy/k8s/overlays, or a path (default: kind)"
+    )
+    parser.add_argument("--cluster", default=NAME, help=f"name of kind's cluster (default: {NAME})")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Deploy or roll back."""
+    return command.run(arguments, lambda: Kubernetes(os.environ, arguments))
+
+
+class Kubernetes:
+    """The Deployment of one cluster."""
+
+    def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
+        """Check the options; change nothing yet.
+
+        Raises:
+            DeployError: an option is wrong, or a program is missing.
+        """
+        self._environ, self._timeout_s = environ, options.timeout
+        self._kind = "" if options.context else options.cluster
+        self._context = options.context or f"kind-{options.cluster}"
+        self._overlay = Path(options.overlay) if "/" in options.overlay else OVERLAYS / options.overlay
+        if not (self._overlay / "kustomization.yaml").is_file():
+            raise DeployError(f"--overlay: {self._overlay}/kustomization.yaml does not exist")
+        for program in ("kubectl", *(["kind"] if self._kind else [])):
+            if not shutil.which(program):
+                raise DeployError(f"{program} is not installed")
+        self._staged = False
+        self._forwarding: subprocess.Popen[str] | None = None
+        self._url = self._revision = ""
+        atexit.register(self._stop_forwarding)
+
+    def current(self) -> Deployment | None:
+        """Return the Deployment's revision. See `Target`."""
+        if self._kind and not self._has_kind_cluster():
+            return None
+        answer = self._kubectl("get", f"deployment/{NAME}", "--ignore-not-found", "--output=json").stdout
+        if not answer.strip():
+            return None
+        with contextlib.suppress(DeployError):  # nothing answers if all its pods are broken
+            self._forward()
+        deployment = self._deployment(json.loads(answer))
+        self._revision = deployment.id
+        return deployment
+
+    def previous(self, wanted: str) -> Deployment:
+        """Return the revision before the current one, or the one that is named. See `Target`."""
+        answer = self._kubectl(
+            "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json"
+        )
+        revisions = {found.id: found for found in map(self._deployment, json.loads(answer.stdout)["items"])}
+        earlier = [revision for revision in revisions if int(revision) < int(self._revision or 0)]
+        if wanted not in revisions if wanted else not earlier:
+            raise DeployError(f"there is no revision {wanted}".rstrip() + " to go back to")
+        return revisions[wanted or max(earlier, key=int)]
+
+    def stage(self, image: str, variables: Variables) -> str:
+        """Apply the manifests and wait until all new pods are ready. See `Target`."""
+        if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
+            raise DeployError(
+                f"--env {secrets[0]}: secrets belong into the Secret {NAME}, not into a ConfigMap"
+            )
+        if self._kind:
+            image = self._load_into_kind(image)
+        manifests = self._manifests(image, variables)
+        say(f"{image} to {self._context}")
+        self._staged = True
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "manifests.yaml")
+            file.write_text(manifests, encoding="utf-8")
+            self._kubectl("apply", "--filename", str(file))
+        return self._rolled_out()
+
+    def promote(self) -> str:
+        """Do nothing: once rolled out, the new pods get all requests. See `Target`."""
+        return self._url
+
+    def roll_back(self, to: Deployment | None) -> str:
+        """Return to a revision. See `Target`."""
+        if self._staged:
+            self._explain()
+        if to is None:
+            raise DeployError("there is no revision before this one to go back to")
+        self._kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={to.id}")
+        return self._rolled_out()
+
+    def _rolled_out(self) -> str:
+        limit = f"--timeout={self._timeout_s:.0f}s"
+        seconds = self._timeout_s + 60
+        self._kubectl("rollout", "status", f"deployment/{NAME}", limit, seconds=seconds, cancellable=True)
+        return self._forward()
+
+    def _deployment(self, resource: dict[str, Any]) -> Deployment:
+        """Return a Deployment or ReplicaSet of Kubernetes as one of ours."""
+        revision = resource["metadata"].get("annotations", {}).get(_REVISION, "0")
+        return Deployment(revision, resource["spec"]["template"]["spec"]["containers"][0]["image"], self._url)
+
+    def _manifests(self, image: str, variables: Variables) -> str:
+        """Return the overlay's manifests with this image and these variables."""
+        patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
+        layer: dict[str, Any] = {
+            "resources": [f"../{self._overlay.resolve().name}"],
+            "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
+        }
+        if variables:
+            literals = [f"{name}={value or ''}" for name, value in variables.items()]  # empty counts as unset
+            layer["configMapGenerator"] = [
+                {"name": NAME, "namespace": NAME, "behavior": "merge", "literals": literals}
+            ]
+        # Beside the overlay, because kustomize accepts relative paths only.
+        overlay = self._overlay.resolve()
+        with tempfile.TemporaryDirectory(prefix=f"{overlay.name}.", dir=overlay.parent) as folder:
+            Path(folder, "kustomization.yaml").write_text(json.dumps(layer), encoding="utf-8")
+            return run("kubectl", "kustomize", folder).stdout
+
+    def _has_kind_cluster(self) -> bool:
+        return self._kind in self._run_kind("get", "clusters").stdout.split()
+
+    def _run_kind(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        podman = Path(Engine(self._environ).command).name == "podman"
+        env = dict(os.environ) | ({"KIND_EXPERIMENTAL_PROVIDER": "podman"} if podman else {})
+        return run("kind", *arguments, env=env, cancellable=True)
+
+    def _load_into_kind(self, image: str) -> str:
+        """Load a local image into kind's cluster, which is created if necessary; return its name there.
+
+        The name is that of the image's content, so a new image has a new name and is rolled out.
+        """
+        engine = Engine(self._environ)
+        digest = engine.run("image", "inspect", "--format={{.Id}}", image).stdout.strip()
+        name = f"localhost/{NAME}:{digest.removeprefix('sha256:')[:12]}"
+        if not self._has_kind_cluster():
+            say(f"creating the cluster {self._kind}")
+            self._run_kind("create", "cluster", "--name", self._kind, "--wait=180s")
+        engine.run("tag", image, name)
+        with tempfile.TemporaryDirectory() as folder:
+            archive = f"{folder}/image.tar"
+            engine.run("save", "--output", archive, name, cancellable=True)
+            self._run_kind("load", "image-archive", archive, "--name", self._kind)
+        return name
+
+    def _kubectl(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return run("kubectl", *arguments, *self._where(), **options)
+
+    def _where(self) -> tuple[str, ...]:
+        return f"--context={self._context}", f"--namespace={NAME}"
+
+    def _forward(self) -> str:
+        """Forward a port of this machine to a ready pod, and return its URL.
+
+        Forwarding ends with its pod, so this is done again after every rollout.
+        """
+        self._stop_forwarding()
+        self._url = ""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            self._forwarding = subprocess.Popen(  # noqa: S603
+                ["kubectl", "port-forward", f"service/{NAME}", ":80", "--address=127.0.0.1", *self._where()],  # noqa: S607
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            until = time.monotonic() + _FORWARD_S
+            while time.monotonic() < until:
+                ended = self._forwarding.poll() is not None
+                output.seek(0)
+                lines = output.read().splitlines()
+                for line in lines:
+                    if match := re.match(r"Forwarding from (127\.0\.0\.1:\d+) ", line):
+                        self._url = f"http://{match[1]}"
+                        return self._url
+                if ended:
+                    break
+                CANCELLATION.pause(0.05)
+        raise DeployError(f"kubectl port-forward: {lines[-1] if lines else 'no answer'}")
+
+    def _stop_forwarding(self) -> None:
+        if self._forwarding:
+            end(self._forwarding)
+
+    def _explain(self) -> None:
+        """Print what Kubernetes knows about a failure; if it does not answer, print nothing."""
+        for question in (
+            ("get", "pods", "--output=wide"),
+            ("get", "events", "--field-selector=type=Warning", "--sort-by=lastTimestamp"),
+            ("logs", f"deployment/{NAME}", "--all-containers", "--tail=10"),
+        ):
+            with contextlib.suppress(DeployError):
+                for line in self._kubectl(*question, check=False, seconds=30).stdout.splitlines()[-10:]:
+                    quote(line)

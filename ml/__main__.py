@@ -1,0 +1,23 @@
+"""`python -m ml COMMAND`: the training pipeline and its tools."""
+
+import sys
+
+from ml.cli import run
+from ml.model.image import ignore_pillow_warnings
+
+COMMANDS = {
+    "ingest": ("ml.data.ingest", "copy photos from a folder, .zip or URL to data/raw"),
+    "prepare": ("ml.data.prepare", "decode and split the photos into data/processed"),
+    "train": ("ml.training.train", "train the network on the prepared photos"),
+    "evaluate": ("ml.evaluation.evaluate", "measure the network on the test split"),
+    "package": ("ml.packaging.package", "write models/model.pt with its ONNX model and model card"),
+    "register": ("ml.registry.register", "register models/model.pt in MLflow; promote it if it is better"),
+    "stability": ("ml.packaging.stability", "measure how often small changes of a photo change its label"),
+    "report": ("ml.reporting.report", "write reports/report.html, the results of all stages on one page"),
+    "params": ("ml.params", "check params.yaml, or set values in it"),
+    "predict": ("ml.predict", "classify photos on this machine, without a service"),
+}
+
+if __name__ == "__main__":
+    ignore_pillow_warnings()
+    sys.exit(run("ml", "Train, measure, package and use an image classifier.", COMMANDS))

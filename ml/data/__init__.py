@@ -1,0 +1,1 @@
+"""The stages ingest and prepare, and the prepared photos that the later stages read."""

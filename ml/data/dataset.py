@@ -1,0 +1,82 @@
+"""The prepared photos on disk, which prepare writes and the later stages read."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.model.errors import PipelineError
+
+FOLDER = Path("data/processed")
+IMAGES = "images.npy"
+SPLITS = "splits.json"
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """The prepared photos; row i of each attribute describes photo i.
+
+    Attributes:
+        classes: class names; a label is a position in this tuple.
+        image_size: height and width of each photo, in pixels.
+        resize: how photos became squares, see `ml.model.image.read`.
+        images: uint8 [N, image_size, image_size, 3] RGB, memory-mapped.
+        labels: int64 [N].
+        splits: `train`, `val` or `test`, [N].
+        paths: class/file of each photo.
+        hashes: SHA-256 of each photo's file, in hexadecimal.
+        sizes: int64 [N, 2], width and height of each whole upright photo, in pixels.
+    """
+
+    classes: tuple[str, ...]
+    image_size: int
+    resize: Literal["center_crop", "squash"]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    paths: list[str]
+    hashes: list[str]
+    sizes: NDArray[np.int64]
+
+    @classmethod
+    def load(cls, folder: Path = FOLDER) -> Self:
+        """Open the folder that prepare wrote; photos are read from disk when they are used.
+
+        Raises:
+            PipelineError: a file is missing, or the files do not belong together.
+        """
+        try:
+            index = json.loads((folder / SPLITS).read_text("utf-8"))
+            images = np.load(folder / IMAGES, mmap_mode="r")
+            photos, size = index["photos"], index["image_size"]
+            if images.shape != (len(photos), size, size, 3) or images.dtype != np.uint8:
+                raise PipelineError(f"{folder}: {IMAGES} and {SPLITS} do not belong together")
+            return cls(
+                classes=tuple(index["classes"]),
+                image_size=size,
+                resize=index["resize"],
+                images=images,
+                labels=np.array([photo["label"] for photo in photos], np.int64),
+                splits=np.array([photo["split"] for photo in photos], np.str_),
+                paths=[photo["path"] for photo in photos],
+                hashes=[photo["sha256"] for photo in photos],
+                sizes=np.array([photo["size"] for photo in photos], np.int64).reshape(-1, 2),
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise PipelineError(f"{folder} holds no prepared photos ({error}): run `dvc repro`") from error
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Return the row numbers of a split, ascending."""
+        return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def digest(self, split: Split) -> str:
+        """Return the SHA-256 of a split's photos and labels, independent of their order, in hexadecimal."""
+        rows = self.rows(split)
+        lines = sorted(f"{self.hashes[row]} {self.classes[self.labels[row]]}\n" for row in rows)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""Download of a large file, such as a .zip of photos: resumed, and checked against its SHA-256."""
+
+import hashlib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from ml.model.download import Download, Policy
+from ml.model.errors import PipelineError
+from ml.model.http import Client, DownloadError
+from ml.model.partial import Partial
+
+POLICY = Policy(backoff_s=1.0, total_s=24 * 3600.0, max_bytes=1 << 40)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(url: str, folder: Path, sha256: str = "") -> Path:
+    """Download a file into a folder, and resume what an earlier call left there.
+
+    Args:
+        url: http or https.
+        folder: created if it is missing.
+        sha256: the file's SHA-256 in hexadecimal; empty: not checked.
+
+    Returns:
+        The file's path. With a `sha256`, a file that is already there and has it is not downloaded again.
+
+    Raises:
+        PipelineError: the file cannot be downloaded or stored, or has another SHA-256.
+    """
+    name = hashlib.sha256(url.encode()).hexdigest()[:16] + Path(urlsplit(url).path).suffix
+    target, partial = folder / name, Partial(folder / f"{name}.part")
+    try:
+        if sha256 and target.is_file() and sha256_of(target) == sha256.lower():
+            return target
+        with Client(url, token=None) as client, tqdm(bar_format="{desc}", mininterval=1) as line:
+
+            def report(progress: str) -> None:
+                line.set_description_str(progress, refresh=False)
+                line.update()
+
+            Download(client, POLICY, report, name="the file").run(partial)
+        if sha256 and sha256_of(partial.path) != sha256.lower():
+            partial.discard()
+            raise PipelineError(f"{url}: its SHA-256 is not the one in ingest.sha256")
+        partial.path.replace(target)
+        partial.discard()  # the note beside it
+    except DownloadError as error:
+        raise PipelineError(f"{url}: {error}") from error
+    except OSError as error:
+        raise PipelineError(f"{url}: cannot be stored in {folder}: {error.strerror}") from error
+    return target

@@ -1,0 +1,194 @@
+"""Metrics of a classifier from its probabilities, with confidence intervals."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A metric with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def named(self, name: str) -> dict[str, float]:
+        """Return the value and both ends as `name`, `name_low` and `name_high`."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Turn logits [N, classes] into probabilities [N, classes]."""
+    scaled = logits / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True), np.float64)
+
+
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """Find the temperature with the lowest log loss (Guo et al. 2017, "On calibration of modern networks").
+
+    The targets are smoothed (Platt 1999): for n photos of a class, (n + 1) / (n + classes). If the model
+    makes no mistake on the split, the plain log loss keeps falling as the temperature goes to 0, so a plain
+    fit would be overconfident.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    count, classes = logits.shape
+    size = np.bincount(labels, minlength=classes)[labels]
+    targets = np.repeat(1 / (size + classes), classes).reshape(count, classes)
+    targets[np.arange(count), labels] = (size + 1) / (size + classes)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        log_chances = scaled - logsumexp(scaled, axis=1, keepdims=True)
+        return float(-(targets * log_chances).sum(1).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded").x))
+
+
+def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int) -> float:
+    """Compute the average gap between confidence and accuracy in bins of equal width, weighted by photos."""
+    confidence = probabilities.max(1)
+    hits = probabilities.argmax(1) == labels
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(hits[number == b].mean() - confidence[number == b].mean()) * (number == b).mean()
+        for b in np.unique(number)
+    ]
+    return float(sum(gaps))
+
+
+def bootstrap_calibration_error(
+    probabilities: Floats, labels: Labels, bins: int, resamples: int, confidence: float
+) -> Interval:
+    """Compute the calibration error and its percentile bootstrap interval, which always contains the value.
+
+    Resampling adds noise to the gap of each bin, so the error of most resamples is larger than the value.
+    """
+    confidences = probabilities.max(1)
+    gaps = (probabilities.argmax(1) == labels) - confidences
+    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    count, random = len(labels), np.random.default_rng(0)
+    errors = np.empty(resamples)
+    for draw in range(resamples):
+        rows = random.integers(0, count, count)
+        errors[draw] = np.abs(np.bincount(number[rows], gaps[rows], bins)).sum() / count
+    value = expected_calibration_error(probabilities, labels, bins)
+    low, high = np.quantile(errors, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(value, min(value, float(low)), max(value, float(high)))
+
+
+def auroc(scores: Floats, positive: NDArray[np.bool_], confidence: float) -> Interval:
+    """Compute the area under the ROC curve of scores [N] and its interval (DeLong et al. 1988)."""
+    return _area([scores], [positive], confidence)
+
+
+def roc_auc(probabilities: Floats, labels: Labels, confidence: float) -> Interval:
+    """Compute the area under the ROC curve; with more than two classes, the mean over one-versus-rest."""
+    classes = probabilities.shape[1]
+    columns = [1] if classes == 2 else range(classes)
+    return _area([probabilities[:, c] for c in columns], [labels == c for c in columns], confidence)
+
+
+def _area(scores: list[Floats], positives: list[NDArray[np.bool_]], confidence: float) -> Interval:
+    """Compute the mean area of several curves; the influence of each photo gives the variance."""
+    from scipy.stats import norm, rankdata
+
+    areas, influence = [], np.zeros(len(scores[0]))
+    for curve, positive in zip(scores, positives, strict=True):
+        ranks = rankdata(curve)
+        place = np.empty(len(curve))  # share of the other kind's photos that are on the correct side of it
+        for kind, sign in ((positive, 1), (~positive, -1)):
+            within = rankdata(sign * curve[kind])
+            all_ranks = ranks[kind] if sign == 1 else len(curve) + 1 - ranks[kind]
+            place[kind] = (all_ranks - within) / (~kind).sum()
+        area = float(place[positive].mean())
+        areas.append(area)
+        for kind in (positive, ~positive):
+            influence[kind] += (place[kind] - area) / kind.sum() / len(scores)
+    value = float(np.mean(areas))
+    half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((influence**2).sum()))
+    return Interval(value, max(0.0, value - half), min(1.0, value + half))
+
+
+def wilson(hits: int, count: int, confidence: float) -> Interval:
+    """Compute a share and its interval (Wilson 1927), which stays inside 0..1."""
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.5 + confidence / 2))
+    share = hits / count
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def log_losses(probabilities: Floats, labels: Labels) -> Floats:
+    """Compute the log loss of each photo, [N], from probabilities [N, classes]."""
+    return np.asarray(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-15, 1)), np.float64)
+
+
+def bootstrap_mean(values: Floats, resamples: int, confidence: float) -> Interval:
+    """Compute the mean of values [N] and its percentile bootstrap interval; the random seed is fixed."""
+    random = np.random.default_rng(0)
+    # All resamples at once would need gigabytes for a large split.
+    batch = max(1, 10_000_000 // len(values))
+    means = np.concatenate(
+        [
+            values[random.integers(0, len(values), (min(batch, resamples - first), len(values)))].mean(1)
+            for first in range(0, resamples, batch)
+        ]
+    )
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def classification_metrics(
+    probabilities: Floats,
+    labels: Labels,
+    classes: tuple[str, ...],
+    bins: int,
+    resamples: int,
+    confidence: float,
+) -> dict[str, float]:
+    """Compute all metrics of one split, by name.
+
+    Args:
+        probabilities: [N, classes].
+        labels: [N].
+        classes: names, in the order of the columns.
+        bins: number of bins of the calibration error.
+        resamples: number of bootstrap resamples.
+        confidence: confidence of the intervals, whose ends are `..._low` and `..._high`.
+
+    Returns:
+        `photos`, `accuracy`, `log_loss`, `roc_auc`, `ece`, and `precision_CLASS` and `recall_CLASS` for each
+        class. If a class has no photos, its recall and `roc_auc` are left out.
+    """
+    predicted = probabilities.argmax(1)
+    table = confusion_matrix(labels, predicted, labels=range(len(classes)))
+    hits, actual_counts, predicted_counts = table.diagonal(), table.sum(1), table.sum(0)
+    intervals = {
+        "accuracy": wilson(int(hits.sum()), len(labels), confidence),
+        "log_loss": bootstrap_mean(log_losses(probabilities, labels), resamples, confidence),
+    }
+    if actual_counts.all():
+        intervals["roc_auc"] = roc_auc(probabilities, labels, confidence)
+    intervals["ece"] = bootstrap_calibration_error(probabilities, labels, bins, resamples, confidence)
+    for hit, actual, answered, name in zip(hits, actual_counts, predicted_counts, classes, strict=True):
+        undefined = Interval(0.0, 0.0, 1.0)
+        intervals[f"precision_{name}"] = (
+            wilson(int(hit), int(answered), confidence) if answered else undefined
+        )
+        if actual:
+            intervals[f"recall_{name}"] = wilson(int(hit), int(actual), confidence)
+    metrics = {"photos": float(len(labels))}
+    for name, interval in intervals.items():
+        metrics |= interval.named(name)
+    return metrics

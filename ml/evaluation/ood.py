@@ -1,0 +1,120 @@
+"""OOD detection: fits every method that the network allows, and measures them side by side."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from torch import Tensor
+
+from ml.evaluation.features import Features
+from ml.evaluation.metrics import Floats, Interval, auroc, wilson
+from ml.model.decision import is_unknown
+from ml.model.errors import PipelineError
+from ml.model.networks import Network
+from ml.model.ood import Concepts, Distance, OodScore, apply_calibration, fit_calibration, load_score
+from ml.params import Evaluate
+
+Comparison = dict[str, dict[str, float]]
+"""Method to metrics: `refused`, the share of test photos that are classified as unknown, and, if there are
+OOD photos, `refused_others`, the share of them that are, and `auroc`. The ends of their intervals are
+`..._low` and `..._high`."""
+
+
+def choose_method(
+    params: Evaluate,
+    network: Network,
+    train: Features,
+    val: Features,
+    test: Features,
+    ood: Features | None,
+) -> tuple[str, OodScore, Comparison]:
+    """Fit every method that the network allows, and choose one.
+
+    Args:
+        params: `ood_method` names the method; `ood_rejected` is the share of `val` that becomes unknown.
+        network: provides its pretrained head, if it has one.
+        train: photos that the methods learn from.
+        val: photos that set the threshold.
+        test: photos to measure on.
+        ood: OOD photos to measure on; nothing is learned from them.
+
+    Returns:
+        Name and module of the chosen method, and the metrics of all methods. `energy` (Liu et al. 2020),
+        which needs no fit, is included for comparison.
+
+    Raises:
+        PipelineError: `params.ood_method` names a method that the network does not allow.
+    """
+    methods: dict[str, OodScore] = {}
+    if (head := network.concepts()) is not None:
+        methods["concepts"] = Concepts.fit(train.embeddings, head)
+    labels = torch.from_numpy(train.labels)
+    methods["distance"] = Distance.fit(train.embeddings, labels, train.logits.shape[1])
+    measured = [test] if ood is None else [test, ood]
+    comparison: Comparison = {}
+    for name, method in methods.items():
+        method.eval().requires_grad_(False)
+        method.calibrate(val.embeddings, params.ood_rejected)
+        scores = [score(method, photos.embeddings) for photos in measured]
+        comparison[name] = measure_scores(params.confidence, *scores)
+    comparison["energy"] = _measure_energy(params, val, measured)
+    name = next(iter(methods)) if params.ood_method == "auto" else params.ood_method
+    if name not in methods:
+        raise PipelineError(
+            f"evaluate.ood_method: {name!r} needs a pretrained head, and the network has none"
+        )
+    return name, methods[name], comparison
+
+
+def _measure_energy(params: Evaluate, val: Features, measured: list[Features]) -> dict[str, float]:
+    def energy(photos: Features) -> Floats:
+        """Map logits of any size to a score between 0 and 1."""
+        return np.asarray(1 / (1 + np.exp(-logsumexp(photos.logits, axis=1))))
+
+    line = fit_calibration(energy(val), params.ood_rejected)
+    return measure_scores(
+        params.confidence, *(apply_calibration(energy(photos), *line) for photos in measured)
+    )
+
+
+def score(method: OodScore, embeddings: Tensor) -> Floats:
+    """Compute the OOD scores [N] of embeddings [N, D]."""
+    with torch.inference_mode():
+        scores: Floats = method(embeddings).double().numpy()
+    return scores
+
+
+def measure_scores(confidence: float, test: Floats, ood: Floats | None = None) -> dict[str, float]:
+    """Measure the scores of test photos [N] and, if there are any, of OOD photos [M]; see `Comparison`."""
+    intervals = {"refused": _share_unknown(test, confidence)}
+    if ood is not None:
+        intervals["refused_others"] = _share_unknown(ood, confidence)
+        in_distribution = np.arange(len(test) + len(ood)) < len(test)
+        intervals["auroc"] = auroc(np.concatenate([test, ood]), in_distribution, confidence)
+    metrics: dict[str, float] = {}
+    for name, interval in intervals.items():
+        metrics |= interval.named(name)
+    return metrics
+
+
+def _share_unknown(scores: Floats, confidence: float) -> Interval:
+    return wilson(int(is_unknown(scores).sum()), len(scores), confidence)
+
+
+def save_method(name: str, method: OodScore, path: Path) -> None:
+    """Write a fitted method, for packaging."""
+    torch.save({"method": name, "state_dict": method.state_dict()}, path)
+
+
+def load_method(path: Path) -> tuple[str, OodScore]:
+    """Read the name and the module that `save_method` wrote.
+
+    Raises:
+        PipelineError: the file is missing, or is not such a file.
+    """
+    try:
+        content = torch.load(path, weights_only=True)
+    except OSError as error:
+        raise PipelineError(f"{path} is missing: run `dvc repro`") from error
+    return content["method"], load_score(content["method"], content["state_dict"])

@@ -1,0 +1,83 @@
+"""The answers of a `model.pt` to the test photos, computed by its ONNX model as the service does."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ml.data.dataset import Dataset
+from ml.data.ingest import RAW
+from ml.evaluation.metrics import Floats
+from ml.model.bundle import Bundle
+from ml.model.errors import PipelineError
+from ml.model.image import ImageError, decode
+from ml.model.manifest import Manifest
+from ml.model.onnx_model import OnnxModel
+
+
+class IncomparableError(PipelineError):
+    """A model that cannot answer these photos; the message says why."""
+
+
+def answer_test_photos(model: Bundle, data: Dataset, raw: Path = RAW) -> dict[str, Floats]:
+    """Answer the test photos anew: the metrics inside the model may be of other photos.
+
+    Args:
+        model: may need the photos in another size, or with another resize, than they were prepared.
+        data: the prepared photos.
+        raw: the ingested photos, which are needed in that case.
+
+    Returns:
+        `probabilities` [N, classes], the columns in the order of the data's classes, and, if the model has an
+        OOD score, `known` [N].
+
+    Raises:
+        IncomparableError: the classes differ, the photos are missing, or the ONNX model does not run.
+    """
+    manifest = model.manifest
+    if set(manifest.classes) != set(data.classes):
+        raise IncomparableError(
+            f"it has the classes {_listed(manifest.classes)}, but the photos have {_listed(data.classes)}"
+        )
+    if (manifest.image_size, manifest.resize) != (data.image_size, data.resize):
+        data = _prepare_again(manifest, data, raw)
+    rows = data.rows("test")
+    try:
+        outputs = OnnxModel(model.onnx).run(data.images, rows)
+        probabilities = outputs["probabilities"]
+    except Exception as error:
+        raise IncomparableError(
+            f"its ONNX model does not run: {' '.join(str(error).split()):.200}"
+        ) from error
+    if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
+        raise IncomparableError("its ONNX model does not return one probability per class")
+    columns = [manifest.classes.index(name) for name in data.classes]
+    answers = {"probabilities": probabilities[:, columns]}
+    return answers | ({"known": outputs["known"]} if "known" in outputs else {})
+
+
+def _prepare_again(manifest: Manifest, data: Dataset, raw: Path) -> Dataset:
+    """Return the test photos, prepared as the model needs them."""
+    size, rows = manifest.image_size, data.rows("test")
+    images = np.empty((len(rows), size, size, 3), np.uint8)
+    for number, row in enumerate(rows):
+        path = raw / data.paths[row]
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != data.hashes[row]:
+                raise ImageError("the file has changed")
+            images[number] = decode(content, size, manifest.resize)
+        except (OSError, ImageError) as error:
+            raise IncomparableError(
+                f"it needs photos of {size} pixels ({manifest.resize}); {path} cannot be prepared: {error}"
+            ) from error
+    return dataclasses.replace(
+        data, images=images, labels=data.labels[rows], splits=data.splits[rows], image_size=size,
+        resize=manifest.resize,
+    )  # fmt: skip
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    names = ", ".join(classes)
+    return names if len(names) < 200 else f"{len(classes)} classes"

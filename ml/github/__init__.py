@@ -1,1 +1,0 @@
-"""GitHub's REST API, as far as releases need it (https://docs.github.com/rest/releases)."""

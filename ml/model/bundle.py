@@ -1,0 +1,219 @@
+"""Reading and writing `model.pt`: torch loads it as a checkpoint, the service reads it without torch.
+
+It is a ZIP file by `torch.save` of tensors and plain values. Three entries are appended under its root
+folder: `extra/model.json` (everything except the weights), `extra/model.onnx` (the ONNX model) and optionally
+`extra/README.md` (the model card). Torch ignores them, and the service reads only them. This module imports
+torch only in the functions that need it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickletools
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ml.model.errors import BundleError, NoOnnxModelError
+from ml.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_ENTRY_BYTES = 1 << 30
+"""Largest entry of the ZIP that is read, so that a ZIP bomb is rejected before it is unpacked."""
+MAX_CARD_BYTES = 64 * 1024
+"""Largest model card."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant time stamp, so that the same model gives the same bytes
+
+# What torch.save writes for tensors and plain values; any other name could run code.
+_SAFE_GLOBALS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch Size",
+    *(f"torch {kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short")),
+    *(f"torch {kind}Storage" for kind in ("Char", "Byte", "Bool")),
+}
+_UNSAFE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """The parts of a `model.pt` that the service uses.
+
+    Attributes:
+        manifest: the description of the model.
+        onnx: the serialized ONNX model. Input `image` uint8 [N, size, size, 3] RGB, output
+            `probabilities` float32 [N, classes].
+        sha256: of the whole file, in hexadecimal.
+        card: the model card in Markdown; empty: there is none.
+    """
+
+    manifest: Manifest
+    onnx: bytes
+    sha256: str
+    card: str = ""
+
+
+def write(
+    path: Path,
+    manifest: Manifest,
+    state_dict: "Mapping[str, torch.Tensor]",
+    onnx: bytes,
+    known: "Mapping[str, torch.Tensor] | None" = None,
+    card: str = "",
+) -> str:
+    """Write `model.pt` atomically; the same arguments give the same bytes.
+
+    Args:
+        path: of the file; its folder must exist.
+        manifest: the description of the model.
+        state_dict: the weights, tensors by name.
+        onnx: the serialized ONNX model.
+        known: weights of the OOD score, for the torch engine; the ONNX model contains them already.
+        card: the model card in Markdown.
+
+    Returns:
+        The file's SHA-256 in hexadecimal.
+
+    Raises:
+        BundleError: the card is larger than `MAX_CARD_BYTES`.
+    """
+    import torch
+
+    description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode()
+    extras = {"model.json": description, "model.onnx": onnx}
+    if card:
+        extras["README.md"] = card.encode()
+        if (size := len(extras["README.md"])) > MAX_CARD_BYTES:
+            raise BundleError(f"a model card of {size:,} bytes, but at most {MAX_CARD_BYTES:,} are allowed")
+    buffer = io.BytesIO()  # when torch saves to a buffer, the root folder is always `archive`
+    tensors = {"state_dict": state_dict} | ({"known_state_dict": known} if known else {})
+    plain = {
+        group: {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+        for group, weights in tensors.items()
+    }
+    torch.save(manifest.to_dict() | plain, buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        root = _root(archive)
+        for name, content in extras.items():
+            archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+
+
+def read(path: Path) -> Bundle:
+    """Read the description, ONNX model and card of a `model.pt`, without torch and without unpickling.
+
+    Raises:
+        NoOnnxModelError: it is a torch checkpoint without `extra/model.json` and `extra/model.onnx`.
+        BundleError: the file is not a ZIP, is truncated, holds a pickle that could run code, or has an
+            invalid description.
+        OSError: the file cannot be read.
+    """
+    data = path.read_bytes()
+    with _open(data) as archive:
+        root = _root(archive)
+        check_pickle(_entry(archive, f"{root}/data.pkl"))
+        names = set(archive.namelist())
+        if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
+            raise NoOnnxModelError("a torch checkpoint without extra/model.json and extra/model.onnx")
+        description = json.loads(_entry(archive, f"{root}/extra/model.json"))
+        onnx = _entry(archive, f"{root}/extra/model.onnx")
+        card = _card(archive)
+    return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest(), card)
+
+
+def read_card(data: bytes) -> str:
+    """Return the model card in the bytes of a `torch.save` ZIP, or an empty string.
+
+    Raises:
+        BundleError: the bytes are not such a ZIP.
+    """
+    with _open(data) as archive:
+        return _card(archive)
+
+
+def check_archive(data: bytes) -> None:
+    """Check that the bytes are a `torch.save` ZIP with intact entries and a pickle that cannot run code.
+
+    Raises:
+        BundleError: they are not.
+    """
+    with _open(data) as archive:
+        check_pickle(_entry(archive, f"{_root(archive)}/data.pkl"))
+        for name in archive.namelist():
+            _entry(archive, name)  # verifies its checksum
+
+
+def check_pickle(data: bytes) -> None:
+    """Check that a pickle holds only tensors and plain values, by reading its opcodes; nothing is executed.
+
+    Raises:
+        BundleError: it could run code, or is not a pickle.
+    """
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in _UNSAFE_OPCODES:
+                raise BundleError(f"rejected: its pickle could run code (opcode {opcode.name})")
+            if opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS:
+                name = str(argument).replace(" ", ".")[:80]
+                raise BundleError(f"rejected: its pickle could run code ({name!r})")
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError("its pickle cannot be read") from error
+
+
+@contextlib.contextmanager
+def _open(data: bytes) -> Iterator[zipfile.ZipFile]:
+    """Open the ZIP; any error in it becomes a BundleError of one line."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            yield archive
+    except BundleError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
+    except Exception as error:
+        raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
+
+
+def _root(archive: zipfile.ZipFile) -> str:
+    roots = [name.removesuffix("/data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(roots) != 1 or "/" in roots[0]:
+        raise BundleError("a ZIP file, but not one that torch.save wrote")
+    return roots[0]
+
+
+def _card(archive: zipfile.ZipFile) -> str:
+    """Return the model card, or an empty string if it is too large or damaged: the model still works."""
+    name = f"{_root(archive)}/extra/README.md"
+    if name not in archive.namelist() or archive.getinfo(name).file_size > MAX_CARD_BYTES:
+        return ""
+    try:
+        return archive.read(name).decode()
+    except Exception:  # noqa: BLE001  (zipfile raises many kinds of errors)
+        return ""
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > MAX_ENTRY_BYTES:
+        raise BundleError(f"{name} states more than {MAX_ENTRY_BYTES:,} bytes")
+    return archive.read(name)

@@ -1,0 +1,115 @@
+"""The architectures, one module each: to add one, add `networks/NAME.py` and a recipe in params.yaml.
+
+The module's name is the architecture's name, so that `ml.model.manifest` knows all names without torch.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from ml.model.errors import PipelineError
+from ml.model.manifest import ARCHITECTURES
+
+
+class Network(nn.Module):
+    """The interface of every architecture, which implements `head`, `map`, `pool` and `evidence`.
+
+    Attributes:
+        mean: per-channel mean of the inputs, which are scaled to 0..1 before.
+        std: per-channel standard deviation of the inputs.
+        dense: False if most convolutions are depthwise, which gain nothing from bfloat16 on a CPU.
+        pretrained: source and licence of the weights that `load_pretrained` loads; empty: there are none.
+    """
+
+    mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
+    std: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    dense: ClassVar[bool] = True
+    pretrained: ClassVar[str] = ""
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last layer, features to logits."""
+        raise LookupError(f"{type(self).__name__} names no head")
+
+    def map(self, images: Tensor) -> Tensor:
+        """Turn normalized images [N, 3, H, W] into a feature map [N, C, h, w]."""
+        raise LookupError(f"{type(self).__name__} has no feature map")
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Turn a feature map [N, C, h, w] into features [N, D], which `head` turns into logits."""
+        raise LookupError(f"{type(self).__name__} has no pooling")
+
+    def evidence(self, features: Tensor) -> Tensor:
+        """Return [N, classes, h, w]: what each place of a feature map [N, C, h, w] contributes to each class.
+
+        Usually `head` applied to each place.
+        """
+        raise LookupError(f"{type(self).__name__} has no evidence")
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Turn normalized images [N, 3, H, W] into features [N, D]."""
+        return self.pool(self.map(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn normalized images [N, 3, H, W] into logits [N, classes]."""
+        return cast(Tensor, self.head(self.embed(images)))
+
+    def load_pretrained(self) -> bool:
+        """Load pretrained weights of the body; return False if the architecture has none."""
+        return False
+
+    def concepts(self) -> tuple[Tensor, Tensor] | None:
+        """Return the head that was pretrained with the body, weight [K, D] and bias [K], or None."""
+        return None
+
+
+_CLASSES: dict[str, type[Network]] = {}
+
+
+def register(name: str) -> Callable[[type[Network]], type[Network]]:
+    """Decorate the class of an architecture in the module `networks/NAME.py`."""
+
+    def add(network: type[Network]) -> type[Network]:
+        _CLASSES[name] = network
+        return network
+
+    return add
+
+
+def network_class(arch: str) -> type[Network]:
+    """Return the class of an architecture.
+
+    Raises:
+        PipelineError: there is no such architecture.
+    """
+    if arch not in ARCHITECTURES:
+        raise PipelineError(f"unknown architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
+    importlib.import_module(f"{__name__}.{arch}")
+    return _CLASSES[arch]
+
+
+def build(arch: str, classes: int) -> Network:
+    """Return a network with random weights for a number of classes.
+
+    Raises:
+        PipelineError: there is no such architecture.
+    """
+    return cast(Callable[[int], Network], network_class(arch))(classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Turns pixels into network inputs: (x / 255 - mean) / std."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 images [N, H, W, 3] into normalized float32 images [N, 3, H, W], channels last."""
+        mean = torch.tensor(self.mean, device=pixels.device) * 255
+        std = torch.tensor(self.std, device=pixels.device) * 255
+        return ((pixels - mean) / std).permute(0, 3, 1, 2)

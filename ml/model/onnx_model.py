@@ -1,0 +1,82 @@
+"""Runs the ONNX model of a `model.pt` with ONNX Runtime on the CPU, for the service and the pipeline.
+
+`ml/__init__.py` turns ONNX Runtime's telemetry off before anything can import it.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.model.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_FATAL = 4  # errors are raised; ONNX Runtime would log each one to standard error as well
+_BATCH = 32
+
+
+def open_session(onnx: bytes, threads: int = 0) -> "onnxruntime.InferenceSession":
+    """Load a serialized ONNX model.
+
+    Args:
+        onnx: the serialized model.
+        threads: number of threads that one run uses; 0: one per CPU core.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait would take CPU time from requests that run in parallel.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _FATAL
+    try:
+        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BundleError(f"its ONNX model cannot be loaded: {first_line(error)}") from error
+
+
+class OnnxModel:
+    """An ONNX model with the input `image` that answers for any number of images.
+
+    Attributes:
+        outputs: names of its outputs: `probabilities`, `known` (if the model has an OOD score), `evidence`.
+    """
+
+    def __init__(self, onnx: bytes) -> None:
+        """Load a serialized ONNX model.
+
+        Raises:
+            BundleError: ONNX Runtime cannot load the model.
+        """
+        self._session = open_session(onnx)
+        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def run(
+        self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return each output by name, for images in batches, so that memory stays bounded.
+
+        Args:
+            images: RGB pixels [N, H, W, 3]; may be mapped from disk.
+            rows: positions in `images` to answer for, in this order; None: all images.
+        """
+        rows = np.arange(len(images)) if rows is None else rows
+        batches = [
+            self._session.run(
+                self.outputs, {"image": np.ascontiguousarray(images[rows[first : first + _BATCH]])}
+            )
+            for first in range(0, len(rows), _BATCH)
+        ]
+        arrays = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return {name: array.astype(np.float64) for name, array in zip(self.outputs, arrays, strict=True)}
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, cut to 200 characters, or the error's type."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -1,0 +1,202 @@
+"""The OOD score: from 0 to 1, whether a photo shows any of the classes, computed from the network's features.
+
+It needs no out-of-distribution (OOD) photos. There are two methods, each a small module that becomes part of
+the ONNX graph:
+
+`Concepts`, for a body that was pretrained with a head, such as the one for ImageNet's 1,000 classes. The
+training photos show which of the head's classes belong to the subject; the score is their share of the head's
+answer.
+
+`Distance`, for a body trained from scratch: the distance of the features to the nearest class mean, under the
+covariance within the classes (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
+samples").
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ml.model.errors import PipelineError
+
+TYPICAL = 0.99
+"""Score of the median photo of the classes."""
+
+_NEIGHBOURS = 20
+"""ImageNet's classes are fine-grained: a dog of a breed that the training set lacks falls into a class beside
+theirs. So each class counts by the mean over this many classes with the most similar weights in the head. For
+123 breeds of dogs and cats, 97 % of the 10 nearest classes are dogs or cats too; for the other 877, 0.7 %."""
+
+_WIDTH = 128
+"""Directions of a pretrained head that are kept. Of ImageNet's 1,280, on cats and dogs against OOD photos:
+AUROC 0.9984 with 64, 0.9991 with 128, 0.9993 with 256, 0.9985 with all."""
+
+_MARGIN = 1e-4  # in logits: many photos may have exactly the score of the quantile, and they must pass
+_MAX_SLOPE = 20.0
+_EPSILON = 1e-6  # smallest distance from 0 and 1 that float32 can represent well
+
+
+class OodScore(nn.Module):
+    """Features [N, D] to scores [N], calibrated so that `THRESHOLD` separates; see `fit_calibration`."""
+
+    edge: Tensor
+    slope: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("edge", torch.zeros(()))
+        self.register_buffer("slope", torch.ones(()))
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N] between 0 and 1, before the calibration."""
+        raise LookupError(f"{type(self).__name__} has no score")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        raw = self.raw(features).clamp(_EPSILON, 1 - _EPSILON)
+        return ((raw.log() - (1 - raw).log() - self.edge) * self.slope).sigmoid()
+
+    def calibrate(self, features: Tensor, rejected: float) -> None:
+        """Calibrate on photos of the classes.
+
+        Args:
+            features: of the photos, [N, D].
+            rejected: share of them that get a score below `THRESHOLD`.
+        """
+        with torch.inference_mode():
+            edge, slope = fit_calibration(self.raw(features).double().numpy(), rejected)
+            self.edge.fill_(edge)
+            self.slope.fill_(slope)
+
+
+def fit_calibration(scores: NDArray[np.float64], rejected: float) -> tuple[float, float]:
+    """Return an offset to subtract from the logits of scores, and a slope to multiply them with afterwards.
+
+    The quantile `rejected` then gets the score `THRESHOLD`, and the median `TYPICAL`, so that scores of
+    different methods mean the same.
+
+    Args:
+        scores: of photos of the classes, between 0 and 1, [N].
+        rejected: share of them that get a score below `THRESHOLD`.
+    """
+    edge, middle = _logit(np.quantile(scores, [rejected, 0.5]))
+    edge -= _MARGIN
+    slope = min(float(_logit(np.array(TYPICAL))) / max(float(middle - edge), _MARGIN), _MAX_SLOPE)
+    return float(edge), slope
+
+
+def apply_calibration(scores: NDArray[np.float64], edge: float, slope: float) -> NDArray[np.float64]:
+    """Return scores between 0 and 1, [N], calibrated as `OodScore` does it."""
+    return np.asarray(1 / (1 + np.exp(np.clip((edge - _logit(scores)) * slope, -700, 700))))
+
+
+def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    clipped = np.clip(scores, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
+
+
+class Concepts(OodScore):
+    """The share of a pretrained head's answer that falls to classes which the training photos show."""
+
+    def __init__(self, inputs: int, width: int, classes: int) -> None:
+        """Allocate it for features [N, inputs] and a head of `classes`, through `width` directions."""
+        super().__init__()
+        self.narrow = nn.Linear(inputs, width)
+        self.head = nn.Linear(width, classes)
+        self.register_buffer("support", torch.zeros(classes))
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        return cast(Tensor, self.head(self.narrow(features))).softmax(1) @ cast(Tensor, self.support)
+
+    @classmethod
+    def fit(cls, features: Tensor, head: tuple[Tensor, Tensor]) -> "Concepts":
+        """Learn from training photos which of the head's classes they show.
+
+        Of the head, only the directions are kept in which the training photos' features differ most: a tenth
+        of its numbers, for an equally good score.
+
+        Args:
+            features: of photos of all classes, [N, D].
+            head: weight [K, D] and bias [K] that were pretrained with the body.
+        """
+        from sklearn.covariance import LedoitWolf
+
+        weight, bias = head
+        with torch.no_grad():
+            share = (features @ weight.T + bias).softmax(1).mean(0)
+            shown = (share * len(share)).clamp(max=1.0)  # 1: as likely as under a uniform answer, or more
+            weight = weight - weight.mean(0)  # a shift that is the same for all classes has no effect
+            direction = nn.functional.normalize(weight, dim=1)
+            nearest = (direction @ direction.T).topk(min(_NEIGHBOURS + 1, len(share)), dim=1).indices
+            mean = features.mean(0)
+            covariance = torch.from_numpy(LedoitWolf().fit(features.double().numpy()).covariance_)
+            root = torch.linalg.cholesky(covariance)
+            left, strengths, right = torch.linalg.svd(weight.double() @ root, full_matrices=False)
+            width = min(_WIDTH, len(strengths))
+            narrow = torch.linalg.solve_triangular(root, right[:width], upper=False, left=False)
+            score = cls(weight.shape[1], width, len(share))
+            score.narrow.weight.copy_(narrow)
+            score.narrow.bias.copy_(-narrow @ mean.double())
+            score.head.weight.copy_(left[:, :width] * strengths[:width])
+            score.head.bias.copy_(bias + weight @ mean)
+            cast(Tensor, score.support).copy_(shown[nearest].mean(1))
+        return score
+
+
+class Distance(OodScore):
+    """How near the features are to those of the nearest class's training photos."""
+
+    def __init__(self, means: Tensor, whitening: Tensor) -> None:
+        """Take the whitened class means [classes, D] and the whitening matrix [D, D]."""
+        super().__init__()
+        self.register_buffer("means", means)
+        self.register_buffer("whitening", whitening)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """Features [N, D] to scores [N]."""
+        whitened = features @ cast(Tensor, self.whitening)
+        distances = (whitened[:, None] - cast(Tensor, self.means)[None]).square().mean(2)
+        return (-distances.min(1).values).exp()
+
+    @classmethod
+    def fit(cls, features: Tensor, labels: Tensor, classes: int) -> "Distance":
+        """Fit it to the features [N, D] and labels [N] of training photos.
+
+        The covariance is shrunk (Ledoit and Wolf 2004), because there may be fewer photos than features.
+        """
+        from sklearn.covariance import LedoitWolf
+
+        means = torch.stack([features[labels == number].mean(0) for number in range(classes)])
+        residuals = (features - means[labels]).double().numpy()
+        values, vectors = np.linalg.eigh(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
+        # All directions are kept: OOD photos stand out in those in which the classes hardly vary.
+        whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
+        matrix = torch.from_numpy(whitening).float()
+        return cls(means @ matrix, matrix)
+
+
+METHODS: dict[str, type[OodScore]] = {"concepts": Concepts, "distance": Distance}
+
+
+def load_score(method: str, state: Mapping[str, Tensor]) -> OodScore:
+    """Return the module with a state_dict, ready for inference.
+
+    Raises:
+        PipelineError: there is no such method, or the tensors are not its own.
+    """
+    if method not in METHODS:
+        raise PipelineError(f"unknown method {method!r:.40}, there are {', '.join(METHODS)}")
+    try:
+        if method == "concepts":
+            width, inputs = state["narrow.weight"].shape
+            score: OodScore = Concepts(inputs, width, len(state["support"]))
+        else:
+            score = Distance(state["means"], state["whitening"])
+        score.load_state_dict(state)
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise PipelineError(f"not the tensors of the method {method!r}") from error
+    return score.eval().requires_grad_(False)

@@ -1,0 +1,96 @@
+"""Turns a float32 ONNX model into int8, and corrects what rounding has changed in its answers."""
+
+import tempfile
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BATCH = 16
+_QUANTIZED = ["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad", "Gemm"]
+_OOD_SCORE_WEIGHTS = {"known.narrow.weight", "known.head.weight"}
+
+
+def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
+    """Quantize a float32 ONNX model to int8, with ranges calibrated on photos [N, H, W, 3].
+
+    Weights have one range per channel, activations one per tensor; the last layer and the softmax stay
+    float32. Weights are signed and activations unsigned, which is ten times as fast here as both unsigned.
+    CPUs without VNNI add two such products in 16 bits, which can saturate (ONNX Runtime's documentation,
+    "Quantize ONNX models"). Weights of 7 bits avoid that, but cost 0.26 points of accuracy on the default
+    model.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, prepared, target = (Path(folder, f"{name}.onnx") for name in ("float", "prepared", "int8"))
+        source.write_bytes(onnx)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _CalibrationPhotos(photos),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTIZED,
+            # The last layer must stay exact. The OOD score, a thousand times its size, need not.
+            nodes_to_exclude=_last_layers(prepared),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        return target.read_bytes()
+
+
+class _CalibrationPhotos:
+    """Photos in batches, as ONNX Runtime's quantizer reads them."""
+
+    def __init__(self, photos: NDArray[np.uint8]) -> None:
+        self._batches = iter([photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH)])
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """Return the next batch, or None after the last one."""
+        batch = next(self._batches, None)
+        return None if batch is None else {"image": batch}
+
+
+def _last_layers(path: Path) -> list[str]:
+    """Return the names of the Gemm nodes that are not part of the OOD score."""
+    import onnx as onnx_format
+
+    nodes = onnx_format.load(path).graph.node
+    return [
+        node.name for node in nodes if node.op_type == "Gemm" and not _OOD_SCORE_WEIGHTS & set(node.input)
+    ]
+
+
+def recalibrate(onnx: bytes, temperature: float, line: tuple[float, float] | None) -> bytes:
+    """Add a correction of the answers to an ONNX model.
+
+    Args:
+        onnx: the serialized model.
+        temperature: divides the logits once more.
+        line: moves the logits of the OOD score, see `ml.model.ood.fit_calibration`; None if it has none.
+    """
+    import onnx as onnx_format
+
+    model = onnx_format.load_from_string(onnx)
+    producers = {output: node for node in model.graph.node for output in node.output}
+
+    def insert_before(output: str, name: str, operator: str, operand: float) -> None:
+        """Insert a node between the producer of an output and its first input."""
+        producer = producers[output]
+        constant = onnx_format.numpy_helper.from_array(np.array(operand, np.float32), f"{name}.by")
+        model.graph.initializer.append(constant)
+        node = onnx_format.helper.make_node(operator, [producer.input[0], f"{name}.by"], [name], name=name)
+        model.graph.node.insert(list(model.graph.node).index(producer), node)
+        producer.input[0] = name
+
+    insert_before("probabilities", "recalibrated.temperature", "Div", temperature)
+    if line is not None:
+        edge, slope = line
+        insert_before("known", "recalibrated.edge", "Sub", edge)
+        insert_before("known", "recalibrated.slope", "Mul", slope)
+    return cast(bytes, model.SerializeToString())

@@ -1,0 +1,200 @@
+"""Measure how often small perturbations of a photo change its label, on the ONNX model of a model.pt.
+
+The photos come from the test split of the prepared photos.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ml import params as parameters
+from ml.cli import say
+from ml.data.dataset import FOLDER, Dataset
+from ml.data.ingest import RAW
+from ml.evaluation.metrics import wilson
+from ml.model import bundle
+from ml.model.decision import is_unknown
+from ml.model.errors import PipelineError
+from ml.model.image import ImageError, read
+from ml.model.onnx_model import OnnxModel
+from ml.packaging.perturbations import COLOUR_PERTURBATIONS, PERTURBATIONS, decode_whole
+from ml.params import Params
+from ml.training.batches import available_cpus
+
+EXAMPLE = "python -m ml stability models/model.pt"
+_BY_COLOUR = 0.8
+"""Colour separates the classes if the mean colour alone predicts them with this balanced accuracy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flips:
+    """The effect of one perturbation.
+
+    Attributes:
+        flips: number of photos whose label changes.
+        share: the same as a share of all photos.
+        low: lower end of the share's interval.
+        high: upper end.
+        limit: the largest allowed share; None if any is allowed, because colour separates the classes or
+            because there are too few photos to measure a share.
+        over: whether the share is over the limit. One photo may always flip.
+        refused: share of photos that are classified as unknown only after the perturbation; None if the model
+            has no OOD score.
+    """
+
+    flips: int
+    share: float
+    low: float
+    high: float
+    limit: float | None
+    over: bool
+    refused: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StabilityReport:
+    """The effect of each perturbation, by name, on a number of photos."""
+
+    photos: int
+    perturbations: dict[str, Flips]
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        flips = {name: dataclasses.asdict(flips) for name, flips in self.perturbations.items()}
+        path.write_text(json.dumps({"photos": self.photos, "changes": flips}, indent=2) + "\n", "utf-8")
+
+    def check(self) -> None:
+        """Check the limits.
+
+        Raises:
+            PipelineError: a perturbation changes more labels than its limit allows; the message lists all.
+        """
+        over = [
+            f"{name} flips {flips.share:.1%} (limit {flips.limit:.1%})"
+            for name, flips in self.perturbations.items()
+            if flips.over
+        ]
+        if over:
+            raise PipelineError(
+                f"no model.pt: labels are not stable: {', '.join(over)}; stability.max_flips holds the limits"
+            )
+
+    def table(self) -> str:
+        """Return the numbers as text."""
+        lines = [f"{'':13} {'flips':>5} {'share':>7}  {'interval':16} {'limit':>6}"]
+        for name, flips in self.perturbations.items():
+            limit = "-" if flips.limit is None else f"{flips.limit:.1%}"
+            interval = f"{flips.low:.2%} to {flips.high:.2%}"
+            over = "  over its limit" if flips.over else ""
+            lines.append(f"{name:13} {flips.flips:5} {flips.share:7.2%}  {interval:16} {limit:>6}{over}")
+        return "\n".join(lines)
+
+
+def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path = RAW) -> StabilityReport:
+    """Perturb test photos and classify them again.
+
+    Args:
+        params: `stability`, and the seed that chooses the photos.
+        model: a model for photos as they are prepared in `data`.
+        data: the prepared photos.
+        raw: the ingested photos, before they were prepared.
+
+    Raises:
+        PipelineError: an ingested photo is missing, or has changed.
+    """
+    p = params.stability
+    rows = np.sort(np.random.default_rng(params.train.seed).permutation(data.rows("test"))[: p.photos])
+
+    def classify(numbered: tuple[int, int]) -> dict[str, NDArray[np.float64]]:
+        return model.run(_perturb(*numbered, data, raw))
+
+    # Threads suffice: Pillow and ONNX Runtime release Python's global lock.
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        photos = tqdm(pool.map(classify, enumerate(rows)), "stability", len(rows), mininterval=1)
+        outputs = [(photo["probabilities"].argmax(1), photo.get("known")) for photo in photos]
+    labels = np.stack([label for label, _ in outputs])  # [photos, 1 + perturbations]
+    scores = [score for _, score in outputs if score is not None]
+    known = ~is_unknown(np.stack(scores)) if scores else None
+    unlimited = _unlimited(data, enough_photos=len(rows) >= p.min_photos)
+    perturbations = {}
+    for number, name in enumerate(PERTURBATIONS, 1):
+        flips = int((labels[:, number] != labels[:, 0]).sum())
+        limit = None if name in unlimited else getattr(p.max_flips, name)
+        refused = None if known is None else float((known[:, 0] & ~known[:, number]).mean())
+        perturbations[name] = _judge(flips, len(rows), limit, refused, params.evaluate.confidence)
+    return StabilityReport(len(rows), perturbations)
+
+
+def _perturb(number: int, row: int, data: Dataset, raw: Path) -> NDArray[np.uint8]:
+    """Return a photo without and with each perturbation, [1 + perturbations, H, W, 3]."""
+    path = raw / data.paths[row]
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != data.hashes[row]:
+            raise ImageError("it has changed since it was prepared")
+        photo = decode_whole(content, data.image_size)
+        files = [content, *(perturbation(photo, number) for perturbation in PERTURBATIONS.values())]
+        return np.stack([read(file, data.image_size, data.resize).pixels for file in files])
+    except (OSError, ImageError) as error:
+        raise PipelineError(f"{path} cannot be used ({error}): run `dvc repro`") from error
+
+
+def _unlimited(data: Dataset, *, enough_photos: bool) -> Collection[str]:
+    """Return the perturbations that may change any number of labels."""
+    if not enough_photos:
+        return PERTURBATIONS
+    return COLOUR_PERTURBATIONS if _colour_separates_classes(data) else ()
+
+
+def _colour_separates_classes(data: Dataset) -> bool:
+    """Return whether the mean colour alone predicts the class of most photos."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+
+    rows = data.rows("train")
+    rows = rows[:: max(1, len(rows) // 2000)]
+    colours = np.stack([data.images[row][::8, ::8].mean((0, 1)) for row in rows]) / 255
+    model = LogisticRegression(C=1000, class_weight="balanced", max_iter=1000)
+    predicted = model.fit(colours, data.labels[rows]).predict(colours)
+    return bool(balanced_accuracy_score(data.labels[rows], predicted) >= _BY_COLOUR)
+
+
+def _judge(flips: int, photos: int, limit: float | None, refused: float | None, confidence: float) -> Flips:
+    share = wilson(flips, photos, confidence)
+    over = limit is not None and flips > max(limit * photos, 1)
+    return Flips(flips, share.value, share.low, share.high, limit, over, refused)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="path of a model.pt")
+    parser.add_argument("--data", type=Path, default=FOLDER, help=f"prepared photos (default: {FOLDER})")
+    parser.add_argument("--raw", type=Path, default=RAW, help=f"ingested photos (default: {RAW})")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure a model.pt and print the numbers.
+
+    Raises:
+        PipelineError: the model cannot be read, or is for other photos.
+    """
+    data = Dataset.load(arguments.data)
+    try:
+        model = bundle.read(arguments.model)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{arguments.model} cannot be read: {error}") from error
+    m = model.manifest
+    if (set(m.classes), m.image_size, m.resize) != (set(data.classes), data.image_size, data.resize):
+        raise PipelineError(
+            f"{arguments.model} needs other classes or another image size than {arguments.data} has"
+        )
+    stability = measure_stability(parameters.load(), OnnxModel(model.onnx), data, arguments.raw)
+    say(f"{stability.photos} test photos\n{stability.table()}")

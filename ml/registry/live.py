@@ -1,0 +1,63 @@
+"""Logs labeled photos that the live service classified, as an MLflow run linked with the registered model."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from ml.params import Tracking
+from ml.registry import registry
+from ml.tracking.store import tracked
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """The service that answered.
+
+    Attributes:
+        url: its URL, without anything secret.
+        version: version of its model.
+        sha256: SHA-256 of the model's file, in hexadecimal.
+    """
+
+    url: str
+    version: str
+    sha256: str
+
+
+def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: Sequence[Path]) -> str:
+    """Log a batch as a run, and link it with the registered version that answered, if there is one.
+
+    The version's tags `live_run_id` and `live_accuracy` describe the newest batch.
+
+    Args:
+        params: names of the experiment and the registered model.
+        served: the service that answered.
+        metrics: numbers by name; they are logged with the prefix `live_`.
+        files: files that are logged with the run.
+
+    Returns:
+        The id of the run.
+
+    Raises:
+        PipelineError: the local database cannot be used.
+        MlflowException: the server cannot be used.
+    """
+    with tracked(params) as run_id:
+        mlflow.set_tag("mlflow.runName", f"live {served.version}")
+        tags = {"stage": "live", "url": served.url, "model_version": served.version, "sha256": served.sha256}
+        mlflow.set_tags(tags)
+        mlflow.log_metrics({f"live_{name}": value for name, value in metrics.items()})
+        for file in files:
+            mlflow.log_artifact(str(file), "live")
+        registered = registry.find(params.model, served.version, served.sha256)
+        if registered is not None:
+            mlflow.set_tag("registered_version", f"{params.model}/{registered.version}")
+            mlflow.set_tag("training_run_id", registered.run_id or "")
+            client = MlflowClient()
+            version_tags = {"live_run_id": run_id, "live_accuracy": f"{metrics['accuracy']:.6f}"}
+            for name, value in version_tags.items():
+                client.set_model_version_tag(params.model, registered.version, name, value)
+    return run_id

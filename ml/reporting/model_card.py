@@ -1,0 +1,112 @@
+"""The model card: a page of Markdown that says what a `model.pt` is and how good it is."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+from ml.data.licences import of_source
+from ml.model import VERSION, bundle
+from ml.model.bundle import MAX_CARD_BYTES
+from ml.model.manifest import Manifest
+from ml.reporting.rendering import render
+from ml.reporting.stage_reports import Reports, Slice, figure, metrics, ood_methods, unexpected_content
+
+MAX_ROWS = 40
+"""Rows of a table; if there are more, the card shows those with the worst figures."""
+_CUT = "\n\nThe rest is cut off, because a card has at most 64 KB.\n"
+
+
+def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
+    """Return the card, of at most `ml.model.bundle.MAX_CARD_BYTES`.
+
+    If it is too long, the pictures are left out, then its end.
+
+    Args:
+        manifest: of the model.
+        figures: `precision`, `test_digest`, the metrics `torch` and `twin` (of the ONNX model), and `known`
+            (of its OOD score), as the stage `package` measures them.
+        reports: of the stages.
+    """
+    text = ""
+    for pictures in (True, False):
+        text = _render(manifest, figures, reports, pictures)
+        if len(text.encode()) <= MAX_CARD_BYTES:
+            return text
+    text = text.encode()[: MAX_CARD_BYTES - len(_CUT)].decode(errors="ignore")
+    return text.rpartition("\n")[0].rstrip() + _CUT
+
+
+def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
+    """Return a few lines of Markdown for the page of a release.
+
+    Args:
+        manifest: of the model.
+        figures: as `release.files.collect` merges them.
+        url: from which anyone can load the model; may be empty.
+    """
+    onnx_model = figures["twin"]
+    return render(
+        "release.md.jinja",
+        manifest=manifest,
+        accuracy=figure("accuracy", onnx_model),
+        log_loss=figure("log_loss", onnx_model),
+        photos=round(onnx_model["photos"]),
+        sha256=figures["sha256"],
+        url=url,
+    )
+
+
+def _pretrained(arch: str) -> str:
+    """Return `Network.pretrained` of an architecture, read from its source: importing it would need torch."""
+    source = Path(bundle.__file__).with_name("networks") / f"{arch}.py"
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        match node:
+            case ast.Assign(targets=[ast.Name(id="pretrained")], value=ast.Constant(value=str(text))):
+                return text
+    return ""
+
+
+def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictures: bool) -> str:
+    onnx_model, ood = figures["twin"], figures.get("known") or {}
+    by_recall = sorted(manifest.classes, key=lambda name: onnx_model.get(f"recall_{name}", 0.0))
+    worst = set(by_recall[:MAX_ROWS])
+    with unexpected_content():
+        text = render(
+            "model_card.md.jinja",
+            version=VERSION,
+            manifest=manifest,
+            reports=reports,
+            precision=figures["precision"],
+            test_digest=figures["test_digest"],
+            source=of_source(reports.source),
+            pretrained=_pretrained(manifest.arch),
+            max_rows=MAX_ROWS,
+            photos=round(onnx_model["photos"]),
+            metrics=metrics(onnx_model, figures["torch"], [one for one in manifest.classes if one in worst]),
+            calibration_error=figure("ece", onnx_model),
+            ood_methods=ood_methods(ood, reports.torch_ood),
+            ood_detected=figure("refused_others", ood),
+            slices={kind: _worst(slices) for kind, slices in reports.slices.items()},
+            mistakes=_mistakes(manifest, onnx_model, reports),
+            pictures=pictures,
+        )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _worst(slices: list[Slice]) -> list[Slice]:
+    """Return the slices of the lowest accuracy, in their order."""
+    worst = sorted(slices, key=lambda one: one.accuracy.value)[:MAX_ROWS]
+    return [one for one in slices if one in worst]
+
+
+def _mistakes(
+    manifest: Manifest, onnx_model: dict[str, float], reports: Reports
+) -> list[tuple[str, int, int]]:
+    """Return name, wrong answers and test photos of the first classes."""
+    mistakes = []
+    for name in manifest.classes[:MAX_ROWS]:
+        if name in reports.kept and f"recall_{name}" in onnx_model:
+            photos = reports.kept[name]["test"]
+            mistakes.append((name, round((1 - onnx_model[f"recall_{name}"]) * photos), photos))
+    return mistakes

@@ -1,0 +1,247 @@
+"""The results of the pipeline's stages, read from their files into the values that the templates show."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import UndefinedError
+
+from ml import paths
+from ml.data.licences import collections_of
+from ml.model.errors import PipelineError
+
+_SPLITS = Path("data/processed/splits.json")
+_TITLES = {"accuracy": "accuracy", "log_loss": "log loss", "roc_auc": "ROC AUC", "ece": "calibration error"}
+_NO_SHARES = ("log_loss", "roc_auc", "ece", "auroc")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value with the ends of its confidence interval, which are None without one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    share: bool = True
+    """Whether it is shown in percent."""
+
+
+def figure(name: str, values: Mapping[str, float]) -> Figure | None:
+    """Return the figure of that name from a report; None if it was not measured."""
+    if name not in values:
+        return None
+    return Figure(values[name], values.get(f"{name}_low"), values.get(f"{name}_high"), name not in _NO_SHARES)
+
+
+Metric = tuple[str, Figure | None, Figure | None]
+"""Title of a metric, and its value for the ONNX model and for the torch network."""
+
+
+def metrics(
+    onnx_model: Mapping[str, float], torch: Mapping[str, float], classes: Iterable[str]
+) -> list[Metric]:
+    """Return the metrics on all test photos, then precision and recall per class."""
+    titles = _TITLES | {
+        f"{kind}_{name}": f"{kind} {name:.60}" for name in classes for kind in ("precision", "recall")
+    }
+    return [(title, figure(name, onnx_model), figure(name, torch)) for name, title in titles.items()]
+
+
+def classes_of(values: Mapping[str, float]) -> list[str]:
+    """Return the classes whose recall is among these metrics."""
+    names = [name for name in values if name.startswith("recall_")]
+    bounds = {name for name in names if (stem := re.sub("_(low|high)$", "", name)) != name and stem in values}
+    return [name.removeprefix("recall_") for name in names if name not in bounds]
+
+
+@dataclass(frozen=True)
+class OodMethod:
+    """How many photos one method classifies as unknown, and the AUROC of its score; None: not measured."""
+
+    name: str
+    in_distribution: Figure | None
+    out_of_distribution: Figure | None
+    auroc: Figure | None
+
+
+def ood_methods(onnx_model: Mapping[str, float], torch: Mapping[str, Mapping[str, float]]) -> list[OodMethod]:
+    """Return the method that is served, if it was measured, and those that `evaluate` compared."""
+    reports = {"ONNX model, served": onnx_model} if onnx_model else {}
+    reports |= {f"torch, {name}": values for name, values in torch.items()}
+    keys = ("refused", "refused_others", "auroc")
+    return [OodMethod(name, *(figure(key, values) for key in keys)) for name, values in reports.items()]
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """Share of photos whose label one perturbation flips, and share that only it makes unknown."""
+
+    name: str
+    flips: Figure
+    limit: float | None
+    """Largest share of flips that is allowed; None: any."""
+    over: bool
+    unknown: float | None
+    """None: the model has no OOD score."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Accuracy and mean confidence on the test photos of one kind."""
+
+    name: str
+    photos: int
+    accuracy: Figure
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The results of all stages; a value is empty if its stage has not run.
+
+    Attributes:
+        params: content of params.yaml.
+        source: `ingest.source`.
+        kept: number of photos, by class and split.
+        dropped: number of photos that `prepare` dropped, by reason.
+        dropped_photos: `path`, `reason` and `detail` of each.
+        collections: number of photos, by collection and licence.
+        epochs: number, losses and accuracies of each.
+        averages: weight averages that were tried after the epochs, best first.
+        torch: metrics of the torch network on the test photos.
+        temperature: of that network.
+        torch_ood: what `evaluate` measured of each method of OOD detection.
+        slices: by kind, such as `breed`.
+        stability_photos: number of test photos that were perturbed.
+        perturbations: in the order in which they were measured.
+        drawn: the drawn test images and the answers of the ONNX model, see `ml.packaging.drawn`.
+        packaged: content of package.json.
+        promotion: the decision whether the packaged model becomes the champion.
+    """
+
+    params: Mapping[str, Any]
+    source: str
+    kept: dict[str, dict[str, int]]
+    dropped: dict[str, int]
+    dropped_photos: list[dict[str, str]]
+    collections: dict[str, int]
+    epochs: list[dict[str, float]]
+    averages: list[dict[str, Any]]
+    torch: dict[str, float]
+    temperature: float
+    torch_ood: dict[str, dict[str, float]]
+    slices: dict[str, list[Slice]]
+    stability_photos: int
+    perturbations: list[Perturbation]
+    drawn: list[dict[str, Any]]
+    packaged: dict[str, Any]
+    promotion: dict[str, Any]
+
+    def param(self, section: str, name: str, default: Any = None) -> Any:
+        """Return a value of params.yaml."""
+        return self.params.get(section, {}).get(name, default)
+
+    @property
+    def weakest_perturbation(self) -> Perturbation | None:
+        """The perturbation that flips the most labels."""
+        return max(self.perturbations, key=lambda one: one.flips.value, default=None)
+
+    @property
+    def weakest_slice(self) -> tuple[str, Slice] | None:
+        """The kind and the slice of the lowest accuracy."""
+        every = [(kind, one) for kind, slices in self.slices.items() for one in slices]
+        return min(every, key=lambda item: item[1].accuracy.value, default=None)
+
+
+@contextmanager
+def unexpected_content() -> Iterator[None]:
+    """Turn an error of code or of a template that reads the values of a report into a PipelineError."""
+    try:
+        yield
+    except (UndefinedError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"a report was written by another version ({error!r:.80})"
+        raise PipelineError(f"{reason}: run `dvc repro`") from error
+
+
+def load(
+    params: Mapping[str, Any],
+    evaluated: Path = paths.REPORT,
+    packaged: Path = paths.PACKAGE_REPORT,
+    splits: Path = _SPLITS,
+) -> Reports:
+    """Read the reports that exist.
+
+    Args:
+        params: content of params.yaml.
+        evaluated: folder of the stage `evaluate`.
+        packaged: folder of the stage `package`.
+        splits: written by the stage `prepare`.
+
+    Raises:
+        PipelineError: a file is broken, or another version of this project wrote it.
+    """
+    with unexpected_content():
+        source = str(params.get("ingest", {}).get("source", ""))
+        prepared = _json(paths.PREPARE_REPORT / "report.json", {})
+        history = _json(paths.HISTORY, {})
+        measured = _json(evaluated / paths.METRICS, {})
+        stability = _json(packaged / paths.STABILITY, {})
+        slices = _json(evaluated / paths.SLICES, {})
+        package, promotion = _json(packaged / paths.PACKAGED, {}), _json(paths.PROMOTION, {})
+        photos = [photo["path"] for photo in _json(splits, {}).get("photos", [])]
+        return Reports(
+            params=params,
+            source=source,
+            kept=prepared.get("kept", {}),
+            dropped=prepared.get("dropped", {}),
+            dropped_photos=_csv(paths.PREPARE_REPORT / "dropped.csv"),
+            collections=collections_of(photos, source),
+            epochs=history.get("history", []),
+            averages=history.get("choices", []),
+            torch=measured.get("test", {}),
+            temperature=float(measured.get("temperature", 1.0)),
+            torch_ood=measured.get("known", {}),
+            slices={kind: [_slice(*one) for one in some.items()] for kind, some in slices.items() if some},
+            stability_photos=stability.get("photos", 0),
+            perturbations=[_perturbation(*one) for one in stability.get("changes", {}).items()],
+            drawn=_json(packaged / paths.DRAWN_IMAGES, []),
+            packaged=package,
+            promotion=promotion if promotion.get("sha256") == package.get("sha256") else {},
+        )
+
+
+def _slice(name: str, values: Mapping[str, float]) -> Slice:
+    accuracy = Figure(values["accuracy"], values["accuracy_low"], values["accuracy_high"])
+    return Slice(name, int(values["photos"]), accuracy, values["confidence"])
+
+
+def _perturbation(name: str, values: Mapping[str, Any]) -> Perturbation:
+    flips = Figure(values["share"], values["low"], values["high"])
+    return Perturbation(name, flips, values["limit"], values["over"], values["refused"])
+
+
+def _json(path: Path, missing: Any) -> Any:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return missing
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path} is broken ({error}): run `dvc repro`") from error
+    if type(content) is not type(missing):
+        raise PipelineError(f"{path} is broken (it holds no {type(missing).__name__}): run `dvc repro`")
+    return content
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [dict(row) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise PipelineError(f"{path} is broken ({error}): run `dvc repro`") from error

@@ -1,0 +1,81 @@
+"""The commit, parameters and data that a model comes from. This module does not import MLflow."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ml.params import PATH as PARAMS
+
+_NOT_CODE = (str(PARAMS), "dvc.lock")
+_SOURCES = ("ingest.source", "evaluate.other")
+
+
+def git_commit() -> str:
+    """Return the checked-out commit, or an empty string outside a repository.
+
+    It ends with `-dirty` if tracked files differ from the commit. params.yaml and dvc.lock do not count: each
+    training may change them, and `parameters_changed` records the parameters.
+    """
+    commit = _git("rev-parse", "HEAD").strip()
+    exclusions = [f":(exclude){path}" for path in _NOT_CODE]
+    dirty = _git(
+        "--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", ":/", *exclusions
+    )
+    return f"{commit}-dirty" if commit and dirty else commit
+
+
+def parameters_changed() -> dict[str, Any]:
+    """Return the parameters that differ from the commit's params.yaml, new values by dotted name.
+
+    Empty if nothing differs or there is no commit. Sources of photos are cut to what can be published: the
+    name of a local file or folder, or the URL without user info and query.
+    """
+    try:
+        committed = YAML(typ="safe").load(_git("show", f"HEAD:./{PARAMS}")) or {}
+        current = YAML(typ="safe").load(PARAMS)
+    except (OSError, YAMLError):
+        return {}
+    if not committed:
+        return {}
+    before, after = flatten(committed), flatten(current)
+    changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+    return {name: _publishable(str(value)) if name in _SOURCES else value for name, value in changed.items()}
+
+
+def dataset_md5() -> str:
+    """Return DVC's MD5 of the ingested photos, or an empty string if DVC has none yet."""
+    try:
+        lock = YAML(typ="safe").load(Path("dvc.lock"))
+        return str(lock["stages"]["ingest"]["outs"][0]["md5"])
+    except (OSError, KeyError, TypeError, IndexError):
+        return ""
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested parameters by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= (
+            flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
+def _publishable(source: str) -> str:
+    parts = urlsplit(source)
+    if parts.scheme in ("http", "https"):
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return Path(source).name
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""

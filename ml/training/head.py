@@ -1,0 +1,67 @@
+"""Penultimate-layer features, and a head fitted to them by logistic regression."""
+
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from ml.data.dataset import Dataset
+from ml.model.networks import Network, Normalization
+from ml.training.batches import PLAIN_BATCH, plain_batches
+
+_L2 = 0.01
+Autocast = Callable[[], contextlib.AbstractContextManager[object]]
+
+
+def embed(
+    network: Network, data: Dataset, rows: NDArray[np.int64], autocast: Autocast
+) -> tuple[Tensor, Tensor]:
+    """Compute features float32 [N, D] of photos without augmentation, and their labels int64 [N].
+
+    Args:
+        network: on any device.
+        data: the prepared photos.
+        rows: which photos.
+        autocast: context of the computation, such as Fabric's.
+    """
+    device = next(network.parameters()).device
+    normalize = Normalization(network.mean, network.std)
+    network.eval()
+    features, labels = [], []
+    batches = tqdm(plain_batches(data, rows), "features", total=-(-len(rows) // PLAIN_BATCH), mininterval=1)
+    with torch.inference_mode(), autocast():
+        for pixels, targets in batches:
+            features.append(network.embed(normalize(pixels.to(device))).float().cpu())
+            labels.append(targets)
+    return torch.cat(features), torch.cat(labels)
+
+
+def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:
+    """Fit the network's head to features [N, D] and labels [N] by multinomial logistic regression (L-BFGS).
+
+    A random head would first damage the pretrained features (Kumar et al. 2022, LP-FT).
+    """
+    mean, scale = features.mean(0), features.std(0).clamp_min(1e-6)
+    inputs = ((features - mean) / scale).clone()
+    weight = torch.zeros(network.head.weight.shape, requires_grad=True)
+    bias = torch.zeros(network.head.bias.shape, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=300, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(inputs @ weight.T + bias, labels) + _L2 * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        unscaled = weight / scale  # for features that are not standardized
+        network.head.weight.copy_(unscaled)
+        network.head.bias.copy_(bias - unscaled @ mean)

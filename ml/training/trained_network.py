@@ -1,0 +1,63 @@
+"""The file that training leaves for the stages after it: float32 weights and where they come from."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from ml.data.dataset import Dataset
+from ml.model.errors import PipelineError
+from ml.model.networks import Network, build
+from ml.training.loop import copy_weights
+
+CHECKPOINT = Path("models/checkpoint.pt")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedNetwork:
+    """A trained network.
+
+    Attributes:
+        network: in evaluation mode when loaded.
+        arch: its architecture.
+        run_id: the MLflow run that trained it.
+    """
+
+    network: Network
+    arch: str
+    run_id: str
+
+    def save(self, data: Dataset, path: Path = CHECKPOINT) -> None:
+        """Write the network for the photos it was trained on; the file is replaced atomically."""
+        content = {
+            "arch": self.arch,
+            "classes": list(data.classes),
+            "image_size": data.image_size,
+            "resize": data.resize,
+            "state_dict": {name: value.contiguous() for name, value in copy_weights(self.network).items()},
+            "run_id": self.run_id,
+        }
+        partial = path.with_suffix(".part")
+        torch.save(content, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, data: Dataset) -> "TrainedNetwork":
+        """Read the network, in main memory.
+
+        Raises:
+            PipelineError: there is no such file, or its classes are not those of the photos.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise PipelineError(f"{path} is missing: run `dvc repro`") from error
+        if tuple(content["classes"]) != data.classes:
+            raise PipelineError(
+                f"{path} has the classes {content['classes']}, but the photos have {list(data.classes)}: "
+                "run `dvc repro`"
+            )
+        network = build(content["arch"], len(data.classes))
+        network.load_state_dict(content["state_dict"])
+        network.eval().to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
+        return cls(network, content["arch"], content["run_id"])

@@ -1,0 +1,98 @@
+"""Upload of a release's files to Artifactory, if that is configured, by its REST API ("Deploy Artifact")."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import requests
+
+from ml.cli import note, say
+from ml.model import http
+from ml.model.errors import PipelineError
+from release.files import File
+from release.transport import LOOPBACK
+
+
+class Artifactory:
+    """A folder of a generic repository."""
+
+    def __init__(self, folder: str, token: str) -> None:
+        """Send nothing yet.
+
+        Args:
+            folder: its URL.
+            token: access token with the right to deploy there.
+        """
+        self._folder, self._host = folder, urlsplit(folder).hostname
+        self._session = http.session(
+            token=token, timeout_s=(30.0, 300.0), report=lambda line: note(f"Artifactory: {line}")
+        )
+
+    def upload(self, files: Sequence[File]) -> None:
+        """Upload the files that the folder doesn't have; files that exist are never replaced.
+
+        Raises:
+            PipelineError: the upload fails, or the first file, the model, exists with other content.
+        """
+        for file in files:
+            present = self._send("HEAD", file)
+            if not present.ok:
+                with file.path.open("rb") as source:
+                    self._send("PUT", file, source)
+                say(f"Artifactory: uploaded {file.name}")
+            elif present.headers.get("X-Checksum-Sha256") == file.sha256:
+                say(f"Artifactory: {file.name} exists")
+            elif file is files[0]:
+                raise PipelineError(f"{self._folder} has another {file.name}, which is not replaced")
+            else:
+                say(f"Artifactory: {file.name} exists with other content, and is kept")
+
+    def _send(self, method: str, file: File, body: BinaryIO | None = None) -> requests.Response:
+        url, headers = f"{self._folder}/{file.name}", {"X-Checksum-Sha256": file.sha256}
+        try:
+            response = self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+        except requests.RequestException as error:  # its text may contain secrets
+            reason = f"no answer from {self._host} to {method} {file.name} ({type(error).__name__})"
+            raise PipelineError(f"Artifactory: {reason}; run the command again to upload the rest") from None
+        status = response.status_code
+        if status < 300 or (status == 404 and method == "HEAD"):
+            return response
+        advice = (
+            ": ARTIFACTORY_TOKEN is not accepted, or may not deploy there" if status in (401, 403) else ""
+        )
+        raise PipelineError(f"Artifactory: {self._host} answers {status} to {method} {file.name}{advice}")
+
+
+def from_environment(repository: str, tag: str) -> Artifactory | None:
+    """Return the folder ARTIFACTORY_REPOSITORY/NAME/TAG at ARTIFACTORY_URL; None if that is not set.
+
+    ARTIFACTORY_URL is like https://acme.jfrog.io/artifactory, ARTIFACTORY_REPOSITORY like models-local or
+    models-local/some/folder, ARTIFACTORY_TOKEN is an access token. Actions sets missing secrets to "".
+
+    Raises:
+        PipelineError: one of the others is missing or not valid.
+    """
+    url, token, path = (
+        os.environ.get(f"ARTIFACTORY_{name}", "").strip() for name in ("URL", "TOKEN", "REPOSITORY")
+    )
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    except ValueError:
+        secure = False
+    if not secure or not parts.hostname or parts.username is not None or parts.query:
+        raise PipelineError(
+            "ARTIFACTORY_URL must be https:// without user info, such as https://HOST/artifactory"
+        )
+    if not re.fullmatch(r"[!-~]+", token):
+        raise PipelineError("ARTIFACTORY_URL is set, but ARTIFACTORY_TOKEN is not, or is not a token")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", path) or ".." in path:
+        raise PipelineError(
+            "ARTIFACTORY_URL is set, but ARTIFACTORY_REPOSITORY is not, or is not a plain path"
+        )
+    name = repository.partition("/")[2]
+    return Artifactory(f"{url.rstrip('/')}/{path.rstrip('/')}/{name}/{tag}", token)

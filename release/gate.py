@@ -1,0 +1,208 @@
+"""Decide whether models/model.pt may be released.
+
+The ONNX models of models/model.pt and of the latest release classify the same test photos, which are never
+used for training because a photo's split depends on its content alone. The gate rejects models/model.pt, with
+exit code 1, if its accuracy is below package.min_accuracy, if its accuracy or log loss is worse than the
+confidence interval of the latest release's, or if a paired comparison, which detects smaller differences,
+finds it worse. reports/gate.json contains the details.
+
+Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. Not needed with --compare-with.
+"""
+
+import argparse
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from ml import params as parameters
+from ml.cli import say
+from ml.data.dataset import FOLDER, Dataset
+from ml.data.download import fetch
+from ml.evaluation.compare import Counts, Difference, Paired, compare
+from ml.evaluation.metrics import Floats, classification_metrics
+from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
+from ml.evaluation.verdicts import WORSE
+from ml.model import bundle
+from ml.model.errors import PipelineError
+from ml.params import Params
+from ml.paths import GATE_REPORT, MODEL
+from release import github
+
+EXAMPLE = "python -m release gate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A model, and its `ml.evaluation.metrics.classification_metrics` on the test photos."""
+
+    name: str
+    version: str
+    sha256: str
+    test: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class GateReport:
+    """The gate's decision.
+
+    Attributes:
+        passed: whether the model may be released.
+        reasons: why the model is rejected; if it passes, what could not be compared.
+        test_digest: identifies the test photos, see `Dataset.digest`.
+        candidate: the new model.
+        current: the latest release; None if there is none, or it can't be compared.
+        paired: comparison of the two photo by photo, or None.
+    """
+
+    passed: bool
+    reasons: list[str]
+    test_digest: str
+    candidate: Judged
+    current: Judged | None
+    paired: Paired | None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--compare-with", metavar="FILE|URL", help="compare with this model instead of the latest release's"
+    )
+    parser.add_argument(
+        "--allow-incomparable",
+        action="store_true",
+        help="pass if the latest release can't classify these photos, for example because classes were added",
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Judge the model and print the decision."""
+    params = parameters.load()
+    with tempfile.TemporaryDirectory() as folder:
+        source = arguments.compare_with
+        name, path = (source, _fetched(source, Path(folder))) if source else _latest(Path(folder))
+        report = judge(params, name, path, arguments.allow_incomparable)
+    say(table(report))
+    if not report.passed:
+        raise PipelineError(f"rejected: {'; '.join(report.reasons)}")
+    for reason in report.reasons:
+        say(f"note: {reason}")
+    say(f"passed: {report.candidate.test['photos']:.0f} test photos; details are in {GATE_REPORT}")
+
+
+def judge(params: Params, name: str, path: Path | None, allow_incomparable: bool = False) -> GateReport:
+    """Judge models/model.pt, and write the report.
+
+    Args:
+        params: `package.min_accuracy`, and how the metrics are computed.
+        name: of the model to compare with.
+        path: file of that model; None: there is none.
+        allow_incomparable: pass if that model can't classify these photos.
+
+    Raises:
+        PipelineError: models/model.pt or the prepared photos are missing or not usable.
+    """
+    data = Dataset.load(FOLDER)
+    if not MODEL.is_file():
+        raise PipelineError(f"{MODEL} is missing: run `dvc repro`")
+    try:
+        candidate, answers = _judged(params, data, str(MODEL), MODEL)
+    except IncomparableError as error:
+        raise PipelineError(f"{MODEL} can't classify these photos: {error}") from error
+    p, labels = params.evaluate, data.labels[data.rows("test")]
+    reasons, notes, latest, paired = [], [], None, None
+    if candidate.test["accuracy"] < params.package.min_accuracy:
+        accuracy = f"accuracy {candidate.test['accuracy']:.4f}"
+        reasons.append(f"{accuracy} is below package.min_accuracy, {params.package.min_accuracy}")
+    if path is None:
+        notes.append("no model is released yet")
+    else:
+        try:
+            latest, others = _judged(params, data, name, path)
+            paired = compare(answers, others, labels, p.resamples, p.confidence, p.min_change)
+            reasons += _worse(candidate.test, latest.test) + _worse_paired(paired)
+        except IncomparableError as error:
+            problem = f"the released model, {name}, can't be compared: {error}"
+            (notes if allow_incomparable else reasons).append(problem)
+            if not allow_incomparable:
+                reasons.append("to release nevertheless, add --allow-incomparable")
+    report = GateReport(not reasons, reasons or notes, data.digest("test"), candidate, latest, paired)
+    GATE_REPORT.parent.mkdir(parents=True, exist_ok=True)
+    GATE_REPORT.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
+    return report
+
+
+def table(report: GateReport) -> str:
+    """Return the metrics of both models as text."""
+    lines = [f"{'':24} {'accuracy (interval)':28} {'log loss (interval)':28}"]
+    for title, model in (("new", report.candidate), ("released", report.current)):
+        if model is not None:
+            test = model.test
+            cells = [
+                f"{test[name]:.4f} ({test[f'{name}_low']:.4f} to {test[f'{name}_high']:.4f})"
+                for name in ("accuracy", "log_loss")
+            ]
+            lines.append(f"{f'{title}: {model.version}':24.24} {cells[0]:28} {cells[1]:28}".rstrip())
+    if report.paired is not None:
+        paired = report.paired
+        lines += ["photo by photo:", f"  labels: {paired.accuracy}", f"  log loss: {paired.log_loss}"]
+    return "\n".join(lines)
+
+
+def _latest(folder: Path) -> tuple[str, Path | None]:
+    """Download the latest release's model; return its tag and path, or None if there is no model."""
+    repository = github.GitHub.from_environment()
+    if (release := repository.latest()) is None:
+        return "", None
+    for asset in repository.assets(release):
+        if asset.name == github.MODEL and github.complete(asset):
+            repository.download(asset, folder / github.MODEL)
+            return release.tag_name, folder / github.MODEL
+    return release.tag_name, None
+
+
+def _fetched(source: str, folder: Path) -> Path:
+    """Return the path of a file, or of the downloaded content of a URL."""
+    try:
+        scheme = urlsplit(source).scheme
+        if scheme in ("http", "https"):
+            return fetch(source, folder)
+        path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source)
+        path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{source} can't be read: {error}") from error
+    return path
+
+
+def _judged(params: Params, data: Dataset, name: str, path: Path) -> tuple[Judged, Floats]:
+    """Return a model's metrics and probabilities. Raises IncomparableError if there are none."""
+    try:
+        model = bundle.read(path)
+    except ValueError as error:
+        raise IncomparableError(str(error)) from error
+    p, labels = params.evaluate, data.labels[data.rows("test")]
+    answers = answer_test_photos(model, data)["probabilities"]
+    test = classification_metrics(
+        answers, labels, data.classes, p.calibration_bins, p.resamples, p.confidence
+    )
+    return Judged(name, model.manifest.version, model.sha256, test), answers
+
+
+def _worse(test: dict[str, float], latest: dict[str, float]) -> list[str]:
+    """Return the metrics that are worse than the confidence interval of the latest release's."""
+    worse = []
+    if test["accuracy"] < latest["accuracy_low"]:
+        worse.append(f"accuracy {test['accuracy']:.4f} is below {latest['accuracy_low']:.4f}")
+    if test["log_loss"] > latest["log_loss_high"]:
+        worse.append(f"log loss {test['log_loss']:.4f} is above {latest['log_loss_high']:.4f}")
+    return [f"{reason}, the end of the released model's interval" for reason in worse]
+
+
+def _worse_paired(paired: Paired) -> list[str]:
+    """Return the metrics by which the new model is worse photo by photo."""
+    results: dict[str, Counts | Difference] = {"labels": paired.accuracy, "log loss": paired.log_loss}
+    return [
+        f"photo by photo, {name}: {result}" for name, result in results.items() if result.verdict == WORSE
+    ]

@@ -1,0 +1,254 @@
+"""Releases of one GitHub repository, by PyGithub (https://docs.github.com/rest/releases)."""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
+
+from github.GithubException import BadAttributeException, GithubException
+from github.GitRelease import GitRelease
+from github.GitReleaseAsset import GitReleaseAsset
+from github.Repository import Repository
+
+from ml.cli import note
+from ml.model import download, http
+from ml.model.partial import Partial
+from release.transport import GitHubError, NotFoundError, Patience, Transport, site
+
+API = "https://api.github.com"
+MODEL = "model.pt"
+"""Name of the model in a release."""
+
+_MAX_ENTRIES = 10_000
+_FIELDS: dict[type, dict[str, type]] = {
+    GitRelease: {
+        "id": int, "tag_name": str, "draft": bool, "prerelease": bool, "url": str, "upload_url": str,
+    },
+    GitReleaseAsset: {
+        "id": int, "name": str, "state": str, "size": int, "url": str, "browser_download_url": str,
+    },
+}  # fmt: skip
+
+_PARSING = (
+    AssertionError, AttributeError, BadAttributeException, GithubException, LookupError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
+Entry = TypeVar("Entry", GitRelease, GitReleaseAsset)
+
+
+@contextlib.contextmanager
+def _documented() -> Iterator[None]:
+    """Turn PyGithub's errors about responses that it can't use into a GitHubError."""
+    try:
+        yield
+    except _PARSING as error:
+        reason = type(error).__name__
+        raise GitHubError(f"the API's response is not what GitHub documents ({reason})") from None
+
+
+class GitHub:
+    """Releases of one repository, as one token sees them. Every method raises GitHubError."""
+
+    def __init__(
+        self,
+        repository: str,
+        token: str = "",
+        api: str = API,
+        patience: Patience | None = None,
+        report: Callable[[str], None] = note,
+    ) -> None:
+        """Check the arguments; nothing is sent yet.
+
+        Args:
+            repository: owner/name.
+            token: empty for what everybody may see.
+            api: URL of the API.
+            patience: how long to wait for a server that fails or limits the rate.
+            report: called with one line before each pause.
+        """
+        self._transport = Transport(repository, token, api, patience or Patience(), report)
+        self.name, self.page, self.has_token = repository, f"{site(api)}/{repository}", bool(token)
+        self.back_off = self._transport.back_off
+        self._repository = Repository(self._transport.requester(), url=f"/repos/{repository}")
+
+    @classmethod
+    def from_environment(cls, write: bool = False, patience: Patience | None = None) -> Self:
+        """Return the client for GITHUB_REPOSITORY, GITHUB_TOKEN and GITHUB_API_URL, which Actions sets.
+
+        Args:
+            write: whether a token is required.
+            patience: see the constructor.
+        """
+        repository, token = (os.environ.get(f"GITHUB_{name}", "").strip() for name in ("REPOSITORY", "TOKEN"))
+        if not repository:
+            raise GitHubError("GITHUB_REPOSITORY is not set: set it to owner/name of the repository")
+        if write and not token:
+            raise GitHubError(
+                "GITHUB_TOKEN is not set: set it to a token with the permission contents: write"
+            )
+        return cls(repository, token, os.environ.get("GITHUB_API_URL") or API, patience)
+
+    @_documented()
+    def private(self) -> bool:
+        """Return whether the repository is visible only with a token."""
+        return self._repository.private is True
+
+    def releases(self) -> list[GitRelease]:
+        """Return all releases, newest first; drafts only if the token has the right to push."""
+        return _checked(self._repository.get_releases())
+
+    def drafts(self, tag: str) -> list[GitRelease]:
+        """Return all drafts of a tag, oldest first."""
+        drafts = (release for release in self.releases() if release.draft and release.tag_name == tag)
+        return sorted(drafts, key=lambda release: release.id)
+
+    def latest(self) -> GitRelease | None:
+        """Return the latest release, which is neither draft nor prerelease; None if there is none."""
+        return self._published(self._repository.get_latest_release)
+
+    def by_tag(self, tag: str) -> GitRelease | None:
+        """Return the published release of a tag, or None."""
+        return self._published(lambda: self._repository.get_release(check_tag(tag)))
+
+    def release(self, number: int) -> GitRelease:
+        """Return a release by its id."""
+        return _checked([self._repository.get_release(number)])[0]
+
+    @_documented()
+    def create_draft(self, tag: str, target: str, body: str, prerelease: bool) -> GitRelease:
+        """Create a draft.
+
+        Args:
+            tag: GitHub creates it when the draft is published, unless it exists.
+            target: commit or branch for the tag; empty: the default branch.
+            body: Markdown.
+            prerelease: whether the release must never become the latest.
+
+        Raises:
+            UnsureError: the draft may exist or not; look for it with `drafts`.
+        """
+        options: Any = {"prerelease": prerelease} | ({"target_commitish": target} if target else {})
+        draft = self._repository.create_git_release(
+            check_tag(tag), tag, body, draft=True, make_latest="false", **options
+        )
+        return _checked([draft])[0]
+
+    @_documented()
+    def update(self, release: GitRelease, body: str, **changes: Any) -> GitRelease:
+        """Change a release. The other fields stay: GitHub or PyGithub would reset some that are not sent."""
+        kept: Any = {"draft": release.draft, "prerelease": release.prerelease, "tag_name": release.tag_name}
+        return _checked([release.update_release(release.name or "", body, **kept | changes)])[0]
+
+    @_documented()
+    def delete(self, entry: GitRelease | GitReleaseAsset) -> None:
+        """Delete a release or an asset, unless it is gone already.
+
+        Raises:
+            UnsureError: it may have been deleted or not.
+        """
+        with contextlib.suppress(NotFoundError):
+            entry.delete_release() if isinstance(entry, GitRelease) else entry.delete_asset()
+
+    def assets(self, release: GitRelease) -> list[GitReleaseAsset]:
+        """Return all assets, including the incomplete ones that a release itself doesn't list."""
+        return _checked(release.get_assets())
+
+    def asset(self, asset: GitReleaseAsset) -> GitReleaseAsset | None:
+        """Return the present state of an asset; None if it is gone."""
+        try:
+            return _checked([GitReleaseAsset(self._repository.requester, url=asset.url)])[0]
+        except NotFoundError:
+            return None
+
+    @_documented()
+    def upload(
+        self, release: GitRelease, name: str, size: int, file: "SupportsRead[bytes]"
+    ) -> GitReleaseAsset:
+        """Upload one asset; the file is streamed.
+
+        Raises:
+            UnsureError: the asset may be complete, incomplete or missing; look with `assets`.
+            ExistsError: another asset with this name exists, perhaps incomplete.
+        """
+        kind = "application/octet-stream"
+        return _checked([release.upload_asset_from_memory(cast(BinaryIO, file), size, name, kind)])[0]
+
+    def download(self, asset: GitReleaseAsset, path: Path) -> str:
+        """Write an asset to a file, and return its SHA-256 after a check of digest and size.
+
+        Each attempt asks the API for a new signed URL and continues where the last one stopped. The token
+        is not sent to the storage server.
+        """
+        self._transport.check_origin(asset.url)
+        patience = self._transport.patience
+        policy = download.Policy(
+            patience.attempts, patience.pause_s, total_s=patience.total_s, max_bytes=asset.size,
+            patience=http.Patience(patience.connect_s, patience.response_s, patience.response_s),
+        )  # fmt: skip
+        try:
+            with http.Client(asset.url, self._transport.token or None) as client:
+                download.Download(client, policy, lambda _: None).run(Partial(path))
+        except http.DownloadError as error:
+            raise GitHubError(f"{asset.name} can't be downloaded: {error}") from None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if (size := path.stat().st_size) != asset.size:
+            raise GitHubError(f"{asset.name} has {size:,} bytes, but the API says {asset.size:,}")
+        if digest != (sha256(asset) or digest):
+            raise GitHubError(f"{asset.name} has the SHA-256 {digest}, but the API says {sha256(asset)}")
+        return digest
+
+    def digest(self, asset: GitReleaseAsset) -> str:
+        """Return an asset's SHA-256; if the server doesn't state it, the asset is downloaded."""
+        with tempfile.TemporaryDirectory() as folder:
+            return sha256(asset) or self.download(asset, Path(folder, "asset"))
+
+    def _published(self, get: Callable[[], GitRelease]) -> GitRelease | None:
+        try:
+            with _documented():
+                return _checked([get()])[0]
+        except NotFoundError:
+            _checked(islice(self._repository.get_releases(), 1))  # 404 too if the repository is not visible
+            return None
+
+
+def sha256(asset: GitReleaseAsset) -> str:
+    """Return the SHA-256 that the API states, in hexadecimal; empty if the server is too old for that."""
+    return str(asset.digest or "").partition("sha256:")[2].lower()
+
+
+def complete(asset: GitReleaseAsset) -> bool:
+    """Return whether the whole asset has arrived; after an interrupted upload its state is `starter`."""
+    return asset.state == "uploaded"
+
+
+def check_tag(tag: str) -> str:
+    """Return the tag if git, URLs and shells take it without quoting.
+
+    Raises:
+        GitHubError: they don't.
+    """
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", tag)
+    if not plain or ".." in tag or tag.endswith((".", ".lock")):
+        raise GitHubError(f"{tag!r:.80} is not a valid tag: use letters, digits and . _ + - as in v1.2.3")
+    return tag
+
+
+def _checked(entries: Iterable[Entry]) -> list[Entry]:
+    """Return releases or assets, after a check that they have the fields that are used here."""
+    with _documented():
+        listed = list(islice(entries, _MAX_ENTRIES))
+        for entry in listed:
+            for name, kind in _FIELDS[type(entry)].items():
+                if type(getattr(entry, name)) is not kind:
+                    raise GitHubError(f"the API's response has no valid {name}")
+    return listed

@@ -1,1 +1,0 @@
-"""What scripts/deploy.py does: one flow over three targets."""

@@ -1,0 +1,1 @@
+"""Servers that stand in for services that this machine cannot reach: GitHub and its storage."""

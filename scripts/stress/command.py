@@ -1,0 +1,41 @@
+"""The command line that the fuzz test and the soak test share."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable
+
+from scripts.common import process
+from scripts.stress.client import Client
+
+
+def run_test(
+    parser: argparse.ArgumentParser, test: Callable[[Client, int | None, argparse.Namespace], list[str]]
+) -> int:
+    """Add the arguments that name the service, parse the command line and run a test on the service.
+
+    Args:
+        parser: has the other arguments of the test.
+        test: takes a client of the service, its process id if that is known, and the arguments; returns one
+            line per failure.
+
+    Returns:
+        The exit code: 1 after a failure.
+    """
+    parser.add_argument("--url", help="URL of a running service (default: start one for the test)")
+    parser.add_argument("--pid", type=int, help="process id of the service at --url, to watch its memory")
+    options = parser.parse_args()
+    failures: list[str] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            url, pid = (options.url, options.pid) if options.url else stack.enter_context(process.service())
+            try:
+                client = Client(url, os.environ.get("API_KEY"))
+            except ValueError as error:
+                parser.error(str(error))
+            failures += test(client, pid, options)
+    except process.ProcessError as error:
+        failures.append(str(error))
+    for failure in failures:
+        print(f"failed: {failure}")
+    return int(bool(failures))

@@ -1,0 +1,99 @@
+"""Memory, open files and threads of a process, and whether they grow (Linux)."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.common.process import ProcessError
+
+_SAMPLES = 60
+_SETTLE_S = 5
+"""How long the service may take to close the connections of clients that are gone."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resources that a process uses.
+
+    Attributes:
+        memory_mb: its share of memory (PSS; RSS if the kernel does not report PSS).
+        files: open file descriptors.
+        threads: threads, running or not.
+    """
+
+    memory_mb: float
+    files: int
+    threads: int
+
+
+def usage(pid: int) -> Usage:
+    """Return what the process uses now.
+
+    Raises:
+        ProcessError: there is no such process, or this user may not inspect it.
+    """
+    proc = Path("/proc", str(pid))
+    try:
+        status = _kilobytes(proc / "status")
+        try:
+            memory = _kilobytes(proc / "smaps_rollup")["Pss"]
+        except OSError:
+            memory = status["VmRSS"]
+        return Usage(memory / 1024, len(list((proc / "fd").iterdir())), status["Threads"])
+    except (OSError, KeyError):  # a process that ended and was not waited for has no memory
+        raise ProcessError(f"process {pid} has gone") from None
+
+
+def _kilobytes(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {pair[0].rstrip(":"): int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
+
+
+def watch(pid: int, seconds: float, samples: list[Usage]) -> None:
+    """Print what the process uses, and append it to `samples`, for a time; raises as `usage`."""
+    print(f"{'seconds':>8} {'memory MB':>10} {'files':>6} {'threads':>8}")
+    started = time.monotonic()
+    while (passed := time.monotonic() - started) < seconds:
+        now = usage(pid)
+        samples.append(now)
+        print(f"{passed:8.0f} {now.memory_mb:10.1f} {now.files:6} {now.threads:8}", flush=True)
+        time.sleep(seconds / _SAMPLES)
+
+
+def wait_until_settled(pid: int, before: Usage) -> Usage:
+    """Wait until the process has closed the clients' connections; return what it uses then."""
+    until = time.monotonic() + _SETTLE_S
+    while usage(pid).files > before.files and time.monotonic() < until:
+        time.sleep(0.2)
+    return usage(pid)
+
+
+def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: float) -> list[str]:
+    """Return one line per resource that grew.
+
+    Memory is compared between the first and the last quarter of the time after the warm-up, which is the
+    first fifth.
+
+    Args:
+        samples: usage at equal intervals.
+        before: usage before any load.
+        after: usage after all clients had gone.
+        allowed_percent: growth of memory that is not reported.
+    """
+    warm = samples[len(samples) // 5 :]
+    quarter = max(1, len(warm) // 4)
+    first, last = (
+        statistics.median(sample.memory_mb for sample in part) for part in (warm[:quarter], warm[-quarter:])
+    )
+    percent = 100 * (last / first - 1)
+    print(f"memory: {first:.1f} MB after the warm-up, {last:.1f} MB at the end ({percent:+.1f} %)")
+    print(f"file descriptors: {before.files} before the load, {after.files} after all clients had gone")
+    reasons = []
+    if percent > allowed_percent:
+        reasons.append(f"the memory grew by {percent:.1f} %")
+    if after.files > before.files:
+        reasons.append(f"{after.files - before.files} file descriptors are left open")
+    if after.threads > max(sample.threads for sample in warm[:quarter]):
+        reasons.append("the number of threads grew")
+    return reasons

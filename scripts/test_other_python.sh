@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Run the service's tests on another Python than .venv's, in a temporary environment without torch. Takes the newest of
+# Python 3.11 to 3.14 that is installed; without one, it says so and succeeds.
+# Environment: OTHER_PYTHON names the interpreter
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export LC_ALL=C
+
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+
+candidates=(${OTHER_PYTHON:+"$OTHER_PYTHON"})
+if [ ${#candidates[@]} = 0 ]; then
+  for minor in 14 13 12 11; do
+    candidates+=("python3.$minor" "$HOME/.pyenv/versions/3.$minor."*/bin/python3)
+  done
+fi
+own=$(version .venv/bin/python)
+python=
+for candidate in "${candidates[@]}"; do
+  case $(version "$candidate" || true) in
+  "$own") ;;
+  3.1[1-4])
+    python=$candidate
+    break
+    ;;
+  esac
+done
+if [ -z "$python" ]; then
+  echo "no other Python of 3.11 to 3.14 is installed: its tests are left out"
+  exit 0
+fi
+
+echo "testing the service on Python $(version "$python"): $python"
+environment=$(mktemp -d)
+trap 'rm -rf "$environment"' EXIT
+.venv/bin/uv venv --quiet --python "$python" "$environment/venv"
+.venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt -c requirements-dev.txt \
+  cryptography hypothesis onnx pytest pytest-timeout pytest-xdist schemathesis
+# Left out: the engines' tests, which need torch to build models, and those in a browser, which test no Python.
+ignored=(--ignore=tests/app/inference)
+while IFS= read -r file; do
+  ignored+=("--ignore=$file")
+done < <(grep -rlE 'playwright|chromium' tests/app --include='test_*.py')
+"$environment/venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" \
+  "${ignored[@]}" tests/app

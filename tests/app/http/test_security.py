@@ -1,0 +1,37 @@
+"""Security headers and CORS."""
+
+import pytest
+
+from app.settings import Settings, SettingsError
+
+
+def test_every_response_has_the_headers(client):
+    for answer in (client.get("/health"), client.get("/nothing"), client.post("/predict")):
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_only_listed_origins_may_call(make_app):
+    client = make_app(cors_origins=("https://pets.example",), api_keys=("key",)).test_client()
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    good = client.options("/predict", headers={"Origin": "https://pets.example", **ask})
+    assert good.status_code == 200
+    assert good.headers["Access-Control-Allow-Origin"] == "https://pets.example"
+    assert "x-api-key" in good.headers["Access-Control-Allow-Headers"].lower()
+    bad = client.options("/predict", headers={"Origin": "https://evil.example", **ask})
+    assert "Access-Control-Allow-Origin" not in bad.headers
+    refused = client.post("/predict", headers={"Origin": "https://pets.example"})
+    assert refused.status_code == 401  # and the page may read why
+    assert refused.headers["Access-Control-Allow-Origin"] == "https://pets.example"
+
+
+def test_an_origin_is_checked_at_the_start():
+    assert Settings.from_env({"CORS_ORIGINS": "https://a.example, *"}).cors_origins == (
+        "https://a.example",
+        "*",
+    )
+    for bad in ("a.example", "https://a.example/path", "javascript:alert(1)"):
+        with pytest.raises(SettingsError, match="CORS_ORIGINS"):
+            Settings.from_env({"CORS_ORIGINS": bad})

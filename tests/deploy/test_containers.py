@@ -1,0 +1,294 @@
+"""Deploys of the real image: by docker or podman, and to a stand-in of Render that runs containers."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import urllib.request
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.settings import EMBEDDED
+from ml.data.download import sha256_of
+from tests.helpers.container import ENGINE, build, engine, needs_container
+from tests.helpers.deploying import Deploying, Done
+from tests.helpers.paths import ROOT
+from tests.helpers.service import free_port
+from tests.helpers.waiting import HANG_S
+from tests.standins.instances import Container
+from tests.standins.render import Render
+
+pytestmark = needs_container
+
+SMOKE = ("--smoke-test", str(ROOT / "scripts" / "smoke_test.sh"))
+KEY = "key-of-the-service-0123"
+
+
+class Models:
+    """An image with three models: two good ones, and one whose classes are swapped."""
+
+    def __init__(self, image: str, folder: Path) -> None:
+        shutil.copy(EMBEDDED, folder / "v1.pt")
+        shutil.copy(EMBEDDED, folder / "v2.pt")
+        with zipfile.ZipFile(folder / "v2.pt", "a") as archive:
+            archive.comment = b"another file"
+        with zipfile.ZipFile(EMBEDDED) as good, zipfile.ZipFile(folder / "swapped.pt", "w") as swapped:
+            for entry in good.infolist():
+                content = good.read(entry)
+                if entry.filename.endswith("model.json"):
+                    manifest = json.loads(content)
+                    content = json.dumps(manifest | {"classes": manifest["classes"][::-1]}).encode()
+                swapped.writestr(entry, content)
+        (folder / "Dockerfile").write_text(f"FROM {image}\nCOPY *.pt /models/\n")
+        self.image = f"cats-vs-dogs:deploy-{uuid.uuid4().hex[:8]}"
+        build(tag=self.image, folder=folder)
+        self.sha256 = {name: sha256_of(folder / f"{name}.pt") for name in ("v1", "v2", "swapped")}
+
+    def options(self, name: str) -> tuple[str, ...]:
+        """Return the options that deploy one of the models."""
+        url = f"file:///models/{name}.pt"
+        return ("--image", self.image, "--model-url", url, "--model-sha256", self.sha256[name])
+
+
+class Machine:
+    """The containers of one name, and `python -m deploy docker` for them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name, self.port = f"test-deploy-{uuid.uuid4().hex[:8]}", free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.deploying = Deploying(folder, "docker", (KEY,))
+        quick = folder / "quick.sh"
+        quick.write_text('curl -s "$1/model" | grep -q "${EXPECTED_SHA256:-sha256}"')
+        self.deploying.options += (
+            "--smoke-test",
+            str(quick),
+            "--poll",
+            "0.1",
+            "--timeout",
+            "30",
+            "--name",
+            self.name,
+            "--port",
+            str(self.port),
+        )
+
+    def __call__(self, *options: str, **env: str) -> Done:
+        return self.deploying(*options, **env)
+
+    def containers(self) -> dict[str, str]:
+        """Return the state of each container, such as running or exited."""
+        names = engine("ps", "--all", "--filter", f"name={self.name}", "--format", "{{.Names}}").split()
+        return {name: self.inspect("{{.State.Status}}", name) for name in names}
+
+    def inspect(self, template: str, name: str = "") -> str:
+        return engine("inspect", "--format", template, name or self.name).strip()
+
+    def model(self) -> str:
+        """Return the SHA-256 of the model that answers."""
+        answer = subprocess.run(
+            ["curl", "-s", f"{self.url}/model"], capture_output=True, timeout=HANG_S
+        ).stdout
+        return str(json.loads(answer)["sha256"])
+
+
+@pytest.fixture(scope="module")
+def models(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    made = Models(image, tmp_path_factory.mktemp("models"))
+    yield made
+    engine("rmi", "--force", made.image, check=False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path)
+    with machine.deploying:
+        yield machine
+    for name in machine.containers():
+        engine("kill", name, check=False)
+        engine("rm", "--force", "--volumes", name, check=False)
+
+
+def test_a_model_with_swapped_classes_fails_and_the_container_before_serves_again(models, machine):
+    done = machine(*models.options("v1"), *SMOKE, "--env", "API_KEYS", API_KEYS=KEY, API_KEY=KEY)
+    assert done.code == 0, done.output
+    first = machine.inspect("{{.Id}}")
+    assert machine.inspect("{{.HostConfig.ReadonlyRootfs}}") == "true"
+    assert machine.inspect("{{.HostConfig.RestartPolicy.Name}}") == "unless-stopped"
+    assert "no-new-privileges" in machine.inspect("{{.HostConfig.SecurityOpt}}")
+    assert "CapEff:\t0000000000000000" in engine("exec", machine.name, "cat", "/proc/1/status")
+    assert "127.0.0.1" in machine.inspect('{{json (index .HostConfig.PortBindings "8080/tcp")}}')
+
+    done = machine(*models.options("swapped"), *SMOKE, API_KEY=KEY)
+    assert done.code == 1, done.output
+    assert "FAILED" in done.out
+    assert "failed (the smoke test failed); the version before serves again: " in done.error
+    assert done.error.endswith(f"{models.image} ({first[:12]})\n")
+    assert machine.inspect("{{.Id}}") == first
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+
+    assert machine(*models.options("v2"), *SMOKE, API_KEY=KEY).code == 0  # API_KEYS is kept
+    assert machine.model() == models.sha256["v2"]
+    assert machine.inspect("{{.Id}}", f"{machine.name}-previous") == first
+    done = machine("--rollback", *SMOKE, API_KEY=KEY)
+    assert done.code == 0, done.output
+    assert machine.inspect("{{.Id}}") == first
+    assert machine.model() == models.sha256["v1"]
+    assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
+
+
+def test_a_container_that_ends_at_once_shows_its_log(models, machine):
+    assert machine(*models.options("v1")).code == 0
+    done = machine(*models.options("v2"), "--model-sha256", "0" * 64)
+    assert done.code == 1
+    assert f"{machine.name}-next has ended by itself" in done.error
+    assert "| error: " in done.out
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+
+
+def test_the_first_deploy_fails(models, machine):
+    done = machine(*models.options("swapped"), *SMOKE)
+    assert done.code == 2
+    assert "there is no container before this one to go back to" in done.error
+    assert machine.containers() == {}
+    with socket.create_server(("127.0.0.1", machine.port)):
+        done = machine(*models.options("v1"))
+    assert done.code == 2
+    assert "start: " in done.error
+    assert "in use" in done.error
+    assert "no container" in machine("--rollback").error
+    missing = machine("--image", "localhost/not-there:0")
+    assert missing.code == 2
+    assert "create: " in missing.error
+
+
+def test_killed_while_the_new_container_is_on_trial(models, machine, tmp_path):
+    assert machine(*models.options("v1")).code == 0
+    slow = tmp_path / "slow.sh"
+    slow.write_text(f'[ -e "{tmp_path}/began" ] && exit; touch "{tmp_path}/began"; sleep 60')
+    process = machine.deploying.begin(*models.options("v2"), "--smoke-test", str(slow))
+    machine.deploying.cancel(process, (tmp_path / "began").exists, signal.SIGKILL)
+    assert set(machine.containers()) == {machine.name, f"{machine.name}-next"}
+    assert machine.model() == models.sha256["v2"]
+    done = machine("--rollback")
+    assert "a run was cut off before " in done.out
+    assert done.code == 1
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+
+
+def test_cut_off_between_two_renames(models, machine):
+    assert machine(*models.options("v1")).code == 0
+    assert machine(*models.options("v2")).code == 0
+    engine("rename", machine.name, f"{machine.name}-next")
+    assert machine("--image", models.image, "--dry-run").code == 0
+    assert machine.name not in machine.containers()  # a dry run repairs nothing
+    done = machine("--rollback", "no-such-id")
+    assert "a run was cut off after " in done.out
+    assert machine.model() == models.sha256["v2"]
+    assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
+
+
+def engine_that(folder: Path, does: str) -> str:
+    """Return the path of an engine that runs this bash code first."""
+    command = folder / "engine"
+    command.write_text(f'#!/bin/bash\ncd "{folder}"\n{does}\nexec "{shutil.which(str(ENGINE))}" "$@"\n')
+    command.chmod(0o755)
+    return str(command)
+
+
+@pytest.mark.parametrize("name", ["-next", "-previous"])
+def test_the_engine_fails_to_rename_a_container(models, machine, name, tmp_path):
+    assert machine(*models.options("v1")).code == 0
+    fail = '{ touch done; echo "Error: disk full" >&2; exit 125; }'
+    failing = engine_that(tmp_path, f'[[ $1 != rename || "$2 $3" != *{name}* || -e done ]] || {fail}')
+    done = machine(*models.options("v2"), CONTAINER=failing)
+    assert done.code == 1, done.output
+    assert "failed (engine rename: Error: disk full); the version before serves again" in done.error
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+
+
+def test_cancelled_while_the_image_is_pulled(models, machine, tmp_path):
+    slow = engine_that(tmp_path, '[ "$1" != create ] || { touch began; exec sleep 60; }')
+    process = machine.deploying.begin(*models.options("v1"), CONTAINER=slow)
+    done = machine.deploying.cancel(process, (tmp_path / "began").exists)
+    assert done.code == 2
+    assert "failed (cancelled)" in done.error
+    assert machine.containers() == {}
+
+
+def test_two_at_once(models, machine, tmp_path):
+    assert machine(*models.options("v1")).code == 0
+    slow = tmp_path / "slow.sh"
+    slow.write_text(f'[ -e "{tmp_path}/began" ] && exit; touch "{tmp_path}/began"; sleep 60')
+    first = machine.deploying.begin(*models.options("v2"), "--smoke-test", str(slow))
+    other: list[Done] = []
+
+    def both() -> bool:
+        if (tmp_path / "began").exists():
+            other.append(machine(*models.options("v2")))
+        return bool(other)
+
+    assert machine.deploying.cancel(first, both).code == 1  # SIGTERM in the middle of its smoke test
+    assert machine.model() == models.sha256["v1"]
+    assert machine.containers() == {machine.name: "running"}
+    assert other[0].code == 1
+    assert f"another deploy of {machine.name} is under way; nothing was changed" in other[0].error
+
+
+def test_an_engine_that_fails_to_answer(models, machine, tmp_path):
+    """If the engine cannot say whether a container exists, that must not count as a no."""
+    failing = engine_that(tmp_path, '[ "$1" != container ] || { echo "Error: out of memory" >&2; exit 125; }')
+    done = machine(*models.options("v1"), CONTAINER=failing)
+    assert done.code == 1
+    assert "engine container: Error: out of memory; nothing was changed" in done.error
+
+
+def test_no_engine(machine):
+    done = machine("--image", "x", CONTAINER="no-such-engine")
+    assert done.code == 1
+    assert "no-such-engine cannot be used; CONTAINER names another command" in done.error
+
+
+def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
+    """A model with swapped classes gets ready and live; the smoke test brings the old one back."""
+    path = models.image.partition(":")[0]
+    with Render(Container, image_path=path, step_s=0.2, start_s=HANG_S).serving() as render:
+        env = {
+            "RENDER_API_KEY": render.token,
+            "RENDER_SERVICE_ID": render.service,
+            "RENDER_API_URL": render.url,
+        }
+        deploy = Deploying(tmp_path, "render", (render.token,), **env, API_KEY="")
+        deploy.options += (*SMOKE, "--timeout", str(HANG_S))
+        first = deploy(*models.options("v1"))
+        assert first.code == 0, first.output
+        answers: list[int] = []
+        over = threading.Event()
+        watching = threading.Thread(target=_ask, args=(render.front.url, over, answers))
+        watching.start()
+        done = deploy(*models.options("swapped"))
+        over.set()
+        watching.join()
+        assert done.code == 1, done.output
+        assert "is classified as 'dog'" in done.out
+        assert [d.status for d in render.deploys] == ["deactivated", "deactivated", "live"]
+        assert render.env == {"MODEL_URL": "file:///models/v1.pt", "MODEL_SHA256": models.sha256["v1"]}
+        assert set(answers) == {200}  # every request was answered
+
+
+def _ask(url: str, over: threading.Event, answers: list[int]) -> None:
+    while not over.wait(0.05):
+        try:
+            with urllib.request.urlopen(f"{url}/ready", timeout=HANG_S) as answer:
+                answers.append(answer.status)
+        except OSError:
+            answers.append(0)

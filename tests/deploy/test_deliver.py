@@ -1,0 +1,128 @@
+"""`python -m deploy deliver`: which targets, which image and which model it deploys."""
+
+import argparse
+import subprocess
+
+import pytest
+
+from deploy import deliver
+from ml.model.errors import PipelineError
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+IMAGE = f"ghcr.io/ann-lee/pets:{SHA}"
+RENDER = {"RENDER_API_KEY": "key", "RENDER_SERVICE_ID": "srv-1"}
+GOOGLE = {"CLOUD_RUN_SERVICE": "pets"}
+
+
+def model(tag: str = "v9") -> list[str]:
+    return ["--model-url", f"https://example.org/{tag}/model.pt", "--model-sha256", "ab" * 32]
+
+
+class Runs:
+    """Replaces the command line of each target, and `python -m release model-url`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.commands: list[list[str]] = []
+        self.codes: dict[str, int | str] = {}
+        self.releases = True
+        monkeypatch.setattr(deliver, "run", self._deploy)
+        monkeypatch.setattr(deliver.subprocess, "run", self._model_url)
+
+    def _deploy(self, _package: str, _description: str, _commands: object, argv: list[str]) -> int:
+        self.commands.append(argv)
+        code = self.codes.get(argv[0], 0)
+        if isinstance(code, str):
+            raise SystemExit(code)
+        return code
+
+    def _model_url(self, command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        assert command[1:4] == ["-m", "release", "model-url"]
+        (tag,) = command[4:] or ["v9"]
+        text = f"MODEL_URL=https://example.org/{tag}/model.pt\nMODEL_SHA256={'ab' * 32}\n"
+        return subprocess.CompletedProcess(command, int(tag == "missing"), text if self.releases else "")
+
+    def __call__(self, env: dict[str, str], *options: str) -> int:
+        """Deliver in this environment; return the exit code."""
+        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE")
+        for name in (*RENDER, *GOOGLE, *own):
+            self.monkeypatch.delenv(name, raising=False)
+        for name, value in ({"GITHUB_REPOSITORY": "Ann-Lee/Pets", "IMAGE": SHA} | env).items():
+            self.monkeypatch.setenv(name, value)
+        parser = argparse.ArgumentParser()
+        deliver.configure(parser)
+        return deliver.main(parser.parse_args(options))
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    return Runs(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "commands"),
+    [
+        ({}, (), [["docker", "--image", IMAGE, *model()]]),
+        (RENDER, (), [["render", "--image", IMAGE, *model()]]),
+        ({"RENDER_API_KEY": "key"}, (), [["render", "--image", IMAGE, *model()]]),  # says what is missing
+        (
+            RENDER | GOOGLE | {"IMAGE": "ghcr.io/a/b@sha256:1"},
+            (),
+            [
+                ["render", "--image", "ghcr.io/a/b@sha256:1", *model()],
+                ["cloud-run", "--image", "ghcr.io/a/b@sha256:1", *model()],
+            ],
+        ),
+        (RENDER | {"TARGET": "docker"}, (), [["docker", "--image", IMAGE, *model()]]),
+        (RENDER, ("--target", "kubernetes"), [["kubernetes", "--image", IMAGE, *model()]]),
+        ({"RELEASE": "v2"}, (), [["docker", "--image", IMAGE, *model("v2")]]),
+        (
+            {"RELEASE": "v2"},
+            ("--release", "v3", "--image", "a/b"),
+            [["docker", "--image", "a/b", *model("v3")]],
+        ),
+        (
+            RENDER | GOOGLE | {"ACTION": "rollback"},
+            (),
+            [["render", "--rollback"], ["cloud-run", "--rollback"]],
+        ),
+    ],
+)
+def test_delivery(runs, env, options, commands) -> None:
+    assert runs(env, *options) == 0
+    assert runs.commands == commands
+
+
+def test_before_the_first_release_no_model_is_set(runs) -> None:
+    runs.releases = False
+    assert runs({}) == 0
+    assert runs.commands == [["docker", "--image", IMAGE]]
+
+
+@pytest.mark.parametrize(("codes", "worst"), [((1, 0), 1), ((0, 2), 2), ((2, 1), 2), (("error: x", 0), 1)])
+def test_a_target_that_fails_does_not_keep_others_from_their_deploy(runs, codes, worst) -> None:
+    runs.codes = dict(zip(("render", "cloud-run"), codes, strict=True))
+    assert runs(RENDER | GOOGLE) == worst
+    assert len(runs.commands) == 2
+
+
+def test_a_cancelled_delivery_goes_on_to_no_other_target(runs) -> None:
+    runs.monkeypatch.setattr(deliver.CANCELLATION, "came", True)
+    assert runs(RENDER | GOOGLE) == 0
+    assert [command[0] for command in runs.commands] == ["render"]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TARGET": "heroku"},
+        {"ACTION": "destroy"},
+        {"IMAGE": ""},
+        {"GITHUB_REPOSITORY": ""},
+        {"RELEASE": "missing"},
+    ],
+)
+def test_wrong_settings_deploy_nothing(runs, env) -> None:
+    with pytest.raises(PipelineError):
+        runs(env)
+    assert not runs.commands

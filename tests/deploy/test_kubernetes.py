@@ -1,0 +1,104 @@
+"""What is special about Kubernetes; test_every_target.py has the rest.
+
+There is no cluster here, so kubectl is a stand-in, except that the real one renders the manifests.
+"""
+
+import pytest
+
+from tests.conftest import needs
+from tests.helpers.paths import ROOT
+from tests.helpers.places import IMAGE, NEW, NEW_URL, KubernetesPlace, sha256
+from tests.standins.kubernetes import Kubernetes
+from tests.standins.provider import Fault
+
+pytestmark = needs("kubectl")  # for kubectl kustomize
+OVERLAYS = ROOT / "deploy" / "k8s" / "overlays"
+
+
+@pytest.fixture
+def target() -> str:
+    return "kubernetes"
+
+
+@pytest.fixture
+def cluster(place: KubernetesPlace) -> Kubernetes:
+    return place.provider
+
+
+def test_the_overlay_decides_about_all_but_image_and_variables(cluster, deploy):
+    before = {*OVERLAYS.iterdir()}
+    done = deploy(*NEW, "--overlay", "production", "--env", "LOG_LEVEL=debug")
+    assert done.code == 0, done.output
+    changed = {"MODEL_URL": NEW_URL, "MODEL_SHA256": sha256(NEW_URL), "LOG_LEVEL": "debug"}
+    assert cluster.live.env == changed | {"DRAIN_SECONDS": "25", "MAX_PIXELS": "16000000"}
+    assert cluster.live.image == f"{IMAGE}:new"
+    assert deploy("--image", f"{IMAGE}:new", "--overlay", str(OVERLAYS / "kind")).code == 0
+    assert cluster.live.env == {"DRAIN_SECONDS": "25", "MAX_PIXELS": "16000000"}
+    assert {*OVERLAYS.iterdir()} == before
+    assert not cluster.count("POST", "/rollout/undo")
+
+
+def test_a_failure_is_explained(cluster, deploy):
+    done = deploy("--image", f"{IMAGE}:crash")
+    assert done.code == 1
+    for line in ("  | about pods", "  | about events", "  | about deployment/cats-vs-dogs"):
+        assert line in done.out
+
+
+def test_what_the_cluster_rejects_changes_nothing(cluster, deploy):
+    cluster.faults += [Fault("POST", "/apply", 403, message="Forbidden")]
+    done = deploy(*NEW)
+    assert done.code == 1
+    assert "failed (kubectl apply: error: Forbidden); the version before serves again" in done.error
+    assert len(cluster.revisions) == 1
+
+
+def test_back_by_hand_to_a_revision(cluster, deploy):
+    for tag in ("two", "three"):
+        assert deploy("--image", f"{IMAGE}:{tag}").code == 0
+    done = deploy("--rollback", "1")
+    assert done.code == 0, done.output
+    assert cluster.live.image == f"{IMAGE}:old"
+    assert [revision.numbers for revision in cluster.revisions] == [[1, 4], [2], [3]]
+    assert deploy("--rollback").code == 0
+    assert cluster.live.image == f"{IMAGE}:three"
+
+
+def test_kind_is_set_up_and_gets_the_image(empty_place, deploy, tmp_path):
+    record = tmp_path / "record"
+    for name, answer in (("kind", ""), ("docker", "sha256:600d600d600d600d")):
+        tool = empty_place.provider.folder / name
+        tool.write_text(f'#!/bin/sh\necho "{name} $*" >>{record}\necho {answer}\n')
+        tool.chmod(0o755)
+    options = ("--image", "cats-vs-dogs", "--context", "", "--cluster", "somewhere")
+    assert deploy(*options, "--dry-run", CONTAINER="docker").code == 0
+    assert {*record.read_text().splitlines()} == {"docker info", "kind get clusters"}
+    record.unlink()
+    empty_place.provider.context = "kind-somewhere"
+    done = deploy(*options, CONTAINER="docker")
+    assert done.code == 0, done.output
+    commands = [" ".join(line.split()[:3]) for line in record.read_text().splitlines()]
+    assert [command for command in commands if command not in ("docker info", "kind get clusters")] == [
+        "docker image inspect",
+        "kind create cluster",
+        "docker tag cats-vs-dogs",
+        "docker save --output",
+        "kind load image-archive",
+    ]
+    assert empty_place.provider.live.image == "localhost/cats-vs-dogs:600d600d600d"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--overlay", "none"), "kustomization.yaml does not exist"),
+        (("--context", ""), "kind is not installed"),
+    ],
+)
+def test_wrong_options_change_nothing(cluster, deploy, options, reason):
+    path = f"{cluster.folder}:/usr/bin:/bin"
+    done = deploy(*NEW, *options, PATH=path)
+    assert done.code == 1
+    assert reason in done.error
+    assert done.error.endswith("; nothing was changed\n")
+    assert cluster.seen == []

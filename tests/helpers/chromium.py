@@ -1,0 +1,71 @@
+"""A real Chromium that keeps account of what a page does wrong."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers.waiting import HANG_S
+
+expect.set_options(timeout=1000 * HANG_S)
+PATH = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Browser]:
+    if not PATH and not REQUIRE_ALL:
+        pytest.skip(not_installed("chromium"))
+    assert PATH, "chromium is not installed"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """What went wrong on a page: errors of scripts and of its policy, and requests to other origins."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._console)
+        page.on("request", lambda request: self._request(request.url, origin))
+
+    def _console(self, message: Any) -> None:
+        # Chromium itself says so of every answer over 399; whether one is right is the test's business.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            self.errors.append(message.text)
+
+    def _request(self, url: str, origin: str) -> None:
+        if urlsplit(url).scheme not in ("blob", "data") and not url.startswith(f"{origin}/"):
+            self.foreign.append(url)
+
+
+def wait_until(page: Page, holds: Callable[[], object]) -> None:
+    """Let the page go on until the condition holds; handlers of the page's events run meanwhile."""
+    end = time.monotonic() + HANG_S
+    while not holds():
+        assert time.monotonic() < end, f"the condition did not hold within {HANG_S} s"
+        page.wait_for_timeout(20)
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, port: int, path: str = "/", **options: Any) -> Iterator[Page]:
+    """A page of its own context; nothing may have gone wrong on it when it is closed."""
+    origin = f"http://127.0.0.1:{port}"
+    context = browser.new_context(**options)
+    context.set_default_timeout(1000 * HANG_S)
+    page = context.new_page()
+    watch = Watch(page, origin)
+    page.goto(f"{origin}{path}")
+    yield page
+    context.close()
+    assert watch.errors == []
+    assert watch.foreign == []

@@ -1,0 +1,334 @@
+"""Photos from each kind of source, and the errors for malicious and damaged ones."""
+
+import dataclasses
+import email.utils
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import tarfile
+import threading
+import time
+import zipfile
+
+import pytest
+
+from ml.data import download as fetch
+from ml.data import ingest
+from ml.model.errors import PipelineError
+from ml.model.photos import SUFFIXES
+from ml.params import Ingest
+
+
+@pytest.fixture
+def go(tmp_path):
+    def run(source, sha256=""):
+        params = Ingest(source=str(source), sha256=sha256)
+        return ingest.run(params, tmp_path / "raw", tmp_path / "cache")
+
+    return run
+
+
+@pytest.fixture
+def archive(make_photos, tmp_path):
+    def make(prefix="", extra=None):
+        path = tmp_path / "photos.zip"
+        root = make_photos(12)
+        with zipfile.ZipFile(path, "w") as file:
+            for photo in sorted(root.glob("*/*")):
+                file.write(photo, f"{prefix}{photo.relative_to(root)}")
+            for name, content in (extra or {}).items():
+                file.writestr(name, content)
+        return path
+
+    return make
+
+
+def test_a_folder(make_photos, go, tmp_path):
+    root = make_photos(12)
+    (root / "red" / "notes.txt").write_text("x")
+    (root / "red" / "more").mkdir()
+    (root / "red" / "more" / "000.png").write_bytes((root / "red" / "001.png").read_bytes())
+    (root / ".hidden").mkdir()
+    report = go(root)
+    assert report.classes == {"blue": 12, "red": 13}
+    assert report.skipped == 1
+    assert (tmp_path / "raw" / "red" / "000-2.png").is_file()
+    assert len(list((root / "red").glob("*.png"))) == 12  # the source is left as it was
+
+
+def test_every_suffix_that_is_predicted_is_ingested(make_photos, go, archive):
+    root = make_photos(12)
+    for number, suffix in enumerate(sorted(SUFFIXES)):
+        (root / "red" / f"more-{number}{suffix.upper()}").write_bytes(b"x")
+    report = go(root)
+    assert report.classes == {"blue": 12, "red": 12 + len(SUFFIXES)}
+    assert {".jfif", ".jpe"} < SUFFIXES
+    assert go(archive(extra={"red/a.jfif": b"x", "red/b.JPE": b"x"})).classes["red"] == 14 + len(SUFFIXES)
+
+
+@pytest.mark.parametrize("prefix", ["", "photos/"])
+def test_a_zip_with_and_without_an_outer_folder(archive, go, prefix):
+    report = go(archive(prefix, {"__MACOSX/red/._x.png": b"x", f"{prefix}red/readme.md": b"x"}))
+    assert report.classes == {"blue": 12, "red": 12}
+    assert report.skipped == 2
+
+
+@pytest.mark.parametrize("name", ["../red/a.png", "/etc/a.png", "red/../../a.png", "..\\a.png"])
+def test_zip_entries_outside_the_folder_are_rejected(archive, go, name, tmp_path):
+    with pytest.raises(PipelineError, match="leaves the folder"):
+        go(archive(extra={name: b"x"}))
+    assert not (tmp_path / "raw").exists()
+
+
+def test_links_and_huge_entries_in_a_zip_are_rejected(archive, go, monkeypatch):
+    link = zipfile.ZipInfo("red/link.png")
+    link.external_attr = 0o120777 << 16
+    with pytest.raises(PipelineError, match="link"):
+        go(archive(extra={link: b"/etc/passwd"}))
+    monkeypatch.setattr(ingest, "MAX_PHOTO_BYTES", 10_000)
+    with pytest.raises(PipelineError, match="bytes"):
+        go(archive(extra={"red/big.png": b"0" * 20_000}))
+
+
+def test_invalid_sources_are_named(tmp_path, make_photos, go, archive):
+    with pytest.raises(PipelineError, match="no file or folder"):
+        go(tmp_path / "nowhere")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(PipelineError, match="not a valid"):
+        go(tmp_path / "text.zip")
+    short = archive()
+    short.write_bytes(short.read_bytes()[:3000])
+    with pytest.raises(PipelineError, match="not a valid"):
+        go(short)
+    with pytest.raises(PipelineError, match=r"ingest\.sha256"):
+        go(archive(), "0" * 64)
+    root = make_photos(3, folder="other")
+    (root / "green").mkdir()
+    with pytest.raises(PipelineError, match="'green' is empty"):
+        go(root)
+    with pytest.raises(PipelineError, match="at least two folders"):
+        go(root / "red")
+
+
+def test_a_failed_ingest_keeps_the_previous_photos(make_photos, go, tmp_path):
+    go(make_photos(12))
+    with pytest.raises(PipelineError):
+        go(tmp_path / "nowhere")
+    assert len(list((tmp_path / "raw").glob("*/*"))) == 24
+
+
+CUT = {f"/{name}.zip" for name in ("cut", "norange", "changes", "elsewhere", "blind")}
+
+
+class Host(http.server.BaseHTTPRequestHandler):
+    """A file server with a different fault on each path."""
+
+    content = b""
+    ranges: list[str | None]
+
+    def do_GET(self) -> None:
+        wanted, content, tag = self.headers.get("Range"), self.content, '"one"'
+        self.ranges.append(wanted)
+        number = len(self.ranges)
+        if self.path == "/none.zip":
+            self.send_error(404)
+            return
+        if self.path == "/busy.zip" and number == 1:
+            self.send_error(503)
+            return
+        if self.path == "/later.zip" and number == 1:
+            self.send_response(503)
+            self.send_header("Retry-After", email.utils.formatdate(time.time() + 40, usegmt=True))
+            self.end_headers()
+            return
+        if self.path == "/changes.zip" and number > 1:
+            tag = '"two"'
+        start = 0
+        if wanted and self.headers.get("If-Range") == tag and self.path != "/norange.zip":
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        if wanted and self.path == "/elsewhere.zip":  # not the part that was asked for
+            start = 10
+        if wanted and self.path == "/blind.zip":  # the rest of another file, whatever If-Range says
+            start, tag = int(wanted.removeprefix("bytes=").rstrip("-")), '"two"'
+        self.send_response(204 if self.path == "/nothing.zip" else 206 if start else 200)
+        self.send_header("ETag", tag)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        length = len(content) - start + (7 if self.path == "/lies.zip" else 0)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if self.path in ("/changes.zip", "/blind.zip") and number == 1:
+            content = bytes(len(content))
+        cut = self.path in CUT and number == 1
+        self.wfile.write(content[start : len(content) // 2 if cut else None])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(archive, monkeypatch):
+    monkeypatch.setattr(fetch, "POLICY", dataclasses.replace(fetch.POLICY, backoff_s=0.01))
+    content = archive(extra={"padding.txt": bytes(range(256)) * 2000}).read_bytes()
+    handler = type("Handler", (Host,), {"content": content, "ranges": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield handler, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["plain", "busy", "cut", "norange", "changes", "elsewhere", "blind"])
+def test_downloads(host, go, path):
+    handler, url = host
+    digest = hashlib.sha256(handler.content).hexdigest()
+    assert go(f"{url}/{path}.zip", digest).classes == {"blue": 12, "red": 12}
+    if path == "cut":
+        first, second = handler.ranges
+        assert first is None
+        assert int(second.removeprefix("bytes=").rstrip("-")) > len(handler.content) // 4
+    asked = len(handler.ranges)
+    go(f"{url}/{path}.zip", digest)  # it is there already
+    assert len(handler.ranges) == asked
+
+
+def test_a_download_waits_until_the_date_that_the_server_asks_for(host, go, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert go(f"{host[1]}/later.zip").classes == {"blue": 12, "red": 12}
+    assert any(pause > 20 for pause in pauses)
+
+
+def test_downloads_that_fail(host, go):
+    handler, url = host
+    with pytest.raises(PipelineError, match="404"):
+        go(f"{url}/none.zip")
+    assert len(handler.ranges) == 1
+    with pytest.raises(PipelineError, match=r"connection broke"):
+        go(f"{url}/lies.zip")
+    with pytest.raises(PipelineError, match=r"ingest\.sha256"):
+        go(f"{url}/plain.zip", "0" * 64)
+
+
+def test_final_failures_are_not_retried(host, go, monkeypatch):
+    handler, url = host
+    with pytest.raises(PipelineError, match="204"):
+        go(f"{url}/nothing.zip")
+    assert len(handler.ranges) == 1
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("an address that is none was tried again"))
+    with pytest.raises(PipelineError, match="InvalidURL"):
+        go("http://")
+
+
+def test_hidden_folders_inside_a_class_and_other_files_are_skipped(make_photos, go):
+    root = make_photos(12)
+    for name in ("red/.thumbnails", "red/__MACOSX", "__MACOSX"):
+        (root / name).mkdir()
+        (root / name / "a.png").write_bytes((root / "red" / "001.png").read_bytes())
+    (root / "readme.md").write_text("x")
+    report = go(root)
+    assert report.classes == {"blue": 12, "red": 12}
+    assert report.skipped == 3
+
+
+def test_a_file_name_that_is_not_utf8(make_photos, go, tmp_path):
+    root = make_photos(12)
+    (root / "red" / "000.png").rename(os.fsdecode(os.fsencode(root / "red") + b"/caf\xe9.png"))
+    go(root)
+    assert (tmp_path / "raw" / "red" / "caf?.png").is_file()
+
+
+def test_a_disk_error_is_named(make_photos, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PipelineError, match="Not a directory"):
+        ingest.run(Ingest(source=str(make_photos(12))), tmp_path / "file" / "raw")
+
+
+def test_a_zip_whose_compressed_bytes_are_damaged(tmp_path, go):
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("blue/1.png", "red/1.png"):
+            archive.writestr(name, bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    start = 30 + len("blue/1.png")
+    data[start : start + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    with pytest.raises(PipelineError, match="not a valid"):
+        go(path)
+
+
+def test_an_encrypted_zip(archive, go):
+    path = archive()
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + offset] |= 1
+    path.write_bytes(data)
+    with pytest.raises(PipelineError, match="encrypted"):
+        go(path)
+
+
+def test_a_zip_larger_than_the_free_disk_is_rejected(archive, go, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(PipelineError, match="only 1,000 are free"):
+        go(archive())
+
+
+def test_an_empty_class_beside_a_nested_one_in_a_zip(tmp_path, go):
+    path = tmp_path / "nested.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.mkdir("blue")
+        archive.mkdir("red")
+        archive.writestr("red/more/1.png", b"x")
+    with pytest.raises(PipelineError, match="'blue' is empty"):
+        go(path)
+
+
+def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch):
+    """torchvision's class downloads and unpacks two small archives of the same layout."""
+    from torchvision.datasets import OxfordIIITPet
+
+    photos, site = make_photos(12), tmp_path / "site"
+    site.mkdir()
+    names = {f"{breed}_{n}": (breed == "Abyssinian") for breed in ("Abyssinian", "beagle") for n in range(12)}
+    with tarfile.open(site / "images.tar.gz", "w:gz") as archive:
+        for name, cat in names.items():
+            number = name.rpartition("_")[2]
+            archive.add(photos / ("red" if cat else "blue") / f"{int(number):03d}.png", f"images/{name}.jpg")
+    with tarfile.open(site / "annotations.tar.gz", "w:gz") as archive:
+        for split, odd in (("trainval", 0), ("test", 1)):
+            lines = [f"{name} {1 if cat else 2} {1 if cat else 2} 1\n" for name, cat in names.items()]
+            text = "".join(lines[odd::2]).encode()
+            info = tarfile.TarInfo(f"annotations/{split}.txt")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=site)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever).start()
+        resources = [
+            (
+                f"http://127.0.0.1:{server.server_port}/{file}",
+                hashlib.md5((site / file).read_bytes()).hexdigest(),
+            )
+            for file in ("images.tar.gz", "annotations.tar.gz")
+        ]
+        try:
+            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(f"{resources[0][0]}.none", None)])
+            with pytest.raises(PipelineError, match=r"download failed.*404"):
+                go("oxford-pets")
+            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", resources)
+            report = go("oxford-pets")
+        finally:
+            server.shutdown()
+    assert report.classes == dict.fromkeys((name.lower() for name in ("Cat", "Dog")), 12)
+    red = (photos / "red" / "003.png").read_bytes()
+    assert (tmp_path / "raw" / "cat" / "Abyssinian_3.jpg").read_bytes() == red

@@ -1,0 +1,74 @@
+"""The comparison of two models on the same photos, against cases computed by hand and against chance."""
+
+import numpy as np
+import pytest
+
+from ml.evaluation.compare import compare, compare_hits, compare_losses
+from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
+
+LABELS = np.arange(1000) % 2
+
+
+def model(wrong=(), sure=0.9):
+    """Probabilities of a model with one confidence that is wrong on some photos."""
+    right = np.full(1000, sure)
+    right[list(wrong)] = 1 - sure
+    return np.where(LABELS[:, None] == np.arange(2), right[:, None], 1 - right[:, None])
+
+
+def paired(candidate, baseline, confidence=0.95, min_change=0.02):
+    return compare(candidate, baseline, LABELS, 500, confidence, min_change)
+
+
+def test_mcnemar_of_a_case_by_hand():
+    counts = compare_hits(np.array([1, 1, 1, 1, 0, 1, 0], bool), np.array([0, 0, 0, 0, 1, 1, 0], bool), 0.95)
+    assert (counts.photos, counts.candidate, counts.baseline) == (7, 4, 1)
+    assert counts.p_value == pytest.approx(2 * (5 + 1) / 32)  # at least 4 of 5, either way
+    assert counts.verdict == UNSURE
+
+
+def test_only_photos_on_which_exactly_one_model_is_right_count():
+    # Both are wrong on a hundred photos; the intervals of 90.0 and 89.0 % would overlap.
+    shared = range(100)
+    result = paired(model([*shared]), model([*shared, *range(200, 210)]))
+    assert (result.accuracy.candidate, result.accuracy.baseline) == (10, 0)
+    assert result.accuracy.p_value == pytest.approx(2 / 2**10)
+    assert result.accuracy.verdict == BETTER
+    other_way = paired(model([*shared, *range(200, 210)]), model([*shared]))
+    assert other_way.accuracy.verdict == other_way.log_loss.verdict == WORSE
+    assert paired(model(range(200, 210)), model(range(300, 315))).accuracy.verdict == UNSURE
+
+
+def test_a_model_is_neither_better_nor_worse_than_itself():
+    result = paired(model(range(50)), model(range(50)))
+    assert result.verdicts == {UNSURE}
+    assert result.accuracy.p_value == 1
+    assert (result.log_loss.value, result.log_loss.low, result.log_loss.high) == (0, 0, 0)
+    perfect = np.eye(2)[LABELS]
+    assert compare(perfect, perfect, LABELS, 50, 0.95, 0.02).verdicts == {UNSURE}
+
+
+def test_log_loss_is_compared_photo_by_photo():
+    result = paired(model(range(20), 0.95), model(range(20), 0.9))
+    expected = 0.98 * np.log(0.9 / 0.95) + 0.02 * np.log(0.1 / 0.05)
+    assert result.log_loss.value == pytest.approx(expected)
+    assert result.log_loss.share == pytest.approx(expected / (-0.98 * np.log(0.9) - 0.02 * np.log(0.1)))
+    assert result.log_loss.low < expected < result.log_loss.high < 0
+    assert result.verdicts == {UNSURE, BETTER}
+
+
+def test_a_significant_but_tiny_difference_counts_as_none():
+    losses = np.full(1000, 0.1)
+    assert compare_losses(losses * 0.99, losses, 100, 0.95, 0.02).verdict == UNSURE
+    assert compare_losses(losses * 0.97, losses, 100, 0.95, 0.02).verdict == BETTER
+    assert compare_losses(losses * 1.03, losses, 100, 0.95, 0.02).verdict == WORSE
+
+
+def test_the_confidence_bounds_how_often_equal_models_are_result_to_differ():
+    random = np.random.default_rng(0)
+    tries = 400
+    different = 0
+    for _ in range(tries):
+        losses = random.exponential(0.1, (2, 200))
+        different += compare_losses(losses[0], losses[1], 200, 0.9, 0.0).verdict != UNSURE
+    assert 0.06 < different / tries < 0.15

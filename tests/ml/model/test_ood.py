@@ -1,0 +1,91 @@
+"""The OOD score: fitting, calibration and storage."""
+
+import numpy as np
+import pytest
+import torch
+
+from ml.evaluation.metrics import auroc
+from ml.model.decision import THRESHOLD
+from ml.model.errors import PipelineError
+from ml.model.ood import TYPICAL, Concepts, Distance, apply_calibration, fit_calibration, load_score
+
+D, CLASSES, KIN, HEAD = 64, 3, 24, 60
+
+
+def places() -> torch.Tensor:
+    """Means of the head's classes: the first ones are similar, like breeds; three of those are ours."""
+    chance = torch.Generator().manual_seed(9)
+    away = torch.randn(HEAD, D, generator=chance)
+    away[:KIN] = away[0] * 2 + torch.randn(KIN, D, generator=chance)
+    return away * 2
+
+
+def features(kind: int, count: int, seed: int = 0) -> torch.Tensor:
+    return places()[kind] + torch.randn(count, D, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def head() -> tuple[torch.Tensor, torch.Tensor]:
+    """A pretrained head that separates all of those classes."""
+    return places() * 0.1, -places().square().sum(1) / 20  # unsure enough for scores that differ
+
+
+def photos(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [features(kind, 200, seed + kind) for kind in range(CLASSES)]
+    return torch.cat(parts), torch.arange(CLASSES).repeat_interleave(200)
+
+
+def scores(known, features: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return known(features).double().numpy()
+
+
+@pytest.mark.parametrize("method", ["concepts", "distance"])
+def test_ood_features_get_low_scores_and_the_threshold_rejects_the_requested_share(head, method):
+    train, labels = photos(10)
+    known = Concepts.fit(train, head) if method == "concepts" else Distance.fit(train, labels, CLASSES)
+    known.calibrate(photos(20)[0], 0.02)
+    real, others = (
+        scores(known, photos(30)[0]),
+        scores(known, torch.cat([features(k, 40) for k in range(30, 50)])),
+    )
+    assert (real < THRESHOLD).mean() == pytest.approx(0.02, abs=0.02)
+    assert np.median(real) == pytest.approx(TYPICAL, abs=0.01)
+    assert (others < THRESHOLD).mean() > 0.9
+    mixed = np.concatenate([real, others])
+    assert auroc(mixed, np.arange(len(mixed)) < len(real), 0.95).value > 0.97
+    assert real.min() >= 0
+    assert mixed.max() <= 1
+    again = load_score(method, known.state_dict())
+    assert np.array_equal(scores(again, train), scores(known, train))
+
+
+def test_concepts_similar_to_the_classes_get_high_scores(head):
+    known = Concepts.fit(photos(10)[0], head)
+    akin, others = (
+        known.raw(torch.cat([features(kind, 20) for kind in kinds]))
+        for kinds in (range(CLASSES, KIN), range(KIN, HEAD))
+    )
+    assert akin.mean() > 20 * others.mean()
+
+
+def test_calibration_maps_the_quantile_to_the_threshold_and_the_median_to_typical():
+    raw = np.random.default_rng(0).beta(30, 3, 20_000)
+    mapped = apply_calibration(raw, *fit_calibration(raw, 0.015))
+    assert (mapped < THRESHOLD).mean() == pytest.approx(0.015, abs=1e-3)
+    assert np.median(mapped) == pytest.approx(TYPICAL, abs=1e-6)
+    assert (np.argsort(mapped) == np.argsort(raw)).all()
+    assert apply_calibration(np.array([0.0, 1.0]), *fit_calibration(raw, 0.015)).tolist() == pytest.approx(
+        [0, 1], abs=1e-3
+    )
+    same = np.full(10, 0.3)
+    assert (apply_calibration(same, *fit_calibration(same, 0.1)) > THRESHOLD).all()
+
+
+UNUSABLE = [("magic", "unknown method"), ("concepts", "not the tensors")]
+
+
+@pytest.mark.parametrize(("method", "message"), UNUSABLE)
+def test_invalid_methods_are_rejected(method, message):
+    with pytest.raises(PipelineError, match=message):
+        load_score(method, {"means": torch.zeros(2, 2)})

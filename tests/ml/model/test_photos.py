@@ -1,0 +1,32 @@
+"""Which files are photos, by their names, is the same everywhere."""
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from ml.model import photos
+from ml.model.image import sniff
+from scripts.common.photos import find as find_labelled
+from tests.conftest import RED, coloured, encode
+
+
+def test_photos_in_folders_and_files(tmp_path):
+    names = ("b.JPG", "a/x.jfif", "a/y.jpe", "a/.hidden/z.png", "__MACOSX/q.png", ".r.png", "notes.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    found = [str(path.relative_to(tmp_path)) for path in photos.find(tmp_path)]
+    assert found == ["a/x.jfif", "a/y.jpe", "b.JPG"]
+    labelled = find_labelled([tmp_path])
+    assert [photo.path for photo in labelled] == photos.find(tmp_path)
+    assert [photo.label for photo in labelled] == ["a", "a", None]
+    assert photos.find(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # named by the user
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        photos.find(tmp_path / "none")
+
+
+def test_suffixes_are_of_formats_that_are_decoded():
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+        assert sniff(encode(coloured(RED), form)) == form
+        assert photos.is_photo(PurePosixPath(f"photo.{form}"))

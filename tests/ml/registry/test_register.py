@@ -1,0 +1,311 @@
+"""Registration in a real MLflow store: a version per file, and a champion that is shown to be the best."""
+
+import argparse
+import hashlib
+import json
+import struct
+import zipfile
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from ml.data.dataset import Dataset
+from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
+from ml.model.errors import PipelineError
+from ml.registry import register, registry
+from tests.conftest import colour_graph, manifest
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+CLASSES = ("red", "blue")
+KNOWN = {"method": "distance", "threshold": 0.5}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder with an MLflow store, which takes seconds to create."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        mlflow.set_tracking_uri("sqlite:///mlflow.db")
+        mlflow.MlflowClient().search_registered_models()
+        yield folder
+
+
+@pytest.fixture
+def named(store, params, request):
+    """Parameters with a registered model of this test's own."""
+    plain = params.model_dump()
+    plain["tracking"]["model"] = request.node.name
+    return type(params).model_validate(plain)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder of prepared photos that are more or less red or blue; one in ten has the wrong colour."""
+    random = np.random.default_rng(1)
+    labels = np.arange(400) % 2
+    lean = np.where(random.random(400) < 0.1, 1 - labels, labels)
+    by = random.integers(5, 90, 400)
+    images = np.full((400, 32, 32, 3), 128, np.uint8)
+    images[np.arange(400), :, :, 2 * lean] += by.astype(np.uint8)[:, None, None]
+    np.save(tmp_path / "images.npy", images)
+    photos = [
+        {"label": int(label), "split": "test", "path": f"{number}.png", "sha256": f"{number:064x}",
+         "size": [32, 32]}
+        for number, label in enumerate(labels)
+    ]  # fmt: skip
+    index = {"classes": CLASSES, "image_size": 32, "resize": "center_crop", "photos": photos}
+    (tmp_path / "splits.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+def graph(slope=0.05, known=None, size=32):
+    """An ONNX model that goes by colour; with `known`, the darker photos get that OOD score, the others 1."""
+    plain = colour_graph(size).replace(struct.pack("<f", 0.05), struct.pack("<f", slope))
+    if known is None:
+        return plain
+    import onnx
+
+    model = onnx.load_from_string(plain)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([1], np.int64), "channel"),
+            numpy_helper.from_array(np.array(135, np.float32), "medium"),
+            numpy_helper.from_array(np.array(known, np.float32), "dark"),
+            numpy_helper.from_array(np.array(1, np.float32), "bright"),
+        ]
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["rgb", "channel"], ["grey"], keepdims=0),
+            helper.make_node("Less", ["grey", "medium"], ["is_dark"]),
+            helper.make_node("Where", ["is_dark", "dark", "bright"], ["known"]),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("known", TensorProto.FLOAT, ["N"]))
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def packaged(tmp_path):
+    """Write a model.pt and its report, as stage package does."""
+
+    def write(onnx, run_id="no such run", **changes):
+        model = tmp_path / "model.pt"
+        with zipfile.ZipFile(model, "w") as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02}.")
+            archive.writestr("archive/extra/model.json", json.dumps(manifest(**changes)))
+            archive.writestr("archive/extra/model.onnx", onnx)
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        report = {"sha256": digest, "run_id": run_id, "twin": {"accuracy": 0.9}, "known": {"refused": 0.01}}
+        (tmp_path / "package.json").write_text(json.dumps(report | {"mean_difference": 0.001}))
+        (tmp_path / "stability.json").write_text(json.dumps({"changes": {"mirrored": {"share": 0.02}}}))
+        return digest
+
+    return write
+
+
+@pytest.fixture
+def registered(named, data, packaged, tmp_path):
+    """Register a model that `packaged` writes; return the number of its version, and the decision."""
+
+    def run(onnx, params=named, **changes):
+        packaged(onnx, **changes)
+        return again(params)
+
+    def again(params=named):
+        return register.run(
+            params, tmp_path / "model.pt", tmp_path, data, tmp_path / "raw", tmp_path / "promotion.json"
+        )
+
+    run.again = again
+    return run
+
+
+def test_the_first_is_the_champion(registered, data, named, tmp_path):
+    number, first = registered(graph())
+    assert (first.promoted, first.verdict) == (True, INCOMPARABLE)
+    assert first.reasons == ["there is no champion yet"]
+    assert registry.champion(named.tracking.model).number == number
+    decision = json.loads((tmp_path / "promotion.json").read_text())
+    assert decision["test_digest"] == Dataset.load(data).digest("test")
+    assert (decision["promoted"], decision["champion"], decision["version"]) == (True, "", number)
+
+
+def test_a_model_that_is_shown_to_be_better_becomes_the_champion(registered, named, tmp_path):
+    number, _ = registered(graph(0.02, known=1.0), known=KNOWN)
+    # Slopes: steep ones are surer than these photos allow, flat ones less sure.
+    worse = registered(graph(0.002, known=1.0))[1]
+    assert (worse.promoted, worse.verdict) == (False, WORSE)
+    assert f"the champion, version {number}, stays: the candidate is clearly worse" in worse.reasons[0]
+    wrong = registered(graph(-0.02, known=1.0))[1]
+    assert wrong.paired.accuracy.verdict == WORSE
+    assert any(reason.startswith("labels: worse; of 400 photos") for reason in wrong.reasons)
+    assert registry.champion(named.tracking.model).number == number
+
+    new, better = registered(graph(0.04, known=1.0))
+    assert json.loads((tmp_path / "promotion.json").read_text())["champion"] == number
+    assert (better.promoted, better.verdict) == (True, BETTER)
+    assert "clearly better" in better.reasons[0]
+    assert better.paired.log_loss.high < 0
+    assert {"promoted", "mcnemar_p", "log_loss_difference_low"} < set(better.metrics())
+    assert registry.champion(named.tracking.model).number == new
+
+
+def test_a_model_that_is_not_better_does_not(registered):
+    registered(graph(0.03, known=1.0), known=KNOWN)
+    for slope in (0.03, 0.0302):
+        same = registered(graph(slope, known=1.0), version=f"slope {slope}")[1]
+        assert (same.promoted, same.verdict) == (False, UNSURE)
+        assert "stays: the candidate is not clearly better" in same.reasons[0]
+
+
+def test_a_model_that_adds_an_ood_score_and_is_as_good_becomes_the_champion(registered):
+    registered(graph(0.03))
+    assert not registered(graph(0.002, known=1.0))[1].promoted
+    same = registered(graph(0.0302, known=1.0))[1]
+    assert (same.promoted, same.verdict, same.accepted) == (True, UNSURE, None)
+    assert "has an OOD score" in same.reasons[0]
+
+
+def test_more_unknown_test_photos_are_worse_and_more_detected_ood_photos_better(registered, named, tmp_path):
+    (tmp_path / "ood").mkdir()
+    for number in range(50):
+        Image.new("RGB", (32, 32), (60, 60, number)).save(tmp_path / "ood" / f"{number}.png")
+    plain = named.model_dump()
+    plain["evaluate"]["other"] = str(tmp_path / "ood")
+    with_ood = type(named).model_validate(plain)
+
+    registered(graph(0.02, known=1.0), with_ood)
+    more_unknown = registered(graph(0.02, known=0.1))[1]
+    assert (more_unknown.promoted, more_unknown.verdict) == (False, WORSE)
+    assert more_unknown.accepted.baseline > 10
+    both = registered(graph(0.045, known=0.1))[1]
+    assert BETTER in both.paired.verdicts
+    assert both.verdict == WORSE  # anything worse outweighs anything better
+    dark = graph(0.02, known=0.1).replace(struct.pack("<f", 135), struct.pack("<f", 100))
+    detects = registered(dark, with_ood)[1]
+    assert (detects.promoted, detects.verdict, detects.detected.candidate) == (True, BETTER, 50)
+    assert any("OOD photos that are classified as unknown" in reason for reason in detects.reasons)
+
+
+@pytest.mark.parametrize(
+    ("changes", "onnx", "message"),
+    [
+        ({"classes": ("red", "green")}, graph(), "has the classes red, green, but the photos have red, blue"),
+        ({"image_size": 48}, graph(size=48), "48 pixels"),
+        ({"resize": "squash"}, graph(), "(squash)"),
+        ({}, b"\x08\x09 no graph", "does not run"),
+        ({"format": 9}, graph(), "format 9"),
+    ],
+)
+def test_a_champion_that_cannot_answer_these_photos_is_replaced(
+    registered, named, packaged, tmp_path, monkeypatch, changes, onnx, message
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(register.bundle, "read", lambda path: argparse.Namespace(
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), manifest=argparse.Namespace(version="old")
+        ))  # fmt: skip
+        number, _ = registered(onnx, **changes)
+    new, promotion = registered(graph())
+    assert (promotion.promoted, promotion.verdict) == (True, INCOMPARABLE)
+    assert f"the champion, version {number}, cannot answer these photos: " in promotion.reasons[0]
+    assert message in promotion.reasons[0]
+    assert "\n" not in promotion.reasons[0]
+    assert registry.champion(named.tracking.model).number == new
+
+
+def test_registering_a_file_twice_makes_one_version(registered, named, tmp_path):
+    registered(graph(0.02))
+    number, better = registered(graph(0.04))
+    decision = (tmp_path / "promotion.json").read_text()
+    assert better.verdict == BETTER
+    again, same = registered.again()
+    assert (again, same.promoted, same.reasons) == (number, True, better.reasons)
+    assert (tmp_path / "promotion.json").read_text() == decision
+    client = mlflow.MlflowClient()
+    versions = client.search_model_versions(f"name='{named.tracking.model}'")
+    assert len(versions) == 2
+    for text in ("", "{}", "[]", json.dumps(json.loads(decision) | {"sha256": "0" * 64})):
+        (tmp_path / "promotion.json").write_text(text)
+        assert registered.again()[1].reasons == [f"version {number} is the champion already"]
+        assert json.loads((tmp_path / "promotion.json").read_text())["promoted"]
+
+
+def test_a_decision_holds_as_long_as_the_champion(registered, named, packaged):
+    registered(graph(0.03, known=1.0))
+    weaker = {"onnx": graph(0.002, known=1.0), "version": "weaker"}
+    number, worse = registered(**weaker)
+    assert worse.verdict == WORSE
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(register, "answer_test_photos", None)  # not needed again
+        assert registered.again()[1].reasons == worse.reasons
+    mlflow.MlflowClient().delete_registered_model_alias(named.tracking.model, registry.CHAMPION)
+    assert registered.again() == (number, register.promote_uncompared("there is no champion yet"))
+
+
+def test_a_model_that_the_registry_lost_is_registered_again(registered, named):
+    """A pipeline restores model.pt from its cache, and does not run packaging again."""
+    registered(graph(0.02))
+    client, name = mlflow.MlflowClient(), named.tracking.model
+    run_id = client.get_model_version(name, "1").run_id
+    assert client.get_run(run_id).data.metrics.items() > {
+        "onnx_accuracy": 0.9, "onnx_refused": 0.01, "flips_mirrored": 0.02, "promotion_promoted": 1.0
+    }.items()  # fmt: skip
+    client.delete_registered_model(name)
+    number, promotion = registered.again()
+    assert (number, promotion.reasons) == ("1", ["there is no champion yet"])
+    assert registry.champion(name).number == "1"
+
+
+def test_a_model_that_cannot_answer_these_photos_is_reported(registered):
+    registered(graph())
+    with pytest.raises(
+        PipelineError, match="the new model cannot answer these photos: it has the classes red, "
+    ):
+        registered(graph(), classes=("red", "green"))
+
+
+def test_a_model_goes_to_the_run_of_its_training(registered, named):
+    with register.tracked(named.tracking) as run_id:
+        pass
+    registered(graph(0.02), run_id=run_id)
+    assert mlflow.MlflowClient().get_model_version(named.tracking.model, "1").run_id == run_id
+
+
+def test_an_unreachable_store_is_not_an_empty_one(registered, named, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(MlflowException):
+        registered(graph())
+
+    def unreachable(params):
+        raise MlflowException("API request failed\nwith a second line")
+
+    monkeypatch.setattr(register, "run", unreachable)
+    monkeypatch.setattr(register.parameters, "load", lambda: named)
+    with pytest.raises(PipelineError, match="MLflow cannot be used: ") as error:
+        register.main(argparse.Namespace())
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_needs_its_own_report(registered, packaged, tmp_path):
+    packaged(graph())
+    report = json.loads((tmp_path / "package.json").read_text())
+    (tmp_path / "package.json").write_text(json.dumps(report | {"sha256": "0" * 64}))
+    with pytest.raises(PipelineError, match="different runs"):
+        registered.again()
+    for text in ("{}", "[]", "no"):
+        (tmp_path / "package.json").write_text(text)
+        with pytest.raises(PipelineError, match=r"missing or broken .*dvc repro"):
+            registered.again()

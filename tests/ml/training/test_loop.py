@@ -1,0 +1,111 @@
+"""The training loop: its best weights, its saved state, and its batches."""
+
+import itertools
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+
+from ml.data import ingest, prepare
+from ml.data.dataset import Dataset
+from ml.model.networks import build
+from ml.params import Params
+from ml.training.batches import Photos
+from ml.training.devices import make_fabric
+from ml.training.loop import Loop
+
+
+@pytest.fixture
+def make_loop(make_photos, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ingest.run(params.ingest.model_copy(update={"source": str(make_photos())}))
+    prepare.run(params.prepare)
+
+    def make(fabric=None, state="state.pt", **recipe: object) -> Loop:
+        plain = params.model_dump()
+        plain["recipes"]["simple_cnn"] |= recipe
+        changed = Params.model_validate(plain)
+        torch.manual_seed(0)
+        network = build("simple_cnn", 2)
+        return Loop(fabric or make_fabric("32-true"), network, Dataset.load(), changed.recipe, 1, Path(state))
+
+    return make
+
+
+def test_the_weights_with_the_lowest_validation_loss_are_kept(make_loop, monkeypatch):
+    losses = [0.5, 0.3, 0.3]  # the second 0.3 is not lower
+    loop, remaining, seen = make_loop(epochs=len(losses)), iter(losses), []
+
+    def validate(self):
+        seen.append({name: value.clone() for name, value in self.bare_network.state_dict().items()})
+        return {"val_loss": next(remaining), "val_accuracy": 0.5}
+
+    monkeypatch.setattr(Loop, "_validate", validate)
+    progress = loop.run()
+    assert progress.epoch == len(progress.history) == len(seen) == len(losses)
+    assert all(torch.equal(progress.best_weights[name], seen[1][name]) for name in seen[1])
+    trained = "features.0.weight"
+    assert all(not torch.equal(one[trained], other[trained]) for one, other in itertools.pairwise(seen))
+
+
+class KilledError(Exception):
+    """Stands for a kill after an epoch was saved."""
+
+
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # the scaler skips steps, of which the schedule knows nothing
+def test_a_resumed_run_has_the_scale_of_the_gradients(make_loop, monkeypatch):
+    """With 16-mixed, the scale of the gradients is part of the state: it grows and shrinks over the steps."""
+
+    def half_precision() -> Fabric:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=3)
+        return Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu", scaler))
+
+    unbroken = make_loop(half_precision(), "unbroken.pt", epochs=2).run()
+    save = Loop._save
+
+    def save_and_die(self):
+        save(self)
+        raise KilledError
+
+    monkeypatch.setattr(Loop, "_save", save_and_die)
+    with pytest.raises(KilledError):
+        make_loop(half_precision(), epochs=2).run()
+    precision = torch.load("state.pt", weights_only=True)["precision"]
+    assert precision["scale"] > 2.0**8
+    monkeypatch.setattr(Loop, "_save", save)
+    loop = make_loop(half_precision(), epochs=2)
+    resumed = loop.run()
+    assert loop.fabric.strategy.precision.scaler.get_scale() > precision["scale"]
+    assert resumed.history == unbroken.history
+    assert all(
+        torch.equal(resumed.best_weights[name], value) for name, value in unbroken.best_weights.items()
+    )
+
+
+def test_a_kill_while_the_state_is_written_leaves_the_previous_state(make_loop, monkeypatch):
+    loop = make_loop(epochs=1)
+    loop.run()
+    before = Path("state.pt").read_bytes()
+
+    def die_half_way(path, state):
+        Path(path).write_bytes(before[:1000])
+        raise KilledError
+
+    monkeypatch.setattr(loop.fabric, "save", die_half_way)
+    with pytest.raises(KilledError):
+        loop._save()
+    assert Path("state.pt").read_bytes() == before
+
+
+def test_a_worker_maps_the_file_that_its_parent_maps(make_loop):
+    data = make_loop().data
+    sent = pickle.dumps(Photos(data))
+    assert len(sent) < data.images.nbytes / 10
+    for photos in (pickle.loads(sent), pickle.loads(pickle.dumps(pickle.loads(sent)))):
+        assert (photos[0, 3][0].numpy() == data.images[3]).all()
+        assert not photos.images.flags.writeable

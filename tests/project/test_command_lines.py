@@ -1,0 +1,81 @@
+"""Every command explains itself with --help and does nothing else then."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml.model import VERSION
+from scripts import command_reference, settings_reference
+from tests.helpers.paths import ROOT
+
+COMMANDS = list(command_reference.commands())
+
+
+def python(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def changed_files() -> str:
+    return subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT, text=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_explains_and_does_nothing(command: tuple[str, ...]) -> None:
+    before = changed_files()
+    done = python(*command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
+    assert done.stderr == ""
+    assert changed_files() == before
+
+
+def test_every_kind_of_command_is_covered() -> None:
+    assert {("-m", "app"), ("-m", "ml", "ingest"), ("-m", "scripts.command_reference")} <= set(COMMANDS)
+
+
+def test_every_script_has_help() -> None:
+    scripts = {
+        file.stem
+        for file in (ROOT / "scripts").glob("*.py")
+        if 'if __name__ == "__main__"' in file.read_text("utf-8")
+    }
+    covered = {name.removeprefix("scripts.") for _, name, *_ in COMMANDS if name.startswith("scripts.")}
+    assert scripts == covered
+
+
+def test_the_service_has_a_version_and_takes_no_other_arguments(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=not-read\n")
+    assert python("-m", "app", "--version", cwd=tmp_path).stdout == f"{VERSION}\n"
+    done = python("-m", "app", "--help", cwd=tmp_path)
+    assert (done.returncode, "docs/settings.md" in done.stdout) == (0, True)
+    for argument in ("--port=80", "serve"):
+        done = python("-m", "app", argument, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"unrecognized arguments: {argument}" in done.stderr
+
+
+def test_the_table_of_settings_is_up_to_date() -> None:
+    assert settings_reference.TARGET.read_text("utf-8") == settings_reference.table()
+
+
+def test_a_document_that_is_out_of_date_fails_the_check(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from scripts.common.generated import write_or_check; "
+        "sys.exit(write_or_check(lambda: 'new', Path(sys.argv[1]), 'It writes.', sys.argv[2:]))"
+    )
+    target = tmp_path / "document.md"
+    assert python("-c", code, str(target), "--check").returncode == 1
+    assert not target.exists()
+    assert python("-c", code, str(target)).returncode == 0
+    assert target.read_text() == "new"
+    assert python("-c", code, str(target), "--check").returncode == 0
+
+
+def test_a_command_without_help_is_left_out_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_reference._section(("-c", "raise SystemExit('error: no help')")) == ""
+    assert "error: no help" in capsys.readouterr().err
+    assert "usage: python -m app" in command_reference._section(("-m", "app"))

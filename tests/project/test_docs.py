@@ -1,0 +1,94 @@
+"""The documents: where links lead, and whether what they tell to run runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml.model import bundle
+from tests.helpers.paths import ROOT
+from tests.helpers.service import running
+from tests.helpers.waiting import HANG_S
+
+DOCUMENTS = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+]
+TESTED = re.compile(r"^<!-- tested -->\n+((?: {4}.*\n|\n(?= {4}))+)", re.MULTILINE)
+"""An indented block after that comment, run in a copy of the repository, with a service at localhost:8080 and
+as URL. Where lines begin with $, the others are output, and aren't compared."""
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures, but for those in code."""
+    prose = re.sub(r"^(?: {4}|```[\s\S]*?^```).*$|`[^`\n]*`", "", text, flags=re.MULTILINE)
+    return re.findall(r"\]\(([^)\s]+)\)", prose)
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them from headings."""
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def blocks() -> list[tuple[str, str]]:
+    return [(path.name, block) for path in DOCUMENTS for block in TESTED.findall(path.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text("utf-8")
+    for link in links(text):
+        if re.match(r"[a-z]+:|\.\./\.\./actions/", link):  # elsewhere; GitHub's pages of this repository
+            continue
+        target, _, anchor = link.partition("#")
+        other = path.parent / target if target else path
+        assert other.exists(), link
+        if anchor:
+            assert anchor in anchors(other.read_text("utf-8")), link
+
+
+def test_paths_that_are_named_are_there() -> None:
+    """In backticks, with a folder that is in the repository's root and no placeholder."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"data", "models", "reports"}
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for name in re.findall(r"`([\w.-]+/[\w./-]*)`", document.read_text("utf-8")):
+            if name.partition("/")[0] in folders:
+                assert (ROOT / name).exists(), f"{document.name}: {name}"
+
+
+@pytest.mark.parametrize(("document", "block"), blocks())
+def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> None:
+    lines = [line[4:] for line in block.splitlines()]
+    if any(line.startswith("$ ") for line in lines):
+        lines = [line[2:] for line in lines if line.startswith("$ ")]
+    project = tmp_path / "project"
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    (project / ".venv").symlink_to(Path(sys.prefix))
+    with running() as service:
+        service.wait()
+        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        script = "\n".join(lines).replace("localhost:8080", f"127.0.0.1:{service.port}")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script], cwd=project,
+            capture_output=True, text=True, timeout=HANG_S,
+            env={"PATH": path, "HOME": str(tmp_path), "URL": f"http://127.0.0.1:{service.port}"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_some_blocks_are_tested() -> None:
+    assert {"README.md", "RUNBOOK.md"} <= {document for document, _ in blocks()}
+
+
+def test_the_model_card_is_the_default_model_s() -> None:
+    card = bundle.read(ROOT / "app/default/model.pt").card
+    assert card
+    assert (ROOT / "docs/MODEL_CARD.md").read_text("utf-8") == card

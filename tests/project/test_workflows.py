@@ -1,0 +1,173 @@
+"""The workflows: pinned, with no more rights than they need, and with no step that a laptop can't run."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.helpers.paths import ROOT
+
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+TEXTS = {path.stem: path.read_text() for path in FILES}
+# BaseLoader: with YAML 1.1's types `on` would be true.
+WORKFLOWS = {name: yaml.load(text, yaml.BaseLoader) for name, text in TEXTS.items()}
+JOBS = {f"{name}/{job}": what for name, flow in WORKFLOWS.items() for job, what in flow["jobs"].items()}
+STEPS = [(name, step) for name, job in JOBS.items() for step in job.get("steps", [])]
+RUNS = [(name, step) for name, step in STEPS if "run" in step]
+DEPLOYS = {"contents": "read", "packages": "read", "id-token": "write"}
+RIGHTS = {
+    "ci/lint": {"contents": "read"},
+    "ci/test": {"contents": "read"},
+    "ci/serve": {"contents": "read"},
+    "ci/dependencies": {"contents": "read"},
+    "ci/image": {"contents": "read"},
+    "ci/publish": {"contents": "read", "packages": "write", "id-token": "write", "attestations": "write"},
+    "ci/deploy": DEPLOYS,
+    "release/train": {"contents": "read"},
+    "release/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
+    "release/deploy": DEPLOYS,
+    "cd/deploy": DEPLOYS,
+    "monitor/batch": {"contents": "read"},
+}
+
+
+def test_each_action_is_pinned_by_its_commit() -> None:
+    pins: dict[str, set[str]] = {}
+    for text in TEXTS.values():
+        for used in re.findall(r"^\s*(?:- )?uses: (.*)", text, re.MULTILINE):
+            if used.startswith("$/"):  # this repository at the commit that runs
+                assert (ROOT / used.removeprefix("$/")).is_file()
+                continue
+            found = re.fullmatch(r"([\w.-]+/[\w./-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", used)
+            assert found, used
+            pins.setdefault(found[1], set()).add(found[2])
+    assert all(len(versions) == 1 for versions in pins.values())
+    assert len(pins) >= 10
+
+
+def test_rights() -> None:
+    assert {name: job["permissions"] for name, job in JOBS.items()} == RIGHTS
+    for flow in WORKFLOWS.values():
+        assert flow["permissions"] == {}
+        assert flow["defaults"]["run"]["shell"] == "bash"
+
+
+def test_each_job_ends_and_queues() -> None:
+    for name, job in JOBS.items():
+        assert "uses" in job or int(job["timeout-minutes"]) <= 180, name
+    for name, flow in WORKFLOWS.items():
+        groups = [flow.get("concurrency"), *(job.get("concurrency") for job in flow["jobs"].values())]
+        assert any(groups), name
+    # In a workflow that is called, github.workflow is the caller's name: two callers would not wait.
+    assert JOBS["cd/deploy"]["concurrency"] == {"group": "deploy-production", "cancel-in-progress": "false"}
+
+
+def test_no_checkout_leaves_credentials() -> None:
+    checkouts = [step for _, step in STEPS if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) >= 5
+    assert all(step["with"]["persist-credentials"] == "false" for step in checkouts)
+
+
+@pytest.mark.parametrize(("name", "step"), RUNS, ids=[f"{name}:{step['run']}" for name, step in RUNS])
+def test_each_step_is_a_make_target_or_a_script(name, step) -> None:
+    command = step["run"]
+    assert "${{" not in command  # what others wrote must not become shell code
+    if made := re.fullmatch(r"make ([a-z-]+)( [A-Z_]+=[\w-]+)*", command):
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert made[1] in targets
+    else:
+        script = re.fullmatch(r'(scripts/[\w.]+)( >>"\$GITHUB_OUTPUT")?', command)
+        assert script, command
+        assert (ROOT / script[1]).stat().st_mode & 0o111
+    folders = [ROOT / name for name in ("deploy", "ml", "release", "scripts")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".sh")]
+    sources = "".join(path.read_text() for path in files)
+    for variable in step.get("env", {}):
+        known = variable.startswith("AWS_")  # boto's, when DVC pulls from S3
+        part = variable.partition("_")[2]  # release/artifactory.py and others put the names together
+        found = re.search(rf"\b{variable}\b", sources) or (part and f'"{part}"' in sources)
+        assert known or found, variable
+
+
+def test_delivery_gets_what_each_target_reads() -> None:
+    reads: set[str] = set()
+    for module in ("deliver", "render", "cloud_run"):
+        docstring = (ROOT / "deploy" / f"{module}.py").read_text().split('"""')[1]
+        reads |= {*re.findall(r"\b[A-Z]+_[A-Z_]+\b", docstring)}
+    set_by_github, for_tests = {"GITHUB_REPOSITORY"}, {"RENDER_API_URL", "CLOUD_RUN_API_URL"}
+    assert {"RENDER_API_KEY", "GCP_REGION", "GITHUB_TOKEN", *set_by_github, *for_tests} <= reads
+    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    assert reads - set_by_github - for_tests <= {*step["env"]}
+
+
+def test_secrets_and_variables_are_documented() -> None:
+    used = {name for text in TEXTS.values() for name in re.findall(r"\b(?:secrets|vars)\.(\w+)", text)}
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    missing = {name for name in used - {"GITHUB_TOKEN"} if f"`{name}`" not in text}
+    assert not missing
+    assert len(used) >= 10
+
+
+def test_a_pull_request_sees_no_secret_and_pushes_nothing() -> None:
+    assert "pull_request_target" not in "".join(TEXTS.values())
+    assert [name for name, flow in WORKFLOWS.items() if "pull_request" in flow["on"]] == ["ci"]
+    pushes = "github.event_name == 'push'"
+    for job, what in WORKFLOWS["ci"]["jobs"].items():
+        if "secrets." in yaml.safe_dump(what) or "write" in what["permissions"].values():
+            assert what["if"].startswith(pushes), job
+    assert WORKFLOWS["ci"]["jobs"]["deploy"]["if"] == f"{pushes} && github.ref == 'refs/heads/main'"
+    assert {*WORKFLOWS["ci"]["jobs"]["publish"]["needs"]} == {"lint", "test", "image"}
+
+
+def test_what_calls_cd_hands_on_what_it_takes() -> None:
+    call = WORKFLOWS["cd"]["on"]["workflow_call"]
+    for name in ("ci/deploy", "release/deploy"):
+        assert {*JOBS[name]["secrets"]} == {*call["secrets"]}
+        assert {*JOBS[name]["with"]} <= {*call["inputs"]}
+    assert {*call["inputs"]} <= {*WORKFLOWS["cd"]["on"]["workflow_dispatch"]["inputs"]}
+
+
+def installed(target: str, folder: Path) -> set[str]:
+    """Names of the packages that make installs for a target in a fresh checkout."""
+    for file in (ROOT / "Makefile", *ROOT.glob("requirements*.txt")):
+        shutil.copy(file, folder)
+    done = subprocess.run(["make", "-n", target], cwd=folder, capture_output=True, text=True, check=True)
+    files = re.findall(r"requirements[\w-]*\.txt", done.stdout)
+    assert files
+    texts = [(folder / file).read_text() for file in files]
+    return {name for text in texts for name in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, job in JOBS.items() if "write" in job["permissions"].values()]
+)
+def test_no_job_that_may_write_installs_what_trains_or_tests(name: str, tmp_path: Path) -> None:
+    trains = installed("train", tmp_path) - installed("serve", tmp_path)
+    assert {"torch", "dvc", "mlflow", "pytest"} <= trains
+    commands = [step["run"] for job, step in RUNS if job == name]
+    for command in commands:
+        if command.startswith("make "):
+            assert not installed(command.split()[1], tmp_path) & {"torch", "dvc", "mlflow", "scipy", "pytest"}
+    if name == "release/publish":
+        assert commands == ["make publish"]
+
+
+def test_the_image_that_is_tested_is_the_one_that_is_pushed() -> None:
+    """Jobs that may push build nothing; each platform is tested on a machine of its own kind."""
+    pushes = JOBS["ci/publish"]["steps"]
+    assert not [step for step in pushes if "build-push-action" in step.get("uses", "")]
+    assert [step["run"] for step in pushes if "run" in step] == ['scripts/push_images.sh >>"$GITHUB_OUTPUT"']
+    job = JOBS["ci/image"]
+    assert job["strategy"]["matrix"]["include"] == [
+        {"platform": "amd64", "system": "ubuntu-24.04"},
+        {"platform": "arm64", "system": "ubuntu-24.04-arm"},
+    ]
+    uses = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
+    build = uses.index("docker/build-push-action")
+    assert job["steps"][build]["with"]["outputs"] == "type=oci,dest=${{ env.ARCHIVE }}"
+    tested = ["scripts/load_image.sh", "make deploy TARGET=docker", "aquasecurity/trivy-action"]
+    assert uses[build + 1 :] == [*tested, "actions/upload-artifact"]
+    assert job["steps"][-1]["with"]["path"] == "${{ env.ARCHIVE }}"

@@ -1,0 +1,683 @@
+"""Publishing: the content of a release, and that the latest release is complete whatever is interrupted."""
+
+import collections
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ml import cli
+from ml.model import VERSION
+from ml.model.errors import PipelineError
+from release.__main__ import COMMANDS
+from release.files import collect
+from release.github import GitHub
+from release.publish import Publisher
+from release.transport import Patience
+from scripts.standins import github as standin
+from scripts.standins.github import TOKEN, Fault
+from tests.helpers.paths import ROOT
+from tests.helpers.project import FIGURES, command, make_project, run
+from tests.helpers.waiting import HANG_S
+from tests.standins.artifactory import Artifactory
+
+FAST = Patience(attempts=4, pause_s=0.01, unclear_s=0.03, total_s=HANG_S, connect_s=HANG_S, response_s=HANG_S)
+NAMES = {"model.pt", "model.pt.sha256", "MODEL_CARD.md", "metrics.json", "plot0.png"}
+FORMER = {"model.pt": b"the former model", "model.pt.sha256": b"its sum"}
+
+
+class Latest(standin.GitHub):
+    """A GitHub with a release; at each step of each request it checks that the latest release is complete."""
+
+    def __init__(self, folder, **options):
+        super().__init__(folder, **options)
+        self.former = self.store.add("v1.0.0", FORMER)
+        self.expected = NAMES
+        self.broken = []
+        self.fault = lambda step: None
+        self.hook = self._look
+        self.seen.clear()
+
+    def _look(self, step):
+        fault = self.fault(step)
+        with self.store.lock:
+            latest = self.store.latest()
+            files = self.store.of(latest)
+            names = {asset.name for asset in files}
+            complete = all(asset.state == "uploaded" for asset in files)
+            if not complete or (latest.id != self.former.id and not names >= self.expected):
+                self.broken.append((step, names))
+        return fault
+
+    def writes(self):
+        return [(method, path) for method, path, _ in self.seen if method != "GET"]
+
+    def served(self, name="model.pt"):
+        """Download a file of the latest release as a deployment does, through both redirects."""
+        with urllib.request.urlopen(self.download_url(name), timeout=HANG_S) as response:
+            return response.read()
+
+    def check_published(self, project, tag="v1.1.0"):
+        """Check that the release is the latest one and complete, and that no draft is left."""
+        model = (project / "models/model.pt").read_bytes()
+        assert self.broken == []
+        assert self.served() == model
+        assert self.served("model.pt.sha256").decode() == f"{hashlib.sha256(model).hexdigest()}  model.pt\n"
+        assert self.store.latest().tag == tag
+        assert {asset.name for asset in self.store.of(self.store.latest())} >= self.expected
+        assert [release.tag for release in self.store.all()] == [tag, "v1.0.0"]
+        assert not any(release.draft for release in self.store.all())
+
+
+@pytest.fixture
+def github(tmp_path):
+    with Latest(tmp_path / "github").serving() as github:
+        yield github
+        assert github.broken == []
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    folder = make_project(tmp_path / "project")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def publish(project, github, *arguments, tag="v1.1.0", token=TOKEN, **env):
+    """Publish in a process of its own; return exit code, standard output and standard error."""
+    return run(project, "release", "publish", "--tag", tag, *arguments, **github.environment(token), **env)
+
+
+@pytest.fixture
+def publish_here(project, github, monkeypatch, capsys):
+    """Publish in this process; return exit code, standard output and standard error."""
+
+    def publish(*arguments, tag="v1.1.0", token=TOKEN, **env):
+        for name in ("URL", "TOKEN", "REPOSITORY"):
+            monkeypatch.delenv(f"ARTIFACTORY_{name}", raising=False)
+        monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+        for name, value in (github.environment(token) | env).items():
+            monkeypatch.setenv(name, value)
+        code = 0
+        try:
+            cli.run("release", "", COMMANDS, ["publish", "--tag", tag, *arguments])
+        except SystemExit as error:
+            print(error.code, file=sys.stderr)
+            code = 1
+        return code, *capsys.readouterr()
+
+    return publish
+
+
+def publisher_of(github, folder, tag="v1.1.0", **options):
+    """Return a publisher of the project in the working folder, with little patience."""
+    folder.mkdir(exist_ok=True)
+    repository = GitHub(github.repository, TOKEN, github.url, FAST, lambda line: None)
+    return Publisher(repository, tag, collect(folder, "http://x/model.pt"), **options)
+
+
+def test_everything_is_published_and_a_second_run_changes_nothing(github, project):
+    (project / "attestation.json").write_text("{}")
+    arguments = ("--asset", "attestation.json", "--target", "a" * 40)
+    code, output, error = publish(project, github, *arguments)
+    assert (code, error) == (0, "")
+    github.check_published(project)
+    latest = github.store.latest()
+    assert latest.target == "a" * 40
+    assert {asset.name for asset in github.store.of(latest)} == NAMES | {"attestation.json"}
+    assert "published v1.1.0" in output
+    assert github.download_url("model.pt", "v1.1.0") in latest.body
+    assert f"Made with cats-vs-dogs {VERSION}." in latest.body
+    metrics = json.loads(github.served("metrics.json"))
+    assert metrics["twin"]["accuracy"] == 0.97
+    assert metrics["test_digest"] == "e" * 64
+    assert metrics["sha256"] == hashlib.sha256(github.served()).hexdigest()
+    card = github.served("MODEL_CARD.md").decode()
+    for part in (
+        "97.00 % (91.50 % to 99.00 %)",
+        "c" * 40,
+        "d" * 32,
+        "red, blue",
+        "CC BY-SA 4.0",
+        "simple_cnn",
+    ):
+        assert part in card
+    patch = [path for method, path in github.writes() if method == "PATCH"]
+    assert len(patch) == 1  # nothing is public before it
+
+    state = (github.store.folder / "state.json").read_bytes()
+    github.seen.clear()
+    code, output, error = publish(project, github, *arguments)
+    assert (code, error) == (0, "")
+    assert "v1.1.0 is published with this model" in output
+    assert github.writes() == []
+    assert (github.store.folder / "state.json").read_bytes() == state
+
+
+def steps_of_a_publication(tmp_path):
+    """Return each step of an undisturbed publication as (request, phase).
+
+    The end of a request that reads is left out: for both sides it equals the beginning of the next request.
+    """
+    steps = []
+    with Latest(tmp_path / "undisturbed").serving() as github:
+        github.fault = lambda step: steps.append(step)
+        code, _, error = publish(make_project(tmp_path / "project"), github)
+        assert code == 0, error
+    return [(s.number, s.phase) for s in steps if s.method != "GET" or s.phase != "after"]
+
+
+def test_kill_9_at_every_step_leaves_a_complete_latest_release(tmp_path, monkeypatch):
+    steps = steps_of_a_publication(tmp_path)
+    project = tmp_path / "project"
+    monkeypatch.chdir(project)
+    model = (project / "models/model.pt").read_bytes()
+    phases = collections.Counter(phase for _, phase in steps)
+    assert phases["middle"] == len(NAMES)
+    assert phases["after"] == len(NAMES) + 2  # the draft, its files, their publication
+    assert phases["before"] == 16
+
+    def kill_at(place):
+        with Latest(tmp_path / f"{place[0]}-{place[1]}").serving() as github:
+            publishing = []
+            started = threading.Event()
+
+            def kill(step):
+                if (step.number, step.phase) != place:
+                    return None
+                started.wait(HANG_S)
+                publishing[0].kill()
+                publishing[0].wait(HANG_S)
+                return Fault() if step.phase == "before" else None
+
+            github.fault = kill
+            with command(project, "release", "publish", "--tag", "v1.1.0", **github.environment()) as process:
+                publishing.append(process)
+                started.set()
+                process.communicate(timeout=HANG_S)
+            assert process.returncode == -9
+            while github.under_way:
+                time.sleep(0.01)
+            github.fault = lambda step: None
+            assert github.broken == []
+            former = github.store.latest().id == github.former.id
+            assert github.served() == (FORMER["model.pt"] if former else model)
+            complete = {a.id for a in github.store.assets.values() if a.state == "uploaded"}
+            publisher_of(github, tmp_path / f"made-{place[0]}-{place[1]}").run()
+            github.check_published(project)
+            assert complete <= set(github.store.assets)  # complete files are not uploaded again
+            return former
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(kill_at, steps))
+    assert len(results) == len(steps)
+    assert results.count(False) == 2  # after publishing, and before leftovers are listed
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(502), Fault(500)])
+def test_a_response_lost_at_any_step_does_no_harm(tmp_path, monkeypatch, fault):
+    steps = steps_of_a_publication(tmp_path)
+    project = tmp_path / "project"
+    monkeypatch.chdir(project)
+    for place in steps:
+        with Latest(tmp_path / f"{place[0]}-{place[1]}-{fault.status}").serving() as github:
+            github.fault = lambda step, place=place: fault if (step.number, step.phase) == place else None
+            publisher_of(github, tmp_path / "made").run()
+            github.check_published(project)
+
+
+def test_correct_files_are_kept_and_wrong_ones_replaced(github, project, publish_here, tmp_path):
+    """In a draft that a person made; its notes and its other files stay."""
+    wanted = collect_files(tmp_path, github)
+    there = {
+        "metrics.json": wanted["metrics.json"],
+        "plot0.png": b"another picture",
+        "notes.pdf": b"a file of the person",
+    }
+    draft = github.store.add("v1.1.0", there, draft=True, body="Written by hand.")
+    github.store.begin(draft, "model.pt", None, "application/octet-stream", 5)  # incomplete
+    before = {asset.name: asset.id for asset in github.store.of(draft)}
+    code, output, error = publish_here()
+    assert (code, error) == (0, "")
+    github.check_published(project)
+    after = {asset.name: asset.id for asset in github.store.of(github.store.latest())}
+    assert {name for name in before if before[name] == after[name]} == {"metrics.json", "notes.pdf"}
+    assert github.store.latest().id == draft.id
+    assert re.fullmatch(
+        r"Written by hand\.\n\n<!-- files sha256:[0-9a-f]{64} -->", github.store.latest().body
+    )
+    assert "deleted   model.pt, which was incomplete" in output
+    assert "deleted   plot0.png, which was different" in output
+
+
+def collect_files(tmp_path, github):
+    folder = tmp_path / "wanted"
+    folder.mkdir(exist_ok=True)
+    url = github.download_url("model.pt", "v1.1.0")
+    return {file.name: file.path.read_bytes() for file in collect(folder, url).files}
+
+
+def test_leftover_drafts_are_deleted_and_a_persons_draft_stays(github, project, tmp_path):
+    contents = publisher_of(github, tmp_path / "made")
+    mark = contents._mark
+    leftover = github.store.add(
+        "v1.1.0", {"model.pt": b"other"}, draft=True, body=mark.replace("256:", "256:0")[:-6]
+    )
+    leftover.body = "<!-- files sha256:" + "0" * 64 + " -->"
+    mine = [github.store.add("v1.1.0", {}, draft=True, body=mark) for _ in range(2)]
+    other_tag = github.store.add("v9.0.0", {}, draft=True, body=mark)
+    person = github.store.add("v1.1.0", {}, draft=True, body="thinking about it")
+    contents.run()
+    left = {release.id for release in github.store.all()}
+    assert left == {github.former.id, mine[0].id, other_tag.id, person.id}
+    assert not github.store.releases[mine[0].id].draft  # the oldest one
+    assert github.store.releases[person.id].draft
+    assert leftover.id not in left
+
+
+def test_a_draft_that_somebody_else_changes_is_not_published(github, project, publish_here):
+    draft = github.store.add("v1.1.0", {}, draft=True)
+
+    def other(step):
+        if step.method == "POST" and "name=plot0.png" in step.path and step.phase == "after":
+            draft.body = f"<!-- files sha256:{'0' * 64} -->"
+
+    github.fault = other
+    code, _, error = publish_here()
+    assert code == 1
+    assert "another publisher or a person has changed draft" in error
+    assert github.store.latest().id == github.former.id
+
+
+@pytest.mark.parametrize("immutable", [False, True])
+def test_a_published_release_is_never_changed(project, github, publish_here, immutable):
+    github.store.immutable = immutable
+    assert publish_here()[0] == 0
+    state = (github.store.folder / "state.json").read_bytes()
+    (project / "reports/evaluate/plot0.png").write_bytes(b"another plot")
+    code, output, _ = publish_here()
+    assert code == 0
+    assert "these files differ and stay as published: plot0.png" in output
+    (project / "signature").write_text("x")
+    code, _, error = publish_here("--asset", "signature")
+    assert code == 1
+    assert error.startswith("error: v1.1.0 is published with this model, but without signature;")
+    make_project(project, "bbbbbbbbbbbb")
+    for arguments in ((), ("--dry-run",)):
+        code, _, error = publish_here(*arguments)
+        assert code == 1
+        assert error.startswith("error: v1.1.0 is published with another model.pt, or none;")
+    assert (github.store.folder / "state.json").read_bytes() == state
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_two_publishers_at_once(tmp_path, same):
+    projects = [
+        make_project(tmp_path / f"project{number}", "a" * 12 if same else "ab"[number] * 12)
+        for number in (0, 1)
+    ]
+    for attempt in range(3):
+        with Latest(tmp_path / f"github{attempt}").serving() as github:
+            at_creation = threading.Barrier(2)
+
+            def together(step, at_creation=at_creation):
+                if step.method == "POST" and step.phase == "before" and "/uploads/" not in step.path:
+                    at_creation.wait(HANG_S)  # neither has seen a draft
+
+            github.fault = together
+            with ThreadPoolExecutor(2) as pool:
+                results = list(pool.map(lambda project, github=github: publish(project, github), projects))
+            winners = [number for number, (code, _, _) in enumerate(results) if code == 0]
+            assert len(winners) == (2 if same else 1), results
+            github.check_published(projects[winners[0]])
+            if not same:
+                assert "published with another model.pt" in results[1 - winners[0]][2]
+
+
+def test_another_publishers_upload_is_waited_for(github, project, tmp_path):
+    contents = publisher_of(github, tmp_path / "made")
+    draft = github.store.add("v1.1.0", {}, draft=True, body=contents._mark)
+    model = contents._contents.files[0]
+
+    def other(step):
+        """Begin to upload the model just before this publisher, and end a little later."""
+        if step.phase == "before" and step.path.endswith("name=model.pt") and not github.store.of(draft):
+            asset = github.store.begin(draft, "model.pt", None, "application/octet-stream", model.size)
+            github.store.blob(asset).write_bytes(model.path.read_bytes())
+            threading.Timer(0.1, github.store.finish, [asset]).start()
+            other.asset = asset.id
+
+    github.fault = other
+    contents.run()
+    github.check_published(project)
+    assert github.store.find(None, "model.pt").id == other.asset
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_file_that_another_publisher_completes_is_not_deleted(github, project, tmp_path, published):
+    """It was incomplete when the files were listed, and is complete before it would be deleted."""
+    contents = publisher_of(github, tmp_path / "made")
+    files = {file.name: file.path.read_bytes() for file in contents._contents.files}
+    model = files.pop("model.pt")
+    draft = github.store.add("v1.1.0", files, draft=True, body=contents._mark)
+    half = github.store.begin(draft, "model.pt", None, "application/octet-stream", len(model))
+
+    def other(step):
+        if step.path.endswith(f"/assets/{half.id}") and step.phase == ("after" if published else "before"):
+            github.store.blob(half).write_bytes(model)
+            github.store.finish(half)
+            if published:
+                github.store.change(draft, {"tag_name": "v1.1.0", "draft": False})
+
+    github.fault = other
+    contents.run()
+    github.check_published(project)
+    assert github.store.find(None, "model.pt").id == half.id
+    assert not [path for method, path in github.writes() if method == "DELETE"]
+
+
+def test_a_model_that_changes_during_publication_is_not_published(github, project, publish_here):
+    """The upload must have the digest of the verified model."""
+    model = project / "models/model.pt"
+    flipped = bytearray(model.read_bytes())
+    flipped[-1] ^= 1
+    changes = []
+
+    def change(step):
+        if step.method == "POST" and step.phase == "before" and not changes:
+            changes.append(model.write_bytes(flipped))
+        if (
+            step.method == "DELETE"
+        ):  # the change is noticed; stop here instead of trying again for half a minute
+            return Fault(418, message="enough")
+        return None
+
+    github.fault = change
+    code, _, error = publish_here()
+    assert code == 1
+    assert "enough" in error
+    assert github.store.latest().id == github.former.id
+
+
+def test_a_prerelease_is_not_the_latest(github, project, publish_here):
+    code, _, error = publish_here(tag="v1.1.0-rc.1")
+    assert (code, error) == (0, "")
+    github.store.add("v1.1.0-rc.2", {}, draft=True)
+    assert publish_here(tag="v1.1.0-rc.2")[0] == 0
+    for tag in ("v1.1.0-rc.1", "v1.1.0-rc.2"):
+        assert github.store.by_tag(tag).prerelease
+    assert github.store.latest().tag == "v1.0.0"
+
+
+def test_files_are_downloaded_again_if_the_server_states_no_digests(github, project, publish_here, tmp_path):
+    github.digests = False
+    (tmp_path / "other").mkdir()
+    wanted = collect_files(tmp_path, github)
+    wrong = bytearray(wanted["model.pt"])
+    wrong[100] ^= 1  # of the same length
+    github.store.add("v1.1.0", {"model.pt": bytes(wrong), "plot0.png": wanted["plot0.png"]}, draft=True)
+    code, output, _ = publish_here()
+    assert code == 0
+    github.check_published(project)
+    assert "deleted   model.pt, which was different" in output
+    assert len(github.storage_seen) >= len(NAMES)
+
+
+def test_a_dry_run_sends_only_requests_that_read(github, project, publish_here, tmp_path):
+    draft = github.store.add("v1.1.0", {"plot0.png": b"other"}, draft=True)
+    code, output, _ = publish_here("--dry-run")
+    assert code == 0
+    assert f"would continue draft {draft.id}" in output
+    assert "would replace plot0.png" in output
+    assert "would upload  model.pt (" in output
+    assert "would publish v1.1.0 as the latest release" in output
+    code, output, _ = publish_here("--dry-run", token=None)
+    assert code == 0
+    assert "would create a draft" in output
+    assert "without GITHUB_TOKEN drafts are not visible" in output
+    assert github.writes() == []
+    digest = hashlib.sha256((project / "models/model.pt").read_bytes()).hexdigest()
+    for env in ({}, {"GITHUB_REPOSITORY": "acme/x", "GITHUB_API_URL": "http://127.0.0.1:9"}):
+        code, output, _ = run(project, "release", "publish", "--tag", "v1.1.0", "--dry-run", **env)
+        assert code == 0
+        assert digest in output
+        assert "the present state of the repository is unknown" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "env", "expected"),
+    [
+        ((), {"token": None}, {}, "GITHUB_TOKEN is not set"),
+        ((), {"token": "wrong"}, {}, "(401)"),
+        ((), {"token": f"{TOKEN}_read"}, {}, "contents: write"),
+        ((), {"token": "two words"}, {}, "GITHUB_TOKEN contains"),
+        ((), {"tag": "v1/../x"}, {}, "not a valid tag"),
+        (
+            (),
+            {},
+            {"GITHUB_REPOSITORY": "acme/x"},
+            "acme/x at 127.0.0.1: not found, or the token may not see it",
+        ),
+        ((), {}, {"ARTIFACTORY_URL": "http://acme.example"}, "must be https://"),
+        ((), {}, {"ARTIFACTORY_URL": "https://acme.example"}, "ARTIFACTORY_TOKEN"),
+        (
+            (),
+            {},
+            {"ARTIFACTORY_URL": "https://a.example", "ARTIFACTORY_TOKEN": "x"},
+            "ARTIFACTORY_REPOSITORY",
+        ),
+        (("--asset", "a b"), {}, {}, "GitHub would rename it"),
+        (("--asset", "missing"), {}, {}, "can't be read"),
+        (("--asset", "other"), {}, {}, "can't be read"),
+        (("--asset", "empty"), {}, {}, "0 bytes"),
+        (("--asset", "other/Model.pt"), {}, {}, "two files have the same name: model.pt"),
+        (("--notes", "missing"), {}, {}, "can't be read"),
+        (("--target", "$(x)"), {}, {}, "not a commit or a branch"),
+    ],
+)
+def test_errors_are_one_line(github, project, publish_here, arguments, options, env, expected):
+    (project / "a b").write_text("x")
+    (project / "empty").write_text("")
+    (project / "other").mkdir()
+    (project / "other/Model.pt").write_text("x")
+    code, output, error = publish_here(*arguments, **options, **env)
+    assert (code, output) == (1, "")
+    assert expected in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert github.store.all() == [github.former]
+
+
+def test_notes_become_the_text_of_the_release(github, project, publish_here):
+    (project / "notes.md").write_text("Better at *tabby* cats.")
+    assert publish_here("--notes", "notes.md")[0] == 0
+    assert github.store.latest().body.startswith("Better at *tabby* cats.\n\n<!-- files sha256:")
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda p: (p / "models/model.pt").unlink(), "is missing"),
+        (lambda p: truncate(p / "models/model.pt"), "cut short"),
+        (lambda p: flip(p / "models/model.pt"), "cut short"),
+        (lambda p: (p / "models/model.pt").write_bytes(b"hello"), "not a ZIP"),
+        (lambda p: (p / "reports/package/package.json").unlink(), "is missing or broken"),
+        (lambda p: (p / "reports/evaluate/metrics.json").write_text("[]"), "broken"),
+        (lambda p: edit(p / "reports/package/package.json", version="other"), "version differ"),
+        (lambda p: edit(p / "reports/package/package.json", sha256="0" * 64), "sha256 differ"),
+        (
+            lambda p: edit(p / "reports/package/package.json", twin=FIGURES | {"accuracy": 0.98}),
+            "metrics differ",
+        ),
+        (lambda p: edit(p / "reports/evaluate/metrics.json", temperature=1.1), "temperature differ"),
+        (lambda p: edit(p / "reports/evaluate/metrics.json", test={"photos": 7}), "photos differ"),
+        (lambda p: edit(p / "reports/evaluate/metrics.json", temperature=None), "incomplete"),
+    ],
+)
+def test_a_damaged_model_or_reports_of_another_run_are_rejected(github, project, tmp_path, damage, expected):
+    damage(project)
+    with pytest.raises(PipelineError, match=expected) as error:
+        publisher_of(github, tmp_path / "made")
+    assert "\n" not in str(error.value)
+
+
+def write_rejection(project, model):
+    """Write the gate's report that rejects the model of another project."""
+    digest = hashlib.sha256((model / "models/model.pt").read_bytes()).hexdigest()
+    judged = {"passed": False, "reasons": ["log loss is above"], "candidate": {"sha256": digest}}
+    (project / "reports/gate.json").write_text(json.dumps(judged))
+
+
+def test_a_rejected_model_is_not_published(project, tmp_path, github):
+    digest = hashlib.sha256((project / "models/model.pt").read_bytes()).hexdigest()
+    decided = {"verdict": "no clear difference", "reasons": ["the champion stays"], "sha256": digest}
+    path = project / "reports/promotion.json"
+    path.write_text(json.dumps(decided))
+    publisher_of(github, tmp_path / "made")  # not the champion, but not worse
+    path.write_text(json.dumps(decided | {"verdict": "worse", "sha256": "0" * 64}))
+    publisher_of(github, tmp_path / "made")  # the decision is about another model
+    path.write_text(json.dumps(decided | {"verdict": "worse"}))
+    with pytest.raises(PipelineError, match="rejected: the champion stays"):
+        publisher_of(github, tmp_path / "made")
+    path.unlink()
+    write_rejection(project, make_project(tmp_path / "other", "bbbbbbbbbbbb"))
+    publisher_of(github, tmp_path / "made")  # the report is about another model
+    write_rejection(project, project)
+    with pytest.raises(PipelineError, match="rejected by the gate: log loss is above"):
+        publisher_of(github, tmp_path / "made")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1  # inside the weights
+    path.write_bytes(data)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_large_files_are_not_read_into_memory(github, project):
+    """The process holds a fraction of a 300 MB file. It is killed in the middle of the upload."""
+    with (project / "large.bin").open("wb") as file:
+        file.truncate(300 << 20)
+    publishing, peak = [], []
+
+    def look(step):
+        if step.phase == "middle" and "large.bin" in step.path:
+            status = Path(f"/proc/{publishing[0].pid}/status").read_text()
+            peak.append(int(re.search(r"VmHWM:\s+([0-9]+) kB", status)[1]))
+            publishing[0].kill()
+
+    github.fault = look
+    arguments = ("--tag", "v1.1.0", "--asset", "large.bin")
+    with command(project, "release", "publish", *arguments, **github.environment()) as process:
+        publishing.append(process)
+        process.communicate(timeout=HANG_S)
+    assert peak[0] < 120_000  # kB
+
+
+def test_no_secret_is_printed(github, project, publish_here):
+    github.fault = lambda step: Fault(418, message=f"hello {TOKEN}") if step.number == 9 else None
+    code, output, error = publish_here()
+    assert code == 1
+    assert "hello" in error
+    assert TOKEN not in output + error
+    assert not any("authorization" in headers for headers in github.storage_seen)
+
+
+def test_artifactory_gets_the_files_too(github, project, publish_here):
+    with Artifactory("art-token").serving() as store:
+        env = {
+            "ARTIFACTORY_URL": store.url,
+            "ARTIFACTORY_TOKEN": "art-token",
+            "ARTIFACTORY_REPOSITORY": "models-local/vision",
+        }
+        folder = "/artifactory/models-local/vision/cats-vs-dogs/v1.1.0"
+        store.failures = [503]
+        code, output, error = publish_here(**env)
+        assert code == 0, error
+        assert "next attempt" in error
+        assert {path.rpartition("/")[2] for path in store.files if path.startswith(folder)} == NAMES
+        assert store.files[f"{folder}/model.pt"] == (project / "models/model.pt").read_bytes()
+        store.seen.clear()
+        assert publish_here(**env)[0] == 0
+        assert {method for method, _ in store.seen} == {"HEAD"}
+        store.files[f"{folder}/plot0.png"] = b"another"
+        assert "plot0.png exists with other content, and is kept" in publish_here(**env)[1]
+        store.files[f"{folder}/model.pt"] = b"another"
+        code, _, error = publish_here(**env)
+        assert code == 1
+        assert "which is not replaced" in error
+        code, output, error = publish_here(**env | {"ARTIFACTORY_TOKEN": "wrong"})
+        assert code == 1
+        assert "ARTIFACTORY_TOKEN is not accepted" in error
+        assert "wrong" not in output + error
+
+
+# Simulates an environment with requirements.txt and PyGithub only.
+BLOCKER = """import sys
+TRAINING = {"torch", "torchvision", "lightning", "lightning_fabric", "mlflow", "dvc", "pydantic", "sklearn",
+            "matplotlib", "scipy", "onnx", "onnxscript", "ruamel"}
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in TRAINING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def test_no_training_package_is_needed(github, project, tmp_path):
+    (tmp_path / "blocker").mkdir()
+    (tmp_path / "blocker/sitecustomize.py").write_text(BLOCKER)
+    env = github.environment() | {"PYTHONPATH": f"{tmp_path / 'blocker'}{os.pathsep}{ROOT}"}
+    assert "No module named 'scipy'" in run(project, "scipy", **env)[2]
+    for arguments in (
+        ("publish", "--help"),
+        ("publish", "--tag", "v1.1.0", "--dry-run"),
+        ("publish", "--tag", "v1.1.0"),
+        ("model-url",),
+    ):
+        code, output, error = run(project, "release", *arguments, **env)
+        assert code == 0, error
+        assert output
+    github.check_published(project)
+
+
+@pytest.mark.parametrize(
+    ("tag", "others", "latest"),
+    [
+        ("v0.9.9", [], "v1.0.0"),
+        ("v1.0", [], "v1.0"),  # equal, so the later one
+        ("v1.9.1", ["v1.10.0"], "v1.10.0"),
+        ("v1.9.1+fix", ["v1.10"], "v1.10"),
+        ("v1.10.0", ["v1.9.1", "v1.9.0"], "v1.10.0"),
+        ("v1.1.0", ["v2.0.0-rc.1", "nightly"], "v1.1.0"),
+        ("nightly", ["v1.1.0"], "nightly"),
+    ],
+)
+def test_a_release_of_an_older_version_does_not_become_the_latest(
+    github, project, tmp_path, capsys, tag, others, latest
+):
+    for other in others:
+        github.store.add(other, dict.fromkeys(NAMES, b"x"), prerelease="-" in other)
+    publisher_of(github, tmp_path / "made", tag).plan()
+    publisher_of(github, tmp_path / "made", tag).run()
+    assert github.store.latest().tag == latest
+    assert not github.store.by_tag(tag).prerelease
+    kind = "the latest" if tag == latest else f"a release that is not the latest, because {latest}"
+    output = capsys.readouterr().out
+    assert f"would publish {tag} as {kind}" in output
+    assert f"\npublished {tag} as {kind}" in output

@@ -1,0 +1,55 @@
+"""The benchmark prints consistent figures, or says why it cannot measure."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import needs
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
+
+pytestmark = needs("wrk")
+
+
+def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.bench", photos]
+    options = ["--connections", "1,4", "--seconds", "1", "--rounds", "1"]
+    return subprocess.run(
+        [*command, *options], capture_output=True, text=True, timeout=HANG_S, env=os.environ | env
+    )
+
+
+def test_one_row_per_number_of_connections():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg")
+    assert done.returncode == 0, done.stderr
+    _, *rows, memory = done.stdout.splitlines()
+    figures = [row.replace("%", "").split() for row in rows]
+    assert [row[0] for row in figures] == ["1", "4"]
+    for _, rate, share, bare, median, p99 in figures:
+        assert min(float(rate), float(bare)) > 0  # which one is larger depends on the machine
+        low, high = (100 * (float(rate) + sign) / (float(bare) - sign) for sign in (-0.05, 0.05))
+        assert low - 0.5 <= float(share) <= high + 0.5  # all three figures are rounded
+        assert 0 < float(median) <= float(p99)
+    assert "MB idle" in memory
+
+
+def test_rejected_requests_are_no_throughput():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg", API_KEYS="nobody-sends-it")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "Non-2xx" in done.stderr
+
+
+def test_a_file_that_is_not_a_photo_is_reported(tmp_path):
+    (tmp_path / "small.jfif").write_bytes(b"\xff\xd8\xff and no more")  # any photo's suffix is read
+    done = bench(tmp_path)
+    assert done.returncode == 2
+    assert "photo cannot be used" in done.stderr
+
+
+def test_without_wrk():
+    done = bench(ROOT / "tests" / "photos" / "cat.jpg", PATH="")
+    assert done.returncode == 2
+    assert "wrk is not installed" in done.stderr

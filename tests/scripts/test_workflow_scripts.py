@@ -1,0 +1,132 @@
+"""The scripts that the workflows call, apart from what they call themselves."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+PATH = {"PATH": os.environ["PATH"]}
+# Stands for the interpreter: prints what is run. LATEST: the tag of the latest release.
+PYTHON = f"""#!{sys.executable}
+import os, sys
+match sys.argv[1:]:
+    case ["-m", "release", "publish", *rest]:
+        print("publish", *rest)
+        sys.exit(int(os.environ.get("CODE", 0)))
+    case ["-m", "release", "model-url", *tag]:
+        print("MODEL_URL=https://example.org/", *(tag or [os.environ["LATEST"]]))
+"""
+
+
+@pytest.fixture
+def python(tmp_path) -> str:
+    path = tmp_path / "python"
+    path.write_text(PYTHON)
+    path.chmod(0o755)
+    return str(path)
+
+
+def run(script: str, env: dict[str, str], folder: Path = ROOT) -> tuple[int, list[str]]:
+    command = [folder / "scripts" / script]
+    done = subprocess.run(command, env=PATH | env, cwd="/", capture_output=True, text=True, timeout=HANG_S)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def names(kind: str, ref: str) -> dict[str, list[str]]:
+    env = {
+        "GITHUB_REPOSITORY": "Ann-Lee/Pets", "GITHUB_SHA": SHA, "GITHUB_SERVER_URL": "https://github.com",
+        "GITHUB_REF_TYPE": kind, "GITHUB_REF_NAME": ref,
+    }  # fmt: skip
+    code, lines = run("image_names.sh", env)
+    assert code == 0, lines
+    found: dict[str, list[str]] = {}
+    while lines:
+        line = lines.pop(0)
+        if "<<" in line:
+            end = lines.index("END")
+            found[line.removesuffix("<<END")] = lines[:end]
+            del lines[: end + 1]
+        else:
+            name, _, value = line.partition("=")
+            found[name] = [value]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref", "tags"),
+    [
+        ("branch", "main", ["main"]),
+        ("branch", "fix/the thing", ["branch-fix-the-thing"]),
+        ("branch", "latest", ["branch-latest"]),
+        ("branch", "f" * 40, ["branch-" + "f" * 40]),
+        ("branch", "x" * 200, ["branch-" + "x" * 121]),
+        ("tag", "v1.2.3", ["v1.2.3", "latest"]),
+        ("tag", "v1.2.3-rc.1", ["v1.2.3-rc.1"]),
+    ],
+)
+def test_names_of_the_image(kind, ref, tags) -> None:
+    found = names(kind, ref)
+    assert found["name"] == ["ghcr.io/ann-lee/pets"]
+    assert found["tags"] == [f"ghcr.io/ann-lee/pets:{tag}" for tag in (SHA, *tags)]
+    labels = dict(label.removeprefix("org.opencontainers.image.").split("=") for label in found["labels"])
+    assert labels["revision"] == SHA
+    assert labels["source"] == "https://github.com/Ann-Lee/Pets"
+    assert {*labels} == {"version", "revision", "created", "source"}
+
+
+def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None:
+    project, output = tmp_path / "project", tmp_path / "output"
+    (project / "models").mkdir(parents=True)
+    (project / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "publish.sh", project / "scripts")
+    bundle = tmp_path / "attestation.json"
+    bundle.write_text("{}")
+    env = {
+        "PYTHON": python,
+        "TAG": "v1.2.3",
+        "GITHUB_SHA": SHA,
+        "GITHUB_OUTPUT": str(output),
+        "LATEST": "v1.2.3",
+    }
+    code, lines = run("publish.sh", env | {"BUNDLE": str(bundle)}, project)
+    asset = "models/model.pt.sigstore.json"
+    assert (code, lines) == (0, [f"publish --tag v1.2.3 --target {SHA} --asset {asset}"])
+    assert (project / asset).read_text() == "{}"
+    assert output.read_text() == "tag=v1.2.3\nlatest=true\n"
+    output.unlink()
+    (project / "docs").mkdir()
+    (project / "docs" / "recording.mp4").write_bytes(b"film")
+    code, lines = run("publish.sh", env | {"LATEST": "v2.0.0"}, project)
+    assert (code, lines) == (0, [f"publish --tag v1.2.3 --target {SHA} --asset docs/recording.mp4"])
+    assert output.read_text() == "tag=v1.2.3\nlatest=false\n"
+    output.unlink()
+    (project / "docs" / "recording.mp4").unlink()
+    code, lines = run("publish.sh", env | {"CODE": "1"}, project)
+    assert (code, lines) == (1, [f"publish --tag v1.2.3 --target {SHA}"])
+    assert not output.exists()  # nothing to deploy
+
+
+def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
+    others = ["chromium", "catatonit", "kubectl", "apt-get", "sudo"]
+    others += ["prometheus", "prometheus-alertmanager", "prometheus-pushgateway"]
+    for tool in (*others, "wrk"):
+        path = tmp_path / tool
+        path.write_text("#!/bin/sh\nexit 1\n")
+        path.chmod(0o755)
+    base = "/usr/local/bin:/usr/bin:/bin"
+    assert run("install_test_tools.sh", {"PATH": f"{tmp_path}:{base}"}) == (0, [])
+    (tmp_path / "tools").mkdir()
+    for name in ("bash", "id", "mktemp", "cat", "env"):
+        (tmp_path / "tools" / name).symlink_to(shutil.which(name, path=base))
+    (tmp_path / "wrk").unlink()
+    for tool in others:
+        shutil.move(tmp_path / tool, tmp_path / "tools" / tool)
+    code, lines = run("install_test_tools.sh", {"PATH": str(tmp_path / "tools")})
+    assert (code, lines) == (1, ["== install wrk", "error: wrk could not be installed"])

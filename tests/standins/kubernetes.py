@@ -1,0 +1,150 @@
+"""A stand-in of a cluster with one Deployment, and of the kubectl that reaches it.
+
+The kubectl is a script that sends its arguments to this process, except for `kubectl kustomize`, which it
+passes on to the real one. As in Kubernetes: a changed pod template makes a new ReplicaSet with the next
+revision, the old pods serve until the new ones are ready, and `rollout undo` gives the old template the next
+revision. Unlike in Kubernetes, nothing goes on unless `rollout status` asks.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.standins.instances import FakeApp, Instance
+from tests.standins.provider import Answer, Provider, Request
+
+CONTEXT = "somewhere"
+REVISION = "deployment.kubernetes.io/revision"
+TOKEN = "kubeconfig"
+KUBECTL = """#!{python}
+import json, os, sys, time, urllib.error, urllib.request
+arguments = sys.argv[1:]
+if arguments[0] == "kustomize":
+    os.execv({kubectl!r}, ["kubectl", *arguments])
+assert "--namespace=cats-vs-dogs" in arguments, arguments
+words = [argument for argument in arguments if not argument.startswith("-")]
+limit = next((a.partition("=")[2] for a in arguments if a.startswith("--timeout=")), "60s")
+until = time.monotonic() + float(limit.removesuffix("s"))
+url = {url!r} + "/" + "/".join(words[:2] if words[0] == "rollout" else words[:1])
+headers = {{"Authorization": "Bearer {token}"}}
+while True:
+    request = urllib.request.Request(url, json.dumps(arguments).encode(), headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            status, body = answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        sys.exit("error: " + json.load(error)["message"])
+    except OSError:
+        sys.exit("error: the connection to the server was refused")
+    if status != 202:
+        break
+    if time.monotonic() > until:
+        sys.exit("error: timed out waiting for the condition")
+    time.sleep(0.02)
+print(body, flush=True)
+if words[0] == "port-forward":
+    time.sleep(300)
+"""
+
+
+@dataclass
+class Revision:
+    """One ReplicaSet."""
+
+    image: str
+    env: dict[str, str]
+    instance: Instance
+    numbers: list[int] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metadata": {"annotations": {REVISION: str(self.numbers[-1])}},
+            "spec": {"template": {"spec": {"containers": [{"image": self.image}]}}},
+        }
+
+
+class Kubernetes(Provider):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(TOKEN)
+        self.revisions: list[Revision] = []
+        self.live: Revision | None = None  # whose pods get the requests
+        self.context = CONTEXT
+        self._last = 0
+        self.wanted: Revision | None = None  # by the Deployment's template
+        self.folder = folder / "bin"
+        self.folder.mkdir()
+        kubectl = self.folder / "kubectl"
+        values = {"python": sys.executable, "kubectl": shutil.which("kubectl")}
+        kubectl.write_text(KUBECTL.format(**values, url=self.url, token=TOKEN))
+        kubectl.chmod(0o755)
+
+    def close(self) -> None:
+        super().close()
+        for revision in self.revisions:
+            revision.instance.stop()
+
+    def error(self, status: int, message: str) -> Answer:
+        return Answer(status, {"message": message})
+
+    def answer(self, request: Request) -> Answer:
+        arguments: list[str] = request.body
+        if f"--context={self.context}" not in arguments:
+            return self.error(500, "context does not exist")
+        match request.path.strip("/").split("/"), arguments:
+            case ["apply"], ["apply", "--filename", file, *_]:
+                return self._apply(file)
+            case ["get"], ["get", "deployment/cats-vs-dogs", "--ignore-not-found", *_]:
+                return Answer(200, json.dumps(self.wanted.to_json()) if self.wanted else "")
+            case ["get"], ["get", "replicasets", "--selector=app.kubernetes.io/name=cats-vs-dogs", *_]:
+                return Answer(200, json.dumps({"items": [r.to_json() for r in self.revisions]}))
+            case ["rollout", "status"], _:
+                return self._status()
+            case ["rollout", "undo"], [_, _, "deployment/cats-vs-dogs", option, *_]:
+                return self._undo(int(option.removeprefix("--to-revision=")))
+            case ["port-forward"], ["port-forward", "service/cats-vs-dogs", ":80", *_]:
+                if self.live is None:
+                    return self.error(500, "unable to forward port because pod is not running")
+                return Answer(200, f"Forwarding from 127.0.0.1:{self.live.instance.port} -> 8080")
+            case [("get" | "logs")], _:
+                return Answer(200, f"about {arguments[1]}")
+        return self.error(400, f"unknown command {arguments}")
+
+    def make(self, image: str, env: dict[str, str]) -> None:
+        """Have the Deployment run this, as an apply does."""
+        same = next((r for r in self.revisions if (r.image, r.env) == (image, env)), None)
+        if same is None:
+            same = Revision(image, env, FakeApp(image, env))
+            self.revisions.append(same)
+        if same is not self.wanted:
+            self._last += 1
+            same.numbers.append(self._last)
+        self.wanted = same
+
+    def _apply(self, file: str) -> Answer:
+        documents = {d["kind"]: d for d in yaml.safe_load_all(Path(file).read_text())}
+        (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
+        assert container["envFrom"][0]["configMapRef"]["name"] == documents["ConfigMap"]["metadata"]["name"]
+        self.make(container["image"], documents["ConfigMap"]["data"])
+        return Answer(200, "deployment.apps/cats-vs-dogs configured")
+
+    def _status(self) -> Answer:
+        assert self.wanted
+        state = self.wanted.instance.state()
+        if state == "starting" or not self.gate.is_set():
+            return Answer(202, "Waiting for deployment rollout to finish")
+        if state != "ready":
+            return self.error(500, 'deployment "cats-vs-dogs" exceeded its progress deadline')
+        self.live = self.wanted
+        return Answer(200, "successfully rolled out")
+
+    def _undo(self, number: int) -> Answer:
+        for revision in self.revisions:
+            if revision.numbers[-1] == number:
+                self.make(revision.image, revision.env)
+                return Answer(200, "deployment.apps/cats-vs-dogs rolled back")
+        return self.error(404, f"unable to find specified revision {number} in history")
