@@ -18,8 +18,9 @@ serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 c
 
 dev: $(VENV)/.dev  ## create .venv with everything that trains, tests and checks
 
-# Two test files at a time: tests wait more than they compute.
-PYTEST := -m pytest --numprocesses 2 --dist loadfile
+# Two test files at a time: tests wait more than they compute. In the order of the folders: by default, files with one
+# long test would come last, and one worker would wait for the other.
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev  ## run every test
 	$(BIN)/python $(PYTEST)
 

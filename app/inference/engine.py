@@ -1,34 +1,17 @@
 """The interface of the runtimes (engines), so that the rest of the service doesn't depend on one of them."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.inference.answers import Answers
 from ml.model import bundle
 from ml.model.decision import can_be_unknown
 from ml.model.errors import BundleError, NoOnnxModelError
 from ml.model.manifest import UNKNOWN, Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A network's outputs for N images.
-
-    Attributes:
-        probabilities: float32 [N, classes].
-        known: float32 [N], OOD score, from 0 (the image shows none of the classes) to 1; None: the model has
-            none.
-        evidence: float32 [N, classes, h, w], the evidence at each place for each class; None: the model has
-            none.
-    """
-
-    probabilities: NDArray[np.float32]
-    known: NDArray[np.float32] | None = None
-    evidence: NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):
@@ -67,16 +50,6 @@ def labels(engine: Engine, unknown: bool) -> tuple[str, ...]:
     """
     classes = engine.manifest.classes
     return (*classes, UNKNOWN) if unknown and can_be_unknown(engine.manifest, engine.outputs) else classes
-
-
-def fault(answers: Answers, classes: int) -> str:
-    """Return what is wrong with the outputs for one image; empty: nothing. Checks a model at load."""
-    probabilities, known = answers.probabilities, answers.known
-    if probabilities.shape != (1, classes) or not abs(float(probabilities.sum()) - 1) < 1e-3:
-        return f"returns no probabilities (shape {probabilities.shape})"
-    if known is not None and not (known.shape == (1,) and -1e-3 < float(known[0]) < 1 + 1e-3):
-        return f"returns an OOD score (known) that is not from 0 to 1: {known}"
-    return ""
 
 
 def load(path: Path, kind: str, threads: int) -> Engine:

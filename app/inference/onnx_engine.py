@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.inference.engine import Answers, fault
+from app.inference.answers import Answers, fault
 from ml.model.bundle import Bundle
 from ml.model.errors import BundleError
 from ml.model.manifest import Manifest
