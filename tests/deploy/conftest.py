@@ -11,7 +11,7 @@ from tests.helpers.places import PLACES, Place
 @pytest.fixture
 def target() -> str:
     """The target's name; test files set it."""
-    raise NotImplementedError
+    raise LookupError("this test file must define the fixture `target`")
 
 
 @pytest.fixture
