@@ -6,9 +6,10 @@ import pickle
 import shutil
 import signal
 import ssl
+import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 # What a shell without job control runs in its background has SIGINT ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_store() -> Iterator[None]:
+    """Undo `mlflow.set_tracking_uri`, which otherwise holds for the later tests of this process."""
+    mlflow = sys.modules.get("mlflow")
+    before = mlflow.get_tracking_uri() if mlflow and mlflow.is_tracking_uri_set() else None
+    yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri(before)
 
 
 def needs(*commands: str) -> pytest.MarkDecorator:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Page, Playwright
 
 from scripts.common.chromium import CHROMIUM
+from scripts.rehearsing.machine import RehearsalError
 
 WIDTH, HEIGHT = 1280, 720
 _BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -101,17 +102,11 @@ class Camera:
         """Write the film as an MP4 and return its length in seconds.
 
         Raises:
-            subprocess.CalledProcessError: ffmpeg failed; it has printed why.
+            RehearsalError: see `encode`.
         """
-        frames = timeline(self._frames, self._cuts, time.time())
-        # ffmpeg ignores the duration of the last entry, so the last picture is listed twice.
-        entries = [f"file '{path}'\nduration {seconds:.3f}\n" for path, seconds in frames]
-        playlist = self._folder / "frames.txt"
-        playlist.write_text(f"{''.join(entries)}file '{frames[-1][0]}'\n", encoding="utf-8")
-        command = ["ffmpeg", "-loglevel", "error", "-y", "-f", "concat", "-safe", "0", "-i", str(playlist)]
-        command += ["-vf", "fps=10,format=yuv420p", "-c:v", "libx264", "-preset", "slow", "-crf", "26"]
-        subprocess.run([*command, "-movflags", "+faststart", str(self._target / name)], check=True)  # noqa: S603
-        return sum(seconds for _, seconds in frames)
+        shown = timeline(self._frames, self._cuts, time.time())
+        encode(shown, self._target / name)
+        return sum(seconds for _, seconds in shown)
 
     def _keep(self, frame: Any) -> None:
         path = self._folder / f"{len(self._frames):06d}.jpg"
@@ -136,3 +131,26 @@ def timeline(
     ends = [moment for moment, _ in frames[1:]] + [end]
     durations = [(path, shown(stop) - shown(at)) for (at, path), stop in zip(frames, ends, strict=True)]
     return [(path, seconds) for path, seconds in durations if seconds > 0.001]
+
+
+def encode(shown: list[tuple[Path, float]], film: Path) -> None:
+    """Write pictures as an MP4 of `WIDTH` by `HEIGHT` pixels.
+
+    Args:
+        shown: the file of each picture, of any size, and the seconds for which it is shown.
+        film: the MP4; the playlist is written beside the first picture.
+
+    Raises:
+        RehearsalError: ffmpeg failed.
+    """
+    # ffmpeg ignores the duration of the last entry, so the last picture is listed twice.
+    entries = [f"file '{path}'\nduration {seconds:.3f}\n" for path, seconds in shown]
+    playlist = shown[0][0].with_name("frames.txt")
+    playlist.write_text(f"{''.join(entries)}file '{shown[-1][0]}'\n", encoding="utf-8")
+    command = ["ffmpeg", "-loglevel", "error", "-y", "-f", "concat", "-safe", "0", "-i", str(playlist)]
+    # A browser that is still opening its window sends pictures of other sizes.
+    command += ["-vf", f"scale={WIDTH}:{HEIGHT},fps=10,format=yuv420p"]
+    command += ["-c:v", "libx264", "-preset", "slow", "-crf", "26", "-movflags", "+faststart", str(film)]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RehearsalError(f"ffmpeg ended with {done.returncode}: {done.stderr.strip()}")

@@ -1,7 +1,6 @@
 """A real Chromium that keeps account of what a page does wrong."""
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,20 +9,20 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from scripts.common.chromium import CHROMIUM
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.waiting import HANG_S
 
 expect.set_options(timeout=1000 * HANG_S)
-PATH = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextlib.contextmanager
 def launched() -> Iterator[Browser]:
-    if not PATH and not REQUIRE_ALL:
+    if not CHROMIUM and not REQUIRE_ALL:
         pytest.skip(not_installed("chromium"))
-    assert PATH, "chromium is not installed"
+    assert CHROMIUM, "chromium is not installed"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 

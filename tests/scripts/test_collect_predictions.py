@@ -119,7 +119,7 @@ def test_batch_on_the_service(
     assert set(table) == set(rows)
     assert float(table["red/1.jpg"]["p_red"]) == rows["red/1.jpg"]["probabilities"]["red"]
     assert_linked(store, written)
-    monkeypatch.setenv("MLFLOW_REGISTRY_URI", store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     by_weights = registry.find("cats-vs-dogs", "test-1", "f" * 64)
     assert by_weights is not None
     assert int(by_weights.version) == 3

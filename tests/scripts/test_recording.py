@@ -1,7 +1,6 @@
 """The film of a rehearsal: its timing, what the terminal shows, and the committed files."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,11 @@ from playwright.sync_api import sync_playwright
 from scripts.common.chromium import CHROMIUM
 from scripts.filming import filmed_rehearsal
 from scripts.filming.background import background
-from scripts.filming.camera import HEIGHT, WIDTH, Camera, open_page, timeline
+from scripts.filming.camera import HEIGHT, WIDTH, Camera, encode, open_page, timeline
 from scripts.filming.filmed_rehearsal import FilmedRehearsal
 from scripts.recording import LARGEST_BYTES, LONGEST_S
 from scripts.rehearsing.machine import RehearsalError
+from tests.conftest import needs
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 
@@ -100,7 +100,7 @@ def test_a_background_program_that_ends_by_itself_is_an_error(rehearsal, camera)
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 
 
-@pytest.mark.skipif(not CHROMIUM or not shutil.which("ffmpeg"), reason="needs chromium and ffmpeg")
+@needs(CHROMIUM or "chromium", "ffmpeg")
 def test_a_film_of_a_terminal(tmp_path) -> None:
     (tmp_path / "frames").mkdir()
     with sync_playwright() as playwright:
@@ -114,6 +114,18 @@ def test_a_film_of_a_terminal(tmp_path) -> None:
     assert seconds(tmp_path / "film.mp4") >= 0.5
     with Image.open(tmp_path / "terminal.png") as image:
         assert image.size == (WIDTH, HEIGHT)
+
+
+@needs("ffmpeg")
+def test_pictures_of_another_size_are_filmed_and_a_broken_one_is_reported(tmp_path) -> None:
+    shown = [(tmp_path / name, 0.5) for name in ("odd.jpg", "whole.jpg")]
+    for (path, _), size in zip(shown, [(1279, 633), (WIDTH, HEIGHT)], strict=True):
+        Image.new("RGB", size).save(path)
+    encode(shown, tmp_path / "film.mp4")
+    assert 1 <= seconds(tmp_path / "film.mp4") < 2
+    shown[0][0].write_bytes(b"")
+    with pytest.raises(RehearsalError, match=r"ffmpeg ended with \d+: .*odd\.jpg"):
+        encode(shown[:1], tmp_path / "film.mp4")
 
 
 def test_the_committed_files() -> None:

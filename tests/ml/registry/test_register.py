@@ -39,6 +39,7 @@ def store(tmp_path_factory):
         mlflow.set_tracking_uri("sqlite:///mlflow.db")
         mlflow.MlflowClient().search_registered_models()
         yield folder
+        mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
