@@ -18,6 +18,8 @@ from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 
 COMMAND = (sys.executable, "-m", "app")
+MEASURED = "COVERAGE_PROCESS_CONFIG" in os.environ
+"""Whether the coverage of subprocesses is measured."""
 
 
 def free_port() -> int:
@@ -78,7 +80,8 @@ class Service(Client):
             int(env.setdefault("PORT", str(free_port()))) if env.get("PORT", "0").isdigit() else 0
         )
         # Nothing of the tester's own settings; PYTHONPATH lets it run from any folder.
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        names = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
+        inherited = {name: os.environ[name] for name in names if name in os.environ}
         defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
@@ -106,6 +109,10 @@ def running(cwd: Path = ROOT, command: Sequence[str] = COMMAND, **env: str) -> I
     try:
         yield service
     finally:
+        if MEASURED:  # a killed process writes no coverage
+            service.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                service.process.wait(10)
         service.process.kill()
         service.process.communicate()
 

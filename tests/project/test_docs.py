@@ -1,7 +1,6 @@
 """The documents: where links lead, and whether what they tell to run runs."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml.model import bundle
+from tests.helpers.checkout import copied
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S
@@ -67,11 +67,7 @@ def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> 
     lines = [line[4:] for line in block.splitlines()]
     if any(line.startswith("$ ") for line in lines):
         lines = [line[2:] for line in lines if line.startswith("$ ")]
-    project = tmp_path / "project"
-    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, project / name)
-    (project / ".venv").symlink_to(Path(sys.prefix))
+    project = copied(tmp_path / "project")
     with running() as service:
         service.wait()
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"

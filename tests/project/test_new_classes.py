@@ -3,10 +3,8 @@
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.conftest import needs
-from tests.helpers.paths import ROOT
+from tests.helpers.checkout import copied
 from tests.helpers.service import Client, free_port
 from tests.helpers.waiting import HANG_S
 
@@ -47,13 +45,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in listed.stdout.splitlines():
-        if not name.startswith("tests/") and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
+    folder = copied(tmp_path / "project")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 

@@ -1,0 +1,21 @@
+"""A copy of this repository, for tests that change it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.paths import ROOT
+
+
+def copied(folder: Path) -> Path:
+    """Copy the tracked files but the tests into a folder; the environment is this one."""
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        if not name.startswith("tests/") and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    for requirements in folder.glob("requirements*.txt"):
+        os.utime(requirements, (0, 0))  # make must not install into this environment
+    return folder
