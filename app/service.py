@@ -7,7 +7,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from app.http.admission import Admission
 from app.http.channel import Channel
-from app.inference.engine import Engine, labels
+from app.inference.answers import Engine
 from app.inference.model import Model
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -38,7 +38,8 @@ class Service:
         admission: Admission[Channel] = Admission(
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
-        metrics.watch_queue(admission.workers, lambda: admission.waiting)
+        metrics.workers.set(admission.workers)
+        metrics.waiting.set_function(lambda: admission.waiting)
         service = cls(settings, Model(settings, metrics), metrics, admission)
         app.extensions[_KEY] = service
         return service
@@ -61,7 +62,7 @@ class Service:
         Raises:
             ServiceUnavailable: the model isn't loaded yet.
         """
-        return labels(self.engine, self.settings.unknown)
+        return self.engine.labels(self.settings.unknown)
 
 
 def service_of(app: Flask) -> Service:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.inference.answers import Answers
-from app.inference.engine import Engine
+from app.inference.answers import Answers, Engine
 from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics

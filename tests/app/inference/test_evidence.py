@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from app.inference.answers import Engine
 from app.inference.classify import classify
-from app.inference.engine import Engine, load
+from app.inference.engine import load
 from app.inference.explain import explain
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
