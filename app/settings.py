@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from app import host as this_host
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
-_MEGABYTE = 1024 * 1024
 _SIMILARITY = 0.75
 """How similar an unknown variable's name must be to a setting's to be taken for a typo, see `difflib`."""
 
@@ -68,30 +67,20 @@ def _sha256(name: str, text: str) -> str:
     return text.lower()
 
 
-def _http_url(name: str, text: str) -> str:
-    parts = _url_parts(name, text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{name}: must start with http:// or https://")
-    return text
-
-
-def _model_url(name: str, text: str) -> str:
-    parts = _url_parts(name, text)
-    if parts.scheme == "file":
-        if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
+def _url(*schemes: str) -> Parser:
+    def parse(name: str, text: str) -> str:
+        try:  # the URL may contain secrets, so no message repeats it
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            raise SettingsError(f"{name}: not a valid URL") from None
+        if parts.scheme not in schemes or (parts.scheme != "file" and not parts.hostname):
+            raise SettingsError(f"{name}: must start with {' or '.join(f'{one}://' for one in schemes)}")
+        if parts.scheme == "file" and (parts.hostname not in (None, "localhost") or parts.path[:1] != "/"):
             raise SettingsError(f"{name}: a file URL needs an absolute path, as in file:///models/model.pt")
-    elif parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{name}: must start with http://, https:// or file://")
-    return text
+        return text
 
-
-def _url_parts(name: str, text: str) -> SplitResult:
-    try:  # the URL may contain secrets, so no message repeats it
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise SettingsError(f"{name}: not a valid URL") from None
-    return parts
+    return Parser(f"URL that starts with {' or '.join(f'`{one}://`' for one in schemes)}", parse)
 
 
 def _token(name: str, text: str) -> str:
@@ -119,10 +108,9 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
-    bases = {"XDG_CACHE_HOME": "", "HOME": ".cache", "LOCALAPPDATA": "", "TMPDIR": "", "TEMP": ""}
-    for variable, folder in bases.items():
-        if base := environ.get(variable, "").strip():
-            return Path(base, folder, "cats-vs-dogs")
+    for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "TMPDIR", "TEMP"):
+        if base := environ.get(name, "").strip():
+            return Path(base, ".cache" if name == "HOME" else "", "cats-vs-dogs")
     return Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written there before it is needed)
 
 
@@ -131,7 +119,6 @@ def _setting(
     parser: Parser,
     default: Any = None,
     *,
-    computed: Callable[[Mapping[str, str]], Any] | None = None,
     shown: str = "",
     secret: bool = False,
 ) -> Any:
@@ -140,14 +127,13 @@ def _setting(
     Args:
         meaning: what the setting does, for the operator; Markdown.
         parser: how the variable's text becomes a value.
-        default: the value if the variable is unset or empty.
-        computed: computes the default from the environment, in place of `default`.
+        default: the value if the variable is unset or empty; a function computes it from the environment.
         shown: how the default reads in the documentation; empty: derived from `default`.
         secret: whether the value is kept out of `repr`.
     """
-    metadata = {"meaning": meaning, "parser": parser, "computed": computed, "shown": shown}
-    if computed is not None:
-        return field(default_factory=lambda: computed({}), repr=not secret, metadata=metadata)
+    metadata = {"meaning": meaning, "parser": parser, "default": default, "shown": shown}
+    if callable(default):
+        return field(default_factory=lambda: default({}), repr=not secret, metadata=metadata)
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -168,7 +154,7 @@ class Settings:
     model_url: str | None = _setting(
         "Where `model.pt` comes from. A `file://` URL needs an absolute path. Unset: the default model, "
         "which is part of the service. The URL's query and user info are never logged.",
-        Parser("`http://`, `https://` or `file://` URL", _model_url),
+        _url("http", "https", "file"),
         secret=True,
     )
     model_sha256: str | None = _setting(
@@ -178,7 +164,7 @@ class Settings:
     model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
         "Folder for downloaded models. It is created if it doesn't exist.",
         Parser("a path", lambda _, text: Path(text)),
-        computed=_cache_folder,
+        _cache_folder,
         shown="`cats-vs-dogs` in the user's cache folder (XDG_CACHE_HOME, `~/.cache` or LOCALAPPDATA), "
         "or else in the system's temporary folder",
     )
@@ -204,7 +190,7 @@ class Settings:
         "Number of workers: predictions that run in parallel. More workers than CPUs slow each other down "
         "(docs/performance.md).",
         _integer(1, 256),
-        computed=lambda _: this_host.available_cpus(),
+        lambda _: this_host.available_cpus(),
         shown="number of CPUs available to the process, within its container's CPU quota",
     )
     max_queue: int = _setting(
@@ -261,7 +247,7 @@ class Settings:
     metrics_push_url: str | None = _setting(
         "A Prometheus Pushgateway to send the metrics to, for services that Prometheus can't scrape. User "
         "info in the URL is sent as basic authentication. Unset: nothing is sent.",
-        Parser("`http://` or `https://` URL", _http_url),
+        _url("http", "https"),
         secret=True,
     )
     metrics_push_seconds: int = _setting(
@@ -289,7 +275,7 @@ class Settings:
     @property
     def max_upload_bytes(self) -> int:
         """Largest request body, in bytes."""
-        return self.max_upload_mb * _MEGABYTE
+        return self.max_upload_mb * 1024 * 1024
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -303,8 +289,8 @@ class Settings:
             name = variable(setting)
             if text := environ.get(name, "").strip():
                 values[setting.name] = setting.metadata["parser"].parse(name, text)
-            elif computed := setting.metadata["computed"]:
-                values[setting.name] = computed(environ)
+            elif callable(default := setting.metadata["default"]):
+                values[setting.name] = default(environ)
         return cls(**values)
 
 
@@ -320,19 +306,11 @@ def probable_typos(environ: Mapping[str, str]) -> dict[str, str]:
     the same letter. HOST and PORT are too short to tell typos from other programs' variables.
     """
     settings = [variable(setting) for setting in fields(Settings)]
-    unset = [name for name in settings if len(name) > 4 and not environ.get(name, "").strip()]
-    typos = {}
-    for name in environ:
-        if name not in settings and re.fullmatch(r"[A-Za-z]\w{3,30}", name, re.ASCII):
-            similar = [setting for setting in unset if _similar(name.upper(), setting)]
-            if similar:
-                typos[name] = similar[0]
+    others = {name.upper(): name for name in environ if name not in settings}
+    typos: dict[str, str] = {}
+    for setting in settings:
+        if len(setting) > 4 and not environ.get(setting, "").strip():
+            candidates = [name for name in others if name.startswith(setting[0])]
+            for name in difflib.get_close_matches(setting, candidates, cutoff=_SIMILARITY):
+                typos.setdefault(others[name], setting)
     return typos
-
-
-def _similar(name: str, setting: str) -> bool:
-    if name[0] != setting[0] or abs(len(name) - len(setting)) > 4:
-        return False
-    # The ratio depends on the order of the two.
-    pairs = ((name, setting), (setting, name))
-    return any(difflib.SequenceMatcher(None, *pair).ratio() >= _SIMILARITY for pair in pairs)
