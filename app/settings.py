@@ -1,8 +1,7 @@
 """Every setting of the service, read from environment variables.
 
-Each is one field of `Settings`: how the text of the variable is parsed, the default, and the meaning for
-the operator. The variable is named as the field, in upper case. `Settings.from_env` reads the fields, and
-docs/settings.md is generated from them (`python -m scripts.settings_reference`).
+Each is one field of `Settings`: parser, default, and meaning for the operator. Its variable has the field's
+name in upper case. `python -m scripts.settings_reference` generates docs/settings.md from them.
 """
 
 import difflib
@@ -18,8 +17,7 @@ from app import host as this_host
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
-_SIMILARITY = 0.75
-"""How similar an unknown variable's name must be to a setting's to be taken for a typo, see `difflib`."""
+_ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
 class SettingsError(ValueError):
@@ -27,15 +25,12 @@ class SettingsError(ValueError):
 
 
 class Parser(NamedTuple):
-    """How the text of a variable becomes a value.
-
-    Attributes:
-        values: which texts are valid, for the documentation.
-        parse: takes the variable's name and its text, which is not empty; raises SettingsError.
-    """
+    """How the text of a variable becomes a value."""
 
     values: str
+    """Which texts are valid, for the documentation."""
     parse: Callable[[str, str], Any]
+    """Takes the variable's name and its text, which is not empty; raises SettingsError."""
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -83,28 +78,24 @@ def _url(*schemes: str) -> Parser:
     return Parser(f"URL that starts with {' or '.join(f'`{one}://`' for one in schemes)}", parse)
 
 
-def _token(name: str, text: str) -> str:
-    if not re.fullmatch(r"[!-~]*", text):
-        raise SettingsError(f"{name}: must be printable ASCII without spaces")
-    return text
+def _text(values: str, pattern: str) -> Parser:
+    def parse(name: str, text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise SettingsError(f"{name}: must be {values}")
+        return text
+
+    return Parser(values, parse)
 
 
-def _keys(name: str, text: str) -> tuple[str, ...]:
-    keys = _split(text)
-    if not keys:  # the operator meant to restrict access: the service must not stay open
-        raise SettingsError(f"{name}: is set but contains no key")
-    return keys
+def _list(values: str, pattern: str) -> Parser:
+    def parse(name: str, text: str) -> tuple[str, ...]:
+        items = tuple(item.strip() for item in text.split(",") if item.strip())
+        # None at all is an error too: whoever sets API_KEYS means to restrict access.
+        if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):
+            raise SettingsError(f"{name}: must be {values}")
+        return items
 
-
-def _origins(name: str, text: str) -> tuple[str, ...]:
-    for origin in _split(text):
-        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin, re.ASCII):
-            raise SettingsError(f"{name}: {origin!r:.80} is not an origin such as https://example.org")
-    return _split(text)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return Parser(values, parse)
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
@@ -115,12 +106,7 @@ def _cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _setting(
-    meaning: str,
-    parser: Parser,
-    default: Any = None,
-    *,
-    shown: str = "",
-    secret: bool = False,
+    meaning: str, parser: Parser, default: Any = None, *, shown: str = "", secret: bool = False
 ) -> Any:
     """Return a field of `Settings`.
 
@@ -143,7 +129,7 @@ class Settings:
 
     host: str = _setting(
         "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
-        Parser("an address or a host name", lambda _, text: text),
+        _text("an address or a host name", ".+"),
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )
     port: int = _setting(
@@ -171,7 +157,7 @@ class Settings:
     model_token: str | None = _setting(
         "Sent as `Authorization: Bearer TOKEN` when the model is downloaded, which private release assets "
         "need. It is not sent to another host if the download is redirected there.",
-        Parser("printable ASCII without spaces", _token),
+        _text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     engine: str = _setting(
@@ -234,14 +220,14 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(
         "If set, `/predict` and `/feedback` need one of these keys, as `Authorization: Bearer KEY` or "
         "`X-API-Key: KEY`. Unset: open to everyone.",
-        Parser("comma-separated keys", _keys),
+        _list("comma-separated keys", ".+"),
         (),
         secret=True,
     )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
         "reach the service.",
-        Parser("printable ASCII without spaces", _token),
+        _text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     metrics_push_url: str | None = _setting(
@@ -256,9 +242,8 @@ class Settings:
         15,
     )
     cors_origins: tuple[str, ...] = _setting(
-        "Origins whose pages may call the service from a browser, such as `https://example.org`, or `*` for "
-        "all. Unset: only the service's own page.",
-        Parser("comma-separated origins, or `*`", _origins),
+        "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
+        _list("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
         (),
     )
     log_level: str = _setting(
@@ -286,16 +271,15 @@ class Settings:
         """
         values = {}
         for setting in fields(cls):
-            name = variable(setting)
-            if text := environ.get(name, "").strip():
-                values[setting.name] = setting.metadata["parser"].parse(name, text)
+            if text := environ.get(variable(setting), "").strip():
+                values[setting.name] = setting.metadata["parser"].parse(variable(setting), text)
             elif callable(default := setting.metadata["default"]):
                 values[setting.name] = default(environ)
         return cls(**values)
 
 
 def variable(setting: Field[Any]) -> str:
-    """Return the name of the environment variable of a field of `Settings`."""
+    """Return the environment variable of a field of `Settings`."""
     return setting.name.upper()
 
 
@@ -311,6 +295,6 @@ def probable_typos(environ: Mapping[str, str]) -> dict[str, str]:
     for setting in settings:
         if len(setting) > 4 and not environ.get(setting, "").strip():
             candidates = [name for name in others if name.startswith(setting[0])]
-            for name in difflib.get_close_matches(setting, candidates, cutoff=_SIMILARITY):
+            for name in difflib.get_close_matches(setting, candidates, cutoff=0.75):
                 typos.setdefault(others[name], setting)
     return typos
