@@ -44,11 +44,7 @@ class Service:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every label that a photo can get.
-
-        Raises:
-            ServiceUnavailable: the model isn't loaded yet.
-        """
+        """Every label that a photo can get; raises ServiceUnavailable like `engine`."""
         return self.engine.labels(self.settings.unknown)
 
 
