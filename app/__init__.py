@@ -27,7 +27,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # keep the model's order of classes
     app.url_map.merge_slashes = False  # werkzeug would redirect, with an HTML page
 
-    service = Service.attach(app, settings)
+    app.extensions["service"] = service = Service(settings)
     requests.register(app, service.metrics)
     security.register(app, settings)
     problems.register(app)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from app import create_app, host
 from app.http.server import Server
-from app.inference.model import ModelError
+from app.model_source.source import ModelSourceError
 from app.service import Service, service_of
 from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
-from app.telemetry.push import Push
+from app.telemetry.push import pushing
 from ml.model.image import ignore_pillow_warnings
 
 _DESCRIPTION = """\
@@ -77,10 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # In parallel, so that /health answers and /ready gives the reason while the model is downloaded.
     loading = threading.Thread(target=_load, args=(service, server), name="load", daemon=True)
     loading.start()
-    pushing = Push(settings, service.metrics)
-    pushing.start()
-    exit_code = server.run()
-    pushing.stop()
+    with pushing(settings, service.metrics):
+        exit_code = server.run()
     loading.join(timeout=1.0)  # an interpreter that ends while a library is being loaded may crash
     return exit_code
 
@@ -118,17 +116,18 @@ def _environment() -> Mapping[str, str]:
 def _load(service: Service, server: Server) -> None:
     try:
         service.model.load()
-    except ModelError as error:
+    except ModelSourceError as error:
         server.stop(_fail(str(error), 1))
     except BaseException:
         server.stop(1)
         raise
     else:
-        listens_on = service.settings.host
-        address = "127.0.0.1" if listens_on in ("0.0.0.0", "::") else listens_on  # noqa: S104
+        address = service.settings.host
+        if address in ("0.0.0.0", "::"):  # noqa: S104
+            address = "127.0.0.1"
         url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
         seconds = _seconds_since_start()
-        service.metrics.start.set(seconds)
+        service.metrics.start_seconds.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from ml.model.allocator import set_allocator
 
 CGROUPS = Path("/sys/fs/cgroup")
+"""Where the control groups are mounted."""
 MEMBERSHIP = Path("/proc/self/cgroup")
+"""The kernel's list of this process's groups."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """`mallopt` parameters (glibc, malloc.h)."""
@@ -27,35 +29,34 @@ _NO_LIMIT = 2**62
 def available_cpus() -> int:
     """Return how many CPUs this process can keep busy, at least 1; a fraction of a CPU counts as one."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
-    return max(1, min(cpus, math.ceil(quota)) if quota is not None else cpus)
+    return max(1, math.ceil(min(cpus, cpu_quota())))
 
 
-def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """Return the smallest CPU quota of this process's control groups, in CPUs; None: unlimited.
+def cpu_quota() -> float:
+    """Return the smallest CPU quota of this process's control groups, in CPUs; infinite: unlimited."""
+    quotas = [math.inf]
+    for group in _groups("cpu"):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+            if (group / "cpu.max").is_file():  # version 2
+                quota, period = (group / "cpu.max").read_text("utf-8").split()
+            else:
+                quota, period = (
+                    (group / f"cpu.cfs_{part}_us").read_text("utf-8") for part in ("quota", "period")
+                )
+            if int(quota) >= 0:  # version 1: -1 means unlimited
+                quotas.append(int(quota) / int(period))
+    return min(quotas)
 
-    Args:
-        root: where the control groups are mounted.
-        membership: the kernel's list of this process's groups.
-    """
-    quotas = (_group_cpu_quota(group) for group in _groups("cpu", root, membership))
-    return min((quota for quota in quotas if quota is not None), default=None)
 
-
-def memory_limit(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
-    """Return the smallest memory limit of this process's control groups, in bytes; infinite: unlimited.
-
-    Args:
-        root: where the control groups are mounted.
-        membership: the kernel's list of this process's groups.
-    """
-    limits = [math.inf]
-    for group in _groups("memory", root, membership):
+def memory_limit() -> float:
+    """Return the smallest memory limit of this process's control groups, in bytes; infinite: unlimited."""
+    limits: list[float] = [math.inf]
+    for group in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # version 2, version 1
             with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
                 limits.append(int((group / name).read_text("utf-8")))
     smallest = min(limits)
-    return math.inf if smallest >= _NO_LIMIT else float(smallest)  # version 1: near 2**63 means unlimited
+    return smallest if smallest < _NO_LIMIT else math.inf  # version 1: near 2**63 means unlimited
 
 
 def bound_freed_memory() -> bool:
@@ -76,16 +77,14 @@ def bound_freed_memory() -> bool:
     )
 
 
-def _groups(controller: str, root: Path, membership: Path) -> set[Path]:
+def _groups(controller: str) -> set[Path]:
     """Return the folders of the control groups whose limits apply to this process.
 
     Args:
         controller: `cpu` or `memory`; version 1 keeps each in a tree of its own.
-        root: where the control groups are mounted.
-        membership: the kernel's list of this process's groups.
     """
     try:
-        lines = membership.read_text("utf-8").splitlines()
+        lines = MEMBERSHIP.read_text("utf-8").splitlines()
     except OSError:
         return set()
     groups: set[Path] = set()
@@ -93,23 +92,9 @@ def _groups(controller: str, root: Path, membership: Path) -> set[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        base = root / controller if controllers else root
+        base = CGROUPS / controller if controllers else CGROUPS
         group = Path(path.lstrip("/"))
         # The limits of all parent groups apply too. In a container the path may be that of the host's tree,
         # which isn't visible inside: the container's own group is then the root.
         groups |= {base, *(base / part for part in (group, *group.parents))}
     return groups
-
-
-def _group_cpu_quota(group: Path) -> float | None:
-    try:
-        if (group / "cpu.max").is_file():  # version 2
-            quota, period = (group / "cpu.max").read_text("utf-8").split()
-        else:
-            quota = (group / "cpu.cfs_quota_us").read_text("utf-8").strip()
-            period = (group / "cpu.cfs_period_us").read_text("utf-8")
-        if quota in ("max", "-1"):
-            return None
-        return int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None

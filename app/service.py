@@ -1,47 +1,35 @@
 """What the routes work with: one `Service` per Flask app."""
 
-from dataclasses import dataclass
-
 from flask import Flask, current_app
 from werkzeug.exceptions import ServiceUnavailable
 
 from app.http.admission import Admission
 from app.http.channel import Channel
-from app.inference.engine import Engine, labels
+from app.inference.answers import Engine
 from app.inference.model import Model
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
-_KEY = "service"
 
-
-@dataclass(frozen=True)
 class Service:
     """The parts of the service.
 
     Attributes:
         settings: how it runs.
-        model: the model, absent until it is loaded.
         metrics: what it counts.
+        model: the model, absent until it is loaded.
         admission: workers and queue of predictions.
     """
 
-    settings: Settings
-    model: Model
-    metrics: Metrics
-    admission: Admission[Channel]
-
-    @classmethod
-    def attach(cls, app: Flask, settings: Settings) -> "Service":
-        """Make the parts and attach them to an app."""
-        metrics = Metrics()
-        admission: Admission[Channel] = Admission(
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.model = Model(settings, self.metrics)
+        self.admission: Admission[Channel] = Admission(
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
-        metrics.watch_queue(admission.workers, lambda: admission.waiting)
-        service = cls(settings, Model(settings, metrics), metrics, admission)
-        app.extensions[_KEY] = service
-        return service
+        self.metrics.workers.set(settings.max_concurrency)
+        self.metrics.waiting.set_function(lambda: self.admission.waiting)
 
     @property
     def engine(self) -> Engine:
@@ -56,17 +44,13 @@ class Service:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every label that a photo can get.
-
-        Raises:
-            ServiceUnavailable: the model isn't loaded yet.
-        """
-        return labels(self.engine, self.settings.unknown)
+        """Every label that a photo can get; raises ServiceUnavailable like `engine`."""
+        return self.engine.labels(self.settings.unknown)
 
 
 def service_of(app: Flask) -> Service:
     """Return the service of an app."""
-    service: Service = app.extensions[_KEY]
+    service: Service = app.extensions["service"]
     return service
 
 

@@ -1,8 +1,7 @@
 """Every setting of the service, read from environment variables.
 
-Each is one field of `Settings`: how the text of the variable is parsed, the default, and the meaning for
-the operator. The variable is named as the field, in upper case. `Settings.from_env` reads the fields, and
-docs/settings.md is generated from them (`python -m scripts.settings_reference`).
+Each is one field of `Settings`: parser, default, and meaning for the operator. Its variable has the field's
+name in upper case. `python -m scripts.settings_reference` generates docs/settings.md from them.
 """
 
 import difflib
@@ -11,16 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from app import host as this_host
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
-_MEGABYTE = 1024 * 1024
-_SIMILARITY = 0.75
-"""How similar an unknown variable's name must be to a setting's to be taken for a typo, see `difflib`."""
+_ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
 class SettingsError(ValueError):
@@ -28,15 +25,12 @@ class SettingsError(ValueError):
 
 
 class Parser(NamedTuple):
-    """How the text of a variable becomes a value.
-
-    Attributes:
-        values: which texts are valid, for the documentation.
-        parse: takes the variable's name and its text, which is not empty; raises SettingsError.
-    """
+    """How the text of a variable becomes a value."""
 
     values: str
+    """Which texts are valid, for the documentation."""
     parse: Callable[[str, str], Any]
+    """Takes the variable's name and its text, which is not empty; raises SettingsError."""
 
 
 def _integer(low: int, high: int) -> Parser:
@@ -68,86 +62,64 @@ def _sha256(name: str, text: str) -> str:
     return text.lower()
 
 
-def _http_url(name: str, text: str) -> str:
-    parts = _url_parts(name, text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{name}: must start with http:// or https://")
-    return text
-
-
-def _model_url(name: str, text: str) -> str:
-    parts = _url_parts(name, text)
-    if parts.scheme == "file":
-        if parts.hostname not in (None, "localhost") or not parts.path.startswith("/"):
+def _url(*schemes: str) -> Parser:
+    def parse(name: str, text: str) -> str:
+        try:  # the URL may contain secrets, so no message repeats it
+            parts = urlsplit(text)
+            _ = parts.port
+        except ValueError:
+            raise SettingsError(f"{name}: not a valid URL") from None
+        if parts.scheme not in schemes or (parts.scheme != "file" and not parts.hostname):
+            raise SettingsError(f"{name}: must start with {' or '.join(f'{one}://' for one in schemes)}")
+        if parts.scheme == "file" and (parts.hostname not in (None, "localhost") or parts.path[:1] != "/"):
             raise SettingsError(f"{name}: a file URL needs an absolute path, as in file:///models/model.pt")
-    elif parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SettingsError(f"{name}: must start with http://, https:// or file://")
-    return text
+        return text
+
+    return Parser(f"URL that starts with {' or '.join(f'`{one}://`' for one in schemes)}", parse)
 
 
-def _url_parts(name: str, text: str) -> SplitResult:
-    try:  # the URL may contain secrets, so no message repeats it
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise SettingsError(f"{name}: not a valid URL") from None
-    return parts
+def _text(values: str, pattern: str) -> Parser:
+    def parse(name: str, text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise SettingsError(f"{name}: must be {values}")
+        return text
+
+    return Parser(values, parse)
 
 
-def _token(name: str, text: str) -> str:
-    if not re.fullmatch(r"[!-~]*", text):
-        raise SettingsError(f"{name}: must be printable ASCII without spaces")
-    return text
+def _list(values: str, pattern: str) -> Parser:
+    def parse(name: str, text: str) -> tuple[str, ...]:
+        items = tuple(item.strip() for item in text.split(",") if item.strip())
+        # None at all is an error too: whoever sets API_KEYS means to restrict access.
+        if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):
+            raise SettingsError(f"{name}: must be {values}")
+        return items
 
-
-def _keys(name: str, text: str) -> tuple[str, ...]:
-    keys = _split(text)
-    if not keys:  # the operator meant to restrict access: the service must not stay open
-        raise SettingsError(f"{name}: is set but contains no key")
-    return keys
-
-
-def _origins(name: str, text: str) -> tuple[str, ...]:
-    for origin in _split(text):
-        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?", origin, re.ASCII):
-            raise SettingsError(f"{name}: {origin!r:.80} is not an origin such as https://example.org")
-    return _split(text)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return Parser(values, parse)
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
-    bases = {"XDG_CACHE_HOME": "", "HOME": ".cache", "LOCALAPPDATA": "", "TMPDIR": "", "TEMP": ""}
-    for variable, folder in bases.items():
-        if base := environ.get(variable, "").strip():
-            return Path(base, folder, "cats-vs-dogs")
+    for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "TMPDIR", "TEMP"):
+        if base := environ.get(name, "").strip():
+            return Path(base, ".cache" if name == "HOME" else "", "cats-vs-dogs")
     return Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written there before it is needed)
 
 
 def _setting(
-    meaning: str,
-    parser: Parser,
-    default: Any = None,
-    *,
-    computed: Callable[[Mapping[str, str]], Any] | None = None,
-    shown: str = "",
-    secret: bool = False,
+    meaning: str, parser: Parser, default: Any = None, *, shown: str = "", secret: bool = False
 ) -> Any:
     """Return a field of `Settings`.
 
     Args:
         meaning: what the setting does, for the operator; Markdown.
         parser: how the variable's text becomes a value.
-        default: the value if the variable is unset or empty.
-        computed: computes the default from the environment, in place of `default`.
+        default: the value if the variable is unset or empty; a function computes it from the environment.
         shown: how the default reads in the documentation; empty: derived from `default`.
         secret: whether the value is kept out of `repr`.
     """
-    metadata = {"meaning": meaning, "parser": parser, "computed": computed, "shown": shown}
-    if computed is not None:
-        return field(default_factory=lambda: computed({}), repr=not secret, metadata=metadata)
+    metadata = {"meaning": meaning, "parser": parser, "default": default, "shown": shown}
+    if callable(default):
+        return field(default_factory=lambda: default({}), repr=not secret, metadata=metadata)
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -157,7 +129,7 @@ class Settings:
 
     host: str = _setting(
         "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
-        Parser("an address or a host name", lambda _, text: text),
+        _text("an address or a host name", ".+"),
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )
     port: int = _setting(
@@ -168,7 +140,7 @@ class Settings:
     model_url: str | None = _setting(
         "Where `model.pt` comes from. A `file://` URL needs an absolute path. Unset: the default model, "
         "which is part of the service. The URL's query and user info are never logged.",
-        Parser("`http://`, `https://` or `file://` URL", _model_url),
+        _url("http", "https", "file"),
         secret=True,
     )
     model_sha256: str | None = _setting(
@@ -178,14 +150,14 @@ class Settings:
     model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
         "Folder for downloaded models. It is created if it doesn't exist.",
         Parser("a path", lambda _, text: Path(text)),
-        computed=_cache_folder,
+        _cache_folder,
         shown="`cats-vs-dogs` in the user's cache folder (XDG_CACHE_HOME, `~/.cache` or LOCALAPPDATA), "
         "or else in the system's temporary folder",
     )
     model_token: str | None = _setting(
         "Sent as `Authorization: Bearer TOKEN` when the model is downloaded, which private release assets "
         "need. It is not sent to another host if the download is redirected there.",
-        Parser("printable ASCII without spaces", _token),
+        _text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     engine: str = _setting(
@@ -204,7 +176,7 @@ class Settings:
         "Number of workers: predictions that run in parallel. More workers than CPUs slow each other down "
         "(docs/performance.md).",
         _integer(1, 256),
-        computed=lambda _: this_host.available_cpus(),
+        lambda _: this_host.available_cpus(),
         shown="number of CPUs available to the process, within its container's CPU quota",
     )
     max_queue: int = _setting(
@@ -248,20 +220,20 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(
         "If set, `/predict` and `/feedback` need one of these keys, as `Authorization: Bearer KEY` or "
         "`X-API-Key: KEY`. Unset: open to everyone.",
-        Parser("comma-separated keys", _keys),
+        _list("comma-separated keys", ".+"),
         (),
         secret=True,
     )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
         "reach the service.",
-        Parser("printable ASCII without spaces", _token),
+        _text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     metrics_push_url: str | None = _setting(
         "A Prometheus Pushgateway to send the metrics to, for services that Prometheus can't scrape. User "
         "info in the URL is sent as basic authentication. Unset: nothing is sent.",
-        Parser("`http://` or `https://` URL", _http_url),
+        _url("http", "https"),
         secret=True,
     )
     metrics_push_seconds: int = _setting(
@@ -270,9 +242,8 @@ class Settings:
         15,
     )
     cors_origins: tuple[str, ...] = _setting(
-        "Origins whose pages may call the service from a browser, such as `https://example.org`, or `*` for "
-        "all. Unset: only the service's own page.",
-        Parser("comma-separated origins, or `*`", _origins),
+        "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
+        _list("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
         (),
     )
     log_level: str = _setting(
@@ -289,7 +260,7 @@ class Settings:
     @property
     def max_upload_bytes(self) -> int:
         """Largest request body, in bytes."""
-        return self.max_upload_mb * _MEGABYTE
+        return self.max_upload_mb * 1024 * 1024
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -300,16 +271,15 @@ class Settings:
         """
         values = {}
         for setting in fields(cls):
-            name = variable(setting)
-            if text := environ.get(name, "").strip():
-                values[setting.name] = setting.metadata["parser"].parse(name, text)
-            elif computed := setting.metadata["computed"]:
-                values[setting.name] = computed(environ)
+            if text := environ.get(variable(setting), "").strip():
+                values[setting.name] = setting.metadata["parser"].parse(variable(setting), text)
+            elif callable(default := setting.metadata["default"]):
+                values[setting.name] = default(environ)
         return cls(**values)
 
 
 def variable(setting: Field[Any]) -> str:
-    """Return the name of the environment variable of a field of `Settings`."""
+    """Return the environment variable of a field of `Settings`."""
     return setting.name.upper()
 
 
@@ -320,19 +290,11 @@ def probable_typos(environ: Mapping[str, str]) -> dict[str, str]:
     the same letter. HOST and PORT are too short to tell typos from other programs' variables.
     """
     settings = [variable(setting) for setting in fields(Settings)]
-    unset = [name for name in settings if len(name) > 4 and not environ.get(name, "").strip()]
-    typos = {}
-    for name in environ:
-        if name not in settings and re.fullmatch(r"[A-Za-z]\w{3,30}", name, re.ASCII):
-            similar = [setting for setting in unset if _similar(name.upper(), setting)]
-            if similar:
-                typos[name] = similar[0]
+    others = {name.upper(): name for name in environ if name not in settings}
+    typos: dict[str, str] = {}
+    for setting in settings:
+        if len(setting) > 4 and not environ.get(setting, "").strip():
+            candidates = [name for name in others if name.startswith(setting[0])]
+            for name in difflib.get_close_matches(setting, candidates, cutoff=0.75):
+                typos.setdefault(others[name], setting)
     return typos
-
-
-def _similar(name: str, setting: str) -> bool:
-    if name[0] != setting[0] or abs(len(name) - len(setting)) > 4:
-        return False
-    # The ratio depends on the order of the two.
-    pairs = ((name, setting), (setting, name))
-    return any(difflib.SequenceMatcher(None, *pair).ratio() >= _SIMILARITY for pair in pairs)

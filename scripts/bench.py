@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from app.host import available_cpus
-from app.inference.engine import Engine, load
+from app.inference.answers import Engine
+from app.inference.engine import load
 from app.settings import EMBEDDED
 from ml.model.image import ImageError, decode
 from ml.model.photos import find

@@ -1,9 +1,18 @@
-"""What a network answers, the same for every engine."""
+"""The interface of the runtimes (engines): what a loaded network has, and what it answers."""
 
+import abc
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml.model.bundle import Bundle
+from ml.model.checkpoint import Checkpoint
+from ml.model.decision import can_be_unknown
+from ml.model.errors import BundleError
+from ml.model.manifest import UNKNOWN
+from ml.model.onnx_model import first_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +32,46 @@ class Answers:
     evidence: NDArray[np.float32] | None = None
 
 
-def fault(answers: Answers, classes: int) -> str:
-    """Return what is wrong with the outputs for one image; empty: nothing. Checks a model at load."""
-    probabilities, known = answers.probabilities, answers.known
-    if probabilities.shape != (1, classes) or not abs(float(probabilities.sum()) - 1) < 1e-3:
-        return f"returns no probabilities (shape {probabilities.shape})"
-    if known is not None and not (known.shape == (1,) and -1e-3 < float(known[0]) < 1 + 1e-3):
-        return f"returns an OOD score (known) that is not from 0 to 1: {known}"
-    return ""
+class Engine(abc.ABC):
+    """A loaded network; several threads can use it in parallel.
+
+    Attributes:
+        name: name of the runtime, one of the values of ENGINE.
+        outputs: names of the attributes of `Answers` that aren't None.
+        manifest: the model file's description of the model.
+        sha256: SHA-256 of the model file, hexadecimal.
+        card: the model card, Markdown; empty: there is none.
+    """
+
+    name: str
+    outputs: Collection[str]
+
+    def __init__(self, file: Bundle | Checkpoint) -> None:
+        self.manifest, self.sha256, self.card = file.manifest, file.sha256, file.card
+
+    @abc.abstractmethod
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
+
+    def labels(self, unknown: bool) -> tuple[str, ...]:
+        """Return every label that a photo can get; `unknown`: see UNKNOWN in `app.settings`."""
+        classes = self.manifest.classes
+        return (*classes, UNKNOWN) if unknown and can_be_unknown(self.manifest, self.outputs) else classes
+
+    def warm_up(self) -> None:
+        """Run the network once, which makes first-time allocations now.
+
+        Raises:
+            BundleError: it doesn't run, or its outputs aren't usable.
+        """
+        size = self.manifest.image_size
+        try:
+            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
+        except Exception as error:
+            raise BundleError(f"its network doesn't run: {first_line(error)}") from error
+        probabilities, known = answers.probabilities, answers.known
+        expected = (1, len(self.manifest.classes))
+        if probabilities.shape != expected or not abs(float(probabilities.sum()) - 1) < 1e-3:
+            raise BundleError(f"its network returns no probabilities (shape {probabilities.shape})")
+        if known is not None and not (known.shape == (1,) and -1e-3 < float(known[0]) < 1 + 1e-3):
+            raise BundleError(f"its network returns an OOD score (known) that is not from 0 to 1: {known}")

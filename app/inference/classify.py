@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.inference.answers import Answers
-from app.inference.engine import Engine
+from app.inference.answers import Engine
 from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model.decision import decide_label
 from ml.model.image import Decoded, ImageError, read
-from ml.model.manifest import Manifest
 from ml.model.reference import brightness
 
 _BATCH = 8
@@ -40,26 +38,8 @@ class Prediction:
         return max(self.probabilities.values())
 
 
-class PhotoError(ValueError):
-    """A photo that can't be used.
-
-    Attributes:
-        number: position of the photo in the request, from 1.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, number: int, reason: ImageError) -> None:
-        super().__init__(str(reason))
-        self.number = number
-        self.reason = reason
-
-
 class TooMuchWorkError(ValueError):
     """The photos need too much CPU time; the message is for the user."""
-
-
-class NoEvidenceError(ValueError):
-    """The model can't show its evidence; the message is for the user."""
 
 
 def classify(
@@ -73,15 +53,12 @@ def classify(
         settings: MAX_PIXELS, the largest image that is decoded; REQUEST_TIMEOUT_S, the CPU time after which
             no further photo is decoded; UNKNOWN.
         metrics: where times and labels are counted.
-        explained: whether each prediction gets an explanation.
+        explained: whether each prediction gets an explanation, if the model can give one.
 
     Raises:
-        NoEvidenceError: explanations are requested, but the model can't give them.
-        PhotoError: one of the photos can't be used, so there are no predictions.
+        ImageError: one of the photos can't be used, so there are no predictions.
         TooMuchWorkError: the photos need too much CPU time, such as small files with very many pixels.
     """
-    if explained and "evidence" not in engine.outputs:
-        raise NoEvidenceError("this model can't explain its predictions")
     deadline = time.thread_time() + settings.request_timeout_s
     manifest = engine.manifest
     decoded = []
@@ -92,7 +69,9 @@ def classify(
         try:
             decoded.append(read(photo, manifest.image_size, manifest.resize, settings.max_pixels))
         except ImageError as error:
-            raise PhotoError(number, error) from error
+            if len(photos) == 1:
+                raise
+            raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         metrics.preprocess.observe(time.perf_counter() - started)
     predictions = []
     for first in range(0, len(decoded), _BATCH):
@@ -102,12 +81,15 @@ def classify(
         started = time.perf_counter()
         answers = engine.answer(images)
         metrics.inference.observe(time.perf_counter() - started)
-        predictions += [
-            _prediction(manifest, answers, number, each, settings.unknown, explained)
-            for number, each in enumerate(batch)
-        ]
-    for each, prediction in zip(decoded, predictions, strict=True):
-        _count(each, prediction, metrics)
+        for number, each in enumerate(batch):
+            score = None if answers.known is None else float(answers.known[number])
+            decision = decide_label(manifest, answers.probabilities[number], score, settings.unknown)
+            explanation = None
+            if explained and answers.evidence is not None:
+                explanation = explain(answers.evidence[number], decision.likeliest, each, manifest.resize)
+            prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
+            _count(each, prediction, metrics)
+            predictions.append(prediction)
     return predictions
 
 
@@ -117,14 +99,3 @@ def _count(photo: Decoded, prediction: Prediction, metrics: Metrics) -> None:
     metrics.brightness.observe(brightness(photo.pixels))
     metrics.aspect_ratio.observe(photo.width / photo.height)
     metrics.short_side.observe(min(photo.width, photo.height))
-
-
-def _prediction(
-    manifest: Manifest, answers: Answers, number: int, photo: Decoded, allow_unknown: bool, explained: bool
-) -> Prediction:
-    score = None if answers.known is None else float(answers.known[number])
-    decision = decide_label(manifest, answers.probabilities[number], score, allow_unknown)
-    explanation = None
-    if explained and answers.evidence is not None:
-        explanation = explain(answers.evidence[number], decision.likeliest, photo, manifest.resize)
-    return Prediction(decision.label, decision.probabilities, decision.known, explanation)

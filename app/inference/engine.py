@@ -1,55 +1,10 @@
-"""The interface of the runtimes (engines), so that the rest of the service doesn't depend on one of them."""
+"""Loads a model file with the engine that fits; nothing else in the service depends on one of the engines."""
 
-from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.inference.answers import Answers
-from ml.model import bundle
-from ml.model.decision import can_be_unknown
+from app.inference.answers import Engine
+from ml.model import bundle, checkpoint
 from ml.model.errors import BundleError, NoOnnxModelError
-from ml.model.manifest import UNKNOWN, Manifest
-
-
-class Engine(Protocol):
-    """A loaded network; several threads can use it in parallel."""
-
-    @property
-    def name(self) -> str:
-        """Name of the runtime, one of the values of ENGINE."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The model file's description of the model."""
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the model file, hexadecimal."""
-
-    @property
-    def card(self) -> str:
-        """The model card, Markdown; empty: there is none."""
-
-    @property
-    def outputs(self) -> Collection[str]:
-        """Names of the attributes of `Answers` that aren't None."""
-
-    def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
-
-
-def labels(engine: Engine, unknown: bool) -> tuple[str, ...]:
-    """Return every label that a photo can get.
-
-    Args:
-        engine: the loaded network.
-        unknown: whether a photo that shows none of the classes gets `UNKNOWN`, see UNKNOWN in `app.settings`.
-    """
-    classes = engine.manifest.classes
-    return (*classes, UNKNOWN) if unknown and can_be_unknown(engine.manifest, engine.outputs) else classes
 
 
 def load(path: Path, kind: str, threads: int) -> Engine:
@@ -80,6 +35,4 @@ def load(path: Path, kind: str, threads: int) -> Engine:
         raise BundleError(
             "it needs the torch engine, which isn't installed; run pip install -r requirements-torch.txt"
         ) from error
-    from ml.model import checkpoint
-
     return TorchEngine(checkpoint.read(path), threads)

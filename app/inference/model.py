@@ -3,17 +3,15 @@
 import logging
 import time
 
-from app.inference import engine
-from app.model_source import source as model_source
+from app.inference.answers import Engine
+from app.inference.engine import load
+from app.model_source import source
+from app.model_source.source import ModelSourceError
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model.errors import BundleError
 
 _log = logging.getLogger(__name__)
-
-
-class ModelError(RuntimeError):
-    """The model can't be loaded; the message is one line for the operator."""
 
 
 class Model:
@@ -27,49 +25,35 @@ class Model:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self.engine: engine.Engine | None = None
+        self.engine: Engine | None = None
         self.status = "the model is being loaded"
 
-    def load(self) -> engine.Engine:
+    def load(self) -> None:
         """Get the model file and load it.
 
         Raises:
-            ModelError: there is no file, or the service can't use it.
+            ModelSourceError: there is no file, or the service can't use it.
         """
+        settings, metrics = self._settings, self._metrics
+        name = source.redact(settings.model_url) if settings.model_url else "the default model"
+        file = source.fetch(settings, self._report, failed=metrics.download_failures.inc)
+        self._report("loading the model")
+        started = time.perf_counter()
         try:
-            file = model_source.fetch(
-                self._settings, self._report, failed=self._metrics.download_failures.inc
-            )
-            self._report("loading the model")
-            started = time.perf_counter()
-            loaded = engine.load(file.path, self._settings.engine, self._settings.threads)
-        except model_source.ModelSourceError as error:
-            raise ModelError(str(error)) from error
+            engine = load(file.path, settings.engine, settings.threads)
         except BundleError as error:
-            model_source.forget(self._settings)
-            raise ModelError(f"{self._name()} can't be used: {error}") from error
+            source.forget(settings)
+            raise ModelSourceError(f"{name} can't be used: {error}") from error
         except OSError as error:
-            raise ModelError(f"{self._name()} can't be read: {error.strerror}") from error
-        self._metrics.model_loaded(
-            loaded.manifest,
-            loaded.name,
-            loaded.sha256,
-            engine.labels(loaded, self._settings.unknown),
-            load_seconds=time.perf_counter() - started,
-            download_seconds=file.download_seconds,
-            stale=file.stale,
-        )
-        self.engine = loaded
-        _log.info(
-            "model loaded",
-            extra={"fields": {"version": loaded.manifest.version, "arch": loaded.manifest.arch,
-                              "engine": loaded.name, "sha256": loaded.sha256}},
-        )  # fmt: skip
-        return loaded
+            raise ModelSourceError(f"{name} can't be read: {error.strerror}") from error
+        metrics.load_seconds.set(time.perf_counter() - started)
+        metrics.download_seconds.set(file.download_seconds or 0.0)
+        metrics.stale.set(file.stale)
+        metrics.model_loaded(engine.manifest, engine.name, engine.sha256, engine.labels(settings.unknown))
+        self.engine = engine
+        fields = {"version": engine.manifest.version, "arch": engine.manifest.arch}
+        fields |= {"engine": engine.name, "sha256": engine.sha256}
+        _log.info("model loaded", extra={"fields": fields})
 
     def _report(self, status: str) -> None:
         self.status = status
-
-    def _name(self) -> str:
-        url = self._settings.model_url
-        return model_source.redact(url) if url else "the default model"

@@ -4,17 +4,16 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.inference.answers import Answers, fault
+from app.inference.answers import Answers, Engine
 from ml.model.bundle import Bundle
 from ml.model.errors import BundleError
-from ml.model.manifest import Manifest
-from ml.model.onnx_model import first_line, open_session
+from ml.model.onnx_model import open_session
 
 _MAX_GRID = 64
 """Largest height and width of `evidence`: the response contains each of its numbers."""
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """An ONNX Runtime session; several threads can use it in parallel."""
 
     name = "onnx"
@@ -23,14 +22,12 @@ class OnnxEngine:
         """Load the ONNX model, check it against the manifest, and run it once.
 
         Raises:
-            BundleError: the ONNX model can't be loaded, or doesn't match the manifest.
+            BundleError: the ONNX model can't be loaded, doesn't match the manifest, or isn't usable.
         """
-        self.manifest: Manifest = bundle.manifest
-        self.sha256: str = bundle.sha256
-        self.card: str = bundle.card
+        super().__init__(bundle)
         self._session = open_session(bundle.onnx, threads)
-        self.outputs: list[str] = self._check_signature()
-        self._warm_up()
+        self.outputs = self._check_signature()
+        self.warm_up()
 
     def answer(self, images: NDArray[np.uint8]) -> Answers:
         """Run the network on RGB pixels [N, image_size, image_size, 3]."""
@@ -47,34 +44,24 @@ class OnnxEngine:
                 f"its ONNX model has inputs {list(inputs)} and outputs {list(outputs)}; "
                 "expected input image and output probabilities"
             )
-        _check("image", inputs["image"], "tensor(uint8)", (size, size, 3))
-        _check("probabilities", outputs["probabilities"], "tensor(float)", (classes,))
+        _check(inputs["image"], "tensor(uint8)", size, size, 3)
+        _check(outputs["probabilities"], "tensor(float)", classes)
         if "known" in outputs:
-            _check("known", outputs["known"], "tensor(float)", ())
+            _check(outputs["known"], "tensor(float)")
         if "evidence" in outputs:
             sides = outputs["evidence"].shape[2:]
             if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= _MAX_GRID for side in sides):
                 raise BundleError(
                     f"its ONNX model has evidence {sides}, expected fixed height and width up to {_MAX_GRID}"
                 )
-            _check("evidence", outputs["evidence"], "tensor(float)", (classes, *sides))
+            _check(outputs["evidence"], "tensor(float)", classes, *sides)
         # Without a threshold in the manifest, the OOD score has no meaning.
         usable = {"probabilities", "evidence", *(["known"] if self.manifest.known else [])}
         return [name for name in outputs if name in usable]
 
-    def _warm_up(self) -> None:
-        """Run once: it makes first-time allocations now, and shows whether the outputs are usable."""
-        size = self.manifest.image_size
-        try:
-            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
-        except Exception as error:
-            raise BundleError(f"its ONNX model doesn't run: {first_line(error)}") from error
-        if problem := fault(answers, len(self.manifest.classes)):
-            raise BundleError(f"its ONNX model {problem}")
 
-
-def _check(name: str, node: onnxruntime.NodeArg, kind: str, shape: tuple[int, ...]) -> None:
-    """Raise BundleError unless the type and the shape match; the first dimension, images, must be free."""
+def _check(node: onnxruntime.NodeArg, kind: str, *shape: int) -> None:
+    """Raise BundleError unless type and shape match; the first dimension (images) must be free."""
     actual = list(node.shape)
     free = bool(actual) and not isinstance(actual[0], int)
     fits = len(actual) == len(shape) + 1 and all(
@@ -82,5 +69,6 @@ def _check(name: str, node: onnxruntime.NodeArg, kind: str, shape: tuple[int, ..
         for dimension, expected in zip(actual[1:], shape, strict=True)
     )
     if node.type != kind or not free or not fits:
-        expected = ["N", *shape]
-        raise BundleError(f"its ONNX model has {name} {node.type} {actual}, expected {kind} {expected}")
+        raise BundleError(
+            f"its ONNX model has {node.name} {node.type} {actual}, expected {kind} {['N', *shape]}"
+        )

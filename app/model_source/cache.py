@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ml.model.partial import Partial, Version, read_note, write_note
 
@@ -27,13 +28,11 @@ try:
 except ImportError:  # Windows has no such locks: each process then downloads for itself
     fcntl = None  # type: ignore[assignment]
 
-KEPT = 2
-"""Model files that are kept: the current one, and the previous one, which another process may still read."""
-
 _MODEL = re.compile(r"[0-9a-f]{64}\.pt")
 _NOTE = re.compile(r"[0-9a-f]{16}\.json")
 _LEFTOVER = re.compile(r"[0-9a-f]{16,32}\.(part|part\.json|lock|(part\.)?json\.[0-9]+\.tmp)")
 _ABANDONED_S = 24 * 3600  # no download, and no wait for one, takes that long
+_LOCK_S = 3600.0  # how long to wait for another process's download, which has ended by then
 _POLL_S = 0.1
 
 _log = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ class Cache:
         """Return the model that the URL had last; None: there is none, or it is damaged."""
         note = read_note(self._note)
         sha256 = str(note.get("sha256", ""))
-        if note.get("url_hash") != self._url_hash or (path := self.by_sha256(sha256)) is None:
+        if (path := self.by_sha256(sha256)) is None:
             return None
         version = Version(note.get("etag"), note.get("last_modified"), note.get("size"))
         return CachedModel(path, sha256, version, note.get("stored"))
@@ -90,12 +89,8 @@ class Cache:
         # A rename shows the whole file or none. Nothing is synced to disk: after a power cut, the SHA-256
         # shows what was lost.
         path = partial.path.replace(self._folder / f"{sha256}.pt")
-        write_note(
-            self._note,
-            dataclasses.asdict(version)
-            | {"url_hash": self._url_hash, "sha256": sha256, "size": path.stat().st_size}
-            | {"stored": time.time_ns()},
-        )
+        note = {"sha256": sha256, "size": path.stat().st_size, "stored": time.time_ns()}
+        write_note(self._note, dataclasses.asdict(version) | note)
         partial.discard()
         self._prune(path)
         return path
@@ -110,7 +105,8 @@ class Cache:
         with contextlib.suppress(OSError):
             paths = list(self._folder.iterdir())
             others = [path for path in paths if _MODEL.fullmatch(path.name) and path != current]
-            for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT - 1 :]:
+            # Another process may still read the previous model.
+            for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
                 path.unlink(missing_ok=True)
             for path in paths:
                 if _NOTE.fullmatch(path.name):
@@ -121,41 +117,35 @@ class Cache:
                     path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def lock(self, timeout_s: float, waiting: Callable[[], None]) -> Iterator["Lock"]:
+    def lock(self, waiting: Callable[[], None]) -> Iterator["Lock"]:
         """Let one process at a time download from this URL; continue without the lock if there can't be one.
 
-        It is a lock of the kernel, so it ends with its process, however that ends.
-
-        Args:
-            timeout_s: how long to wait for another process, in seconds.
-            waiting: called repeatedly while it waits.
+        It is a lock of the kernel, so it ends with its process, however that ends. `waiting` is called
+        repeatedly while another process has it.
         """
-        lock = Lock()
+        acquired = waited = False
         with contextlib.ExitStack() as stack:
-            try:
+            with contextlib.suppress(OSError):  # the folder isn't writable, or the file system has no locks
                 self._folder.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(self._note.with_suffix(".lock").open("a"))
-                deadline = time.monotonic() + timeout_s
-                while fcntl is not None and not lock.acquired and time.monotonic() < deadline:
+                deadline = time.monotonic() + _LOCK_S
+                while fcntl is not None and not acquired and time.monotonic() < deadline:
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        lock.acquired = True
+                        acquired = True
                         os.utime(file.fileno())
                     except BlockingIOError:
-                        lock.waited = True
+                        waited = True
                         waiting()
                         time.sleep(_POLL_S)
-            except OSError:  # the folder isn't writable, or the file system has no locks
-                pass
-            yield lock
+            yield Lock(acquired, waited)
 
 
-@dataclass
-class Lock:
+class Lock(NamedTuple):
     """Whether the lock was acquired, and whether that took a wait for another process."""
 
-    acquired: bool = False
-    waited: bool = False
+    acquired: bool
+    waited: bool
 
 
 def sha256_of(path: Path) -> str:

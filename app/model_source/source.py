@@ -17,13 +17,11 @@ from ml.model.partial import Partial, Version
 if TYPE_CHECKING:
     from ml.model.download import Policy
 
-_LOCK_S = 3600.0  # how long to wait for another process's download, which has ended by then
-
 _log = logging.getLogger(__name__)
 
 
 class ModelSourceError(RuntimeError):
-    """There is no usable model file; the message is one line and contains no secret."""
+    """There is no usable model; the message is one line for the operator and contains no secret."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,8 @@ def fetch(
     parts = urlsplit(settings.model_url)
     if parts.scheme == "file":
         return ModelFile(_local(Path(url2pathname(parts.path)), settings.model_sha256))
-    return _Remote(settings.model_url, settings, report, policy, failed).fetch()
+    cache = _cache(settings, settings.model_url)
+    return _Remote(settings.model_url, settings, report, policy, failed, cache).fetch()
 
 
 def forget(settings: Settings) -> None:
@@ -95,37 +94,29 @@ def _local(path: Path, pin: str | None) -> Path:
     return path
 
 
+@dataclass(frozen=True)
 class _Remote:
-    """A model on a server, with its copies in the cache; see `fetch` for the arguments."""
+    """A model on a server, with its copies in the cache; see `fetch` for the attributes."""
 
-    def __init__(
-        self,
-        url: str,
-        settings: Settings,
-        report: Callable[[str], None],
-        policy: "Policy | None",
-        failed: Callable[[], None],
-    ) -> None:
-        self._url = url
-        self._name = redact(url)
-        self._settings = settings
-        self._report = report
-        self._policy = policy
-        self._failed = failed
-        self._cache = _cache(settings, url)
+    url: str
+    settings: Settings
+    report: Callable[[str], None]
+    policy: "Policy | None"
+    failed: Callable[[], None]
+    cache: Cache
 
     def fetch(self) -> ModelFile:
         if pinned := self._pinned():
             return pinned
         cached = self._cached()
-        with self._cache.lock(_LOCK_S, self._waiting) as lock:
+        with self.cache.lock(self._waiting) as lock:
             if lock.waited:  # the other process has just stored the current model
                 if pinned := self._pinned():
                     return pinned
                 before, cached = cached, self._cached()
                 if cached is not None and cached != before:
                     return ModelFile(cached.path)
-            partial = self._cache.partial(lock.acquired)
+            partial = self.cache.partial(lock.acquired)
             try:
                 return self._update(cached, partial)
             finally:
@@ -133,72 +124,63 @@ class _Remote:
                     partial.discard()
 
     def _pinned(self) -> ModelFile | None:
-        pin = self._settings.model_sha256
-        path = self._cache.by_sha256(pin) if pin else None
+        pin = self.settings.model_sha256
+        path = self.cache.by_sha256(pin) if pin else None
         return ModelFile(path) if path else None
 
     def _cached(self) -> CachedModel | None:
-        return None if self._settings.model_sha256 else self._cache.lookup()
+        return None if self.settings.model_sha256 else self.cache.lookup()
 
     def _waiting(self) -> None:
-        self._report("waiting for another process to download the model")
+        self.report("waiting for another process to download the model")
 
     def _update(self, cached: CachedModel | None, partial: Partial) -> ModelFile:
         """Download the model unless the cached one is current; use the cached one if that fails."""
         from ml.model.http import DownloadError, UnreachableError  # takes time and memory: only if needed
 
-        problem: Exception
         try:
             return self._download(cached, partial)
         except UnreachableError as error:  # keep what was received: the next start resumes from there
-            failure, problem = f"can't download {self._name}: {error}", error
+            failure = ModelSourceError(f"can't download {redact(self.url)}: {error}")
         except DownloadError as error:
             partial.discard()
-            raise ModelSourceError(f"can't download {self._name}: {error}") from error
+            raise ModelSourceError(f"can't download {redact(self.url)}: {error}") from error
         except OSError as error:
             partial.discard()
-            where = f"{self._settings.model_cache_dir} (MODEL_CACHE_DIR)"
-            failure, problem = f"can't write the model to {where}: {error.strerror}", error
-        except ModelSourceError:
-            partial.discard()
-            raise
+            where = f"{self.settings.model_cache_dir} (MODEL_CACHE_DIR)"
+            failure = ModelSourceError(f"can't write the model to {where}: {error.strerror}")
         if cached is None:
-            raise ModelSourceError(failure) from problem
-        _log.warning(
-            "%s; using the copy from an earlier start",
-            failure,
-            extra={"fields": {"sha256": cached.sha256}},
-        )
+            raise failure
+        fields = {"sha256": cached.sha256}
+        _log.warning("%s; using the copy from an earlier start", failure, extra={"fields": fields})
         return ModelFile(cached.path, stale=True)
 
     def _download(self, cached: CachedModel | None, partial: Partial) -> ModelFile:
         from ml.model.download import QUICK, Download, Policy, published_sha256
         from ml.model.http import Client
 
-        started = time.perf_counter()
-        policy = self._policy or (QUICK if cached else Policy())
-        with Client(self._url, self._settings.model_token) as client:
-            download = Download(client, policy, self._report, self._failed)
+        started, name = time.perf_counter(), redact(self.url)
+        policy = self.policy or (QUICK if cached else Policy())
+        with Client(self.url, self.settings.model_token) as client:
+            download = Download(client, policy, self.report, self.failed)
             # A cache in between may be stale, and a release may be replaced between the two requests.
             for fresh in (False, True):
                 version = download.run(partial, cached.version if cached and not fresh else None, fresh)
                 if version is None and cached is not None:
                     partial.discard()
                     return ModelFile(cached.path)
-                self._report("verifying the model")
-                sha256, problem = sha256_of(partial.path), None
-                if pin := self._settings.model_sha256:
+                self.report("verifying the model")
+                sha256 = sha256_of(partial.path)
+                if pin := self.settings.model_sha256:
                     expected, source = pin, "MODEL_SHA256 is"
                 else:
-                    expected, source = published_sha256(client) or sha256, f"{self._name}.sha256 says"
-                if sha256 != expected:
-                    problem = f"{self._name} has SHA-256 {sha256}, but {source} {expected}"
-                elif not zipfile.is_zipfile(partial.path):  # and don't cache it
-                    problem = f"{self._name} can't be used: it is not a ZIP file, or cut short"
-                if problem is None:
-                    path = self._cache.store(partial, sha256, version or Version())
+                    expected, source = published_sha256(client) or sha256, f"{name}.sha256 says"
+                if sha256 == expected and zipfile.is_zipfile(partial.path):
+                    path = self.cache.store(partial, sha256, version or Version())
                     seconds = time.perf_counter() - started
-                    _log.info("model downloaded from %s in %.1f s", self._name, seconds)
+                    _log.info("model downloaded from %s in %.1f s", name, seconds)
                     return ModelFile(path, seconds)
                 partial.discard()
-            raise ModelSourceError(problem)
+        if sha256 != expected:
+            raise ModelSourceError(f"{name} has SHA-256 {sha256}, but {source} {expected}")
+        raise ModelSourceError(f"{name} can't be used: it is not a ZIP file, or cut short")

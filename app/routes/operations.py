@@ -1,6 +1,7 @@
 """For operators and their machines: is the service alive, is it ready, which model, which metrics."""
 
 from flask import Blueprint, Response, jsonify
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from app.routes import auth
@@ -56,5 +57,5 @@ def model_card() -> Response:
 def metrics() -> Response:
     """Answer with all metrics, if the request has METRICS_TOKEN or none is set."""
     auth.require_metrics_token()
-    metrics = current_service().metrics
-    return Response(metrics.text(), content_type=metrics.content_type)
+    text = generate_latest(current_service().metrics.registry)
+    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,7 +6,6 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
-    HTTPException,
     RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
@@ -14,11 +13,11 @@ from werkzeug.exceptions import (
 )
 
 from app.http.admission import REJECTION
-from app.inference.classify import NoEvidenceError, PhotoError, Prediction, TooMuchWorkError, classify
-from app.inference.engine import Engine
+from app.inference.answers import Engine
+from app.inference.classify import Prediction, TooMuchWorkError, classify
 from app.routes import auth, uploads
 from app.service import Service, current_service
-from ml.model.image import UnsupportedImageError
+from ml.model.image import ImageError, UnsupportedImageError
 
 blueprint = Blueprint("predict", __name__)
 blueprint.before_request(auth.require_api_key)
@@ -29,15 +28,15 @@ def predict() -> Response:
     """Answer with a prediction for each photo of the request."""
     service = current_service()
     engine = _admit(service)
-    explained = _wants_explanation(request.args)
+    explained = _wants_explanation(request.args, engine)
     with service.metrics.in_flight.track_inprogress():
         photos = uploads.read(request)
         try:
             predictions = classify(engine, photos, service.settings, service.metrics, explained)
-        except PhotoError as error:
-            raise _photo_problem(error, len(photos)) from error
-        except NoEvidenceError as error:
-            raise BadRequest(str(error)) from error
+        except UnsupportedImageError as error:
+            raise UnsupportedMediaType(str(error)) from error
+        except ImageError as error:
+            raise UnprocessableEntity(str(error)) from error
         except TooMuchWorkError as error:
             raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
     g.log_fields = _log_fields(predictions)
@@ -64,10 +63,12 @@ def _admit(service: Service) -> Engine:
     return engine
 
 
-def _wants_explanation(arguments: MultiDict[str, str]) -> bool:
+def _wants_explanation(arguments: MultiDict[str, str], engine: Engine) -> bool:
     explain = arguments.get("explain", "0")
     if explain not in ("0", "1"):
         raise BadRequest("'explain' must be 0 or 1")
+    if explain == "1" and "evidence" not in engine.outputs:
+        raise BadRequest("this model can't explain its predictions")
     return explain == "1"
 
 
@@ -79,13 +80,6 @@ def _document(prediction: Prediction) -> dict[str, object]:
     if prediction.explanation is not None:
         document["explanation"] = dataclasses.asdict(prediction.explanation)
     return document
-
-
-def _photo_problem(error: PhotoError, count: int) -> HTTPException:
-    detail = f"file {error.number} of {count}: {error}" if count > 1 else str(error)
-    if isinstance(error.reason, UnsupportedImageError):
-        return UnsupportedMediaType(detail)
-    return UnprocessableEntity(detail)
 
 
 def _log_fields(predictions: list[Prediction]) -> dict[str, object]:

@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
 
 from app.settings import Settings
 
@@ -21,14 +20,8 @@ def configure(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what was passed as `extra={"fields": {...}}`."""
-    fields: dict[str, Any] = getattr(record, "fields", {})
-    return fields
-
-
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC), level, message, then the record's fields."""
+    """One JSON object per line: time (UTC), level, message, then what `extra={"fields": {...}}` contains."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -36,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
-            **_fields(record),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -49,6 +42,6 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, followed by the traceback if there is one."""
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        fields = [f"{name}={value}" for name, value in _fields(record).items() if value is not None]
+        fields = [f"{name}={value}" for name, value in getattr(record, "fields", {}).items()]
         line = " ".join([time, record.levelname.lower(), record.getMessage(), *fields])
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

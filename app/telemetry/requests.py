@@ -68,12 +68,6 @@ def record(
     metrics.requests.labels(method, route, status).inc()
     metrics.request_duration.labels(route).observe(duration)
     if _log.isEnabledFor(logging.INFO):
-        fields: dict[str, object] = {
-            "request_id": request_id,
-            "method": method,
-            "route": route,
-            "status": status,
-            "duration_ms": round(duration * 1000, 2),
-            "bytes": size,
-        }
-        _log.info("request", extra={"fields": fields | dict(more_fields or {})})
+        fields = {"request_id": request_id, "method": method, "route": route, "status": status}
+        fields |= {"duration_ms": round(duration * 1000, 2), "bytes": size, **(more_fields or {})}
+        _log.info("request", extra={"fields": fields})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -11,6 +12,9 @@ from app import create_app
 from app.service import service_of
 from app.settings import Settings
 from tests.helpers.model_server import MODEL, ModelServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture
@@ -27,6 +31,14 @@ def make_app(make_model: Callable[..., Path]) -> Callable[..., Flask]:
 @pytest.fixture
 def client(make_app: Callable[..., Flask]) -> FlaskClient:
     return make_app().test_client()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from tests.helpers.chromium import launched
+
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

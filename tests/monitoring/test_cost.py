@@ -48,7 +48,7 @@ def test_a_scrape_after_ten_thousand_predictions(make_model):
 def test_counting_takes_less_than_a_fiftieth_of_a_prediction():
     """Both are measured as CPU time in one run; the minimum of several rounds counts."""
     engine, metrics = load(EMBEDDED, "onnx", 1), Metrics()
-    metrics.model_loaded(engine.manifest, engine.name, engine.sha256, engine.manifest.classes, 0.0)
+    metrics.model_loaded(engine.manifest, engine.name, engine.sha256, engine.manifest.classes)
     photo = read(CAT, engine.manifest.image_size, engine.manifest.resize)
     (prediction,) = classify(engine, [CAT], Settings(), metrics)
 

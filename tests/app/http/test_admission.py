@@ -6,12 +6,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from app import host
 from app.http import admission as module
 from app.http.admission import Admission, RejectedError
 from tests.helpers.waiting import HANG_S, until
@@ -222,25 +220,3 @@ def test_workers_work_if_priorities_cannot_be_set(monkeypatch):
     admission.submit(work)
     assert work.ended.wait(HANG_S)
     admission.stop()
-
-
-@pytest.mark.parametrize(
-    ("files", "membership", "expected"),
-    [
-        ({"cpu.max": "150000 100000\n"}, "0::/\n", 1.5),
-        ({"cpu.max": "max 100000\n"}, "0::/\n", None),
-        ({"a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"}, "0::/a/b\n", 0.5),
-        ({"cpu.max": "200000 100000"}, "0::/not/to/be/seen\n", 2.0),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/\n", 3.0),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu,cpuacct:/\n", None),
-        ({"cpu.max": "rubbish"}, "0::/\n", None),
-        ({}, "0::/\n", None),
-    ],
-)
-def test_the_quota_of_a_control_group(tmp_path: Path, files, membership, expected):
-    for name, text in files.items():
-        (tmp_path / "cg" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "cg" / name).write_text(text)
-    (tmp_path / "membership").write_text(membership)
-    assert host.cpu_quota(tmp_path / "cg", tmp_path / "membership") == expected
-    assert host.available_cpus() >= 1

@@ -2,20 +2,18 @@
 
 import io
 import itertools
-import timeit
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from app.inference.answers import Engine
 from app.inference.classify import classify
-from app.inference.engine import Engine, load
-from app.inference.explain import explain
+from app.inference.engine import load
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
-from ml.model.image import read
 from tests.conftest import REQUIRE_ALL, SHARED, encode
 from tests.helpers.paths import ROOT
 
@@ -106,23 +104,6 @@ def test_the_evidence_is_right_for_camera_photos(engine: Engine) -> None:
     canvases = itertools.cycle(CANVASES)
     cases = [(photo, side, next(canvases), 500) for photo in photos for side in SIDES]
     assert found(engine, cases) >= LEAST
-
-
-def test_the_cost_of_an_explanation() -> None:
-    """An explanation costs less than a run of the network. Takes the fastest of many."""
-    engine = load(EMBEDDED, "onnx", 1)
-    photo = read((PHOTOS / "cat.jpg").read_bytes())
-    answers = engine.answer(photo.pixels[None])
-    assert answers.evidence is not None
-    evidence = answers.evidence[0]
-
-    def fastest(work: Callable[[], object]) -> float:
-        return min(timeit.repeat(work, number=1, repeat=200)) * 1000
-
-    network = fastest(lambda: engine.answer(photo.pixels[None]))
-    explanation = fastest(lambda: explain(evidence, 0, photo, "center_crop"))
-    print(f"network {network:.1f} ms, explanation {explanation:.1f} ms more")
-    assert explanation < network
 
 
 def test_share_counts_half_of_the_middle_cells() -> None:

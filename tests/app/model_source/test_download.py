@@ -75,33 +75,22 @@ def test_a_download_is_never_completely_in_memory(server, cache):
     assert peak < 5_000_000
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [
-        [Answer(429), Answer()],
-        [Answer(500), Answer(503), Answer()],
-        [Answer(408), Answer()],
-        [Answer(stop=HALF), Answer()],
-        [Answer(stop=0), Answer()],
-        [Answer(stall=HALF), Answer()],
-        [Answer(stall=0), Answer()],
-        [Answer(slow_header=True), Answer()],
-        [Answer(chunked=True, stop=HALF), Answer(chunked=True)],
-        [Answer(headers={"Content-Length": str(SIZE + 10)}), Answer(), Answer()],  # all came: 416, then anew
-    ],
-    ids=[
-        "429",
-        "500, 503",
-        "408",
-        "cut",
-        "empty",
-        "stall",
-        "stall at once",
-        "slow header",
-        "cut chunks",
-        "long",
-    ],
-)
+TEMPORARY = {
+    "429": [Answer(429), Answer()],
+    "500, 503": [Answer(500), Answer(503), Answer()],
+    "408": [Answer(408), Answer()],
+    "cut": [Answer(stop=HALF), Answer()],
+    "empty": [Answer(stop=0), Answer()],
+    "stall": [Answer(stall=HALF), Answer()],
+    "stall at once": [Answer(stall=0), Answer()],
+    "slow header": [Answer(slow_header=True), Answer()],
+    "cut chunks": [Answer(chunked=True, stop=HALF), Answer(chunked=True)],
+    # All of it came: 416, then anew.
+    "long": [Answer(headers={"Content-Length": str(SIZE + 10)}), Answer(), Answer()],
+}
+
+
+@pytest.mark.parametrize("answers", TEMPORARY.values(), ids=TEMPORARY)
 def test_a_temporary_failure_is_retried(server, cache, answers):
     server.answers["/model.pt"] = list(answers)
     policy = FAST
@@ -330,11 +319,8 @@ def test_the_token_stays_with_its_host(server, elsewhere, cache, tmp_path, monke
     server.answers["/port"] = [redirect(f"{elsewhere.url}/model.pt")]
     for number, path in enumerate(("/name", "/port")):
         get(server, cache / str(number), path, model_token="t0ken")
-    assert authorizations(server) == [
-        ("/name", "Bearer t0ken"),
-        ("/model.pt", None),
-        ("/port", "Bearer t0ken"),
-    ]
+    sent = [("/name", "Bearer t0ken"), ("/model.pt", None), ("/port", "Bearer t0ken")]
+    assert authorizations(server) == sent
     assert authorizations(elsewhere) == [("/model.pt", None)]
 
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from app import create_app
-from app.inference.model import ModelError
+from app.model_source.source import ModelSourceError
 from app.service import service_of
 from app.settings import Settings
 from app.telemetry import logs
@@ -27,7 +27,7 @@ def test_health_and_ready_without_a_model(tmp_path):
     text = client.get("/metrics").text
     assert 'predictions_rejected_total{reason="not_ready"} 1.0' in text
     assert "\nmodel_info" not in text  # its absence is what an alert goes by
-    with pytest.raises(ModelError, match=r"none\.pt"):
+    with pytest.raises(ModelSourceError, match=r"none\.pt"):
         service_of(app).model.load()
 
 

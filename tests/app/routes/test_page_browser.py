@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FileChooser, Locator, Page, Route, expect
 
 from tests.conftest import BLUE, RED, REQUIRE_ALL, SHARED, colour_graph, coloured, encode
-from tests.helpers.chromium import launched, opened, wait_until
+from tests.helpers.chromium import opened, wait_until
 from tests.helpers.model_server import Answer, ModelServer
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, blocked, running
@@ -28,12 +28,6 @@ TEXT = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no photo at a
 
 def colour(name: str, rgb: tuple[int, int, int]) -> dict:
     return {"name": name, "mimeType": "image/jpeg", "buffer": encode(coloured(rgb))}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +68,12 @@ def shares(answered: Locator) -> dict[str, float]:
         assert width == pytest.approx(share, abs=0.11)
         result[row.locator("dt").text_content() or ""] = share
     return result
+
+
+def loads(page: Page, url: str | None) -> bool:
+    """Whether the page can still show the picture at a URL."""
+    load = "url => Object.assign(new Image(), {src: url}).decode().then(() => true, () => false)"
+    return bool(page.evaluate(load, url))
 
 
 def metric(service: Service, sample: str) -> float:
@@ -392,14 +392,8 @@ def test_a_removed_photo_frees_its_preview_and_its_place(page: Page) -> None:
     preview = card(page, "0.jpg").locator(".preview").get_attribute("src")
     card(page, "0.jpg").get_by_role("button", name="Remove 0.jpg").click()
     expect(card(page, "2.jpg")).to_have_attribute("data-state", "asking")
-    load = """url => new Promise(done => {
-        const image = new Image();
-        image.onload = () => done(true);
-        image.onerror = () => done(false);
-        image.src = url;
-    })"""
-    assert page.evaluate(load, card(page, "1.jpg").locator(".preview").get_attribute("src"))
-    assert not page.evaluate(load, preview)
+    assert loads(page, card(page, "1.jpg").locator(".preview").get_attribute("src"))
+    assert not loads(page, preview)
 
 
 def test_an_overloaded_service_is_waited_for(browser: Browser, tmp_path: Path) -> None:

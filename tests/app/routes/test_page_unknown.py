@@ -10,20 +10,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
-from tests.app.routes.test_page_browser import card, choose, colour, metric, shares
+from tests.app.routes.test_page_browser import card, choose, colour, loads, metric, shares
 from tests.conftest import BLUE, RED, encode
-from tests.helpers.chromium import launched, opened
+from tests.helpers.chromium import opened
 from tests.helpers.graphs import GREEN, write_telling
 from tests.helpers.service import Service, running
 
 CARD = "# A card\n\n<b>bold</b>, ünïcode\n"
 WHY = "Show evidence"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -361,15 +355,9 @@ def test_a_removed_photo_frees_its_heat_map(page: Page) -> None:
     expect(card(page, "rose.jpg").locator(".where")).not_to_be_empty()
     source = card(page, "rose.jpg").locator(".heat").get_attribute("src") or ""
     assert source.startswith("blob:")
-    loads = """url => new Promise(done => {
-        const image = new Image();
-        image.onload = () => done(true);
-        image.onerror = () => done(false);
-        image.src = url;
-    })"""
-    assert page.evaluate(loads, source)
+    assert loads(page, source)
     page.get_by_role("button", name="Remove rose.jpg").click()
-    assert not page.evaluate(loads, source)
+    assert not loads(page, source)
 
 
 def test_the_model_card_is_linked(page: Page) -> None:
