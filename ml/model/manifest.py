@@ -89,16 +89,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values that go into the file."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return plain | {
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "metrics": dict(self.metrics),
-            "known": dict(self.known),
-            "parameters_changed": dict(self.parameters_changed),
-            "reference": {name: dict(shares) for name, shares in self.reference.items()},
-        }
+        lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
+        return dataclasses.asdict(self) | lists
 
     @classmethod
     def from_dict(cls, plain: object) -> Self:
@@ -109,12 +101,10 @@ class Manifest:
         """
         if not isinstance(plain, Mapping):
             raise BundleError("the model description is not a mapping")
-        fields = dataclasses.fields(cls)
-        needed = [f for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-        missing = [f.name for f in needed if f.name not in plain]
-        if missing:
+        values = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
+        needed = (f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING)
+        if missing := [f.name for f in needed if f.name not in plain]:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
-        values = {f.name: plain[f.name] for f in fields if f.name in plain}
         for name in ("classes", "mean", "std"):
             if isinstance(values[name], list):
                 values[name] = tuple(values[name])
@@ -124,10 +114,8 @@ class Manifest:
 def _is_score(known: object) -> bool:
     if not isinstance(known, Mapping):
         return False
-    if not known:
-        return True
-    threshold = known.get("threshold", -1)
-    return isinstance(known.get("method"), str) and _all((threshold,), float) and 0 <= threshold <= 1
+    method, threshold = known.get("method"), known.get("threshold", -1)
+    return not known or (isinstance(method, str) and _all((threshold,), float) and 0 <= threshold <= 1)
 
 
 def _is_reference(reference: object) -> bool:
