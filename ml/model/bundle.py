@@ -13,7 +13,6 @@ import io
 import json
 import os
 import pickletools
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -105,16 +104,15 @@ def write(
         root = _root(archive)
         for name, content in extras.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 

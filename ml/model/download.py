@@ -119,7 +119,7 @@ class Download:
         conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
         if have:
             headers = headers | {"Range": f"bytes={have}-", "If-Range": version.range_condition or ""}
-        with self.client.get(self.client.url, headers, self.policy.patience) as response:
+        with self.client.open(self.client.url, headers, self.policy.patience) as response:
             status = response.status_code
             if status == 304 and conditional:
                 return None
@@ -173,7 +173,7 @@ def published_sha256(client: Client) -> str | None:
     text = b""
     try:
         patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
-        with client.get(url, {"Accept-Encoding": "identity"}, patience) as response:
+        with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
             if response.status_code != 200:
                 return None
             while len(text) < _DIGEST_FILE_BYTES and time.monotonic() < deadline:

@@ -161,7 +161,7 @@ class UnreachableError(DownloadError):
         self.retry_after_s = retry_after_s
 
 
-class Client:
+class Client(requests.Session):
     """HTTP client for one host and the hosts that it redirects to, with a deadline for each request."""
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -171,23 +171,15 @@ class Client:
             url: http or https; user info in it authorizes the requests if there is no token.
             token: Bearer token for the URL's host.
         """
+        super().__init__()
         parts = urlsplit(url)
         self.url = _bare(parts)
         """Without user info and fragment."""
-        self._session = _Session()
         self._auth: AuthBase = BearerAuth(token)
         if token is None and parts.username is not None:
             self._auth = HTTPBasicAuth(unquote(parts.username), unquote(parts.password or ""))
 
-    def __enter__(self) -> "Client":
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close its connections."""
-        self._session.close()
-
-    def get(self, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+    def open(self, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
         """Request a URL of the client's host; return the response, whatever its status, with its body unread.
 
         Raises:
@@ -198,7 +190,7 @@ class Client:
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(url, headers, auth, patience)
             try:
-                location = self._session.get_redirect_target(response)
+                location = self.get_redirect_target(response)
                 if location is None:
                     return response
                 target = urlsplit(urljoin(url, location))
@@ -226,7 +218,7 @@ class Client:
 
         def request() -> None:
             try:
-                response = self._session.get(
+                response = self.get(
                     url, headers=headers, auth=auth, allow_redirects=False, stream=True, timeout=timeout
                 )
             except Exception as error:  # noqa: BLE001  (passed to the caller)
@@ -244,6 +236,10 @@ class Client:
             raise UnreachableError(f"no connection ({type(error).__name__})") from None
         except Exception as error:  # noqa: BLE001
             raise DownloadError(type(error).__name__) from None
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        """Prepare no next request: requests would read the redirect's body, of any size, into memory."""
+        return iter(())
 
 
 def _close(request: Future[requests.Response]) -> None:
@@ -274,12 +270,6 @@ def refusal(response: requests.Response) -> DownloadError:
     if status in TRANSIENT or status >= 500:
         return UnreachableError(reason, retry_after_s(response.headers.get("Retry-After", "")))
     return DownloadError(reason)
-
-
-class _Session(requests.Session):
-    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
-        """Prepare no next request: requests would read the redirect's body, of any size, into memory."""
-        return iter(())
 
 
 def _bare(parts: SplitResult) -> str:

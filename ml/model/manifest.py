@@ -5,7 +5,7 @@ import math
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from ml.model.errors import BundleError
 from ml.model.image import RESIZES, Resize
@@ -75,12 +75,12 @@ class Manifest:
             "mean": _all(self.mean, float) and len(self.mean) == 3,
             "std": _all(self.std, float) and len(self.std) == 3 and min(self.std) > 0,
             "temperature": _all((self.temperature,), float) and self.temperature > 0,
-            "metrics": isinstance(self.metrics, Mapping) and _all(tuple(self.metrics), str),
+            "metrics": _has_names(self.metrics),
             "created": isinstance(self.created, str),
             "version": isinstance(self.version, str) and bool(self.version),
             "git_commit": isinstance(self.git_commit, str),
             "dataset_md5": isinstance(self.dataset_md5, str),
-            "parameters_changed": _plain(self.parameters_changed),
+            "parameters_changed": _has_names(self.parameters_changed),
             "known": _is_score(self.known),
             "reference": _is_reference(self.reference),
         }
@@ -120,19 +120,17 @@ def _is_score(known: object) -> bool:
 
 def _is_reference(reference: object) -> bool:
     """Whether it has the form of `ml.model.reference.describe`, and few enough entries to be metrics."""
-    if not isinstance(reference, Mapping) or len(reference) > 16:
-        return False
-    return all(
-        isinstance(name, str)
-        and isinstance(shares, Mapping)
-        and len(shares) <= 1000
-        and all(isinstance(key, str) for key in shares)
-        and _all(tuple(shares.values()), float)
-        for name, shares in reference.items()
+    return (
+        _has_names(reference)
+        and len(reference) <= 16
+        and all(
+            _has_names(shares) and len(shares) <= 1000 and _all(tuple(shares.values()), float)
+            for shares in reference.values()
+        )
     )
 
 
-def _plain(values: object) -> bool:
+def _has_names(values: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
 
 
