@@ -3,7 +3,7 @@
 Each package lists its commands. A command is a module with
 
     EXAMPLE = "python -m ml ingest"                    # shown by --help
-    def configure(parser: argparse.ArgumentParser) -> None: ...      # adds the arguments, each with its help
+    def configure(parser: argparse.ArgumentParser) -> None: ...      # adds the arguments, if there are any
     def main(arguments: argparse.Namespace) -> int | None: ...       # does the work, returns the exit code
 
 The module's docstring is the description. Only the module of the requested command is imported.
@@ -12,8 +12,7 @@ The module's docstring is the description. Only the module of the requested comm
 import argparse
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 from ml.model import VERSION
 from ml.model.errors import PipelineError
@@ -38,28 +37,21 @@ def run(
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     parser.add_argument("--version", action="version", version=VERSION)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    implementation = None
-    for name, (module, summary) in commands.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        if argv[:1] == [name]:
-            with exit_cleanly():  # a module may need a package that is not installed
-                implementation = importlib.import_module(module)
-            subparser.description = implementation.__doc__
-            subparser.epilog = f"example:\n  {implementation.EXAMPLE}"
-            implementation.configure(subparser)
-    arguments = parser.parse_args(argv)
-    assert implementation is not None  # parse_args accepts only the commands above
-    with exit_cleanly():
-        return int(implementation.main(arguments) or 0)
-
-
-@contextmanager
-def exit_cleanly() -> Iterator[None]:
-    """Turn a PipelineError into one line on standard error and exit code 1, Ctrl-C into exit code 130."""
     try:
-        yield
+        implementation = None
+        for name, (module, summary) in commands.items():
+            subparser = subparsers.add_parser(
+                name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+            if argv[:1] == [name]:
+                implementation = importlib.import_module(module)
+                subparser.description = implementation.__doc__
+                subparser.epilog = f"example:\n  {implementation.EXAMPLE}"
+                if hasattr(implementation, "configure"):
+                    implementation.configure(subparser)
+        arguments = parser.parse_args(argv)
+        assert implementation is not None  # parse_args accepts only the commands above
+        return int(implementation.main(arguments) or 0)
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -5,13 +5,11 @@ Exit code 0: every photo has an answer. 1: some photos cannot be used (listed at
 
 import argparse
 import csv
-import dataclasses
 import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,44 +30,14 @@ from ml.paths import DEFAULT_MODEL, MODEL
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
 _DECODING_THREADS = 2  # decode photos ahead of the network; more threads would only wait for it
-_AHEAD = 16
+_CHUNK = 16  # photos that are decoded ahead at most
 
-Outputs = dict[str, NDArray[Any]]
-"""Outputs for one photo: `probabilities` [1, classes] and, if the model has an OOD score, `known` [1]."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The answer for one photo: its path as it was given, and the other fields as in `Decision`."""
-
-    path: str
-    label: str
-    probabilities: dict[str, float]
-    known: float | None
+Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
+"""Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]."""
 
 
-class Classifier:
-    """A loaded `model.pt`, for one thread. It imports torch only if the file has no ONNX model."""
-
-    def __init__(self, path: Path) -> None:
-        """Load the file.
-
-        Raises:
-            PipelineError: it cannot be read, or is not a `model.pt`.
-        """
-        try:
-            self.manifest, self._run = _load(path)
-        except (OSError, ValueError) as error:
-            raise PipelineError(f"{path} can't be used: {error}") from error
-
-    def decide(self, pixels: NDArray[np.uint8]) -> Decision:
-        """Classify the pixels [image_size, image_size, 3] of one photo."""
-        outputs = self._run(pixels[np.newaxis])
-        known = float(outputs["known"][0]) if "known" in outputs else None
-        return decide_label(self.manifest, outputs["probabilities"][0], known)
-
-
-def _load(path: Path) -> tuple[Manifest, Callable[[NDArray[np.uint8]], Outputs]]:
+def _load(path: Path) -> tuple[Manifest, Run]:
+    """Load a `model.pt`, with torch only if it has no ONNX model. Raises OSError or BundleError."""
     try:
         content = bundle.read(path)
     except NoOnnxModelError:
@@ -77,7 +45,7 @@ def _load(path: Path) -> tuple[Manifest, Callable[[NDArray[np.uint8]], Outputs]]
     return content.manifest, OnnxModel(content.onnx).run
 
 
-def _load_checkpoint(path: Path) -> tuple[Manifest, Callable[[NDArray[np.uint8]], Outputs]]:
+def _load_checkpoint(path: Path) -> tuple[Manifest, Run]:
     try:
         import torch
 
@@ -89,58 +57,56 @@ def _load_checkpoint(path: Path) -> tuple[Manifest, Callable[[NDArray[np.uint8]]
         ) from error
     content = checkpoint.read(path)
     module = restore(content)
-    names = ["probabilities", *(["known"] if module.known else [])]
 
-    def run(images: NDArray[np.uint8]) -> Outputs:
+    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            values = module(torch.from_numpy(images.copy()))
-        return {name: value.numpy() for name, value in zip(names, values, strict=False)}
+            values = [value.numpy() for value in module(torch.from_numpy(images.copy()))]
+        return {"probabilities": values[0]} | ({"known": values[1]} if module.known else {})
 
     return content.manifest, run
 
 
-def predict(classifier: Classifier, paths: Sequence[Path]) -> Iterator[Prediction | tuple[Path, str]]:
+def predict(manifest: Manifest, run: Run, paths: Sequence[Path]) -> Iterator[tuple[Path, Decision | str]]:
     """Classify photos one by one, in their order, in bounded memory.
 
     Yields:
-        for each photo its prediction, or its path and the reason why it cannot be used.
+        for each photo its path, and the answer or the reason why it cannot be used.
     """
-    size, resize = classifier.manifest.image_size, classifier.manifest.resize
 
-    def load(path: Path) -> NDArray[np.uint8] | str:
+    def pixels_of(path: Path) -> NDArray[np.uint8] | str:
         try:
-            return decode(path.read_bytes(), size, resize)
+            return decode(path.read_bytes(), manifest.image_size, manifest.resize)
         except ImageError as error:
             return str(error)
         except OSError as error:
             return error.strerror or type(error).__name__
 
-    rest = iter(paths)
     with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        waiting: list[tuple[Path, Future[NDArray[np.uint8] | str]]] = [
-            (path, pool.submit(load, path)) for path in islice(rest, _AHEAD)
-        ]
-        while waiting:
-            path, future = waiting.pop(0)
-            waiting += [(path, pool.submit(load, path)) for path in islice(rest, 1)]
-            pixels = future.result()
-            if isinstance(pixels, str):
-                yield path, pixels
-            else:
-                decision = classifier.decide(pixels)
-                yield Prediction(str(path), decision.label, decision.probabilities, decision.known)
+        for first in range(0, len(paths), _CHUNK):
+            chunk = paths[first : first + _CHUNK]
+            for path, pixels in zip(chunk, pool.map(pixels_of, chunk), strict=True):
+                if isinstance(pixels, str):
+                    yield path, pixels
+                    continue
+                outputs = run(pixels[np.newaxis])
+                known = float(outputs["known"][0]) if "known" in outputs else None
+                yield path, decide_label(manifest, outputs["probabilities"][0], known)
 
 
-def render(predictions: Sequence[Prediction], classes: Sequence[str], form: str) -> str:
-    """Return predictions as `table`, `json` (a list of objects) or `csv` (one column per class)."""
+def render(answers: Sequence[tuple[Path, Decision]], classes: Sequence[str], form: str) -> str:
+    """Return answers as `table`, `json` (a list of objects) or `csv` (one column per class)."""
     if form == "json":
-        plain = [{k: v for k, v in vars(one).items() if v is not None} for one in predictions]
+        plain = [
+            {"path": str(path), "label": answer.label, "probabilities": answer.probabilities}
+            | ({} if answer.known is None else {"known": answer.known})
+            for path, answer in answers
+        ]
         return json.dumps(plain, indent=2, ensure_ascii=False)
-    with_score = any(one.known is not None for one in predictions)
+    with_score = any(answer.known is not None for _, answer in answers)
     head = ["path", "label", *classes, *(["known"] if with_score else [])]
     lines: list[list[Any]] = [
-        [one.path, one.label, *one.probabilities.values(), *([one.known] if with_score else [])]
-        for one in predictions
+        [str(path), answer.label, *answer.probabilities.values(), *([answer.known] if with_score else [])]
+        for path, answer in answers
     ]
     if form == "csv":
         buffer = io.StringIO()
@@ -175,20 +141,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Classify the photos and print the answers."""
     paths = _find(arguments.photos)
-    classifier = _classifier(arguments.model)
-    predictions, failures = [], []
-    answers = predict(classifier, paths)
-    for answer in tqdm(answers, "photos", len(paths), disable=len(paths) < _AHEAD, mininterval=1):
-        if isinstance(answer, Prediction):
-            predictions.append(answer)
+    manifest, run = _load_source(arguments.model)
+    answers: list[tuple[Path, Decision]] = []
+    failures: list[str] = []
+    stream = predict(manifest, run, paths)
+    for path, answer in tqdm(stream, "photos", len(paths), disable=len(paths) < _CHUNK, mininterval=1):
+        if isinstance(answer, str):
+            failures.append(f"{path}: {answer}")
         else:
-            failures.append(answer)
-    if predictions or arguments.format == "json":
-        say(render(predictions, classifier.manifest.classes, arguments.format))
-    for path, reason in failures:
-        note(f"{path}: {reason}")
+            answers.append((path, answer))
+    if answers or arguments.format == "json":
+        say(render(answers, manifest.classes, arguments.format))
     if failures:
-        note(f"{len(failures)} of {len(paths)} can't be used")
+        note("\n".join([*failures, f"{len(failures)} of {len(paths)} can't be used"]))
     return int(bool(failures))
 
 
@@ -205,10 +170,15 @@ def _find(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _classifier(source: str | None) -> Classifier:
-    if source is None:
-        return Classifier(MODEL if MODEL.is_file() else DEFAULT_MODEL)
-    if source.startswith(("http://", "https://")):
-        with tempfile.TemporaryDirectory() as folder:
-            return Classifier(fetch(source, Path(folder)))
-    return Classifier(Path(source))
+def _load_source(source: str | None) -> tuple[Manifest, Run]:
+    with tempfile.TemporaryDirectory() as folder:
+        if source is None:
+            path = MODEL if MODEL.is_file() else DEFAULT_MODEL
+        elif source.startswith(("http://", "https://")):
+            path = fetch(source, Path(folder))
+        else:
+            path = Path(source)
+        try:
+            return _load(path)
+        except (OSError, ValueError) as error:
+            raise PipelineError(f"{path} can't be used: {error}") from error

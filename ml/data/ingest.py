@@ -11,7 +11,6 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -54,7 +53,7 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
     try:
         partial.mkdir(parents=True)
         skipped = _collect(params, partial, cache)
-        classes = {folder.name: sum(1 for _ in folder.iterdir()) for folder in sorted(partial.iterdir())}
+        classes = {folder.name: len(list(folder.iterdir())) for folder in sorted(partial.iterdir())}
         _check(params.source, classes)
         _swap(partial, out)
     except OSError as error:
@@ -102,13 +101,12 @@ def _check(source: str, classes: dict[str, int]) -> None:
 def _from_folder(source: Path, out: Path) -> int:
     skipped = sum(p.is_file() for p in source.iterdir())
     for folder in sorted(p for p in source.iterdir() if p.is_dir() and is_visible(Path(p.name))):
-        _class_folder(out, folder.name)
+        target = _class_folder(out, folder.name)
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if not is_photo(file.relative_to(folder)):
+            if is_photo(file.relative_to(folder)):
+                _copy(file, target)
+            else:
                 skipped += 1
-                continue
-            with file.open("rb") as stream:
-                _store(stream, out / folder.name, file.name)
     return skipped
 
 
@@ -118,8 +116,6 @@ def _from_zip(source: Path, out: Path) -> int:
             return _unpack(source, archive, out)
     except PipelineError:
         raise
-    except OSError as error:
-        raise PipelineError(f"{source}: {error}") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
         raise PipelineError(f"{source}: not a valid .zip file ({error})") from error
 
@@ -141,10 +137,8 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
     if total > free:
         raise PipelineError(f"{source}: rejected, it unpacks to {total:,} bytes and only {free:,} are free")
     for info in tqdm(photos, "unpack"):
-        name = _folders(info)[depth]
-        _class_folder(out, name)
         with archive.open(info) as stream:
-            _store(stream, out / name, PurePosixPath(info.filename).name)
+            _store(stream, _class_folder(out, _folders(info)[depth]), PurePosixPath(info.filename).name)
     return len(files) - len(photos)
 
 
@@ -160,29 +154,35 @@ def _wrapped(folders: list[tuple[str, ...]]) -> bool:
 
 def _reject_malicious(source: Path, info: zipfile.ZipInfo) -> None:
     path = PurePosixPath(info.filename)
-    if path.is_absolute() or ".." in path.parts or "\\" in info.filename:
-        raise PipelineError(f"{source}: rejected, an entry leaves the folder: {info.filename!r}")
-    if stat.S_ISLNK(info.external_attr >> 16):
-        raise PipelineError(f"{source}: rejected, an entry is a link: {info.filename!r}")
-    if info.flag_bits & 1:
-        raise PipelineError(f"{source}: rejected, an entry is encrypted: {info.filename!r}")
-    if info.file_size > MAX_PHOTO_BYTES:
-        raise PipelineError(f"{source}: rejected, an entry has {info.file_size:,} bytes: {info.filename!r}")
+    faults = {
+        "leaves the folder": path.is_absolute() or ".." in path.parts or "\\" in info.filename,
+        "is a link": stat.S_ISLNK(info.external_attr >> 16),
+        "is encrypted": info.flag_bits & 1,
+        f"has {info.file_size:,} bytes": info.file_size > MAX_PHOTO_BYTES,
+    }
+    for fault, present in faults.items():
+        if present:
+            raise PipelineError(f"{source}: rejected, an entry {fault}: {info.filename!r}")
 
 
-def _class_folder(out: Path, name: str) -> None:
+def _class_folder(out: Path, name: str) -> Path:
     if not name.isprintable() or name != name.strip():
         raise PipelineError(
             f"the name of a folder is used as its class, and this one is not printable: {name!r}"
         )
-    (out / name).mkdir(exist_ok=True)
+    folder = out / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _copy(file: Path, folder: Path) -> None:
+    with file.open("rb") as stream:
+        _store(stream, folder, file.name)
 
 
 def _store(stream: IO[bytes], folder: Path, name: str) -> None:
     """Copy a photo; if another subfolder had one of the same name, add a number to the name."""
-    name = name.encode(
-        errors="replace"
-    ).decode()  # names on disk may not be UTF-8, but those in splits.json must be
+    name = name.encode(errors="replace").decode()  # it may not be UTF-8, but splits.json must be
     target, number = folder / name, 1
     while target.exists():
         number += 1
@@ -195,7 +195,7 @@ def _oxford_pets(out: Path, cache: Path) -> int:
     from torchvision.datasets import OxfordIIITPet
 
     try:
-        parts: Iterable[OxfordIIITPet] = [
+        parts = [
             OxfordIIITPet(cache, split=split, target_types="binary-category", download=True)
             for split in ("trainval", "test")
         ]
@@ -206,14 +206,8 @@ def _oxford_pets(out: Path, cache: Path) -> int:
     for part in parts:
         names = [name.lower() for name in part.bin_classes]
         for file, label in zip(part._images, part._bin_labels, strict=True):
-            _class_folder(out, names[label])
-            with Path(file).open("rb") as stream:
-                _store(stream, out / names[label], Path(file).name)
+            _copy(Path(file), _class_folder(out, names[label]))
     return 0
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: params.yaml holds the parameters."""
 
 
 def main(arguments: argparse.Namespace) -> None:

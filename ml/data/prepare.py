@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,7 @@ from ml import params as parameters
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
 from ml.data.ingest import RAW
 from ml.model.errors import PipelineError
-from ml.model.image import (
-    ImageError,
-    TooManyPixelsError,
-    UnsupportedImageError,
-    ignore_pillow_warnings,
-    read,
-)
+from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, ignore_pillow_warnings, read
 from ml.params import Prepare
 from ml.paths import PREPARE_REPORT
 
@@ -43,7 +38,8 @@ _HASH_SIDE = 16
 _FLAT = 4.0  # standard deviation of the grey levels below which a difference hash is noise
 _FEW = 32  # with fewer ones or zeros (a gradient, an object on white), hashes of different photos agree
 _SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
-_EVALUATED_FIRST = {"test": 0, "val": 1, "train": 2}
+_EVALUATED_FIRST = ("test", "val", "train")
+_REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_pixels"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +48,9 @@ class Photo:
 
     Attributes:
         path: class/file.
+        row: in the array of decoded photos.
         sha256: of the file.
-        pixels: row in the array of decoded photos; -1: it cannot be decoded.
+        split: where it belongs; empty: the file cannot be read.
         pixels_sha256: of the pixels.
         size: width and height of the whole upright photo, in pixels.
         reason: why it was dropped, one word; empty: it was not.
@@ -61,8 +58,9 @@ class Photo:
     """
 
     path: str
+    row: int
     sha256: str = ""
-    pixels: int = -1
+    split: str = ""
     pixels_sha256: str = ""
     size: tuple[int, int] = (0, 0)
     reason: str = ""
@@ -94,13 +92,7 @@ def split_of(sha256: str, params: Prepare) -> str:
     return "val" if share < params.test_share + params.val_share else "train"
 
 
-def run(
-    params: Prepare,
-    raw: Path = RAW,
-    out: Path = FOLDER,
-    report: Path = PREPARE_REPORT,
-    workers: int | None = None,
-) -> PrepareReport:
+def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PREPARE_REPORT) -> PrepareReport:
     """Decode the photos of `raw`, which has one folder per class, into `out`, and write `report`.
 
     Raises:
@@ -117,22 +109,22 @@ def run(
     size = params.image_size
     with tempfile.TemporaryFile(dir=out) as scratch:
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
-        photos = _decode_all(params, raw, paths, pixels, workers or _cores())
+        photos = _decode_all(params, raw, paths, pixels)
         photos = _drop_duplicates(photos)
-        photos = _drop_near_duplicates(photos, pixels, params)
+        photos = _drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
-        result = _count(kept, photos, classes, params)
+        result = _count(kept, photos, classes)
         _write_report(report, photos, result)
         _check(result)
         # An interruption from here on leaves no data set, rather than files of two data sets.
         (out / SPLITS).unlink(missing_ok=True)
         # Under another name first, so that a process which still reads the old photos can go on.
-        partial = out / f".{IMAGES}.part"
-        array = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(kept), size, size, 3))
-        for row, photo in enumerate(kept):
-            array[row] = pixels[photo.pixels]
+        unfinished = out / f".{IMAGES}.part"
+        array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(kept), size, size, 3))
+        for number, photo in enumerate(kept):
+            array[number] = pixels[photo.row]
         array.flush()
-        partial.replace(out / IMAGES)
+        unfinished.replace(out / IMAGES)
         index = {
             "classes": classes,
             "image_size": size,
@@ -141,7 +133,7 @@ def run(
                 {
                     "path": photo.path,
                     "label": classes.index(photo.label),
-                    "split": split_of(photo.sha256, params),
+                    "split": photo.split,
                     "sha256": photo.sha256,
                     "size": photo.size,
                 }
@@ -149,7 +141,7 @@ def run(
             ],
         }
         (out / SPLITS).write_text(json.dumps(index, indent=0, ensure_ascii=False), "utf-8")
-        _contact_sheet(array, kept, classes, params, report / "contact_sheet.jpg")
+        _contact_sheet(array, kept, classes, report / "contact_sheet.jpg")
     return result
 
 
@@ -157,42 +149,33 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode(job: tuple[str, str, int, Prepare]) -> tuple[Photo, bytes]:
+def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDArray[np.uint8] | None]:
     """Decode one file in a worker process, without raising for bad files."""
-    root, path, size, params = job
+    photo = Photo(path, row)
     try:
-        data = Path(root, path).read_bytes()
-    except OSError as error:
-        return Photo(path).drop("unreadable", str(error.strerror)), b""
-    photo = Photo(path, hashlib.sha256(data).hexdigest())
-    try:
-        decoded = read(data, size, params.resize)
-    except UnsupportedImageError as error:
-        return photo.drop("unsupported", str(error)), b""
-    except TooManyPixelsError as error:
-        return photo.drop("too_many_pixels", str(error)), b""
+        data = (raw / path).read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        photo = dataclasses.replace(photo, sha256=sha256, split=split_of(sha256, params))
+        decoded = read(data, params.image_size, params.resize)
     except ImageError as error:
-        return photo.drop("broken", str(error)), b""
+        return photo.drop(_REASONS.get(type(error), "broken"), str(error)), None
+    except OSError as error:
+        return photo.drop("unreadable", str(error.strerror)), None
     except MemoryError:
-        return photo.drop("unreadable", "not enough memory"), b""
-    content = decoded.pixels.tobytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return dataclasses.replace(photo, pixels_sha256=digest, size=(decoded.width, decoded.height)), content
+        return photo.drop("unreadable", "not enough memory"), None
+    digest = hashlib.sha256(decoded.pixels.data).hexdigest()
+    size = (decoded.width, decoded.height)
+    return dataclasses.replace(photo, pixels_sha256=digest, size=size), decoded.pixels
 
 
-def _decode_all(
-    params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8], workers: int
-) -> list[Photo]:
-    size = params.image_size
-    jobs = [(str(raw), path, size, params) for path in paths]
+def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8]) -> list[Photo]:
     photos = []
     try:
-        with ProcessPoolExecutor(workers, initializer=ignore_pillow_warnings) as pool:
-            results = pool.map(_decode, jobs, chunksize=16)
-            for row, (photo, content) in enumerate(tqdm(results, "decode", len(paths))):
-                if not photo.reason:
-                    pixels[row] = np.frombuffer(content, np.uint8).reshape(size, size, 3)
-                    photo = dataclasses.replace(photo, pixels=row)
+        with ProcessPoolExecutor(_cores(), initializer=ignore_pillow_warnings) as pool:
+            results = pool.map(partial(_decode, params, raw), range(len(paths)), paths, chunksize=16)
+            for photo, content in tqdm(results, "decode", len(paths)):
+                if content is not None:
+                    pixels[photo.row] = content
                 photos.append(photo)
     except BrokenProcessPool as error:
         raise PipelineError("a decoding process was killed, probably because memory ran out") from error
@@ -218,27 +201,23 @@ def _drop_duplicates(photos: list[Photo]) -> list[Photo]:
     return [dropped.get(photo.path, photo) for photo in photos]
 
 
-def _drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], params: Prepare) -> list[Photo]:
+def _drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], max_bits: int) -> list[Photo]:
     """Drop photos that nearly equal one in another split; of a pair, the one in the evaluated split stays."""
-    if params.near_duplicate_bits < 0:
+    if max_bits < 0:
         return photos
     candidates = sorted((photo for photo in photos if not photo.reason), key=lambda photo: photo.sha256)
     hashed = [
-        (photo, bits) for photo in candidates if (bits := _difference_hash(pixels[photo.pixels])) is not None
+        (photo, bits) for photo in candidates if (bits := _difference_hash(pixels[photo.row])) is not None
     ]
-    if not hashed:
-        return photos
-    codes = np.stack([bits for _, bits in hashed])
-    splits = [split_of(photo.sha256, params) for photo, _ in hashed]
     dropped: dict[str, Photo] = {}
+    codes = np.array([bits for _, bits in hashed])
     for i, (photo, _) in enumerate(hashed[:-1]):
         distance = np.bitwise_count(codes[i + 1 :] ^ codes[i]).sum(1, dtype=np.int64)
-        for j in np.flatnonzero(distance <= params.near_duplicate_bits) + i + 1:
-            if splits[i] == splits[j]:
-                continue
-            pair = [(splits[i], photo), (splits[j], hashed[j][0])]
-            (_, stays), (_, goes) = sorted(pair, key=lambda item: _EVALUATED_FIRST[item[0]])
-            dropped[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
+        for j in np.flatnonzero(distance <= max_bits) + i + 1:
+            pair = (photo, hashed[j][0])
+            stays, goes = sorted(pair, key=lambda photo: _EVALUATED_FIRST.index(photo.split))
+            if stays.split != goes.split:
+                dropped[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
     return [dropped.get(photo.path, photo) for photo in photos]
 
 
@@ -254,10 +233,10 @@ def _difference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
     return np.packbits(rises).view(np.uint64)
 
 
-def _count(kept: list[Photo], photos: list[Photo], classes: list[str], params: Prepare) -> PrepareReport:
+def _count(kept: list[Photo], photos: list[Photo], classes: list[str]) -> PrepareReport:
     table = {name: {"train": 0, "val": 0, "test": 0} for name in classes}
     for photo in kept:
-        table[photo.label][split_of(photo.sha256, params)] += 1
+        table[photo.label][photo.split] += 1
     return PrepareReport(table, dict(Counter(photo.reason for photo in photos if photo.reason)))
 
 
@@ -282,15 +261,13 @@ def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> N
         table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
 
 
-def _contact_sheet(
-    images: NDArray[np.uint8], kept: list[Photo], classes: list[str], params: Prepare, path: Path
-) -> None:
+def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[str], path: Path) -> None:
     """Draw some photos of each class and split, so that a person sees what the network gets."""
     groups: dict[tuple[str, str], list[int]] = {
         (name, split): [] for name in classes[:_SHEET_CLASSES] for split in _EVALUATED_FIRST
     }
     for row, photo in enumerate(kept):
-        groups.get((photo.label, split_of(photo.sha256, params)), []).append(row)
+        groups.get((photo.label, photo.split), []).append(row)
     side, margin, columns = 96, 110, 10
     sheet = Image.new("RGB", (margin + columns * side, len(groups) * side), "white")
     draw = ImageDraw.Draw(sheet)
@@ -300,10 +277,6 @@ def _contact_sheet(
             thumbnail = Image.fromarray(images[row]).resize((side, side))
             sheet.paste(thumbnail, (margin + column * side, line * side))
     sheet.save(path, quality=85)
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: params.yaml holds the parameters."""
 
 
 def main(arguments: argparse.Namespace) -> None:

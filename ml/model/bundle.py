@@ -13,7 +13,6 @@ import io
 import json
 import os
 import pickletools
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,14 +31,14 @@ MAX_CARD_BYTES = 64 * 1024
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant time stamp, so that the same model gives the same bytes
 
+_STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
 # What torch.save writes for tensors and plain values; any other name could run code.
 _SAFE_GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     "torch Size",
-    *(f"torch {kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short")),
-    *(f"torch {kind}Storage" for kind in ("Char", "Byte", "Bool")),
+    *(f"torch {kind}Storage" for kind in _STORAGES),
 }
 _UNSAFE_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}
 
@@ -94,27 +93,26 @@ def write(
         extras["README.md"] = card.encode()
         if (size := len(extras["README.md"])) > MAX_CARD_BYTES:
             raise BundleError(f"a model card of {size:,} bytes, but at most {MAX_CARD_BYTES:,} are allowed")
-    buffer = io.BytesIO()  # when torch saves to a buffer, the root folder is always `archive`
-    tensors = {"state_dict": state_dict} | ({"known_state_dict": known} if known else {})
-    plain = {
+    tensors = {
         group: {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-        for group, weights in tensors.items()
+        for group, weights in {"state_dict": state_dict, "known_state_dict": known}.items()
+        if weights is not None
     }
-    torch.save(manifest.to_dict() | plain, buffer)
+    buffer = io.BytesIO()  # when torch saves to a buffer, the root folder is always `archive`
+    torch.save(manifest.to_dict() | tensors, buffer)
     with zipfile.ZipFile(buffer, "a") as archive:
         root = _root(archive)
         for name, content in extras.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with unfinished.open("wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
@@ -130,7 +128,7 @@ def read(path: Path) -> Bundle:
     data = path.read_bytes()
     with _open(data) as archive:
         root = _root(archive)
-        check_pickle(_entry(archive, f"{root}/data.pkl"))
+        _check_pickle(archive)
         names = set(archive.namelist())
         if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
             raise NoOnnxModelError("a torch checkpoint without extra/model.json and extra/model.onnx")
@@ -157,28 +155,20 @@ def check_archive(data: bytes) -> None:
         BundleError: they are not.
     """
     with _open(data) as archive:
-        check_pickle(_entry(archive, f"{_root(archive)}/data.pkl"))
+        _check_pickle(archive)
         for name in archive.namelist():
             _entry(archive, name)  # verifies its checksum
 
 
-def check_pickle(data: bytes) -> None:
-    """Check that a pickle holds only tensors and plain values, by reading its opcodes; nothing is executed.
-
-    Raises:
-        BundleError: it could run code, or is not a pickle.
-    """
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name in _UNSAFE_OPCODES:
-                raise BundleError(f"rejected: its pickle could run code (opcode {opcode.name})")
-            if opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS:
-                name = str(argument).replace(" ", ".")[:80]
-                raise BundleError(f"rejected: its pickle could run code ({name!r})")
-    except BundleError:
-        raise
-    except Exception as error:
-        raise BundleError("its pickle cannot be read") from error
+def _check_pickle(archive: zipfile.ZipFile) -> None:
+    """Check, by reading its opcodes only, that the pickle holds nothing but tensors and plain values."""
+    data = _entry(archive, f"{_root(archive)}/data.pkl")
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in _UNSAFE_OPCODES:
+            raise BundleError(f"rejected: its pickle could run code (opcode {opcode.name})")
+        if opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS:
+            name = str(argument).replace(" ", ".")[:80]
+            raise BundleError(f"rejected: its pickle could run code ({name!r})")
 
 
 @contextlib.contextmanager

@@ -5,18 +5,17 @@ import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ml.model import bundle
 from ml.model.errors import BundleError
 from ml.model.manifest import Manifest
-
-if TYPE_CHECKING:
-    import torch
+from ml.model.networks import build
 
 _BASELINE_CLASSES = ("cat", "dog")
-_CONVOLUTIONS = {"simple_cnn": (0, 4, 8, 12), "simple_cnn_legacy": (0, 3, 6, 9)}
-"""Positions of the four convolutions in `features`, with and without BatchNorm after each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Checkpoint:
     """
 
     manifest: Manifest
-    state_dict: "dict[str, torch.Tensor]"
-    known_state_dict: "dict[str, torch.Tensor]"
+    state_dict: dict[str, Tensor]
+    known_state_dict: dict[str, Tensor]
     sha256: str
     card: str = ""
 
@@ -45,8 +44,6 @@ def read(path: Path) -> Checkpoint:
         BundleError: the file is not a `torch.save` ZIP, could run code, or holds something else.
         OSError: the file cannot be read.
     """
-    import torch
-
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     bundle.check_archive(data)
@@ -56,55 +53,46 @@ def read(path: Path) -> Checkpoint:
         raise BundleError(f"torch cannot load it: {str(error).partition(chr(10))[0][:120]}") from error
     if not isinstance(content, Mapping):
         raise BundleError(f"a {type(content).__name__}, expected a checkpoint or a state_dict")
-    known: Any = {}
     if "state_dict" in content and "arch" in content:
         weights, known = content["state_dict"], content.get("known_state_dict", {})
         manifest = Manifest.from_dict(content)
     else:
-        weights = content
-        manifest = _baseline(content, sha256)
+        weights, known = content, {}
+        manifest = _describe_baseline(content, sha256)
     return Checkpoint(manifest, _tensors(weights), _tensors(known), sha256, bundle.read_card(data))
 
 
-def _tensors(content: Any) -> "dict[str, torch.Tensor]":
-    import torch
-
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
+def _tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BundleError("its state_dict holds something other than tensors")
     return {
         str(name): value.float() if value.is_floating_point() else value for name, value in content.items()
     }
 
 
-def _baseline(content: Mapping[Any, Any], sha256: str) -> Manifest:
-    """Return the description of a baseline, recognised by the keys of its weights.
+def _describe_baseline(content: Mapping[Any, Any], sha256: str) -> Manifest:
+    """Return the description of a baseline, recognised by the names of its weights.
 
     Raises:
-        BundleError: the keys are others; the message lists some.
+        BundleError: the names are others, or the last layer has other outputs than cat and dog.
     """
-    keys = {str(key) for key in content}
-    for arch, places in _CONVOLUTIONS.items():
-        expected = {f"features.{place}.{name}" for place in places for name in ("weight", "bias")}
-        expected |= {f"classifier.{place}.{name}" for place in (1, 4) for name in ("weight", "bias")}
-        if arch == "simple_cnn":
-            names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-            expected |= {f"features.{place + 1}.{name}" for place in places for name in names}
+    names = {str(name) for name in content}
+    for arch in ("simple_cnn", "simple_cnn_legacy"):
+        with torch.device("meta"):
+            expected = set(build(arch, len(_BASELINE_CLASSES)).state_dict())
         # Very old checkpoints lack the counters, which are used in training only.
-        if keys | {key for key in expected if key.endswith("num_batches_tracked")} == expected:
-            return _describe_baseline(arch, content["classifier.4.weight"], sha256)
-    first = ", ".join(sorted(keys)[:4]) or "none"
-    more = f" and {len(keys) - 4} more" if len(keys) > 4 else ""
-    raise BundleError(
-        f"neither a model.pt nor a state_dict of SimpleCNN or SimpleCNNLegacy; its keys: {first[:120]}{more}"
-    )
-
-
-def _describe_baseline(arch: str, last: Any, sha256: str) -> Manifest:
-    outputs = tuple(getattr(last, "shape", ()))
-    if outputs != (len(_BASELINE_CLASSES), 128):
-        raise BundleError(f"a bare {arch} with a last layer of {outputs}, expected (2, 128) for cat and dog")
+        if names | {name for name in expected if name.endswith("num_batches_tracked")} == expected:
+            break
+    else:
+        first = ", ".join(sorted(names)[:4]) or "none"
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        raise BundleError(
+            "neither a model.pt nor a state_dict of SimpleCNN or SimpleCNNLegacy; "
+            f"its keys: {first[:120]}{more}"
+        )
+    shape = tuple(getattr(content["classifier.4.weight"], "shape", ()))
+    if shape != (len(_BASELINE_CLASSES), 128):
+        raise BundleError(f"a bare {arch} with a last layer of {shape}, expected (2, 128) for cat and dog")
     return Manifest(
         arch=arch,
         classes=_BASELINE_CLASSES,

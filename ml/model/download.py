@@ -27,7 +27,7 @@ class Policy:
     attempts: int = 5
     backoff_s: float = 0.5
     """Pause before the second attempt; it doubles for each further one. A random part of it, up to a half, is
-    left out, so that services that failed at the same time do not retry at the same time."""
+    left out, so that services do not retry at the same time."""
     backoff_max_s: float = 30.0
     retry_after_max_s: float = 60.0
     """Longest pause that the server may ask for; a longer one is cut to this."""
@@ -47,32 +47,27 @@ QUICK = Policy(
 """For a service that can also start without the file."""
 
 
+@dataclass
 class Download:
-    """The download of one file to a folder."""
+    """The download of one file; the time in `policy.total_s` starts when the object is made.
 
-    def __init__(
-        self,
-        client: Client,
-        policy: Policy,
-        report: Callable[[str], None],
-        failed: Callable[[], None] = lambda: None,
-        name: str = "the model",
-    ) -> None:
-        """Start the clock for `policy.total_s`.
+    Attributes:
+        client: requests the file.
+        policy: limits.
+        report: called with the progress, a line for people.
+        failed: called after each attempt that failed.
+        name: of the file, in the progress.
+    """
 
-        Args:
-            client: requests the file.
-            policy: limits.
-            report: called with the progress, a line for people.
-            failed: called after each attempt that failed.
-            name: of the file, in the progress.
-        """
-        self._client = client
-        self._policy = policy
-        self._report = report
-        self._failed = failed
-        self._name = name
-        self._deadline = time.monotonic() + policy.total_s
+    client: Client
+    policy: Policy
+    report: Callable[[str], None]
+    failed: Callable[[], None] = lambda: None
+    name: str = "the model"
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self._deadline = time.monotonic() + self.policy.total_s
 
     def run(self, partial: Partial, known: Version | None = None, fresh: bool = False) -> Version | None:
         """Download the file; resume what an earlier attempt or process left.
@@ -97,34 +92,34 @@ class Download:
             headers |= {"If-Modified-Since": known.last_modified} if known.last_modified else {}
         if fresh:
             headers["Cache-Control"] = "no-cache"
-        self._report(f"downloading {self._name}")
+        self.report(f"downloading {self.name}")
         attempt = 0
         while True:
             attempt += 1
             try:
                 return self._attempt(partial, headers)
             except DownloadError as error:
-                self._failed()
+                self.failed()
                 if not isinstance(error, UnreachableError):
                     raise
                 pause = self._pause(attempt, error.retry_after_s)
-                if attempt >= self._policy.attempts or time.monotonic() + pause > self._deadline:
+                if attempt >= self.policy.attempts or time.monotonic() + pause > self._deadline:
                     raise
-                _log.info("download of %s: %s; trying again in %.1f s", self._name, error, pause)
-                self._report(f"downloading {self._name}: {error}; trying again")
+                _log.info("download of %s: %s; trying again in %.1f s", self.name, error, pause)
+                self.report(f"downloading {self.name}: {error}; trying again")
                 time.sleep(pause)
 
     def _pause(self, attempt: int, retry_after_s: float) -> float:
-        backoff = min(self._policy.backoff_s * 2.0 ** (attempt - 1), self._policy.backoff_max_s)
+        backoff = min(self.policy.backoff_s * 2.0 ** (attempt - 1), self.policy.backoff_max_s)
         backoff *= random.uniform(0.5, 1.0)  # noqa: S311
-        return max(backoff, min(retry_after_s, self._policy.retry_after_max_s))
+        return max(backoff, min(retry_after_s, self.policy.retry_after_max_s))
 
     def _attempt(self, partial: Partial, headers: dict[str, str]) -> Version | None:
         have, version = partial.resumable() or (0, Version())
         conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
         if have:
             headers = headers | {"Range": f"bytes={have}-", "If-Range": version.range_condition or ""}
-        with self._client.get(self._client.url, headers, self._policy.patience) as response:
+        with self.client.open(self.client.url, headers, self.policy.patience) as response:
             status = response.status_code
             if status == 304 and conditional:
                 return None
@@ -142,10 +137,10 @@ class Download:
         return version
 
     def _receive(self, response: requests.Response, partial: Partial, have: int, total: int | None) -> None:
-        policy = self._policy
+        policy = self.policy
         window, received = time.monotonic(), 0
         with partial.path.open("ab") as file:
-            self._report(f"downloading {self._name}: {_progress(have, total)}")
+            self.report(f"downloading {self.name}: {_progress(have, total)}")
             while True:
                 try:
                     piece = read(response)
@@ -158,7 +153,7 @@ class Download:
                 if max(have, total or 0) > policy.max_bytes:
                     raise DownloadError(f"it is larger than {policy.max_bytes:,} bytes")
                 file.write(piece)
-                self._report(f"downloading {self._name}: {_progress(have, total)}")
+                self.report(f"downloading {self.name}: {_progress(have, total)}")
                 now = time.monotonic()
                 if now > self._deadline:
                     raise UnreachableError(f"not complete after {policy.total_s:.0f} s")
@@ -178,7 +173,7 @@ def published_sha256(client: Client) -> str | None:
     text = b""
     try:
         patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
-        with client.get(url, {"Accept-Encoding": "identity"}, patience) as response:
+        with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
             if response.status_code != 200:
                 return None
             while len(text) < _DIGEST_FILE_BYTES and time.monotonic() < deadline:

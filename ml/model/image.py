@@ -15,6 +15,13 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 
 DEFAULT_MAX_PIXELS = 50_000_000
 
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"BM": "BMP",
+}
 _TILE = 1024  # width and height, in pixels
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -67,23 +74,15 @@ def ignore_pillow_warnings() -> None:
 
 def sniff(data: bytes) -> str | None:
     """Return Pillow's name of the format that the first bytes announce, or None if it is not accepted."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data.startswith(b"BM"):
-        return "BMP"
-    return None
+    return next((kind for signature, kind in _SIGNATURES.items() if data.startswith(signature)), None)
 
 
 def decode(
     data: bytes, size: int = 224, resize: Resize = "center_crop", max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> NDArray[np.uint8]:
-    """Return only the pixels of what `read` returns; same arguments, same errors."""
+    """Return only the pixels of `read`."""
     return read(data, size, resize, max_pixels).pixels
 
 
@@ -116,22 +115,18 @@ def read(
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             width, height = image.size
             if width * height > max_pixels:
-                raise _too_many(max_pixels)
+                raise Image.DecompressionBombError
             orientation = _orientation(image)
             pixels = _pixels(image, size, resize, orientation)
-    except (ImageError, MemoryError):
+    except MemoryError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many(max_pixels) from error
+        raise TooManyPixelsError(f"more pixels than the limit of {max_pixels:,}") from error
     except Exception as error:
         raise BrokenImageError(f"a truncated or corrupt {kind} image") from error
     if orientation in _SIDEWAYS:
         width, height = height, width
     return Decoded(pixels, width, height)
-
-
-def _too_many(max_pixels: int) -> TooManyPixelsError:
-    return TooManyPixelsError(f"more pixels than the limit of {max_pixels:,}")
 
 
 def _pixels(image: Image.Image, size: int, resize: Resize, orientation: int) -> NDArray[np.uint8]:
@@ -141,11 +136,9 @@ def _pixels(image: Image.Image, size: int, resize: Resize, orientation: int) -> 
     image.load()
     rgb = to_rgb(image)
     width, height = rgb.size
-    box = (0.0, 0.0, float(width), float(height))
-    if resize == "center_crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side) if resize == "center_crop" else None
     rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
     if orientation in _TRANSPOSE:  # rotating the small square gives the same result and is cheaper
         rgb = rgb.transpose(_TRANSPOSE[orientation])

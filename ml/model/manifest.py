@@ -5,7 +5,7 @@ import math
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from ml.model.errors import BundleError
 from ml.model.image import RESIZES, Resize
@@ -75,12 +75,12 @@ class Manifest:
             "mean": _all(self.mean, float) and len(self.mean) == 3,
             "std": _all(self.std, float) and len(self.std) == 3 and min(self.std) > 0,
             "temperature": _all((self.temperature,), float) and self.temperature > 0,
-            "metrics": isinstance(self.metrics, Mapping) and _all(tuple(self.metrics), str),
+            "metrics": _has_names(self.metrics),
             "created": isinstance(self.created, str),
             "version": isinstance(self.version, str) and bool(self.version),
             "git_commit": isinstance(self.git_commit, str),
             "dataset_md5": isinstance(self.dataset_md5, str),
-            "parameters_changed": _plain(self.parameters_changed),
+            "parameters_changed": _has_names(self.parameters_changed),
             "known": _is_score(self.known),
             "reference": _is_reference(self.reference),
         }
@@ -89,16 +89,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values that go into the file."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return plain | {
-            "classes": list(self.classes),
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "metrics": dict(self.metrics),
-            "known": dict(self.known),
-            "parameters_changed": dict(self.parameters_changed),
-            "reference": {name: dict(shares) for name, shares in self.reference.items()},
-        }
+        lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
+        return dataclasses.asdict(self) | lists
 
     @classmethod
     def from_dict(cls, plain: object) -> Self:
@@ -109,12 +101,10 @@ class Manifest:
         """
         if not isinstance(plain, Mapping):
             raise BundleError("the model description is not a mapping")
-        fields = dataclasses.fields(cls)
-        needed = [f for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-        missing = [f.name for f in needed if f.name not in plain]
-        if missing:
+        values = {f.name: plain[f.name] for f in dataclasses.fields(cls) if f.name in plain}
+        needed = (f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING)
+        if missing := [f.name for f in needed if f.name not in plain]:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
-        values = {f.name: plain[f.name] for f in fields if f.name in plain}
         for name in ("classes", "mean", "std"):
             if isinstance(values[name], list):
                 values[name] = tuple(values[name])
@@ -124,27 +114,23 @@ class Manifest:
 def _is_score(known: object) -> bool:
     if not isinstance(known, Mapping):
         return False
-    if not known:
-        return True
-    threshold = known.get("threshold", -1)
-    return isinstance(known.get("method"), str) and _all((threshold,), float) and 0 <= threshold <= 1
+    method, threshold = known.get("method"), known.get("threshold", -1)
+    return not known or (isinstance(method, str) and _all((threshold,), float) and 0 <= threshold <= 1)
 
 
 def _is_reference(reference: object) -> bool:
     """Whether it has the form of `ml.model.reference.describe`, and few enough entries to be metrics."""
-    if not isinstance(reference, Mapping) or len(reference) > 16:
-        return False
-    return all(
-        isinstance(name, str)
-        and isinstance(shares, Mapping)
-        and len(shares) <= 1000
-        and all(isinstance(key, str) for key in shares)
-        and _all(tuple(shares.values()), float)
-        for name, shares in reference.items()
+    return (
+        _has_names(reference)
+        and len(reference) <= 16
+        and all(
+            _has_names(shares) and len(shares) <= 1000 and _all(tuple(shares.values()), float)
+            for shares in reference.values()
+        )
     )
 
 
-def _plain(values: object) -> bool:
+def _has_names(values: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
 
 

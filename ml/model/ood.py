@@ -12,6 +12,7 @@ covariance within the classes (Lee et al. 2018, "A simple unified framework for 
 samples").
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import cast
 
@@ -39,7 +40,7 @@ _MAX_SLOPE = 20.0
 _EPSILON = 1e-6  # smallest distance from 0 and 1 that float32 can represent well
 
 
-class OodScore(nn.Module):
+class OodScore(nn.Module, ABC):
     """Features [N, D] to scores [N], calibrated so that `THRESHOLD` separates; see `fit_calibration`."""
 
     edge: Tensor
@@ -50,9 +51,9 @@ class OodScore(nn.Module):
         self.register_buffer("edge", torch.zeros(()))
         self.register_buffer("slope", torch.ones(()))
 
+    @abstractmethod
     def raw(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N] between 0 and 1, before the calibration."""
-        raise LookupError(f"{type(self).__name__} has no score")
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
@@ -179,17 +180,14 @@ class Distance(OodScore):
         return cls(means @ matrix, matrix)
 
 
-METHODS: dict[str, type[OodScore]] = {"concepts": Concepts, "distance": Distance}
-
-
 def load_score(method: str, state: Mapping[str, Tensor]) -> OodScore:
     """Return the module with a state_dict, ready for inference.
 
     Raises:
         PipelineError: there is no such method, or the tensors are not its own.
     """
-    if method not in METHODS:
-        raise PipelineError(f"unknown method {method!r:.40}, there are {', '.join(METHODS)}")
+    if method not in ("concepts", "distance"):
+        raise PipelineError(f"unknown method {method!r:.40}, there are concepts, distance")
     try:
         if method == "concepts":
             width, inputs = state["narrow.weight"].shape

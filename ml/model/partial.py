@@ -62,11 +62,10 @@ def read_note(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     kinds = {"etag": str, "last_modified": str, "size": int}
-    if not isinstance(value, dict) or any(
-        not isinstance(value.get(name), kind | None) for name, kind in kinds.items()
-    ):
-        return {}
-    return value
+    intact = isinstance(value, dict) and all(
+        isinstance(value.get(name), kind | None) for name, kind in kinds.items()
+    )
+    return value if intact else {}
 
 
 def write_note(path: Path, value: dict[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from ml import cli
 from ml import params as parameters
+from ml.__main__ import COMMANDS
 from ml.params import Params
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.paths import ROOT
@@ -43,3 +46,27 @@ def params() -> Params:
     }
     plain["stability"]["min_photos"] = 1
     return Params.model_validate(plain)
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run_ml(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run a command of `python -m ml` in this process, in a folder."""
+
+    def run(*arguments: object, folder: Path = ROOT) -> Done:
+        monkeypatch.chdir(folder)
+        try:
+            code: object = cli.run("ml", "", COMMANDS, [str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code
+        out, err = capsys.readouterr()
+        return Done(code, out, err) if isinstance(code, int) else Done(1, out, f"{err}{code}\n")
+
+    return run

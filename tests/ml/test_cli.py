@@ -9,7 +9,7 @@ from ml.cli import run
 from ml.model.errors import PipelineError
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["ingest", "predict"])
 def test_help_explains_every_argument_and_does_nothing_else(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="0"):

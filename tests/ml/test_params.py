@@ -1,6 +1,5 @@
 """params.yaml: what is misspelt or out of range is named."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -85,61 +84,44 @@ def test_architectures_are_listed_without_torch():
     assert done.stdout == "False\n"
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "ml", "params", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["train.seed=[0.01"], 1, "error: train.seed: not valid YAML"),
         (["x=[0.01"], 1, "error: params.yaml has no parameter x"),
         (["ingest.source.x=1"], 1, "error: params.yaml has no parameter ingest.source.x"),
-        (
-            ["train.seed=1", "train.arch=vgg"],
-            1,
-            "params.yaml: train.arch: unknown architecture 'vgg'",
-        ),
+        (["train.seed=1", "train.arch=vgg"], 1, "params.yaml: train.arch: unknown architecture 'vgg'"),
         (["train=1"], 1, "error: params.yaml: train: Input should be"),
         (["train.seed"], 2, "'train.seed' is not of the form KEY=VALUE"),
     ],
 )
-def test_the_command_names_mistakes_in_a_line_and_writes_nothing(copy, arguments, code, message):
+def test_the_command_names_mistakes_in_a_line_and_writes_nothing(run_ml, copy, arguments, code, message):
     before = copy.read_text()
-    done = command(copy.parent, *arguments)
+    done = run_ml("params", *arguments, folder=copy.parent)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
     assert copy.read_text() == before
 
 
-def test_the_command_sets_and_checks_values(copy, tmp_path):
-    done = command(copy.parent, "train.seed=7", "ingest.source=a=b.zip")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "params.yaml is valid\n", "")
+def test_the_command_sets_and_checks_values(run_ml, copy):
+    done = run_ml("params", "train.seed=7", "ingest.source=a=b.zip", folder=copy.parent)
+    assert done == (0, "params.yaml is valid\n", "")
     assert (params.load(copy).train.seed, params.load(copy).ingest.source) == (7, "a=b.zip")
-    assert command(copy.parent).stdout == "params.yaml is valid\n"
+    assert run_ml("params", folder=copy.parent).stdout == "params.yaml is valid\n"
     copy.write_text("train: [")
     for arguments in ([], ["train.seed=1"]):
-        done = command(copy.parent, *arguments)
+        done = run_ml("params", *arguments, folder=copy.parent)
         assert done.returncode == 1
         assert done.stderr.startswith("error: params.yaml: not valid YAML: ")
         assert done.stderr.count("\n") == 1
     copy.unlink()
     for arguments in ([], ["train.seed=1"]):
-        done = command(copy.parent, *arguments)
-        assert done.returncode == 1
-        assert done.stderr == "error: params.yaml is missing: run this from the project's root\n"
+        done = run_ml("params", *arguments, folder=copy.parent)
+        assert done == (1, "", "error: params.yaml is missing: run this from the project's root\n")
 
 
 def test_a_missing_training_environment_is_named() -> None:
     script = "import sys; sys.modules['pydantic'] = None; import ml.params"
     done = subprocess.run([sys.executable, "-c", script], cwd=ORIGINAL.parent, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert (
-        done.stderr
-        == "error: pydantic is not installed: run `make dev` to install the training environment\n"
-    )
+    assert done.stderr.startswith("error: pydantic is not installed: run `make dev`")

@@ -5,6 +5,8 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,17 +15,15 @@ import torch
 from ml.model.networks import build
 from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.paths import ROOT
-from tests.helpers.waiting import HANG_S
+from tests.ml.conftest import Done
 
 PHOTOS = ROOT / "tests/photos"
 CAT, DOG = PHOTOS / "cat.jpg", PHOTOS / "dog.jpg"
 
 
-def run(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ml", "predict", *map(str, arguments)],
-        capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(ROOT)}, timeout=HANG_S,
-    )  # fmt: skip
+@pytest.fixture
+def run(run_ml: Callable[..., Done]) -> Callable[..., Done]:
+    return partial(run_ml, "predict")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_table_lists_a_folder_and_its_subfolders(folder):
+def test_the_table_lists_a_folder_and_its_subfolders(run, folder):
     done = run("photos", folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     head, *rows = (line.split() for line in done.stdout.splitlines())
@@ -46,7 +46,7 @@ def test_the_table_lists_a_folder_and_its_subfolders(folder):
     ]  # fmt: skip
 
 
-def test_json_and_csv_say_the_same(folder):
+def test_json_and_csv_say_the_same(run, folder):
     rows = json.loads(run("--format", "json", CAT, DOG).stdout)
     assert [row["label"] for row in rows] == ["cat", "dog"]
     assert [row["path"] for row in rows] == [str(CAT), str(DOG)]
@@ -57,7 +57,7 @@ def test_json_and_csv_say_the_same(folder):
         assert line["label"] == row["label"]
 
 
-def test_unusable_files_are_listed_at_the_end(folder):
+def test_unusable_files_are_listed_at_the_end(run, folder):
     (folder / "photos/0.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (folder / "note.jpg").write_text("text")
     done = run("photos", "note.jpg", "--format", "csv", folder=folder)
@@ -69,7 +69,7 @@ def test_unusable_files_are_listed_at_the_end(folder):
     assert count == "2 of 5 can't be used"
 
 
-def test_photos_of_none_of_the_classes_are_unknown():
+def test_photos_of_none_of_the_classes_are_unknown(run):
     (row,) = json.loads(run("--format", "json", PHOTOS / "other/duck.jpg").stdout)
     assert row["label"] == "unknown"
     assert row["known"] < 0.5
@@ -85,7 +85,7 @@ def test_photos_of_none_of_the_classes_are_unknown():
         ([ROOT / "monitoring"], 1, "no photos in"),
     ],
 )
-def test_errors_are_one_line(arguments, code, message):
+def test_errors_are_one_line(run, arguments, code, message):
     done = run(*arguments)
     assert done.returncode == code
     assert message in done.stderr
@@ -93,7 +93,7 @@ def test_errors_are_one_line(arguments, code, message):
     assert done.stdout == ""
 
 
-def test_many_photos_show_the_progress(folder):
+def test_many_photos_show_the_progress(run, folder):
     for number in range(20):
         (folder / f"photos/{number}.jpg").write_bytes(CAT.read_bytes())
     done = run("photos", folder=folder)
@@ -101,7 +101,7 @@ def test_many_photos_show_the_progress(folder):
     assert "23/23" in done.stderr
 
 
-def test_a_model_from_a_url_and_the_model_of_the_pipeline(folder, make_model):
+def test_a_model_from_a_url_and_the_model_of_the_pipeline(run, folder, make_model):
     model = make_model("own.pt", classes=("red", "blue"))
     with endpoint(lambda _: Reply(content=model.read_bytes())) as (url, _):
         (row,) = json.loads(run("--format", "json", "--model", f"{url}/model.pt", CAT).stdout)
@@ -112,7 +112,7 @@ def test_a_model_from_a_url_and_the_model_of_the_pipeline(folder, make_model):
     assert own == row
 
 
-def test_a_plain_checkpoint_is_run_by_torch(folder):
+def test_a_plain_checkpoint_is_run_by_torch(run, folder):
     torch.save(build("simple_cnn", 2).state_dict(), folder / "plain.pt")
     (row,) = json.loads(run("--format", "json", "--model", folder / "plain.pt", CAT).stdout)
     assert set(row["probabilities"]) == {"cat", "dog"}
@@ -129,7 +129,7 @@ def test_no_torch_is_imported_for_a_model_with_an_onnx_model():
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_a_url_without_a_model():
+def test_a_url_without_a_model(run):
     with endpoint(lambda _: Reply(404)) as (url, _):
         done = run("--model", f"{url}/model.pt", CAT)
     assert done.returncode == 1

@@ -5,6 +5,7 @@ The module's name is the architecture's name, so that `ml.model.manifest` knows 
 
 import dataclasses
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, cast
 
@@ -15,7 +16,7 @@ from ml.model.errors import PipelineError
 from ml.model.manifest import ARCHITECTURES
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """The interface of every architecture, which implements `head`, `map`, `pool` and `evidence`.
 
     Attributes:
@@ -31,24 +32,24 @@ class Network(nn.Module):
     pretrained: ClassVar[str] = ""
 
     @property
+    @abstractmethod
     def head(self) -> nn.Linear:
         """The last layer, features to logits."""
-        raise LookupError(f"{type(self).__name__} names no head")
 
+    @abstractmethod
     def map(self, images: Tensor) -> Tensor:
         """Turn normalized images [N, 3, H, W] into a feature map [N, C, h, w]."""
-        raise LookupError(f"{type(self).__name__} has no feature map")
 
+    @abstractmethod
     def pool(self, features: Tensor) -> Tensor:
         """Turn a feature map [N, C, h, w] into features [N, D], which `head` turns into logits."""
-        raise LookupError(f"{type(self).__name__} has no pooling")
 
+    @abstractmethod
     def evidence(self, features: Tensor) -> Tensor:
         """Return [N, classes, h, w]: what each place of a feature map [N, C, h, w] contributes to each class.
 
         Usually `head` applied to each place.
         """
-        raise LookupError(f"{type(self).__name__} has no evidence")
 
     def embed(self, images: Tensor) -> Tensor:
         """Turn normalized images [N, 3, H, W] into features [N, D]."""

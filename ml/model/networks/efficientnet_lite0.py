@@ -19,7 +19,7 @@ class ConvBN(nn.Sequential):
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True
     ) -> None:
-        total = kernel - stride if stride > 1 else kernel - 1  # for sizes that the stride divides
+        total = kernel - stride  # for sizes that the stride divides
         before, after = total // 2, total - total // 2
         pad = before if before == after else 0
         layers: list[nn.Module] = [
@@ -82,11 +82,9 @@ class EfficientNetLite0(Network):
         self.stem = ConvBN(3, 32, 3, 2)
         blocks: list[nn.Module] = []
         inputs = 32
-        for count, outputs, expansion, kernel, stride in self.stages:
-            for block in range(count):
-                blocks.append(
-                    InvertedResidual(inputs, outputs, expansion, kernel, stride if block == 0 else 1)
-                )
+        for count, outputs, expansion, kernel, first_stride in self.stages:
+            for stride in (first_stride, *[1] * (count - 1)):
+                blocks.append(InvertedResidual(inputs, outputs, expansion, kernel, stride))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.top = ConvBN(inputs, 1280)
@@ -117,11 +115,8 @@ class EfficientNetLite0(Network):
         Raises:
             PipelineError: the package with the weights is not installed.
         """
-        body = {
-            _imagenet_name(name): value
-            for name, value in _imagenet_weights().items()
-            if not name.startswith("_fc.")
-        }
+        weights = _imagenet_weights().items()
+        body = {_imagenet_name(name): value for name, value in weights if not name.startswith("_fc.")}
         self.load_state_dict(self.state_dict() | body)
         return True
 

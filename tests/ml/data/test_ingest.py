@@ -1,7 +1,6 @@
 """Photos from each kind of source, and the errors for malicious and damaged ones."""
 
 import dataclasses
-import email.utils
 import hashlib
 import http.server
 import io
@@ -19,6 +18,7 @@ from ml.data import ingest
 from ml.model.errors import PipelineError
 from ml.model.photos import SUFFIXES
 from ml.params import Ingest
+from tests.helpers.model_server import Answer, ModelServer
 
 
 @pytest.fixture
@@ -119,104 +119,33 @@ def test_a_failed_ingest_keeps_the_previous_photos(make_photos, go, tmp_path):
     assert len(list((tmp_path / "raw").glob("*/*"))) == 24
 
 
-CUT = {f"/{name}.zip" for name in ("cut", "norange", "changes", "elsewhere", "blind")}
-
-
-class Host(http.server.BaseHTTPRequestHandler):
-    """A file server with a different fault on each path."""
-
-    content = b""
-    ranges: list[str | None]
-
-    def do_GET(self) -> None:
-        wanted, content, tag = self.headers.get("Range"), self.content, '"one"'
-        self.ranges.append(wanted)
-        number = len(self.ranges)
-        if self.path == "/none.zip":
-            self.send_error(404)
-            return
-        if self.path == "/busy.zip" and number == 1:
-            self.send_error(503)
-            return
-        if self.path == "/later.zip" and number == 1:
-            self.send_response(503)
-            self.send_header("Retry-After", email.utils.formatdate(time.time() + 40, usegmt=True))
-            self.end_headers()
-            return
-        if self.path == "/changes.zip" and number > 1:
-            tag = '"two"'
-        start = 0
-        if wanted and self.headers.get("If-Range") == tag and self.path != "/norange.zip":
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        if wanted and self.path == "/elsewhere.zip":  # not the part that was asked for
-            start = 10
-        if wanted and self.path == "/blind.zip":  # the rest of another file, whatever If-Range says
-            start, tag = int(wanted.removeprefix("bytes=").rstrip("-")), '"two"'
-        self.send_response(204 if self.path == "/nothing.zip" else 206 if start else 200)
-        self.send_header("ETag", tag)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        length = len(content) - start + (7 if self.path == "/lies.zip" else 0)
-        self.send_header("Content-Length", str(length))
-        self.end_headers()
-        if self.path in ("/changes.zip", "/blind.zip") and number == 1:
-            content = bytes(len(content))
-        cut = self.path in CUT and number == 1
-        self.wfile.write(content[start : len(content) // 2 if cut else None])
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def host(archive, monkeypatch):
+def server(archive, monkeypatch):
     monkeypatch.setattr(fetch, "POLICY", dataclasses.replace(fetch.POLICY, backoff_s=0.01))
-    content = archive(extra={"padding.txt": bytes(range(256)) * 2000}).read_bytes()
-    handler = type("Handler", (Host,), {"content": content, "ranges": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield handler, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with ModelServer().serving() as running:
+        running.files["/photos.zip"] = archive().read_bytes()
+        yield running
 
 
-@pytest.mark.parametrize("path", ["plain", "busy", "cut", "norange", "changes", "elsewhere", "blind"])
-def test_downloads(host, go, path):
-    handler, url = host
-    digest = hashlib.sha256(handler.content).hexdigest()
-    assert go(f"{url}/{path}.zip", digest).classes == {"blue": 12, "red": 12}
-    if path == "cut":
-        first, second = handler.ranges
-        assert first is None
-        assert int(second.removeprefix("bytes=").rstrip("-")) > len(handler.content) // 4
-    asked = len(handler.ranges)
-    go(f"{url}/{path}.zip", digest)  # it is there already
-    assert len(handler.ranges) == asked
+def test_a_download_is_resumed_and_kept(server, go):
+    content = server.files["/photos.zip"]
+    server.answers["/photos.zip"] = [Answer(stop=len(content) // 2), Answer()]
+    for _ in range(2):  # the second time, it is there already
+        report = go(f"{server.url}/photos.zip", hashlib.sha256(content).hexdigest())
+        assert report.classes == {"blue": 12, "red": 12}
+        assert [request.headers.get("range") for request in server.seen] == [
+            None,
+            f"bytes={len(content) // 2}-",
+        ]
 
 
-def test_a_download_waits_until_the_date_that_the_server_asks_for(host, go, monkeypatch):
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    assert go(f"{host[1]}/later.zip").classes == {"blue": 12, "red": 12}
-    assert any(pause > 20 for pause in pauses)
-
-
-def test_downloads_that_fail(host, go):
-    handler, url = host
-    with pytest.raises(PipelineError, match="404"):
-        go(f"{url}/none.zip")
-    assert len(handler.ranges) == 1
-    with pytest.raises(PipelineError, match=r"connection broke"):
-        go(f"{url}/lies.zip")
+def test_downloads_that_fail(server, go, monkeypatch):
     with pytest.raises(PipelineError, match=r"ingest\.sha256"):
-        go(f"{url}/plain.zip", "0" * 64)
-
-
-def test_final_failures_are_not_retried(host, go, monkeypatch):
-    handler, url = host
-    with pytest.raises(PipelineError, match="204"):
-        go(f"{url}/nothing.zip")
-    assert len(handler.ranges) == 1
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("an address that is none was tried again"))
+        go(f"{server.url}/photos.zip", "0" * 64)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("a final failure was tried again"))
+    server.answers["/none.zip"] = [Answer(404)]
+    with pytest.raises(PipelineError, match="404"):
+        go(f"{server.url}/none.zip")
     with pytest.raises(PipelineError, match="InvalidURL"):
         go("http://")
 

@@ -19,7 +19,7 @@ from tests.conftest import RED, coloured, encode
 def go(tmp_path, params):
     def run(raw, out="processed", **changes):
         chosen = params.prepare.model_copy(update=changes)
-        return prepare.run(chosen, raw, tmp_path / out, tmp_path / "report", workers=2)
+        return prepare.run(chosen, raw, tmp_path / out, tmp_path / "report")
 
     return run
 
@@ -209,11 +209,9 @@ def test_an_empty_class_and_hidden_files(make_photos, go):
         go(raw)
 
 
-def test_the_contact_sheet_with_many_classes(tmp_path, params):
+def test_the_contact_sheet_with_many_classes(tmp_path):
     nothing = np.zeros((0, 32, 32, 3), np.uint8)
-    prepare._contact_sheet(
-        nothing, [], [f"class {n}" for n in range(400)], params.prepare, tmp_path / "sheet.jpg"
-    )
+    prepare._contact_sheet(nothing, [], [f"class {n}" for n in range(400)], tmp_path / "sheet.jpg")
     assert (tmp_path / "sheet.jpg").is_file()
 
 
