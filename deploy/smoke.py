@@ -1,15 +1,21 @@
-"""The smoke test: checks that the new version answers at a URL and works."""
+"""What the deployed service says about itself, and the smoke test, which decides whether it works.
+
+The service is asked without any provider's token.
+"""
 
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
 
 from deploy.cancellation import CANCELLATION
 from deploy.output import is_secret, say
 from deploy.process import run
-from deploy.service import model_of
 from deploy.target import DeployError
+from ml.model.http import session
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"
 _SETTLE_S = 60  # a provider may route to the old version for a moment
@@ -19,13 +25,44 @@ _NOT_INHERITED = ("EXPECTED_VERSION", "EXPECTED_SHA256")  # the caller may have 
 
 
 @dataclass(frozen=True)
-class SmokeTest:
-    """How the smoke test runs.
+class Model:
+    """The model that a service answers with: its version, and its file's SHA-256 in hexadecimal."""
 
-    Attributes:
-        script: a bash script that gets the URL. Of all secrets it sees only the service's own.
-        wait_s: how long the service may take to get ready, in seconds.
-        poll_s: between two requests for its model, in seconds.
+    version: str
+    sha256: str
+
+
+def model_of(url: str, seconds: float = 10) -> Model | None:
+    """Return the model that answers at a URL, or None if the service does not say."""
+    try:
+        answer = _get(url, "/model", seconds).json()
+        return Model(str(answer["version"]), str(answer["sha256"]))
+    except (requests.RequestException, KeyError, TypeError):
+        return None
+
+
+def is_ready(url: str) -> bool:
+    """Return whether the service has loaded its model and accepts requests."""
+    try:
+        _get(url, "/ready", 5)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def _get(url: str, path: str, seconds: float) -> requests.Response:
+    with session(attempts=1, timeout_s=(seconds, seconds)) as client:
+        client.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "::1", "localhost")  # no proxy
+        response = client.get(url.rstrip("/") + path)
+        response.raise_for_status()
+        return response
+
+
+@dataclass(frozen=True)
+class SmokeTest:
+    """A bash script that gets the service's URL. Of all secrets it sees only the service's own.
+
+    The service gets `wait_s` seconds to be ready, and is asked for its model every `poll_s` seconds.
     """
 
     script: Path
@@ -33,11 +70,7 @@ class SmokeTest:
     poll_s: float
 
     def run(self, url: str, sha256: str) -> None:
-        """Test the service at a URL.
-
-        Args:
-            url: of the service.
-            sha256: that its model's file must have; empty: any.
+        """Test the service at a URL, and that its model's file has this SHA-256, unless it is empty.
 
         Raises:
             DeployError: the test failed.

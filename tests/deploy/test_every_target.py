@@ -308,7 +308,7 @@ def test_what_others_say_gives_the_workflow_no_command(place, deploy, tmp_path):
 
 REJECTED = [
     ((), {"RENDER_API_KEY": "wrong-key"}, "401 Authorization information is missing or invalid. (is RENDER_"),
-    ((), {"RENDER_API_KEY": "wrong\nkey"}, "RENDER_API_KEY must be set to printable ASCII"),
+    ((), {"RENDER_API_KEY": "wrong\nkey"}, "RENDER_API_KEY must be set to a token of"),
     ((), {"WAIT_SECONDS": "soon"}, "WAIT_SECONDS must be a whole number"),
     (("--image=-x",), {}, "--image is not the reference of an image"),
     (("--image", "x', value: y}"), {}, "--image is not the reference of an image"),
@@ -323,13 +323,13 @@ REJECTED = [
 ]
 SETTINGS = {
     "render": [
-        ("RENDER_API_KEY", "", "RENDER_API_KEY is not set"),
+        ("RENDER_API_KEY", "", "RENDER_API_KEY must be set to a token"),
         ("RENDER_SERVICE_ID", "../owners", "RENDER_SERVICE_ID must be set to the service's id"),
         ("RENDER_SERVICE_ID", "srv-other", "404 not found"),
         ("RENDER_API_URL", "http://example.org/v1", "RENDER_API_URL must start with https://"),
     ],
     "cloud-run": [
-        ("GCP_ACCESS_TOKEN", "", "GCP_ACCESS_TOKEN is not set"),
+        ("GCP_ACCESS_TOKEN", "", "GCP_ACCESS_TOKEN must be set to a token"),
         ("GCP_ACCESS_TOKEN", "wrong-token", "401 (is GCP_ACCESS_TOKEN right, and not expired?)"),
         ("GCP_PROJECT", "", "GCP_PROJECT must be set"),
         ("GCP_REGION", "europe/../west", "GCP_REGION must be set"),

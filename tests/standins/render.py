@@ -115,7 +115,6 @@ class Render(Provider):
     def _service(self, _request: Request) -> Answer:
         details = {
             "runtime": self.runtime,
-            "env": self.runtime,
             "url": self.front.url,
             "healthCheckPath": "/ready",
         }
