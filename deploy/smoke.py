@@ -21,7 +21,6 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"
 _SETTLE_S = 60  # a provider may route to the old version for a moment
 _TEST_S = 600  # time limit, without WAIT_SECONDS
 _NEEDED = ("API_KEY", "METRICS_TOKEN")
-_NOT_INHERITED = ("EXPECTED_VERSION", "EXPECTED_SHA256")  # the caller may have set them for another deploy
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,9 @@ class SmokeTest:
         while sha256 and (model := model_of(url)) and model.sha256 != sha256 and time.monotonic() < until:
             CANCELLATION.pause(self.poll_s)
         say(f"smoke test of {url}")
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if name in _NEEDED or not (is_secret(name) or name in _NOT_INHERITED)
-        }
-        env |= {"WAIT_SECONDS": str(self.wait_s)} | ({"EXPECTED_SHA256": sha256} if sha256 else {})
+        env = {name: value for name, value in os.environ.items() if name in _NEEDED or not is_secret(name)}
+        # The caller may have set EXPECTED_* for another deploy.
+        env |= {"WAIT_SECONDS": str(self.wait_s), "EXPECTED_SHA256": sha256, "EXPECTED_VERSION": ""}
         limit_s = self.wait_s + _TEST_S
         done = run(
             "bash", self.script, url, env=env, seconds=limit_s, check=False, cancellable=True, show=True

@@ -261,7 +261,7 @@ def test_no_engine(machine):
 def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
     """A model with swapped classes gets ready and live; the smoke test brings the old one back."""
     path = models.image.partition(":")[0]
-    with Render(Container, image_path=path, step_s=0.2, start_s=HANG_S).serving() as render:
+    with Render(Container, image_path=path).serving() as render:
         env = {
             "RENDER_API_KEY": render.token,
             "RENDER_SERVICE_ID": render.service,

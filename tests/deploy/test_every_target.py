@@ -4,9 +4,7 @@ import argparse
 import email.utils
 import re
 import signal
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from deploy.cloud_run import CloudRun
 from deploy.render import Render
 from deploy.target import DeployError
 from tests.conftest import needs
+from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.places import IMAGE, NEW, NEW_URL, OLD_URL, PLACES, sha256
 from tests.helpers.waiting import until
 from tests.standins.provider import Fault
@@ -250,30 +249,12 @@ def test_an_api_that_is_down(place, deploy):
 
 @of(*APIS)
 def test_a_token_is_not_sent_to_another_host(place, deploy):
-    seen = []
-
-    class Elsewhere(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(dict(self.headers))
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    location = {"Location": f"http://127.0.0.1:{server.server_port}/"}
-    place.provider.faults += [Fault("GET", ".*", 307, location)]
-    done = deploy(*NEW)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with endpoint(lambda _: Reply(404)) as (url, seen):
+        place.provider.faults += [Fault("GET", ".*", 307, {"Location": f"{url}/"})]
+        done = deploy(*NEW)
     assert done.code == 1
     assert done.error.endswith("; nothing was changed\n")
-    assert not any("Authorization" in headers for headers in seen)
+    assert not any("authorization" in sent.headers for sent in seen)
 
 
 def test_secrets_come_from_the_environment_and_are_not_printed(place, deploy):
