@@ -9,7 +9,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types audit docs dashboards monitoring-test train \
-	new default-model pull report gate publish deploy deliver mlflow owner manifests requirements image run-image \
+	new default-model pull report gate publish deploy deliver mlflow owner requirements image run-image \
 	rehearsal recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
@@ -115,10 +115,6 @@ mlflow: $(VENV)/.dev  ## browse the training runs at http://127.0.0.1:5000
 
 owner:  ## write your repository's name into render.yaml and deploy/; from the remote origin or OWNER=me/repo
 	scripts/set_owner.sh $(OWNER)
-
-manifests:  ## regenerate deploy/k8s/all.yaml from its base; needs kubectl
-	{ echo '# Made from base/ by make manifests: all of it in one file, for kubectl apply -f or podman kube play.'; \
-		kubectl kustomize deploy/k8s/base; } > deploy/k8s/all.yaml
 
 requirements: $(VENV)/.dev  ## pin requirements*.txt again after a change of pyproject.toml; UPGRADE=--upgrade for newer versions
 	UV=$(BIN)/uv scripts/pin_requirements.sh $(UPGRADE)

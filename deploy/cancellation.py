@@ -8,7 +8,6 @@ import signal
 import time
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_S = 0.1
 
 
@@ -19,15 +18,14 @@ class Cancelled(BaseException):
 class Cancellation:
     """Listens for both signals inside `with`, until `ignore` is called. There is one: `CANCELLATION`."""
 
-    def __init__(self) -> None:
-        self._listens = False
-        self.came = False
-        """Whether a signal came while this listened."""
+    came = False
+    """Whether a signal came inside `with`."""
+    _listens = False
 
-    def __enter__(self) -> "Cancellation":
+    def __enter__(self) -> None:
         self._listens = True
-        self._former = {number: signal.signal(number, self._note) for number in _SIGNALS}
-        return self
+        signals = (signal.SIGTERM, signal.SIGINT)
+        self._former = {number: signal.signal(number, self._note) for number in signals}
 
     def __exit__(self, *_: object) -> None:
         self._listens = False
@@ -44,16 +42,12 @@ class Cancellation:
             raise Cancelled
 
     def pause(self, seconds: float) -> None:
-        """Sleep for a number of seconds.
-
-        Raises:
-            Cancelled: a signal came.
-        """
+        """Sleep for a number of seconds; raise Cancelled as soon as a signal comes."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.check()
-            time.sleep(min(left, _LOOK_S))
         self.check()
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_S))
+            self.check()
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.came = True

@@ -11,7 +11,6 @@ The revision that served before stays tagged `previous`.
 """
 
 import argparse
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -22,10 +21,9 @@ import requests
 from deploy import command
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
-from deploy.provider import ApiError, api_address, api_session, hint, setting, token
+from deploy.provider import ApiError, api_address, api_session, send_once, setting, token, url_of_service
 from deploy.target import DeployError, Deployment, Variables, Wait
 from ml.model.errors import PipelineError
-from ml.model.http import TRANSIENT
 
 try:
     from google.api_core.exceptions import GoogleAPICallError
@@ -57,18 +55,14 @@ _Answer = TypeVar("_Answer")
 
 def main(arguments: argparse.Namespace) -> int:
     """Deploy or roll back."""
-    return command.run(arguments, lambda: CloudRun(os.environ, arguments))
+    return command.run(arguments, CloudRun)
 
 
 class CloudRun:
     """One service on Cloud Run. Every method raises ApiError if Google rejects a request or is silent."""
 
     def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
-        """Check the variables that the module describes; send nothing yet.
-
-        Raises:
-            DeployError: one of them is missing or wrong.
-        """
+        """Check the variables that the module describes; raise DeployError if one is missing or wrong."""
         patterns = {
             "GCP_PROJECT": r"[a-z0-9.:-]{1,63}",
             "GCP_REGION": r"[a-z0-9-]{1,40}",
@@ -81,7 +75,7 @@ class CloudRun:
         self._name = f"projects/{project}/locations/{region}/services/{self._short}"
         self._images = environ.get("GCP_IMAGES") or "ghcr.io"
         self._timeout_s, self._poll_s = options.timeout, options.poll
-        self._before = self._revision = ""
+        self._before = self._revision = self._url = ""
         secret = token(environ, "GCP_ACCESS_TOKEN")
         address = api_address(environ, "CLOUD_RUN_API_URL", "https://run.googleapis.com")
         api: dict[str, Any] = {
@@ -99,19 +93,17 @@ class CloudRun:
     def current(self) -> Deployment | None:
         """Return the revision that gets all traffic. See `Target`."""
         service = self._settled("an update that began before is under way: waiting for its end")
+        self._url = url_of_service(service.uri)
         serving = _serving(service)
-        return self._deployment(serving, service) if serving else None
+        return self._deployment(serving) if serving else None
 
     def previous(self, wanted: str) -> Deployment:
         """Return the revision tagged `previous`, or the one that is named. See `Target`."""
-        service = self._read()
-        tagged = (_short(entry.revision) for entry in service.traffic if entry.tag == PREVIOUS)
+        tagged = (_short(entry.revision) for entry in self._read().traffic if entry.tag == PREVIOUS)
         name = wanted or next(tagged, "")
         if not name:
             raise DeployError(f"no revision is tagged {PREVIOUS}; name the one to go back to")
-        if not re.fullmatch(r"[a-z0-9-]{1,63}", name):
-            raise DeployError("a revision's name consists of small letters, digits and hyphens")
-        return self._deployment(name, service)
+        return self._deployment(name)
 
     def stage(self, image: str, variables: Variables) -> str:
         """Create a revision that gets a tag, and no traffic unless nothing serves. See `Target`."""
@@ -132,7 +124,7 @@ class CloudRun:
         say(f"{self._revision}: {container.image}")
         service = self._update(service, "template", "traffic")
         tagged = (entry.uri for entry in service.traffic_statuses if entry.tag == CANDIDATE)
-        return next(tagged, "") or _url(service)
+        return next(tagged, "") or self._url
 
     def promote(self) -> str:
         """Give all traffic to the staged revision. See `Target`."""
@@ -143,12 +135,13 @@ class CloudRun:
         before = [_to(self._before, 0, PREVIOUS)] if self._before else []
         service.traffic = [latest if newest else _to(self._revision), *before, *_tags_of_others(service)]
         say(f"{self._revision} gets the traffic")
-        return _url(self._update(service, "traffic"))
+        self._update(service, "traffic")
+        return self._url
 
     def roll_back(self, to: Deployment | None) -> str:
         """Give all traffic to `to`. See `Target`."""
         if to is None:
-            raise DeployError("there is no revision before this one to go back to")
+            return ""
         say(f"{to.id} gets the traffic")
         failure = DeployError(f"{to.id} does not get the traffic")
         for _ in range(_UPDATES):
@@ -160,14 +153,13 @@ class CloudRun:
                 # A conflict with someone else's update; or the newest revision is broken, so that the service
                 # counts as failed whichever revision gets the traffic. The traffic decides.
                 failure = error
-            service = self._settled()
-            if _serving(service) == to.id:
-                return _url(service)
+            if _serving(self._settled()) == to.id:
+                return self._url
             CANCELLATION.pause(self._poll_s)
         raise failure
 
-    def _deployment(self, revision: str, service: Service) -> Deployment:
-        return Deployment(revision, self._get_revision(revision).containers[0].image, _url(service))
+    def _deployment(self, revision: str) -> Deployment:
+        return Deployment(revision, self._get_revision(revision).containers[0].image, self._url)
 
     def _update(self, service: Service, *fields: str) -> Service:
         """Write these fields of the service, and return it once the change has taken effect.
@@ -175,24 +167,12 @@ class CloudRun:
         The etag makes Google reject the update if someone has changed the service since it was read. So it
         is also safe to send the update again if the answer was lost.
         """
-        etag = service.etag
-        for attempt in range(1, _UPDATES + 1):
-            try:
-                self._ask(
-                    self._services.update_service,
-                    {"service": service, "update_mask": {"paths": fields}},
-                )
-                break
-            except ApiError as error:
-                if error.status and error.status not in TRANSIENT:
-                    raise
-                if self._read().etag != etag:
-                    say(f"{error}; the service has changed: going on")
-                    break
-                if attempt == _UPDATES:
-                    raise
-                say(f"{error}; the service has not changed: trying again")
-                CANCELLATION.pause(self._poll_s * 2 ** (attempt - 1))
+        etag, request = service.etag, {"service": service, "update_mask": {"paths": fields}}
+        send_once(
+            lambda: self._ask(self._services.update_service, request),
+            lambda: self._read().etag != etag,
+            self._poll_s / 5,
+        )
         service = self._settled(former_etag=etag)
         if service.terminal_condition.state == Condition.State.CONDITION_FAILED:
             message = service.terminal_condition.message.partition("Logs URL:")[0].strip()
@@ -205,8 +185,7 @@ class CloudRun:
         """Return the service once no update is under way, and its etag is no longer the former one."""
         wait = Wait(self._timeout_s, self._poll_s)
         while (service := self._read()).reconciling or service.etag == former_etag:
-            wait.report(note)
-            wait.pause()
+            wait.pause(note)
         return service
 
     def _read(self) -> Service:
@@ -231,11 +210,9 @@ class CloudRun:
         except GoogleAPICallError as error:
             status = int(error.code or 0)
             message = error.message.partition(": ")[2] or error.message  # without "GET https://..."
-            raise ApiError(
-                f"Cloud Run: {status} {message}{hint(status, 'GCP_ACCESS_TOKEN')}", status
-            ) from None
+            raise ApiError(f"Cloud Run: {status} {message}", status, "GCP_ACCESS_TOKEN") from None
         except GoogleAuthError:  # the client tries to renew a token that is rejected
-            raise ApiError(f"Cloud Run: 401{hint(401, 'GCP_ACCESS_TOKEN')}", 401) from None
+            raise ApiError("Cloud Run: 401", 401, "GCP_ACCESS_TOKEN") from None
         except requests.RequestException as error:
             raise ApiError(f"Cloud Run: no answer ({type(error).__name__})") from None
 
@@ -257,32 +234,13 @@ def _tags_of_others(service: Service) -> list[TrafficTarget]:
 
 
 def _serving(service: Service) -> str:
-    """Return the revision that gets all traffic, or an empty string if none gets any.
-
-    Raises:
-        DeployError: several get some.
-    """
-    names = {
-        _short(entry.revision or service.latest_ready_revision)
-        for entry in service.traffic_statuses
-        if entry.percent
-    }
+    """Return the revision that gets all traffic, or nothing; raise DeployError if several get some."""
+    latest, statuses = service.latest_ready_revision, service.traffic_statuses
+    names = {_short(entry.revision or latest) for entry in statuses if entry.percent}
     if len(names) > 1:
-        raise DeployError(
-            f"the traffic is split between {', '.join(sorted(names))}; give it all to one first"
-        )
+        split = ", ".join(sorted(names))
+        raise DeployError(f"the traffic is split between {split}; give it all to one first")
     return names.pop() if names else ""
-
-
-def _url(service: Service) -> str:
-    """Return the URL of the service.
-
-    Raises:
-        DeployError: it has none.
-    """
-    if not re.fullmatch(r"https?://[!-~]+", service.uri):
-        raise DeployError("Cloud Run does not say the URL of the service")
-    return service.uri
 
 
 def _short(revision: str) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,28 +60,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, target: Callable[[], Target]) -> int:
+def run(
+    arguments: argparse.Namespace, target_type: Callable[[Mapping[str, str], argparse.Namespace], Target]
+) -> int:
     """Deploy or roll back as the command line says, and return the exit code.
 
-    Args:
-        arguments: those that `configure` has added.
-        target: makes the target; raises DeployError if one of its settings is missing or wrong.
+    `target_type` makes the target of environment and arguments; it raises DeployError if a setting is wrong.
     """
     hide(*(os.environ.get(name, "") for name in _SECRETS))
     try:
-        changes = _variables(arguments)
+        image, changes = arguments.image, _variables(arguments)
         hide_variables(changes)
         smoke = _smoke_test(arguments)
-        if arguments.image is None:
-            if changes:
-                raise DeployError(
-                    "--rollback brings back the old model and variables; it accepts no new ones"
-                )
-            return flow.roll_back(target(), smoke, arguments.rollback, arguments.dry_run)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", arguments.image):
+        if image is None and changes:
+            raise DeployError("--rollback brings back the old model and variables; it accepts no new ones")
+        if image is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", image):
             raise DeployError("--image is not the reference of an image")
-        sha256 = arguments.model_sha256.lower()
-        return flow.deploy(target(), smoke, arguments.image, changes, sha256, arguments.dry_run)
+        target = target_type(os.environ, arguments)
+        if image is None:
+            return flow.roll_back(target, smoke, arguments.rollback, arguments.dry_run)
+        return flow.deploy(target, smoke, image, changes, arguments.dry_run)
     except KeyboardInterrupt:
         complain("interrupted; nothing was changed")
     except Exception as error:  # noqa: BLE001  (its text may hold a secret)
@@ -99,11 +97,7 @@ def _smoke_test(arguments: argparse.Namespace) -> SmokeTest:
 
 
 def _variables(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return the changes of the service's environment.
-
-    Raises:
-        DeployError: an option is wrong; the message repeats no value.
-    """
+    """Return the changes of the service's environment. An error's message repeats no value."""
     changes: dict[str, str | None] = {}
     for option in arguments.env:
         name, has_value, value = option.partition("=")

@@ -24,7 +24,7 @@ from typing import Any
 from deploy import command
 from deploy.output import quote, say
 from deploy.process import failure, run
-from deploy.service import is_ready
+from deploy.smoke import is_ready
 from deploy.target import DeployError, Deployment, Variables, Wait
 
 EXAMPLE = "python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KEYS"
@@ -58,25 +58,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Deploy or roll back."""
-    return command.run(arguments, lambda: Docker(os.environ, arguments))
+    return command.run(arguments, Docker)
 
 
 class Engine:
-    """The command of docker or podman.
-
-    Attributes:
-        command: its name or path.
-    """
+    """docker or podman; `command` is its name or path."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Find the engine.
-
-        Args:
-            environ: CONTAINER names the command; default: docker, else podman.
-
-        Raises:
-            DeployError: neither answers.
-        """
+        """Find the command, which CONTAINER may name; raise DeployError if it does not answer."""
         wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
         for name in filter(shutil.which, wanted):
             with contextlib.suppress(DeployError):
@@ -90,11 +79,7 @@ class Engine:
         return run(self.command, *arguments, **options)
 
     def inspect(self, name: str) -> dict[str, Any] | None:
-        """Return what the engine knows about a container, or None if there is no such container.
-
-        Raises:
-            DeployError: the engine cannot say.
-        """
+        """Return what the engine knows about a container, or None if there is no such container."""
         done = self.run("container", "inspect", name, check=False)
         if done.returncode == 0:
             container: dict[str, Any] = json.loads(done.stdout)[0]
@@ -114,11 +99,7 @@ class Docker:
     """A container with a fixed name and port."""
 
     def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
-        """Find the engine.
-
-        Raises:
-            DeployError: there is no engine, or the name is wrong.
-        """
+        """Find the engine; raise DeployError if there is none, or if the name is wrong."""
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,60}", options.name):
             raise DeployError("--name: a container's name consists of letters, digits and _.-")
         self._engine, self._timeout_s, self._poll_s = Engine(environ), options.timeout, options.poll
@@ -126,7 +107,6 @@ class Docker:
         host = f"[{options.bind}]" if ":" in options.bind else options.bind
         self._publish = f"{host}:{options.port}:8080"
         self._repairs = not options.dry_run
-        self._going_back = False  # whether NAME-next is the container that was NAME-previous
 
     def current(self) -> Deployment | None:
         """Complete or undo what a killed run left, and return the container that runs. See `Target`."""
@@ -136,12 +116,10 @@ class Docker:
         container = self._engine.inspect(self._name)
         return _deployment(container) if container and container["State"]["Running"] else None
 
-    def previous(self, wanted: str) -> Deployment:
+    def previous(self, wanted: str) -> Deployment | None:
         """Return the container before. See `Target`."""
         container = self._engine.inspect(self._previous)
-        if container is None or wanted not in ("", _id(container)):
-            raise DeployError(f"there is no container {self._previous} {wanted}".rstrip() + " to go back to")
-        return _deployment(container)
+        return _deployment(container) if container and wanted in ("", _id(container)) else None
 
     def stage(self, image: str, variables: Variables) -> str:
         """Run the image as NAME-next in place of the container that runs. See `Target`."""
@@ -171,23 +149,24 @@ class Docker:
         """Run the container before again. See `Target`."""
         previous = self._engine.inspect(self._previous)
         if to and previous and _id(previous) == to.id:
-            if self._engine.inspect(self._next):  # it was cut off between two renames
-                self._engine.remove(self._next)
-                self._engine.run("rename", self._previous, self._name)
-                self._engine.run("start", self._name)
-                return self._until_ready(self._name)
-            self._going_back = True
-            self._engine.run("rename", self._previous, self._next)
-            try:
-                self._start_next()
-                return self.promote()
-            except BaseException:
-                self._abandon_next(restart=True)
-                raise
-        self._abandon_next(restart=to is not None)
-        if to is None:
-            raise DeployError("there is no container before this one to go back to")
-        return self._until_ready(self._name)
+            if self._engine.inspect(self._next) is None:
+                return self._swap()
+            self._engine.run("rename", self._previous, self._name)  # `promote` failed between two renames
+        self._engine.remove(self._next)
+        return self._restart() if to else ""
+
+    def _swap(self) -> str:
+        """Run NAME-previous as NAME, which becomes NAME-previous; undo it if that fails."""
+        self._engine.run("rename", self._previous, self._next)
+        try:
+            self._start_next()
+            return self.promote()
+        except BaseException:
+            if self._engine.inspect(self._next):
+                self._engine.run("stop", self._next)
+                self._engine.run("rename", self._next, self._previous)
+            self._restart()
+            raise
 
     def _start_next(self) -> str:
         """Start NAME-next in place of NAME, and return its URL once it is ready."""
@@ -196,16 +175,12 @@ class Docker:
         self._engine.run("start", self._next)
         return self._until_ready(self._next)
 
-    def _abandon_next(self, restart: bool) -> None:
-        """Remove NAME-next, or make it NAME-previous again; start NAME again if `restart` is set."""
-        if self._going_back and self._engine.inspect(self._next):
-            self._engine.run("stop", self._next)
-            self._engine.run("rename", self._next, self._previous)
-        else:
-            self._engine.remove(self._next)
-        named = self._engine.inspect(self._name)
-        if restart and not (named and named["State"]["Running"]):
+    def _restart(self) -> str:
+        """Start NAME unless it runs, and return its URL once it is ready."""
+        container = self._engine.inspect(self._name)
+        if not (container and container["State"]["Running"]):
             self._engine.run("start", self._name)
+        return self._until_ready(self._name)
 
     def _repair(self) -> None:
         """Complete or undo what a killed run left."""
@@ -214,20 +189,15 @@ class Docker:
             return
         if named or not previous:
             say(f"a run was cut off before {self._next} had passed the smoke test: removing it")
-            self._abandon_next(restart=named is not None)
+            self._engine.remove(self._next)
         else:
             say(f"a run was cut off after {self._next} had passed the smoke test: it becomes {self._name}")
             self._engine.run("rename", self._next, self._name)
-            self._engine.run("start", self._name)
         if self._engine.inspect(self._name):
-            self._until_ready(self._name)
+            self._restart()
 
     def _lock(self) -> None:
-        """Keep other deploys of this name out until this process ends.
-
-        Raises:
-            DeployError: another one is under way.
-        """
+        """Keep other deploys of this name out until this process ends."""
         path = Path(tempfile.gettempdir(), f"deploy-{self._name}-{os.getuid()}.lock")
         self._locked = path.open("a")
         try:
@@ -256,10 +226,8 @@ class Docker:
                     code = state.get("ExitCode")  # 0 if the engine has already started it again
                     raise DeployError(f"{name} has ended by itself" + (f", exit code {code}" if code else ""))
                 if is_ready(url := _url(container)):
-                    wait.report("ready")
                     return url
-                wait.report("not ready yet")
-                wait.pause()
+                wait.pause("not ready yet")
         except DeployError:
             done = self._engine.run("logs", f"--tail={_LOG_LINES}", name, check=False)
             for line in (done.stdout + done.stderr).splitlines():

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from deploy.cancellation import CANCELLATION, Cancelled
 from deploy.output import complain, line, say
-from deploy.service import Model, model_of
-from deploy.smoke import SmokeTest
+from deploy.smoke import Model, SmokeTest, model_of
 from deploy.target import DeployError, Deployment, Target, Variables
 
 _WAKE_UP_S = 90  # of a free instance that sleeps
@@ -16,21 +15,10 @@ DONE, ROLLED_BACK, BROKEN = 0, 1, 2
 """Exit codes: the new version serves; the version before serves again; neither is certain."""
 
 
-def deploy(
-    target: Target, smoke: SmokeTest, image: str, variables: Variables, sha256: str, dry_run: bool
-) -> int:
-    """Deploy an image and return the exit code.
+def deploy(target: Target, smoke: SmokeTest, image: str, variables: Variables, dry_run: bool) -> int:
+    """Deploy an image and return the exit code. Any error that it raises comes before the first change.
 
-    Args:
-        target: where to.
-        smoke: the test that decides.
-        image: reference of the image.
-        variables: changes of the service's environment.
-        sha256: of the model that must answer afterwards; empty: any.
-        dry_run: only print what would be done.
-
-    Raises:
-        DeployError: nothing has been changed.
+    If `variables` sets MODEL_SHA256, that model must answer afterwards.
     """
     before = target.current()
     model = _describe(before)
@@ -38,6 +26,7 @@ def deploy(
     say(f"to deploy: {image}; variables that change: {names or 'none'}")
     if dry_run:
         return DONE
+    sha256 = (variables.get("MODEL_SHA256") or "").lower()
     with CANCELLATION:
         try:
             staged = target.stage(image, variables)
@@ -47,26 +36,22 @@ def deploy(
                 smoke.run(url, sha256)
         except (Exception, Cancelled) as error:  # noqa: BLE001  (whatever it is, it must be undone)
             CANCELLATION.ignore()
-            return _undo(target, smoke, before, model, image, as_deploy_error(error))
+            former = model.sha256 if model else ""
+            return _undo(target, smoke, before, former, image, as_deploy_error(error))
     say(f"live: {url}")
-    _summary("deployed", url, image, model_of(url))
+    _summary("deployed", url, image)
     return DONE
 
 
 def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> int:
-    """Go back to an earlier deployment by hand and return the exit code.
+    """Go back to an earlier deployment by hand and return the exit code; errors as for `deploy`.
 
-    Args:
-        target: where.
-        smoke: the test of the deployment that serves afterwards.
-        wanted: the deployment's id; empty: the one before.
-        dry_run: only print what would be done.
-
-    Raises:
-        DeployError: nothing has been changed.
+    `wanted` is the deployment's id; if it is empty, it is the one before.
     """
     _describe(target.current())
     to = target.previous(wanted)
+    if to is None:
+        raise DeployError(f"there is no deployment {wanted}".rstrip() + " to go back to")
     say(f"to go back to: {to.id} ({to.image})")
     if dry_run:
         return DONE
@@ -76,10 +61,10 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
             smoke.run(url, "")
         except (Exception, Cancelled) as error:  # noqa: BLE001
             complain(f"the rollback to {to.id} failed: {as_deploy_error(error)}; it may still be under way")
-            _summary("rollback failed", to.url, to.image, None)
+            _summary("rollback failed", to.url, to.image)
             return BROKEN
     say(f"live: {url}, {to.id} ({to.image})")
-    _summary("rolled back by hand", url, to.image, model_of(url))
+    _summary("rolled back by hand", url, to.image)
     return DONE
 
 
@@ -94,26 +79,22 @@ def as_deploy_error(error: BaseException) -> DeployError:
 
 
 def _undo(
-    target: Target,
-    smoke: SmokeTest,
-    before: Deployment | None,
-    model: Model | None,
-    image: str,
-    error: DeployError,
+    target: Target, smoke: SmokeTest, before: Deployment | None, sha256: str, image: str, error: DeployError
 ) -> int:
     """Bring back what served before, test it, and return the exit code."""
     say(f"failed: {error}; rolling back")
+    failed = f"the deploy of {image} failed ({error})"
     try:
         url = target.roll_back(before)
-        smoke.run(url, model.sha256 if model else "")
+        if before is None:
+            raise DeployError("there is no version before this one to go back to")
+        smoke.run(url, sha256)
     except Exception as second:  # noqa: BLE001
-        failure = as_deploy_error(second)
-        complain(f"the deploy of {image} failed ({error}), and so did the rollback: {failure}")
-        _summary("failed, and so did the rollback", before.url if before else "", image, None)
+        complain(f"{failed}, and so did the rollback: {as_deploy_error(second)}")
+        _summary("failed, and so did the rollback", before.url if before else "", image)
         return BROKEN
-    serves = f"{before.image} ({before.id})" if before else "nothing"
-    complain(f"the deploy of {image} failed ({error}); the version before serves again: {serves}")
-    _summary(f"failed ({error}); rolled back", url, before.image if before else "", model_of(url))
+    complain(f"{failed}; the version before serves again: {before.image} ({before.id})")
+    _summary(f"failed ({error}); rolled back", url, before.image)
     return ROLLED_BACK
 
 
@@ -127,10 +108,11 @@ def _describe(now: Deployment | None) -> Model | None:
     return model
 
 
-def _summary(result: str, url: str, image: str, model: Model | None) -> None:
+def _summary(result: str, url: str, image: str) -> None:
     """Write a table to the workflow's summary and the URL to its outputs, if this runs in a workflow."""
-    cells = [result, url, image, model.version if model else ""]
     if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+        model = model_of(url)
+        cells = (result, url, image, model.version if model else "")
         row = " | ".join(line(cell).replace("|", r"\|") for cell in cells)
         with Path(file).open("a", encoding="utf-8") as summary:
             summary.write(f"| result | URL | image | model |\n| --- | --- | --- | --- |\n| {row} |\n\n")

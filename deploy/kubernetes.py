@@ -51,22 +51,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Deploy or roll back."""
-    return command.run(arguments, lambda: Kubernetes(os.environ, arguments))
+    return command.run(arguments, Kubernetes)
 
 
 class Kubernetes:
     """The Deployment of one cluster."""
 
     def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
-        """Check the options; change nothing yet.
-
-        Raises:
-            DeployError: an option is wrong, or a program is missing.
-        """
+        """Check the options; raise DeployError if one is wrong, or if a program is missing."""
         self._environ, self._timeout_s = environ, options.timeout
         self._kind = "" if options.context else options.cluster
         self._context = options.context or f"kind-{options.cluster}"
-        self._overlay = Path(options.overlay) if "/" in options.overlay else OVERLAYS / options.overlay
+        folder = Path("." if "/" in options.overlay else OVERLAYS)
+        self._overlay = (folder / options.overlay).resolve()
         if not (self._overlay / "kustomization.yaml").is_file():
             raise DeployError(f"--overlay: {self._overlay}/kustomization.yaml does not exist")
         for program in ("kubectl", *(["kind"] if self._kind else [])):
@@ -74,6 +71,7 @@ class Kubernetes:
                 raise DeployError(f"{program} is not installed")
         self._staged = False
         self._forwarding: subprocess.Popen[str] | None = None
+        self._where = (f"--context={self._context}", f"--namespace={NAME}")
         self._url = self._revision = ""
         atexit.register(self._stop_forwarding)
 
@@ -90,32 +88,29 @@ class Kubernetes:
         self._revision = deployment.id
         return deployment
 
-    def previous(self, wanted: str) -> Deployment:
+    def previous(self, wanted: str) -> Deployment | None:
         """Return the revision before the current one, or the one that is named. See `Target`."""
         answer = self._kubectl(
             "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json"
         )
-        revisions = {found.id: found for found in map(self._deployment, json.loads(answer.stdout)["items"])}
+        revisions = {made.id: made for made in map(self._deployment, json.loads(answer.stdout)["items"])}
         earlier = [revision for revision in revisions if int(revision) < int(self._revision or 0)]
-        if wanted not in revisions if wanted else not earlier:
-            raise DeployError(f"there is no revision {wanted}".rstrip() + " to go back to")
-        return revisions[wanted or max(earlier, key=int)]
+        return revisions.get(wanted or max(earlier, key=int, default=""))
 
     def stage(self, image: str, variables: Variables) -> str:
         """Apply the manifests and wait until all new pods are ready. See `Target`."""
         if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
-            raise DeployError(
-                f"--env {secrets[0]}: secrets belong into the Secret {NAME}, not into a ConfigMap"
-            )
+            raise DeployError(f"--env {secrets[0]}: secrets belong into the Secret {NAME}")
         if self._kind:
             image = self._load_into_kind(image)
-        manifests = self._manifests(image, variables)
         say(f"{image} to {self._context}")
         self._staged = True
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "manifests.yaml")
-            file.write_text(manifests, encoding="utf-8")
-            self._kubectl("apply", "--filename", str(file))
+        layer = json.dumps(self._kustomization(image, variables))
+        # Beside the overlay, because kustomize accepts relative paths only.
+        prefix, parent = f"{self._overlay.name}.", self._overlay.parent
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+            Path(folder, "kustomization.yaml").write_text(layer, encoding="utf-8")
+            self._kubectl("apply", f"--kustomize={folder}")
         return self._rolled_out()
 
     def promote(self) -> str:
@@ -127,7 +122,7 @@ class Kubernetes:
         if self._staged:
             self._explain()
         if to is None:
-            raise DeployError("there is no revision before this one to go back to")
+            return ""
         self._kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={to.id}")
         return self._rolled_out()
 
@@ -142,23 +137,16 @@ class Kubernetes:
         revision = resource["metadata"].get("annotations", {}).get(_REVISION, "0")
         return Deployment(revision, resource["spec"]["template"]["spec"]["containers"][0]["image"], self._url)
 
-    def _manifests(self, image: str, variables: Variables) -> str:
-        """Return the overlay's manifests with this image and these variables."""
+    def _kustomization(self, image: str, variables: Variables) -> dict[str, Any]:
+        """Return a layer above the overlay with this image and these variables."""
         patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
-        layer: dict[str, Any] = {
-            "resources": [f"../{self._overlay.resolve().name}"],
+        literals = [f"{name}={value or ''}" for name, value in variables.items()]  # empty counts as unset
+        config = {"name": NAME, "namespace": NAME, "behavior": "merge", "literals": literals}
+        return {
+            "resources": [f"../{self._overlay.name}"],
             "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
+            "configMapGenerator": [config],
         }
-        if variables:
-            literals = [f"{name}={value or ''}" for name, value in variables.items()]  # empty counts as unset
-            layer["configMapGenerator"] = [
-                {"name": NAME, "namespace": NAME, "behavior": "merge", "literals": literals}
-            ]
-        # Beside the overlay, because kustomize accepts relative paths only.
-        overlay = self._overlay.resolve()
-        with tempfile.TemporaryDirectory(prefix=f"{overlay.name}.", dir=overlay.parent) as folder:
-            Path(folder, "kustomization.yaml").write_text(json.dumps(layer), encoding="utf-8")
-            return run("kubectl", "kustomize", folder).stdout
 
     def _has_kind_cluster(self) -> bool:
         return self._kind in self._run_kind("get", "clusters").stdout.split()
@@ -187,10 +175,7 @@ class Kubernetes:
         return name
 
     def _kubectl(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-        return run("kubectl", *arguments, *self._where(), **options)
-
-    def _where(self) -> tuple[str, ...]:
-        return f"--context={self._context}", f"--namespace={NAME}"
+        return run("kubectl", *arguments, *self._where, **options)
 
     def _forward(self) -> str:
         """Forward a port of this machine to a ready pod, and return its URL.
@@ -198,29 +183,25 @@ class Kubernetes:
         Forwarding ends with its pod, so this is done again after every rollout.
         """
         self._stop_forwarding()
-        self._url = ""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        self._url, text = "", ""
+        with tempfile.TemporaryFile() as output:
             self._forwarding = subprocess.Popen(  # noqa: S603
-                ["kubectl", "port-forward", f"service/{NAME}", ":80", "--address=127.0.0.1", *self._where()],  # noqa: S607
+                ["kubectl", "port-forward", f"service/{NAME}", ":80", "--address=127.0.0.1", *self._where],  # noqa: S607
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
             )
-            until = time.monotonic() + _FORWARD_S
-            while time.monotonic() < until:
-                ended = self._forwarding.poll() is not None
-                output.seek(0)
-                lines = output.read().splitlines()
-                for line in lines:
-                    if match := re.match(r"Forwarding from (127\.0\.0\.1:\d+) ", line):
-                        self._url = f"http://{match[1]}"
-                        return self._url
-                if ended:
-                    break
+            until, ended = time.monotonic() + _FORWARD_S, False
+            while time.monotonic() < until and not ended:
                 CANCELLATION.pause(0.05)
-        raise DeployError(f"kubectl port-forward: {lines[-1] if lines else 'no answer'}")
+                ended = self._forwarding.poll() is not None
+                text = os.pread(output.fileno(), 10_000, 0).decode()
+                if match := re.search(r"^Forwarding from (127\.0\.0\.1:\d+) ", text, re.MULTILINE):
+                    self._url = f"http://{match[1]}"
+                    return self._url
+        raise DeployError(f"kubectl port-forward: {(text.splitlines() or ['no answer'])[-1]}")
 
     def _stop_forwarding(self) -> None:
         if self._forwarding:

@@ -17,17 +17,6 @@ def hide(*values: str) -> None:
     _hidden.update(value for value in values if len(value) >= 4)
 
 
-def hide_url(url: str) -> None:
-    """Hide the user info and the query of a URL, or all of a text that is not a URL."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        hide(url)
-        return
-    hide(parts.netloc.rpartition("@")[0], parts.query, unquote(parts.password or ""), parts.password or "")
-    hide(*(pair.partition("=")[2] for pair in parts.query.split("&")))
-
-
 def is_secret(name: str) -> bool:
     """Return whether a variable's name says that its value is a secret."""
     return _SECRET_NAME.search(name.upper()) is not None
@@ -37,9 +26,20 @@ def hide_variables(variables: Mapping[str, str | None]) -> None:
     """Hide values that may be secrets: by the variable's name, or because they are long."""
     for name, value in variables.items():
         if value and "://" in value:
-            hide_url(value)
-        elif value and (is_secret(name) or len(value) >= _MANY):
+            _hide_url(value)
+        if value and (is_secret(name) or ("://" not in value and len(value) >= _MANY)):
             hide(value, *(part.strip() for part in value.split(",")))
+
+
+def _hide_url(url: str) -> None:
+    """Hide the user info and the query of a URL, or all of a text that is not a URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        hide(url)
+        return
+    hide(parts.netloc.rpartition("@")[0], parts.query, unquote(parts.password or ""), parts.password or "")
+    hide(*(pair.partition("=")[2] for pair in parts.query.split("&")))
 
 
 def line(text: str) -> str:

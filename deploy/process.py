@@ -51,13 +51,13 @@ def run(
         errors="replace",
         start_new_session=True,  # Ctrl-C reaches this process only, which then undoes everything in order
     )
-    printer = threading.Thread(target=_print, args=(process,), daemon=True) if show else None
+    printer = threading.Thread(target=_print, args=(process,), daemon=True)
     try:
-        if printer:
+        if show:
             printer.start()
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                output, error = ("", "") if printer else process.communicate(timeout=_LOOK_S)
+                output, error = ("", "") if show else process.communicate(timeout=_LOOK_S)
                 process.wait(_LOOK_S)
                 break
             if cancellable:
@@ -66,12 +66,10 @@ def run(
                 raise DeployError(f"{name} {command[1]}: not done after {seconds:.0f} s")
     finally:
         end(process)
-        if printer:
+        if show:
+            with contextlib.suppress(ProcessLookupError):  # a background process would hold the output
+                os.killpg(process.pid, signal.SIGKILL)
             printer.join(_END_S)
-            if printer.is_alive():  # a background process of the program's still holds the output
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                printer.join(_END_S)
     done = subprocess.CompletedProcess(process.args, process.returncode, output, error)
     if check and done.returncode != 0:
         raise failure(done)

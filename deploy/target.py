@@ -18,13 +18,7 @@ class DeployError(Exception):
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment, live or earlier.
-
-    Attributes:
-        id: the provider's name for it.
-        image: reference of its image.
-        url: where the service answers.
-    """
+    """A deployment, live or earlier: the provider's name for it, its image, and where it answers."""
 
     id: str
     image: str
@@ -41,14 +35,14 @@ class Target(Protocol):
             DeployError: it cannot be determined, or this is not a service that images can be deployed to.
         """
 
-    def previous(self, wanted: str) -> Deployment:
-        """Return the deployment that a rollback by hand goes back to.
+    def previous(self, wanted: str) -> Deployment | None:
+        """Return the deployment that a rollback by hand goes back to, or None if there is none.
 
         Args:
             wanted: its id; empty: the one before.
 
         Raises:
-            DeployError: there is none, or it is not clear which one it is.
+            DeployError: it is not clear which one it is.
         """
 
     def stage(self, image: str, variables: Variables) -> str:
@@ -74,41 +68,27 @@ class Target(Protocol):
             to: the deployment that is to serve; None: nothing served before.
 
         Returns:
-            URL at which `to` answers again.
+            URL at which `to` answers again; empty if it is None.
 
         Raises:
-            DeployError: `to` does not serve, or there is nothing to go back to.
+            DeployError: `to` does not serve.
         """
 
 
 class Wait:
-    """A wait with a time limit that prints each change of status."""
+    """A wait of at most `seconds`, in pauses of `poll_s`, that prints each change of status."""
 
     def __init__(self, seconds: float, poll_s: float) -> None:
-        """Start the clock.
-
-        Args:
-            seconds: time limit of all pauses together.
-            poll_s: length of one pause, in seconds.
-        """
         self._seconds, self._poll_s = seconds, poll_s
         self._began = time.monotonic()
         self._last = ""
 
-    def report(self, status: str) -> None:
-        """Print the status if it has changed."""
+    def pause(self, status: str) -> None:
+        """Print the status if it has changed, and sleep; raise DeployError once the time limit has passed."""
+        passed_s = time.monotonic() - self._began
         if status != self._last:
-            say(f"{time.monotonic() - self._began:.1f} s {status}")
+            say(f"{passed_s:.1f} s {status}")
             self._last = status
-
-    def pause(self) -> None:
-        """Sleep until it is time to look again.
-
-        Raises:
-            DeployError: the time limit has passed.
-            Cancelled: a signal came.
-        """
-        if time.monotonic() - self._began >= self._seconds:
-            last = f"; its last status was {self._last}" if self._last else ""
-            raise DeployError(f"not done after {self._seconds:.0f} s{last}")
+        if passed_s >= self._seconds:
+            raise DeployError(f"not done after {self._seconds:.0f} s; its last status was {status}")
         CANCELLATION.pause(self._poll_s)

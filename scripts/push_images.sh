@@ -22,7 +22,7 @@ done
 tags=()
 while IFS= read -r tag; do
   tags+=(--tag "$tag")
-done < <(sed -n '/^tags<<END$/,/^END$/p' <<<"$names" | sed '1d;$d')
+done < <(sed '1,/^tags<<END$/d;/^END$/,$d' <<<"$names")
 docker buildx imagetools create "${tags[@]}" "${pushed[@]}" >&2
 echo "name=$name"
 echo "digest=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "${tags[1]}")"

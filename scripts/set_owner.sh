@@ -19,11 +19,7 @@ if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
 fi
 image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names are lower case
 
-files=(render.yaml)
-while IFS= read -r file; do
-  files+=("$file")
-done < <(find deploy -name '*.yaml' 2>/dev/null)
-for file in "${files[@]}"; do
+find render.yaml deploy -name '*.yaml' | while IFS= read -r file; do
   changed=$(sed -E -e "s#ghcr\.io/[^/[:space:]]+/[^:@[:space:]]+#ghcr.io/$image#" \
     -e "s#(docker\.pkg\.dev/[^/[:space:]]+/ghcr)/[^/[:space:]]+/[^:@[:space:]]+#\1/$image#" \
     -e "s#github\.com/[^/[:space:]]+/[^/[:space:]]+/releases#github.com/$slug/releases#" "$file")

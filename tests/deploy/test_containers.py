@@ -156,14 +156,14 @@ def test_a_container_that_ends_at_once_shows_its_log(models, machine):
 def test_the_first_deploy_fails(models, machine):
     done = machine(*models.options("swapped"), *SMOKE)
     assert done.code == 2
-    assert "there is no container before this one to go back to" in done.error
+    assert "there is no version before this one to go back to" in done.error
     assert machine.containers() == {}
     with socket.create_server(("127.0.0.1", machine.port)):
         done = machine(*models.options("v1"))
     assert done.code == 2
     assert "start: " in done.error
     assert "in use" in done.error
-    assert "no container" in machine("--rollback").error
+    assert "no deployment" in machine("--rollback").error
     missing = machine("--image", "localhost/not-there:0")
     assert missing.code == 2
     assert "create: " in missing.error
@@ -261,7 +261,7 @@ def test_no_engine(machine):
 def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
     """A model with swapped classes gets ready and live; the smoke test brings the old one back."""
     path = models.image.partition(":")[0]
-    with Render(Container, image_path=path, step_s=0.2, start_s=HANG_S).serving() as render:
+    with Render(Container, image_path=path).serving() as render:
         env = {
             "RENDER_API_KEY": render.token,
             "RENDER_SERVICE_ID": render.service,

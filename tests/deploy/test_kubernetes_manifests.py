@@ -22,35 +22,25 @@ from tests.helpers.waiting import HANG_S
 
 FOLDER = ROOT / "deploy" / "k8s"
 KUSTOMIZATIONS = ["base", *sorted(f"overlays/{path.name}" for path in (FOLDER / "overlays").iterdir())]
-needs_kubectl = needs("kubectl")  # for kubectl kustomize
+pytestmark = needs("kubectl")  # for kubectl kustomize
 Objects = dict[str, dict]
-
-
-def by_kind(text: str) -> Objects:
-    documents = list(yaml.safe_load_all(text))
-    kinds = {document["kind"]: document for document in documents}
-    assert len(kinds) == len(documents)
-    return kinds
 
 
 def kustomize(name: str) -> Objects:
     command = ["kubectl", "kustomize", FOLDER / name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
     assert done.returncode == 0, done.stderr
-    return by_kind(done.stdout)
+    documents = list(yaml.safe_load_all(done.stdout))
+    kinds = {document["kind"]: document for document in documents}
+    assert len(kinds) == len(documents)
+    return kinds
 
 
 @pytest.fixture(scope="module")
 def objects() -> Objects:
-    return by_kind((FOLDER / "all.yaml").read_text())
+    return kustomize("base")
 
 
-@needs_kubectl
-def test_all_yaml_is_generated_from_the_base(objects) -> None:
-    assert kustomize("base") == objects, "make manifests"
-
-
-@needs_kubectl
 @pytest.mark.parametrize("name", KUSTOMIZATIONS)
 def test_schemas_and_what_each_overlay_changes(name, objects) -> None:
     overlay = kustomize(name)
@@ -138,6 +128,7 @@ class Pod(Client):
         deployment = objects["Deployment"]
         deployment["metadata"]["name"] = f"test-{uuid.uuid4().hex[:12]}"
         self.name = f"{deployment['metadata']['name']}-pod-0-app"
+        self.config: dict[str, str] = objects["ConfigMap"]["data"]
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         container["image"] = image
         container["ports"][0] |= {"hostIP": "127.0.0.1", "hostPort": self.port}
@@ -145,7 +136,7 @@ class Pod(Client):
         volume["name"] = container["volumeMounts"][0]["name"] = (
             self.name
         )  # podman shares volumes between pods
-        self.file = folder / "all.yaml"
+        self.file = folder / "manifests.yaml"
         self.file.write_text(yaml.safe_dump_all(objects.values()))
         self.env = dict(os.environ)
         if config := os.environ.get("CONTAINERS_CONF"):
@@ -170,7 +161,7 @@ class Pod(Client):
 
 @pytest.fixture
 def pod(tmp_path, image) -> Iterator[Pod]:
-    pod = Pod(tmp_path, by_kind((FOLDER / "all.yaml").read_text()), image)
+    pod = Pod(tmp_path, kustomize("base"), image)
     try:
         pod.started = time.perf_counter()
         pod.podman("kube", "play", str(pod.file))
@@ -193,5 +184,4 @@ def test_the_deployment_s_pod_runs_and_answers(pod) -> None:
     assert pod.inside("touch /cache/x && echo written") == "written\n"
     mounts = [line.split() for line in pod.inside("cat /proc/mounts").splitlines()]
     assert next(options for _, at, _, options, *_ in mounts if at == "/").split(",")[0] == "ro"
-    config = by_kind(pod.file.read_text())["ConfigMap"]["data"]
-    assert {f"{name}={value}" for name, value in config.items()} <= {*pod.inside("env").splitlines()}
+    assert {f"{name}={value}" for name, value in pod.config.items()} <= {*pod.inside("env").splitlines()}

@@ -124,7 +124,7 @@ def test_back_by_hand_and_forward_again(render, deploy):
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("runtime", "docker", "builds from its repository (runtime docker)"),
+        ("runtime", "docker", "has runtime docker, not image as in render.yaml"),
         ("suspended", "suspended", "is suspended"),
     ],
 )

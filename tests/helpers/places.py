@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.helpers.deploying import Deploying
-from tests.helpers.waiting import HANG_S
 from tests.standins.cloud_run import CloudRun
 from tests.standins.kubernetes import CONTEXT, Kubernetes
 from tests.standins.render import Render
@@ -86,7 +85,7 @@ class CloudRunPlace(Place):
     }
 
     def __init__(self, _folder: Path) -> None:
-        self.provider = CloudRun(token=TOKEN, start_s=HANG_S)
+        self.provider = CloudRun(TOKEN)
 
     def make(self, tag: str) -> None:
         self.provider.make(f"{IMAGE}:{tag}", **OLD_ENV)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.helpers.waiting import HANG_S
-from tests.standins.instances import FakeApp, Front, Instance, Run
+from tests.standins.instances import FakeApp, Front, Instance
 from tests.standins.provider import Answer, Provider, Request
 
 LATEST, REVISION = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST", "TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION"
@@ -42,20 +42,12 @@ class Revision:
 
 class CloudRun(Provider):
     prefix = "/v2"
+    short = "cats-vs-dogs"
+    name = f"projects/demo/locations/europe-west1/services/{short}"
+    step_s, start_s = 0.06, HANG_S
 
-    def __init__(
-        self,
-        run: Run = FakeApp,
-        token: str = "ya29.standin",
-        service: str = "cats-vs-dogs",
-        port: int = 0,
-        step_s: float = 0.06,
-        start_s: float = 1.0,
-    ) -> None:
-        super().__init__(token, port)
-        self.run, self.step_s, self.start_s = run, step_s, start_s
-        self.short = service
-        self.name = f"projects/demo/locations/europe-west1/services/{service}"
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
         self.exists = True
         self.revisions: dict[str, Revision] = {}
         self.template: dict[str, Any] = {}
@@ -183,7 +175,7 @@ class CloudRun(Provider):
             env = {
                 entry["name"]: entry.get("value", "") for entry in template["containers"][0].get("env", [])
             }
-            revision = Revision(name, self.template, self.run(template["containers"][0]["image"], env))
+            revision = Revision(name, self.template, FakeApp(template["containers"][0]["image"], env))
             self.revisions[name] = revision
         thread = threading.Thread(target=self._carry_out, args=(revision, self.generation))
         self._threads.append(thread)

@@ -46,7 +46,7 @@ class Provider:
 
     prefix = ""  # of every path
 
-    def __init__(self, token: str, port: int = 0) -> None:
+    def __init__(self, token: str) -> None:
         self.token = token
         self.faults: list[Fault] = []
         self.seen: list[Request] = []
@@ -55,7 +55,7 @@ class Provider:
         self.gate.set()
         self.front = Front()  # of the version that serves
         handler = type("_Bound", (_Handler,), {"provider": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
 
     def answer(self, request: Request) -> Answer:

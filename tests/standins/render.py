@@ -42,22 +42,19 @@ class Deploy:
 
 class Render(Provider):
     prefix = "/v1"
+    service = "srv-standin"
+    runtime, suspended = "image", "not_suspended"
+    policy = "wait"  # for a deploy that overlaps, or "override"
+    step_s, start_s = 0.06, HANG_S
 
     def __init__(
         self,
         run: Run = FakeApp,
         token: str = "rnd_standin",
-        service: str = "srv-standin",
         image_path: str = "registry.example/cats-vs-dogs",
-        port: int = 0,
-        step_s: float = 0.06,
-        start_s: float = HANG_S,
-        policy: str = "wait",
     ) -> None:
-        super().__init__(token, port)
-        self.run, self.service, self.image_path = run, service, image_path
-        self.step_s, self.start_s, self.policy = step_s, start_s, policy
-        self.runtime, self.suspended = "image", "not_suspended"
+        super().__init__(token)
+        self.run, self.image_path = run, image_path
         self.env: dict[str, str] = {}
         self.missing: set[str] = set()  # images that cannot be pulled
         self.deploys: list[Deploy] = []
@@ -115,7 +112,6 @@ class Render(Provider):
     def _service(self, _request: Request) -> Answer:
         details = {
             "runtime": self.runtime,
-            "env": self.runtime,
             "url": self.front.url,
             "healthCheckPath": "/ready",
         }
