@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Sequence
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import requests
 
@@ -12,7 +11,7 @@ from ml.cli import note, say
 from ml.model import http
 from ml.model.errors import PipelineError
 from release.files import File
-from release.transport import LOOPBACK
+from release.transport import check_server
 
 
 class Artifactory:
@@ -25,7 +24,7 @@ class Artifactory:
             folder: its URL.
             token: access token with the right to deploy there.
         """
-        self._folder, self._host = folder, urlsplit(folder).hostname
+        self._folder = folder
         self._session = http.session(
             token=token, timeout_s=(30.0, 300.0), report=lambda line: note(f"Artifactory: {line}")
         )
@@ -51,18 +50,19 @@ class Artifactory:
 
     def _send(self, method: str, file: File, body: BinaryIO | None = None) -> requests.Response:
         url, headers = f"{self._folder}/{file.name}", {"X-Checksum-Sha256": file.sha256}
+        advice = "run the command again to upload the rest"
         try:
             response = self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
         except requests.RequestException as error:  # its text may contain secrets
-            reason = f"no answer from {self._host} to {method} {file.name} ({type(error).__name__})"
-            raise PipelineError(f"Artifactory: {reason}; run the command again to upload the rest") from None
-        status = response.status_code
-        if status < 300 or (status == 404 and method == "HEAD"):
-            return response
-        advice = (
-            ": ARTIFACTORY_TOKEN is not accepted, or may not deploy there" if status in (401, 403) else ""
-        )
-        raise PipelineError(f"Artifactory: {self._host} answers {status} to {method} {file.name}{advice}")
+            problem = f"no response ({type(error).__name__})"
+        else:
+            status = response.status_code
+            if status < 300 or (status == 404 and method == "HEAD"):
+                return response
+            problem = f"status {status}"
+            if status in (401, 403):
+                advice = "ARTIFACTORY_TOKEN is not accepted, or may not deploy there"
+        raise PipelineError(f"Artifactory: {problem} to {method} {url}: {advice}")
 
 
 def from_environment(repository: str, tag: str) -> Artifactory | None:
@@ -72,22 +72,14 @@ def from_environment(repository: str, tag: str) -> Artifactory | None:
     models-local/some/folder, ARTIFACTORY_TOKEN is an access token. Actions sets missing secrets to "".
 
     Raises:
-        PipelineError: one of the others is missing or not valid.
+        PipelineError: a variable is missing or not valid.
     """
     url, token, path = (
         os.environ.get(f"ARTIFACTORY_{name}", "").strip() for name in ("URL", "TOKEN", "REPOSITORY")
     )
     if not url:
         return None
-    try:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-    except ValueError:
-        secure = False
-    if not secure or not parts.hostname or parts.username is not None or parts.query:
-        raise PipelineError(
-            "ARTIFACTORY_URL must be https:// without user info, such as https://HOST/artifactory"
-        )
+    check_server("ARTIFACTORY_URL", url)
     if not re.fullmatch(r"[!-~]+", token):
         raise PipelineError("ARTIFACTORY_URL is set, but ARTIFACTORY_TOKEN is not, or is not a token")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", path) or ".." in path:

@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ml.data.download import sha256_of
 from ml.evaluation.verdicts import WORSE
 from ml.model import VERSION, bundle
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
 from ml.paths import GATE_REPORT, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, SHOW_PHOTOS
-from ml.reporting import stage_reports
-from ml.reporting.model_card import card, summary
+from ml.reporting.model_card import summary
 
 _MAX_BYTES = 2 << 30
 """GitHub accepts files smaller than this."""
@@ -54,84 +52,74 @@ class Contents:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), model: Path = MODEL) -> Contents:
-    """Verify the model and collect the files that are published with it.
+def collect(folder: Path, url: str = "", extra: Sequence[Path] = ()) -> Contents:
+    """Verify models/model.pt and collect the files that are published with it.
 
     Args:
         folder: model.pt.sha256, metrics.json and MODEL_CARD.md are written here.
         url: of the published model, for the summary.
         extra: additional files, such as a signature.
-        model: the packaged model; its reports are in reports/.
 
     Raises:
         PipelineError: the model is missing, damaged, unsafe, worse than the champion, rejected by the gate,
             or of another run than its reports; a file is missing, empty, too large, or has a name that
             GitHub would change.
     """
-    verified = _verified(model)
-    figures = _figures(verified)
-    _check_verdicts(verified)
+    model = _model()
+    figures = _figures(model)
+    _check_verdicts(model)
     texts = {
-        "model.pt.sha256": f"{verified.sha256}  model.pt\n",
+        "model.pt.sha256": f"{model.sha256}  model.pt\n",
         METRICS: json.dumps(figures, indent=2, sort_keys=True) + "\n",
-        "MODEL_CARD.md": verified.card or card(verified.manifest, figures, stage_reports.load(_params())),
+        "MODEL_CARD.md": model.card,
     }
-    try:
-        for name, text in texts.items():
-            (folder / name).write_text(text, "utf-8")
-    except OSError as error:
-        raise PipelineError(f"{folder} can't be written to: {error.strerror}") from error
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
     # Without the plots that show photos, because other people own their copyright.
     plots = sorted(path for path in REPORT.glob("*.png") if path.name not in SHOW_PHOTOS)
-    files = tuple(_file(path) for path in (model, *(folder / name for name in texts), *plots, *extra))
+    files = tuple(_file(path) for path in (MODEL, *(folder / name for name in texts), *plots, *extra))
     names = [file.name.lower() for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
         raise PipelineError(f"two files have the same name: {', '.join(sorted(twice))}")
-    if files[0].sha256 != verified.sha256:  # later changes fail the check of the upload
-        raise PipelineError(f"{model} has changed while it was read: run the command again")
+    if files[0].sha256 != model.sha256:  # later changes fail the check of the upload
+        raise PipelineError(f"{MODEL} has changed while it was read: run the command again")
     made_with = f"Made with cats-vs-dogs {VERSION}."
-    return Contents(files, verified.manifest, f"{summary(verified.manifest, figures, url)}\n\n{made_with}")
+    return Contents(files, model.manifest, f"{summary(model.manifest, figures, url)}\n\n{made_with}")
 
 
-def _verified(path: Path) -> bundle.Bundle:
+def _model() -> bundle.Bundle:
     try:
-        bundle.check_archive(path.read_bytes())
-        return bundle.read(path)
+        bundle.check_archive(MODEL.read_bytes())
+        model = bundle.read(MODEL)
     except FileNotFoundError as error:
-        raise PipelineError(f"{path} is missing: run `dvc repro`") from error
+        raise PipelineError(f"{MODEL} is missing: run `dvc repro`") from error
     except (OSError, ValueError) as error:
-        raise PipelineError(f"rejected: {path}: {error}") from error
+        raise PipelineError(f"rejected: {MODEL}: {error}") from error
+    if not model.card:
+        raise PipelineError(f"rejected: {MODEL} contains no model card: run `dvc repro`")
+    return model
 
 
 def _figures(model: bundle.Bundle) -> dict[str, Any]:
-    """Merge the figures of the stages evaluate and package, after a check that they are this model's.
-
-    Only values link the model to its reports: the file's digest, its version, metrics and temperature.
-    """
+    """Merge the figures of the stages evaluate and package, after a check that they are this model's."""
     measured, packaged = _report(REPORT / METRICS), _report(PACKAGE_REPORT / PACKAGED)
     manifest = model.manifest
     try:
-        onnx = packaged["twin"]
         agreement = {
             "sha256": packaged["sha256"] == model.sha256,
-            "version": packaged["version"] == manifest.version,
-            "metrics": manifest.metrics.keys() == onnx.keys()
-            and all(math.isclose(onnx[k], v, abs_tol=1e-5) for k, v in manifest.metrics.items()),
             "temperature": math.isclose(measured["temperature"], manifest.temperature, rel_tol=1e-9),
-            "photos": measured["test"]["photos"] == onnx["photos"],
+            "photos": measured["test"]["photos"] == packaged["twin"]["photos"],
         }
-        if differing := [name for name, agrees in agreement.items() if not agrees]:
-            raise PipelineError(
-                f"rejected: {MODEL} and its reports are from different runs ({', '.join(differing)} differ): "
-                "run `dvc repro`"
-            )
         shown = ("precision", "version", "sha256", "torch", "twin", "mean_difference")
         figures = {name: packaged[name] for name in shown}
-        for name in ("accuracy", "accuracy_low", "accuracy_high", "log_loss"):
-            float(onnx[name])
         figures |= {"known": packaged.get("known", {}), "test_digest": str(measured["test_digest"])}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise PipelineError(f"the reports of {MODEL} are incomplete ({error}): run `dvc repro`") from error
+    if differing := [name for name, agrees in agreement.items() if not agrees]:
+        raise PipelineError(
+            f"rejected: {MODEL} and its reports are from different runs ({', '.join(differing)} differ): "
+            "run `dvc repro`"
+        )
     described = manifest.to_dict()
     copied = ("arch", "classes", "image_size", "temperature", "created", "git_commit", "dataset_md5")
     return figures | {name: described[name] for name in copied}
@@ -158,23 +146,13 @@ def _report(path: Path) -> dict[str, Any]:
     return report
 
 
-def _params() -> dict[str, Any]:
-    """Return params.yaml unchecked: `ml.params` needs packages of the training environment."""
-    try:
-        params = yaml.safe_load(Path("params.yaml").read_text("utf-8"))
-    except (OSError, yaml.YAMLError, ValueError):
-        return {}
-    return params if isinstance(params, dict) else {}
-
-
 def _file(path: Path) -> File:
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", path.name):
         raise PipelineError(
             f"{path.name!r:.120}: GitHub would rename it; use only letters, digits and . _ - inside"
         )
     try:
-        with path.open("rb") as file:
-            size, sha256 = path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+        size, sha256 = path.stat().st_size, sha256_of(path)
     except OSError as error:
         raise PipelineError(f"{path} can't be read: {error.strerror}") from error
     if not 0 < size < _MAX_BYTES:

@@ -14,8 +14,6 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from ml import params as parameters
 from ml.cli import say
@@ -81,8 +79,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Judge the model and print the decision."""
     params = parameters.load()
     with tempfile.TemporaryDirectory() as folder:
-        source = arguments.compare_with
-        name, path = (source, _fetched(source, Path(folder))) if source else _latest(Path(folder))
+        name, path = _other(arguments.compare_with, Path(folder))
         report = judge(params, name, path, arguments.allow_incomparable)
     say(table(report))
     if not report.passed:
@@ -151,35 +148,30 @@ def table(report: GateReport) -> str:
     return "\n".join(lines)
 
 
-def _latest(folder: Path) -> tuple[str, Path | None]:
-    """Download the latest release's model; return its tag and path, or None if there is no model."""
+def _other(source: str | None, folder: Path) -> tuple[str, Path | None]:
+    """Return name and path of the model to compare with, which is downloaded into the folder if necessary.
+
+    Args:
+        source: path or URL; None: the latest release. The path is None if that has no model.
+        folder: for the download.
+    """
+    if source:
+        return source, fetch(source, folder) if source.startswith(("http://", "https://")) else Path(source)
     repository = github.GitHub.from_environment()
-    if (release := repository.latest()) is None:
+    release = repository.latest()
+    model = repository.model(release) if release is not None else None
+    if release is None or model is None:
         return "", None
-    for asset in repository.assets(release):
-        if asset.name == github.MODEL and github.complete(asset):
-            repository.download(asset, folder / github.MODEL)
-            return release.tag_name, folder / github.MODEL
-    return release.tag_name, None
-
-
-def _fetched(source: str, folder: Path) -> Path:
-    """Return the path of a file, or of the downloaded content of a URL."""
-    try:
-        scheme = urlsplit(source).scheme
-        if scheme in ("http", "https"):
-            return fetch(source, folder)
-        path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source)
-        path.open("rb").close()
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{source} can't be read: {error}") from error
-    return path
+    repository.download(model, folder / github.MODEL)
+    return release.tag_name, folder / github.MODEL
 
 
 def _judged(params: Params, data: Dataset, name: str, path: Path) -> tuple[Judged, Floats]:
     """Return a model's metrics and probabilities. Raises IncomparableError if there are none."""
     try:
         model = bundle.read(path)
+    except OSError as error:
+        raise PipelineError(f"{name} can't be read: {error.strerror}") from error
     except ValueError as error:
         raise IncomparableError(str(error)) from error
     p, labels = params.evaluate, data.labels[data.rows("test")]

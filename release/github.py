@@ -1,14 +1,12 @@
 """Releases of one GitHub repository, by PyGithub (https://docs.github.com/rest/releases)."""
 
 import contextlib
-import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from github.GithubException import BadAttributeException, GithubException
 from github.GitRelease import GitRelease
@@ -16,6 +14,7 @@ from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
 from ml.cli import note
+from ml.data.download import sha256_of
 from ml.model import download, http
 from ml.model.partial import Partial
 from release.transport import GitHubError, NotFoundError, Patience, Transport, site
@@ -25,22 +24,14 @@ MODEL = "model.pt"
 """Name of the model in a release."""
 
 _MAX_ENTRIES = 10_000
-_FIELDS: dict[type, dict[str, type]] = {
-    GitRelease: {
-        "id": int, "tag_name": str, "draft": bool, "prerelease": bool, "url": str, "upload_url": str,
-    },
-    GitReleaseAsset: {
-        "id": int, "name": str, "state": str, "size": int, "url": str, "browser_download_url": str,
-    },
-}  # fmt: skip
-
+_FIELDS = {
+    GitRelease: ("id", "tag_name", "draft", "prerelease", "url", "upload_url"),
+    GitReleaseAsset: ("id", "name", "state", "size", "url", "browser_download_url"),
+}
 _PARSING = (
     AssertionError, AttributeError, BadAttributeException, GithubException, LookupError, TypeError,
     ValueError,
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsRead
 
 Entry = TypeVar("Entry", GitRelease, GitReleaseAsset)
 
@@ -81,21 +72,18 @@ class GitHub:
         self._repository = Repository(self._transport.requester(), url=f"/repos/{repository}")
 
     @classmethod
-    def from_environment(cls, write: bool = False, patience: Patience | None = None) -> Self:
+    def from_environment(cls, write: bool = False) -> Self:
         """Return the client for GITHUB_REPOSITORY, GITHUB_TOKEN and GITHUB_API_URL, which Actions sets.
 
         Args:
             write: whether a token is required.
-            patience: see the constructor.
         """
         repository, token = (os.environ.get(f"GITHUB_{name}", "").strip() for name in ("REPOSITORY", "TOKEN"))
         if not repository:
             raise GitHubError("GITHUB_REPOSITORY is not set: set it to owner/name of the repository")
         if write and not token:
-            raise GitHubError(
-                "GITHUB_TOKEN is not set: set it to a token with the permission contents: write"
-            )
-        return cls(repository, token, os.environ.get("GITHUB_API_URL") or API, patience)
+            raise GitHubError("GITHUB_TOKEN is not set: set it to a token that has contents: write")
+        return cls(repository, token, os.environ.get("GITHUB_API_URL") or API)
 
     @_documented()
     def private(self) -> bool:
@@ -143,10 +131,17 @@ class GitHub:
         return _checked([draft])[0]
 
     @_documented()
-    def update(self, release: GitRelease, body: str, **changes: Any) -> GitRelease:
-        """Change a release. The other fields stay: GitHub or PyGithub would reset some that are not sent."""
-        kept: Any = {"draft": release.draft, "prerelease": release.prerelease, "tag_name": release.tag_name}
-        return _checked([release.update_release(release.name or "", body, **kept | changes)])[0]
+    def publish(
+        self, draft: GitRelease, target: str, body: str, prerelease: bool, latest: bool
+    ) -> GitRelease:
+        """Publish a draft, as the latest release or not; see `create_draft` for the other arguments.
+
+        All fields are sent, because GitHub or PyGithub would reset some that are missing.
+        """
+        options: Any = {"make_latest": "true" if latest else "false"}
+        options |= {"tag_name": draft.tag_name, "prerelease": prerelease}
+        options |= {"target_commitish": target} if target else {}
+        return _checked([draft.update_release(draft.name or "", body, draft=False, **options)])[0]
 
     @_documented()
     def delete(self, entry: GitRelease | GitReleaseAsset) -> None:
@@ -162,28 +157,23 @@ class GitHub:
         """Return all assets, including the incomplete ones that a release itself doesn't list."""
         return _checked(release.get_assets())
 
-    def asset(self, asset: GitReleaseAsset) -> GitReleaseAsset | None:
-        """Return the present state of an asset; None if it is gone."""
-        try:
-            return _checked([GitReleaseAsset(self._repository.requester, url=asset.url)])[0]
-        except NotFoundError:
-            return None
+    def model(self, release: GitRelease) -> GitReleaseAsset | None:
+        """Return the model of a release; None if it has none, or an incomplete one."""
+        return next((a for a in self.assets(release) if a.name == MODEL and complete(a)), None)
 
     @_documented()
-    def upload(
-        self, release: GitRelease, name: str, size: int, file: "SupportsRead[bytes]"
-    ) -> GitReleaseAsset:
-        """Upload one asset; the file is streamed.
+    def upload(self, release: GitRelease, name: str, size: int, file: Any) -> GitReleaseAsset:
+        """Upload one asset of `size` bytes, which are streamed from `file.read`.
 
         Raises:
             UnsureError: the asset may be complete, incomplete or missing; look with `assets`.
             ExistsError: another asset with this name exists, perhaps incomplete.
         """
         kind = "application/octet-stream"
-        return _checked([release.upload_asset_from_memory(cast(BinaryIO, file), size, name, kind)])[0]
+        return _checked([release.upload_asset_from_memory(file, size, name, kind)])[0]
 
-    def download(self, asset: GitReleaseAsset, path: Path) -> str:
-        """Write an asset to a file, and return its SHA-256 after a check of digest and size.
+    def download(self, asset: GitReleaseAsset, path: Path) -> None:
+        """Write an asset to a file, and check its SHA-256.
 
         Each attempt asks the API for a new signed URL and continues where the last one stopped. The token
         is not sent to the storage server.
@@ -199,18 +189,8 @@ class GitHub:
                 download.Download(client, policy, lambda _: None).run(Partial(path))
         except http.DownloadError as error:
             raise GitHubError(f"{asset.name} can't be downloaded: {error}") from None
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (size := path.stat().st_size) != asset.size:
-            raise GitHubError(f"{asset.name} has {size:,} bytes, but the API says {asset.size:,}")
-        if digest != (sha256(asset) or digest):
+        if (digest := sha256_of(path)) != sha256(asset):
             raise GitHubError(f"{asset.name} has the SHA-256 {digest}, but the API says {sha256(asset)}")
-        return digest
-
-    def digest(self, asset: GitReleaseAsset) -> str:
-        """Return an asset's SHA-256; if the server doesn't state it, the asset is downloaded."""
-        with tempfile.TemporaryDirectory() as folder:
-            return sha256(asset) or self.download(asset, Path(folder, "asset"))
 
     def _published(self, get: Callable[[], GitRelease]) -> GitRelease | None:
         try:
@@ -221,9 +201,17 @@ class GitHub:
             return None
 
 
+@_documented()
 def sha256(asset: GitReleaseAsset) -> str:
-    """Return the SHA-256 that the API states, in hexadecimal; empty if the server is too old for that."""
-    return str(asset.digest or "").partition("sha256:")[2].lower()
+    """Return the SHA-256 that the API states, in hexadecimal.
+
+    Raises:
+        GitHubError: it states none.
+    """
+    match = re.fullmatch("sha256:([0-9a-f]{64})", asset.digest or "")
+    if match is None:
+        raise GitHubError(f"the API states no SHA-256 of {asset.name}")
+    return match[1]
 
 
 def complete(asset: GitReleaseAsset) -> bool:
@@ -248,7 +236,7 @@ def _checked(entries: Iterable[Entry]) -> list[Entry]:
     with _documented():
         listed = list(islice(entries, _MAX_ENTRIES))
         for entry in listed:
-            for name, kind in _FIELDS[type(entry)].items():
-                if type(getattr(entry, name)) is not kind:
+            for name in _FIELDS[type(entry)]:
+                if getattr(entry, name) is None:
                     raise GitHubError(f"the API's response has no valid {name}")
     return listed

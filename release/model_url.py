@@ -9,19 +9,15 @@ Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL.
 
 import argparse
 import re
-import tempfile
-from pathlib import Path
 
-from github.GitRelease import GitRelease
+from github.GitReleaseAsset import GitReleaseAsset
 
 from ml.cli import note, say
 from ml.model.errors import PipelineError
-from release.github import MODEL, GitHub, complete, sha256
+from release.github import MODEL, GitHub, sha256
 from release.transport import GitHubError
 
 EXAMPLE = "python -m release model-url v1.2.3"
-
-_CHECKSUM = f"{MODEL}.sha256"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +29,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Print the two lines."""
     github, tag = GitHub.from_environment(), arguments.tag
     release = github.by_tag(tag) if tag else github.latest()
-    model = model_of(github, release) if release else None
-    if release is not None and model is not None:
-        say(f"MODEL_URL={model[0]}\nMODEL_SHA256={model[1]}")
+    if release is not None and (model := github.model(release)) is not None:
+        say(lines(github, model))
     elif tag:
         missing = f"the release has no {MODEL}" if release else "there is no such published release"
         raise PipelineError(f"{tag}: {missing}")
@@ -43,22 +38,13 @@ def main(arguments: argparse.Namespace) -> None:
         note(f"release {release.tag_name} has no {MODEL}" if release else f"{github.name} has no release yet")
 
 
-def model_of(github: GitHub, release: GitRelease) -> tuple[str, str] | None:
-    """Return URL and SHA-256 of a release's model, or None if it has none.
+def lines(github: GitHub, model: GitReleaseAsset) -> str:
+    """Return the two lines of a model.
 
     Raises:
         GitHubError: there is no valid URL or digest.
     """
-    assets = {asset.name: asset for asset in github.assets(release) if complete(asset)}
-    if (model := assets.get(MODEL)) is None:
-        return None
-    digest, checksum = sha256(model), assets.get(_CHECKSUM)
-    if not digest and checksum is not None and checksum.size < 1000:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "checksum")
-            github.download(checksum, path)
-            digest = path.read_text("ascii", "replace").partition(" ")[0].lower()
     url = model.url if github.private() else model.browser_download_url
-    if not re.fullmatch("[0-9a-f]{64}", digest) or not re.fullmatch(r"https?://[!-~]{1,2000}", url):
-        raise GitHubError(f"release {release.tag_name}: {MODEL} has no valid URL or SHA-256")
-    return url, digest
+    if not re.fullmatch(r"https?://[!-~]{1,2000}", url):
+        raise GitHubError(f"the API states no valid URL of {MODEL}")
+    return f"MODEL_URL={url}\nMODEL_SHA256={sha256(model)}"

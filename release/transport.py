@@ -20,7 +20,6 @@ from ml.model.errors import PipelineError
 _REPEATED = frozenset({"GET", "PATCH"})
 """Methods that are repeated if the response is lost. Repeating a POST could create a second draft, and
 repeating a DELETE could delete a file that another publisher has completed in the meantime."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class GitHubError(PipelineError):
@@ -75,6 +74,7 @@ class Transport:
             raise GitHubError(f"GITHUB_REPOSITORY must be owner/name, not {repository!r:.80}")
         if not re.fullmatch(r"[!-~]*", token):
             raise GitHubError("GITHUB_TOKEN contains a character that no token has, such as a space")
+        check_server("GITHUB_API_URL", api)
         self.token, self.patience = token, patience
         self._repository, self._api, self._origins = repository, api.rstrip("/"), own_origins(api)
         self._report, self._waited_s = report, 0.0
@@ -96,11 +96,9 @@ class Transport:
         class OwnRequester(Requester):
             """A subclass, because the connection classes are attributes of the class."""
 
-        bound = {"send": self.send}
-        OwnRequester.injectConnectionClasses(
-            type("HttpConnection", (_Connection,), bound | {"scheme": "http"}),
-            type("HttpsConnection", (_Connection,), bound | {"scheme": "https"}),
-        )
+        bound = {"send": self.send, "scheme": urlsplit(self._api).scheme}
+        connection: Any = type("_BoundConnection", (_Connection,), bound)
+        OwnRequester.injectConnectionClasses(connection, connection)
         return OwnRequester(
             auth=None, base_url=self._api, timeout=0, user_agent="cats-vs-dogs", per_page=100, verify=True,
             retry=None, pool_size=None, lazy=True, api_version="2022-11-28",
@@ -109,9 +107,8 @@ class Transport:
     def check_origin(self, url: str) -> None:
         """Raise GitHubError if a URL leads to another host than the API's own."""
         if http.origin(url) not in self._origins:
-            raise GitHubError(
-                f"the API names {urlsplit(url).hostname}, which is not its own host: not contacted"
-            )
+            host = urlsplit(url).hostname
+            raise GitHubError(f"the API names {host}, which is not its own host: not contacted")
 
     def back_off(self, attempt: int, reason: str) -> None:
         """Wait before another attempt, the first being 0.
@@ -159,9 +156,7 @@ class Transport:
     def _wait(self, pause_s: float, reason: str = "") -> None:
         left_s = self.patience.total_s - self._waited_s
         if pause_s > left_s:
-            raise UnavailableError(
-                f"{reason}{pause_s:.0f} s to wait, longer than the {left_s:.0f} s left for it"
-            )
+            raise UnavailableError(f"{reason}{pause_s:.0f} s to wait, but only {left_s:.0f} s are left")
         self._waited_s += pause_s
         time.sleep(pause_s)
 
@@ -171,7 +166,7 @@ class Transport:
         match response.status_code:
             case 301 | 302 | 307 | 308:
                 return GitHubError(
-                    f"{where}: the repository has moved: set GITHUB_REPOSITORY to its new name"
+                    f"{where}: the repository has moved: GITHUB_REPOSITORY must be its new name"
                 )
             case 401:
                 return GitHubError(f"{where}: the token in GITHUB_TOKEN is not accepted or has expired (401)")
@@ -205,10 +200,8 @@ class _Connection(HTTPRequestsConnectionClass):
     send: Callable[[str, str, dict[str, str], Any], requests.Response]
 
     def __init__(self, host: str, port: int | None = None, **_: Any) -> None:
-        self.host = host
-        self._base = (
-            f"{self.scheme}://" + (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
-        )
+        name = f"[{host}]" if ":" in host else host
+        self.host, self._base = host, f"{self.scheme}://{name}" + (f":{port}" if port else "")
 
     def getresponse(self) -> RequestsResponse:
         """Send the request that `request` has stored."""
@@ -218,21 +211,28 @@ class _Connection(HTTPRequestsConnectionClass):
         """Do nothing: the transport keeps its session."""
 
 
-def own_origins(api: str) -> set[tuple[str, str | None, int]]:
-    """Return scheme, host and port of the servers that may get the token: the API, and the one for uploads.
+def check_server(name: str, url: str) -> None:
+    """Check that a token may be sent to a URL: encrypted, unless the server is on this machine.
+
+    Args:
+        name: of the variable that contains the URL.
+        url: the URL.
 
     Raises:
-        GitHubError: this is not the URL of an API, or the token would cross a network unencrypted.
+        PipelineError: it may not, or this is not the URL of a server.
     """
     try:
-        parts = urlsplit(api)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts = urlsplit(url)
+        loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        usable = (parts.scheme == "https" or loopback) and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.username is not None:
-        raise GitHubError("GITHUB_API_URL must be an https:// URL without user info")
-    if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-        raise GitHubError("GITHUB_API_URL must be https://; http:// is only for loopback")
+    if not usable or parts.username is not None or parts.query:
+        raise PipelineError(f"{name} must be https:// without user info; http:// is only for loopback")
+
+
+def own_origins(api: str) -> set[tuple[str, str | None, int]]:
+    """Return scheme, host and port of the servers that get the token: the API, and the one for uploads."""
     uploads = re.sub(r"^https://api\.(github\.com|[^./]+\.ghe\.com)(?=[:/]|$)", r"https://uploads.\1", api)
     return {http.origin(api), http.origin(uploads)}
 

@@ -36,7 +36,7 @@ def record(target: Path) -> None:
         demo, frames = Path(temporary) / "demo", Path(temporary) / "frames"
         for folder in (demo, frames, target):
             folder.mkdir(parents=True, exist_ok=True)
-        with prepared(Path(temporary) / "github", FilmedRehearsal.name) as env:
+        with prepared(FilmedRehearsal.name) as env:
             camera = Camera(open_page(playwright), frames, target)
             FilmedRehearsal(demo, env, camera).rehearse()
         camera.hold(4)

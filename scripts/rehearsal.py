@@ -30,7 +30,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         folder = Path(temporary)
         try:
-            with prepared(folder / "github", Rehearsal.name) as env:
+            with prepared(Rehearsal.name) as env:
                 Rehearsal(folder, env).rehearse()
         except RehearsalError as error:
             sys.exit(f"error: {error}")

@@ -4,7 +4,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 from deploy.docker import Engine
 from deploy.target import DeployError
@@ -16,11 +15,10 @@ class RehearsalError(Exception):
 
 
 @contextlib.contextmanager
-def prepared(folder: Path, name: str) -> Iterator[dict[str, str]]:
+def prepared(name: str) -> Iterator[dict[str, str]]:
     """Start the stand-in for GitHub; yield the environment variables that name it and the container engine.
 
     Args:
-        folder: where the stand-in keeps its releases.
         name: of the container that will be deployed; it is removed at the end.
 
     Raises:
@@ -31,7 +29,7 @@ def prepared(folder: Path, name: str) -> Iterator[dict[str, str]]:
     except DeployError as error:
         raise RehearsalError(str(error)) from None
     # It listens on all addresses, because the container downloads from it too.
-    with GitHub(folder, host="0.0.0.0").serving() as github:  # noqa: S104
+    with GitHub(host="0.0.0.0").serving() as github:  # noqa: S104
         try:
             yield {"CONTAINER": engine.command} | github.environment()
         finally:

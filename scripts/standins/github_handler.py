@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from scripts.standins.github_answers import asset_answer, error_answer, release_answer, repository_answer
-from scripts.standins.github_store import Asset, RefusedError
+from scripts.standins.github_store import Asset, RefusedError, Release, missing
 from scripts.standins.storage import SIGNATURE
 
 if TYPE_CHECKING:
     from scripts.standins.github import GitHub
 
-_PIECE = 1 << 16
-_VERSIONS = {None, "2022-11-28"}
+REPOSITORY = "acme/cats-vs-dogs"
+_Answer = tuple[int, Any, dict[str, str]]
+"""Status, body (None: empty) and headers of a response."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Step:
     phase: str
 
 
-@dataclass(frozen=True)
-class Fault:
+@dataclass(eq=False)
+class Fault(Exception):  # noqa: N818
     """A fault: a response with this status; or, with status 0, a connection that is closed after a stall."""
 
     status: int = 0
@@ -40,229 +40,183 @@ class Fault:
     body: Any = None  # of the response, instead of an error's
 
 
-class _DroppedError(Exception):
-    """The connection is closed without a response."""
-
-
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two packets
     github: "GitHub"
 
-    def do_GET(self) -> None:
-        self.close_connection = False
-        self.body_read = False
+    def _respond(self) -> None:
         self.github.under_way += 1
         try:
-            self._answer(*self._handle())
-        except _DroppedError:
-            self.close_connection = True
+            self._send(*self._handle())
+        except Fault as fault:
+            if fault.status:
+                body = {"message": fault.message} if fault.body is None else fault.body
+                self._send(fault.status, body, dict(fault.headers))
+            else:
+                self.close_connection = True
         finally:
             self.github.under_way -= 1
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
+    do_GET = do_POST = do_PATCH = do_DELETE = _respond  # noqa: N815
 
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def do_PATCH(self) -> None:
-        self.do_GET()
-
-    def do_DELETE(self) -> None:
-        self.do_GET()
-
-    def _handle(self) -> tuple[int, Any, dict[str, str]]:
-        github, parts = self.github, urlsplit(self.path)
-        token = re.sub(r"^(Bearer|token) ", "", self.headers.get("Authorization", ""))
-        github.seen.append((self.command, self.path, token))
-        self.number, self.query = len(github.seen), parse_qs(parts.query)
+    def _handle(self) -> _Answer:
+        parts = urlsplit(self.path)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.github.seen.append((self.command, self.path, token))
+        self.number, self.query = len(self.github.seen), dict(parse_qs(parts.query))
+        self._step("before")
         try:
-            self._step("before")
-            answer = self._carry_out(token, parts.path)
-            self._step("after")
-            return answer
-        except _Fault as fault:
-            body = {"message": fault.fault.message, "documentation_url": "https://docs.github.com/rest"}
-            body = body if fault.fault.body is None else fault.fault.body
-            return fault.fault.status, body, dict(fault.fault.headers)
-
-    def _carry_out(self, token: str, path: str) -> tuple[int, Any, dict[str, str]]:
-        github, owner = self.github, re.escape(self.github.repository)
-        try:
-            if found := re.fullmatch(
-                rf"/{owner}/releases/(latest/)?download/(?:([^/]+)/)?([^/]+)", path, re.I
-            ):
-                return self._browser(found[1] is not None, found[2], unquote(found[3]))
-            self._check_client(token)
-            whole = self.command == "GET" and re.fullmatch(rf"/repos/{owner}", path, re.I)
-            found = whole or re.fullmatch(rf"(/uploads)?/repos/{owner}/releases(/.*)?", path, re.I)
-            if not found or (github.private and token not in github.tokens):
-                raise RefusedError(404, "Not Found")
-            self.right = github.tokens.get(token, "")
-            if whole:
-                return 200, repository_answer(self), {}
-            return self._api(found[2] or "", found[1] is not None)
+            answer = self._carry_out(unquote(parts.path), token)
         except RefusedError as refused:
-            return refused.status, error_answer(refused), {}
+            answer = refused.status, {"message": refused.message, "errors": refused.errors}, {}
+        self._step("after")
+        return answer
 
     def _step(self, phase: str) -> None:
-        fault = self.github.hook(Step(self.number, self.command, self.path, phase))
-        if fault is not None:
+        if fault := self.github.hook(Step(self.number, self.command, self.path, phase)):
             time.sleep(fault.stall_s)
-            raise _Fault(fault) if fault.status else _DroppedError
+            raise fault
 
-    def _check_client(self, token: str) -> None:
+    def _carry_out(self, path: str, token: str) -> _Answer:
+        github = self.github
+        if download := re.fullmatch(rf"/{REPOSITORY}/releases/(.+)/([^/]+)", path):
+            return self._download(download[1], download[2])
         if not self.headers.get("User-Agent"):
             raise RefusedError(403, "Request forbidden by administrative rules: no User-Agent header")
-        if self.headers.get("X-GitHub-Api-Version") not in _VERSIONS:
-            raise RefusedError(400, "Unsupported API version")
-        if token and token not in self.github.tokens:
+        if token and token not in github.tokens:
             raise RefusedError(401, "Bad credentials")
-
-    def _api(self, path: str, uploads: bool) -> tuple[int, Any, dict[str, str]]:
-        method = "GET" if self.command == "HEAD" else self.command
-        store, write = self.github.store, self.right == "write"
-        if method != "GET" and not write:
-            message = "Resource not accessible by integration" if self.right else "Requires authentication"
-            raise RefusedError(403 if self.right else 401, message)
-        body = self._json() if method in ("POST", "PATCH") and not uploads else {}
-        number = int(found[0]) if (found := re.findall(r"/([0-9]+)", path)) else 0
+        right = github.tokens.get(token)
+        uploads, found, rest = path.partition(f"/repos/{REPOSITORY}")
+        if not found or (github.private and right is None):
+            raise missing()
+        if self.command != "GET" and right != "write":
+            status, message = (403, "Resource not accessible") if right else (401, "Requires authentication")
+            raise RefusedError(status, message)
         if uploads:
-            if method != "POST" or not re.fullmatch(r"/[0-9]+/assets", path):
-                raise RefusedError(404, "Not Found")
-            return 201, self._asset(self._upload(number)), {}
-        with store.lock:
-            match method, re.sub(r"/[0-9]+", "/ID", path):
-                case "GET", "":
-                    return self._page([release_answer(self, one) for one in store.all(write)])
-                case "POST", "":
-                    made = store.create(body)
-                    return 201, release_answer(self, made), {}
-                case "GET", "/latest":
-                    return 200, release_answer(self, store.latest()), {}
-                case "GET", "/ID":
-                    return 200, release_answer(self, store.release(number, write)), {}
-                case "PATCH", "/ID":
-                    return 200, release_answer(self, store.change(store.release(number), body)), {}
-                case "DELETE", "/ID":
-                    store.delete(store.release(number))
-                    return 204, None, {}
-                case "GET", "/ID/assets":
-                    return self._page([self._asset(one) for one in store.of(store.release(number, write))])
-                case "GET", "/assets/ID":
-                    return self._get_asset(store.asset(number, write))
-                case "DELETE", "/assets/ID":
-                    store.delete_asset(store.asset(number))
-                    return 204, None, {}
-                case "GET", _ if path.startswith("/tags/"):
-                    return 200, release_answer(self, store.by_tag(unquote(path.removeprefix("/tags/")))), {}
-        raise RefusedError(404, "Not Found")
+            return 201, self._asset(self._upload(int(rest.split("/")[2]))), {}
+        with github.store.lock:
+            return self._api(rest.split("/")[1:], drafts=right == "write")
 
-    def _asset(self, asset: Asset) -> dict[str, Any]:
-        return asset_answer(self, self.github.store.releases[asset.release], asset)
+    def _api(self, path: list[str], drafts: bool) -> _Answer:
+        store = self.github.store
+        match self.command, *path:
+            case ["GET"]:
+                return 200, {"private": self.github.private}, {}
+            case "GET", "releases":
+                return self._page([self._release(release) for release in store.all(drafts)])
+            case "POST", "releases":
+                return 201, self._release(store.create(self._json())), {}
+            case "GET", "releases", "latest":
+                return 200, self._release(store.latest()), {}
+            case "GET", "releases", "tags", tag:
+                return 200, self._release(store.by_tag(tag)), {}
+            case "GET", "releases", "assets", number:
+                asset = store.asset(int(number), drafts)
+                if self.headers.get("Accept") == "application/octet-stream":
+                    return self._stored(asset)
+                return 200, self._asset(asset), {}
+            case "DELETE", "releases", "assets", number:
+                del store.assets[store.asset(int(number)).id]
+                return 204, None, {}
+            case "GET", "releases", number:
+                return 200, self._release(store.release(int(number), drafts)), {}
+            case "PATCH", "releases", number:
+                return 200, self._release(store.change(store.release(int(number)), self._json())), {}
+            case "DELETE", "releases", number:
+                store.delete(store.release(int(number)))
+                return 204, None, {}
+            case "GET", "releases", number, "assets":
+                return self._page([self._asset(one) for one in store.of(store.release(int(number), drafts))])
+        raise missing()
 
-    def _get_asset(self, asset: Asset) -> tuple[int, Any, dict[str, str]]:
-        if self.headers.get("Accept") != "application/octet-stream":
-            return 200, self._asset(asset), {}
-        if asset.state != "uploaded":
-            raise RefusedError(404, "Not Found")
-        return 302, None, {"Location": self._stored(asset)}
-
-    def _browser(self, latest: bool, tag: str | None, name: str) -> tuple[int, Any, dict[str, str]]:
+    def _download(self, where: str, name: str) -> _Answer:
         """Redirect browsers as github.com does: from `latest` to the tag, and from there to the storage."""
+        store = self.github.store
         if self.github.private:
-            raise RefusedError(404, "Not Found")
-        with self.github.store.lock:
-            asset = self.github.store.find(None if latest else unquote(tag or ""), name)
-            if latest:
-                release = self.github.store.releases[asset.release]
-                where = f"{self.origin}/{self.github.repository}/releases/download/{release.tag}/{name}"
-                return 302, None, {"Location": where}
-        return 302, None, {"Location": self._stored(asset)}
+            raise missing()
+        with store.lock:
+            if where == "latest/download":
+                url = f"{self._origin}/{REPOSITORY}/releases/download/{store.latest().tag}/{name}"
+                return 302, None, {"Location": url}
+            return self._stored(store.find(store.by_tag(where.removeprefix("download/")), name))
 
-    def _stored(self, asset: Asset) -> str:
-        host = urlsplit(self.origin).hostname
-        return f"http://{host}:{self.github.storage_port}/assets/{asset.id}?sig={SIGNATURE}"
-
-    @property
-    def origin(self) -> str:
-        """The URL by which the client reaches this server; from inside a container it is another one."""
-        host = self.headers.get("Host", "")
-        return f"http://{host}" if re.fullmatch(r"[A-Za-z0-9.:\[\]-]+", host) else self.github.url
-
-    def _page(self, entries: list[Any]) -> tuple[int, Any, dict[str, str]]:
-        size = min(int(self.query.get("per_page", ["30"])[0]), self.github.page_size)
-        page = int(self.query.get("page", ["1"])[0])
-        url = f"{self.origin}{urlsplit(self.path).path}?per_page={size}&page="
-        last = max(1, -(-len(entries) // size))
-        links = [f'<{url}{page + 1}>; rel="next"', f'<{url}{last}>; rel="last"'] if page < last else []
-        links += [f'<{url}{page - 1}>; rel="prev"', f'<{url}1>; rel="first"'] if page > 1 else []
-        part = entries[(page - 1) * size : page * size]
-        return 200, part, {"Link": ", ".join(links)} if links else {}
-
-    def _json(self) -> dict[str, Any]:
-        data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self.body_read = True
-        try:
-            found = json.loads(data or b"{}")
-        except ValueError:
-            raise RefusedError(400, "Problems parsing JSON") from None
-        if not isinstance(found, dict):
-            raise RefusedError(400, "Body should be a JSON object")
-        return found
+    def _stored(self, asset: Asset) -> _Answer:
+        host = urlsplit(self._origin).hostname
+        url = f"http://{host}:{self.github.storage_port}/assets/{asset.id}?{SIGNATURE}"
+        return 302, None, {"Location": url}
 
     def _upload(self, number: int) -> Asset:
-        """Read the body into a file; the asset's state is `starter` until the body is complete."""
-        store, size = self.github.store, int(self.headers.get("Content-Length", "0"))
-        kind = self.headers.get("Content-Type")
-        if not kind:
+        """Read the body; the asset's state is `starter` until the body is complete."""
+        store, size = self.github.store, int(self.headers["Content-Length"])
+        if not self.headers.get("Content-Type"):
             raise RefusedError(400, "Content-Type is missing")
         with store.lock:
-            label = self.query.get("label", [None])[0]
-            asset = store.begin(store.release(number), self.query.get("name", [""])[0], label, kind, size)
-        have = 0
-        with store.blob(asset).open("wb") as file:
-            while have < size:
-                end = size // 2 if have < size // 2 else size
-                piece = self.rfile.read1(min(_PIECE, end - have))
-                if not piece:
-                    raise _DroppedError
-                file.write(piece)
-                have += len(piece)
-                if have == size // 2:
-                    self._step("middle")
-        self.body_read = True
+            asset = store.begin(store.release(number), self.query["name"][0])
+        data = self.rfile.read(size // 2)
+        self._step("middle")
+        data += self.rfile.read(size - len(data))
+        if len(data) < size:  # the client is gone
+            raise Fault
         with store.lock:
-            return store.finish(asset)
+            return store.finish(asset, data)
 
-    def _answer(self, status: int, body: Any, headers: dict[str, str]) -> None:
-        data = b"" if body is None else json.dumps(body).encode()
-        usual = {
-            "Content-Length": str(len(data)),
-            "X-GitHub-Media-Type": "github.v3; format=json",
-            "X-GitHub-Request-Id": f"{self.number:04X}:STAND:IN",
-            "X-RateLimit-Limit": "5000",
-            "X-RateLimit-Remaining": "4999",
-            "X-RateLimit-Reset": str(int(time.time()) + 3600),
+    @property
+    def _origin(self) -> str:
+        """The URL by which the client reaches this server; from inside a container it is another one."""
+        return f"http://{self.headers['Host']}"
+
+    def _release(self, release: Release) -> dict[str, Any]:
+        """Return the fields that the clients use."""
+        own, pages = f"/repos/{REPOSITORY}/releases/{release.id}", f"{self._origin}/{REPOSITORY}/releases"
+        return {
+            "url": f"{self._origin}{own}",
+            "upload_url": f"{self._origin}/uploads{own}/assets{{?name,label}}",
+            "html_url": f"{pages}/tag/{release.shown_tag}",
+            "id": release.id,
+            "tag_name": release.tag,
+            "target_commitish": release.target,
+            "name": release.name,
+            "draft": release.draft,
+            "prerelease": release.prerelease,
+            "body": release.body,
         }
-        usual |= {"Content-Type": "application/json; charset=utf-8"} if body is not None else {}
-        if self.headers.get("Content-Length", "0") != "0" and not self.body_read:
-            usual["Connection"] = "close"  # the rest of the body would be read as the next request
-            self.close_connection = True
+
+    def _asset(self, asset: Asset) -> dict[str, Any]:
+        tag = self.github.store.releases[asset.release].shown_tag
+        return {
+            "url": f"{self._origin}/repos/{REPOSITORY}/releases/assets/{asset.id}",
+            "browser_download_url": f"{self._origin}/{REPOSITORY}/releases/download/{tag}/{asset.name}",
+            "id": asset.id,
+            "name": asset.name,
+            "state": asset.state,
+            "size": len(asset.data),
+            "digest": asset.digest,
+        }
+
+    def _page(self, entries: list[Any]) -> _Answer:
+        size = min(int(self.query.get("per_page", ["30"])[0]), self.github.page_size)
+        page = int(self.query.get("page", ["1"])[0])
+        url = f"{self._origin}{urlsplit(self.path).path}?per_page={size}&page={page + 1}"
+        more = page * size < len(entries)
+        headers = {"Link": f'<{url}>; rel="next"'} if more else {}
+        return 200, entries[(page - 1) * size : page * size], headers
+
+    def _json(self) -> Any:
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _send(self, status: int, body: Any, headers: dict[str, str]) -> None:
+        data = b"" if body is None else json.dumps(body).encode()
+        usual = {"X-RateLimit-Remaining": "4999"}
+        if status != 204:
+            usual |= {"Content-Length": str(len(data)), "Content-Type": "application/json; charset=utf-8"}
+        if status >= 400:  # the rest of the request's body would be read as the next request
+            usual["Connection"] = "close"
         self.send_response(status)
         for name, value in (usual | headers).items():
-            if status != 204 or name != "Content-Length":
-                self.send_header(name, value)
+            self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         pass
-
-
-class _Fault(Exception):  # noqa: N818
-    def __init__(self, fault: Fault) -> None:
-        super().__init__()
-        self.fault = fault

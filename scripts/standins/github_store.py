@@ -1,14 +1,11 @@
-"""State of the stand-in for GitHub: releases, assets and their bytes, kept in a folder."""
+"""State of the stand-in for GitHub: releases, and assets with their bytes."""
 
 import dataclasses
 import hashlib
-import json
+import itertools
 import re
-import secrets
 import threading
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -20,13 +17,12 @@ class RefusedError(Exception):
         self.status, self.message, self.errors = status, message, list(errors)
 
 
-def invalid(resource: str, field: str, code: str, message: str = "") -> RefusedError:
-    error = {"resource": resource, "field": field, "code": code} | ({"message": message} if message else {})
-    return RefusedError(422, "Validation Failed", error)
+def missing() -> RefusedError:
+    return RefusedError(404, "Not Found")
 
 
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def invalid(resource: str, field: str, code: str) -> RefusedError:
+    return RefusedError(422, "Validation Failed", {"resource": resource, "field": field, "code": code})
 
 
 @dataclass
@@ -34,136 +30,92 @@ class Asset:
     id: int
     release: int
     name: str
-    label: str | None
-    content_type: str
     state: str = "starter"
-    size: int = 0
-    digest: str | None = None
-    created_at: str = field(default_factory=now)
-    updated_at: str = field(default_factory=now)
+    data: bytes = b""
+
+    @property
+    def digest(self) -> str | None:
+        return f"sha256:{hashlib.sha256(self.data).hexdigest()}" if self.state == "uploaded" else None
 
 
 @dataclass
 class Release:
     id: int
-    tag: str
-    target: str
-    name: str
-    body: str
-    prerelease: bool
-    draft: bool
-    created_at: str = field(default_factory=now)
-    published_at: str | None = None
-    untagged: str = field(default_factory=lambda: f"untagged-{secrets.token_hex(10)}")
+    tag: str = ""
+    target: str = "main"
+    name: str = ""
+    body: str = ""
+    prerelease: bool = False
+    draft: bool = True
 
     @property
     def shown_tag(self) -> str:
         """The tag in URLs for browsers: a draft has none yet."""
-        return self.untagged if self.draft else self.tag
+        return f"untagged-{self.id}" if self.draft else self.tag
 
 
 class Store:
-    def __init__(self, folder: Path, immutable: bool = False) -> None:
-        self.folder = folder
-        self.immutable = immutable
+    def __init__(self) -> None:
         self.lock = threading.RLock()
         self.releases: dict[int, Release] = {}
         self.assets: dict[int, Asset] = {}
         self.latest_id: int | None = None
-        self.count = 1000
-        (folder / "assets").mkdir(parents=True, exist_ok=True)
-        if (state := folder / "state.json").is_file():
-            found = json.loads(state.read_text())
-            self.releases = {one["id"]: Release(**one) for one in found["releases"]}
-            self.assets = {one["id"]: Asset(**one) for one in found["assets"]}
-            self.latest_id, self.count = found["latest_id"], found["count"]
-
-    def save(self) -> None:
-        state = {
-            "releases": [dataclasses.asdict(one) for one in self.releases.values()],
-            "assets": [dataclasses.asdict(one) for one in self.assets.values()],
-            "latest_id": self.latest_id,
-            "count": self.count,
-        }
-        partial = self.folder / "state.json.part"
-        partial.write_text(json.dumps(state, indent=1))
-        partial.replace(self.folder / "state.json")
-
-    def next_id(self) -> int:
-        self.count += 1
-        return self.count
-
-    def blob(self, asset: Asset) -> Path:
-        return self.folder / "assets" / str(asset.id)
+        self._ids = itertools.count(1001)
 
     # Releases
 
     def release(self, number: int, drafts: bool = True) -> Release:
-        found = self.releases.get(number)
-        if found is None or (found.draft and not drafts):
-            raise RefusedError(404, "Not Found")
-        return found
+        release = self.releases.get(number)
+        if release is None or (release.draft and not drafts):
+            raise missing()
+        return release
 
     def all(self, drafts: bool = True) -> list[Release]:
         """Return the releases, newest first."""
         return sorted((r for r in self.releases.values() if drafts or not r.draft), key=lambda r: -r.id)
 
     def by_tag(self, tag: str) -> Release:
-        for found in self.all(drafts=False):
-            if found.tag == tag:
-                return found
-        raise RefusedError(404, "Not Found")
+        for release in self.all(drafts=False):
+            if release.tag == tag:
+                return release
+        raise missing()
 
     def latest(self) -> Release:
-        full = [one for one in self.all(drafts=False) if not one.prerelease]
-        for found in [one for one in full if one.id == self.latest_id] or full:
-            return found
-        raise RefusedError(404, "Not Found")
+        full = [release for release in self.all(drafts=False) if not release.prerelease]
+        for release in [release for release in full if release.id == self.latest_id] or full:
+            return release
+        raise missing()
 
     def create(self, asked: dict[str, Any]) -> Release:
-        if not isinstance(asked.get("tag_name"), str):
-            raise invalid("Release", "tag_name", "missing_field")
-        release = Release(self.next_id(), "", "main", "", "", False, True)
+        release = Release(next(self._ids))
+        self.change(release, {"draft": False} | asked)
         self.releases[release.id] = release
-        try:
-            self.change(release, {"draft": False} | asked)
-        except RefusedError:
-            del self.releases[release.id]
-            raise
         return release
 
     def change(self, release: Release, asked: dict[str, Any]) -> Release:
         """Change a release as PATCH does: a draft that is changed without its tag loses it."""
-        new = dataclasses.replace(release)
-        new.tag = asked.get("tag_name", "" if release.draft else release.tag) or release.untagged
-        if not re.fullmatch(r"[^\s~^:?*\[\\]+", new.tag) or ".." in new.tag:
-            raise invalid("Release", "tag_name", "custom", "tag_name is not well-formed")
-        new.target = asked.get("target_commitish", release.target)
+        new = dataclasses.replace(
+            release,
+            tag=asked.get("tag_name", release.shown_tag),
+            target=asked.get("target_commitish", release.target),
+            **{key: asked[key] for key in ("name", "body", "prerelease", "draft") if key in asked},
+        )
         if not re.fullmatch(r"[0-9a-f]{40}|main", new.target):
             raise invalid("Release", "target_commitish", "invalid")
-        new.name = asked.get("name", release.name) or ""
-        new.body = asked.get("body", release.body) or ""
-        new.prerelease = asked.get("prerelease", release.prerelease)
-        new.draft = asked.get("draft", release.draft)
-        published = release.draft and not new.draft
         if not new.draft and any(r.tag == new.tag for r in self.all(False) if r.id != release.id):
             raise invalid("Release", "tag_name", "already_exists")
-        make_latest = asked.get("make_latest", "true" if published else None)
-        if make_latest == "true" and not new.draft and not new.prerelease:
+        published = release.draft and not new.draft
+        if asked.get("make_latest", "true" if published and not new.prerelease else "false") == "true":
+            if new.draft or new.prerelease:
+                raise invalid("Release", "make_latest", "custom")
             self.latest_id = release.id
-        elif "make_latest" in asked and make_latest == "true":
-            raise invalid("Release", "make_latest", "custom", "drafts and prereleases cannot be latest")
-        if published:
-            new.published_at = now()
-        release.__dict__.update(new.__dict__)
-        self.save()
+        vars(release).update(vars(new))
         return release
 
     def delete(self, release: Release) -> None:
         for asset in self.of(release):
-            self.delete_asset(asset, force=True)
+            del self.assets[asset.id]
         del self.releases[release.id]
-        self.save()
 
     # Assets
 
@@ -171,63 +123,40 @@ class Store:
         return [asset for asset in self.assets.values() if asset.release == release.id]
 
     def asset(self, number: int, drafts: bool = True) -> Asset:
-        found = self.assets.get(number)
-        if found is None:
-            raise RefusedError(404, "Not Found")
-        self.release(found.release, drafts)
-        return found
+        asset = self.assets.get(number)
+        if asset is None:
+            raise missing()
+        self.release(asset.release, drafts)
+        return asset
 
-    def find(self, tag: str | None, name: str) -> Asset:
-        """Return the published asset of that name; tag None means the latest release."""
-        release = self.latest() if tag is None else self.by_tag(tag)
+    def find(self, release: Release, name: str) -> Asset:
+        """Return the complete asset of that name."""
         for asset in self.of(release):
             if asset.name == name and asset.state == "uploaded":
                 return asset
-        raise RefusedError(404, "Not Found")
+        raise missing()
 
-    def begin(self, release: Release, name: str, label: str | None, content_type: str, size: int) -> Asset:
-        """Create the record of an asset whose bytes are being uploaded."""
-        if self.immutable and not release.draft:
-            raise RefusedError(422, "Cannot upload assets to an immutable release.")
+    def begin(self, release: Release, name: str) -> Asset:
+        """Create an asset whose bytes are being uploaded."""
         name = re.sub(r"[^A-Za-z0-9._+@-]+", ".", name).strip(".")
-        if not name:
-            raise invalid("ReleaseAsset", "name", "missing_field")
         if any(asset.name == name for asset in self.of(release)):
             raise invalid("ReleaseAsset", "name", "already_exists")
-        if not size:
-            raise invalid("ReleaseAsset", "size", "custom", "size must be greater than or equal to 1")
-        asset = Asset(self.next_id(), release.id, name, label, content_type)
+        asset = Asset(next(self._ids), release.id, name)
         self.assets[asset.id] = asset
-        self.save()
         return asset
 
-    def finish(self, asset: Asset) -> Asset:
+    def finish(self, asset: Asset, data: bytes) -> Asset:
         """Complete an asset, unless it has been deleted in the meantime."""
-        data = self.blob(asset).read_bytes()
         if asset.id not in self.assets:
-            self.blob(asset).unlink()
-            raise RefusedError(404, "Not Found")
-        asset.state, asset.size, asset.updated_at = "uploaded", len(data), now()
-        asset.digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        self.save()
+            raise missing()
+        asset.state, asset.data = "uploaded", data
         return asset
-
-    def delete_asset(self, asset: Asset, force: bool = False) -> None:
-        if self.immutable and not force and not self.release(asset.release).draft:
-            raise RefusedError(422, "Cannot delete assets from an immutable release.")
-        self.assets.pop(asset.id, None)
-        self.blob(asset).unlink(missing_ok=True)
-        self.save()
 
     # For tests
 
-    def add(self, tag: str, files: dict[str, bytes], **asked: object) -> Release:
+    def add(self, tag: str, files: dict[str, bytes], draft: bool = False, **asked: object) -> Release:
         """Create a release as requests would."""
-        release = self.create({"tag_name": tag, "draft": True} | {k: asked[k] for k in asked if k != "draft"})
+        release = self.create({"tag_name": tag, "draft": True} | asked)
         for name, data in files.items():
-            asset = self.begin(release, name, None, "application/octet-stream", len(data))
-            self.blob(asset).write_bytes(data)
-            self.finish(asset)
-        if not asked.get("draft"):
-            self.change(release, {"tag_name": tag, "draft": False})
-        return release
+            self.finish(self.begin(release, name), data)
+        return release if draft else self.change(release, {"tag_name": tag, "draft": False})

@@ -4,11 +4,11 @@ import hashlib
 import http.server
 import re
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from scripts.standins.github_store import Store
 
-SIGNATURE = "c2lnbmVk"
+SIGNATURE = "sig=c2lnbmVk"
 
 
 class StorageHandler(http.server.BaseHTTPRequestHandler):
@@ -20,58 +20,32 @@ class StorageHandler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append({name.lower(): value for name, value in self.headers.items()})
-        if "Authorization" in self.headers:  # as Azure's blob storage rejects it with a signed URL
-            self._refuse(400, "InvalidAuthenticationInfo")
+        if "Authorization" in self.headers:  # Azure's blob storage rejects it with a signed URL
+            self.send_error(400, "InvalidAuthenticationInfo")
             return
-        parts = urlsplit(self.path)
-        found = re.fullmatch(r"/assets/([0-9]+)", parts.path)
-        asset = self.store.assets.get(int(found[1])) if found else None
-        if asset is None or parse_qs(parts.query).get("sig") != [SIGNATURE]:
-            self._refuse(
-                404 if asset is None else 403, "BlobNotFound" if asset is None else "AuthenticationFailed"
-            )
+        url = urlsplit(self.path)
+        asset = self.store.assets.get(int(url.path.rpartition("/")[2]))
+        if asset is None or url.query != SIGNATURE:
+            self.send_error(403, "AuthenticationFailed")
             return
-        data = self.store.blob(asset).read_bytes()
+        status, data, first = 200, asset.data, 0
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+        part = re.fullmatch(r"bytes=([0-9]+)-", self.headers.get("Range", ""))
         if self.headers.get("If-None-Match") == tag:
-            self._head(304, {"ETag": tag})
-            return
-        headers = {
-            "ETag": tag,
-            "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream",
-            "Content-Disposition": f"attachment; filename={asset.name}",
-        }
-        asked = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", self.headers.get("Range", ""))
-        if asked and self.headers.get("If-Range", tag) == tag:
-            first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
-            if first > last:
-                self._head(416, {"Content-Range": f"bytes */{len(data)}", "Content-Length": "0"})
-                return
-            total, data = len(data), data[first : last + 1]
-            headers |= {"Content-Range": f"bytes {first}-{last}/{total}", "Content-Length": str(len(data))}
-            self._head(206, headers)
-        else:
-            self._head(200, headers | {"Content-Length": str(len(data))})
-        if self.command == "GET":
-            if self.break_after:
-                data, self.close_connection = data[: self.break_after.pop(0)], True
-            self.wfile.write(data)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def _refuse(self, status: int, code: str) -> None:
-        body = f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
-        self._head(status, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def _head(self, status: int, headers: dict[str, str]) -> None:
+            status, data = 304, b""
+        elif part and self.headers.get("If-Range", tag) == tag:
+            status, first = 206, int(part[1])
         self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
+        self.send_header("ETag", tag)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        if status != 304:
+            self.send_header("Content-Length", str(len(data) - first))
         self.end_headers()
+        data = data[first:]
+        if self.break_after:
+            data, self.close_connection = data[: self.break_after.pop(0)], True
+        self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         pass

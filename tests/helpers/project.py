@@ -22,7 +22,7 @@ FIGURES = {
 
 
 def make_project(
-    folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1, size: int = 50_000, card: str = ""
+    folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1, card: str = "# A model card\n"
 ) -> Path:
     """Write models/model.pt and its reports; another version is another file."""
     for name in ("models", "reports/evaluate", "reports/package"):
@@ -31,13 +31,13 @@ def make_project(
     model = folder / "models" / "model.pt"
     with zipfile.ZipFile(model, "w") as archive:
         epoch = (1980, 1, 1, 0, 0, 0)
-        filling = random.Random(version).randbytes(size)
         parts = {
             "data.pkl": pickle.dumps(described, protocol=2),
-            "data/0": filling,
+            "data/0": random.Random(version).randbytes(50_000),
             "extra/model.json": json.dumps(described),
             "extra/model.onnx": colour_graph(),
-        } | ({"extra/README.md": card.encode()} if card else {})
+            "extra/README.md": card,
+        }
         for name, content in parts.items():
             archive.writestr(zipfile.ZipInfo(f"archive/{name}", epoch), content)
     packaged = {

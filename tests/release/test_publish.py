@@ -23,9 +23,10 @@ from release.github import GitHub
 from release.publish import Publisher
 from release.transport import Patience
 from scripts.standins import github as standin
-from scripts.standins.github import TOKEN, Fault
+from scripts.standins.github import REPOSITORY, TOKEN, Fault
+from scripts.standins.github_store import Asset
 from tests.helpers.paths import ROOT
-from tests.helpers.project import FIGURES, command, make_project, run
+from tests.helpers.project import command, make_project, run
 from tests.helpers.waiting import HANG_S
 from tests.standins.artifactory import Artifactory
 
@@ -37,8 +38,8 @@ FORMER = {"model.pt": b"the former model", "model.pt.sha256": b"its sum"}
 class Latest(standin.GitHub):
     """A GitHub with a release; at each step of each request it checks that the latest release is complete."""
 
-    def __init__(self, folder, **options):
-        super().__init__(folder, **options)
+    def __init__(self):
+        super().__init__()
         self.former = self.store.add("v1.0.0", FORMER)
         self.expected = NAMES
         self.broken = []
@@ -78,8 +79,8 @@ class Latest(standin.GitHub):
 
 
 @pytest.fixture
-def github(tmp_path):
-    with Latest(tmp_path / "github").serving() as github:
+def github():
+    with Latest().serving() as github:
         yield github
         assert github.broken == []
 
@@ -120,7 +121,7 @@ def publish_here(project, github, monkeypatch, capsys):
 def publisher_of(github, folder, tag="v1.1.0", **options):
     """Return a publisher of the project in the working folder, with little patience."""
     folder.mkdir(exist_ok=True)
-    repository = GitHub(github.repository, TOKEN, github.url, FAST, lambda line: None)
+    repository = GitHub(REPOSITORY, TOKEN, github.url, FAST, lambda line: None)
     return Publisher(repository, tag, collect(folder, "http://x/model.pt"), **options)
 
 
@@ -140,26 +141,15 @@ def test_everything_is_published_and_a_second_run_changes_nothing(github, projec
     assert metrics["twin"]["accuracy"] == 0.97
     assert metrics["test_digest"] == "e" * 64
     assert metrics["sha256"] == hashlib.sha256(github.served()).hexdigest()
-    card = github.served("MODEL_CARD.md").decode()
-    for part in (
-        "97.00 % (91.50 % to 99.00 %)",
-        "c" * 40,
-        "d" * 32,
-        "red, blue",
-        "CC BY-SA 4.0",
-        "simple_cnn",
-    ):
-        assert part in card
+    assert github.served("MODEL_CARD.md") == b"# A model card\n"
     patch = [path for method, path in github.writes() if method == "PATCH"]
     assert len(patch) == 1  # nothing is public before it
 
-    state = (github.store.folder / "state.json").read_bytes()
     github.seen.clear()
     code, output, error = publish(project, github, *arguments)
     assert (code, error) == (0, "")
     assert "v1.1.0 is published with this model" in output
     assert github.writes() == []
-    assert (github.store.folder / "state.json").read_bytes() == state
 
 
 def steps_of_a_publication(tmp_path):
@@ -168,7 +158,7 @@ def steps_of_a_publication(tmp_path):
     The end of a request that reads is left out: for both sides it equals the beginning of the next request.
     """
     steps = []
-    with Latest(tmp_path / "undisturbed").serving() as github:
+    with Latest().serving() as github:
         github.fault = lambda step: steps.append(step)
         code, _, error = publish(make_project(tmp_path / "project"), github)
         assert code == 0, error
@@ -183,10 +173,10 @@ def test_kill_9_at_every_step_leaves_a_complete_latest_release(tmp_path, monkeyp
     phases = collections.Counter(phase for _, phase in steps)
     assert phases["middle"] == len(NAMES)
     assert phases["after"] == len(NAMES) + 2  # the draft, its files, their publication
-    assert phases["before"] == 16
+    assert phases["before"] == 17
 
     def kill_at(place):
-        with Latest(tmp_path / f"{place[0]}-{place[1]}").serving() as github:
+        with Latest().serving() as github:
             publishing = []
             started = threading.Event()
 
@@ -228,80 +218,45 @@ def test_a_response_lost_at_any_step_does_no_harm(tmp_path, monkeypatch, fault):
     project = tmp_path / "project"
     monkeypatch.chdir(project)
     for place in steps:
-        with Latest(tmp_path / f"{place[0]}-{place[1]}-{fault.status}").serving() as github:
+        with Latest().serving() as github:
             github.fault = lambda step, place=place: fault if (step.number, step.phase) == place else None
             publisher_of(github, tmp_path / "made").run()
             github.check_published(project)
 
 
-def test_correct_files_are_kept_and_wrong_ones_replaced(github, project, publish_here, tmp_path):
-    """In a draft that a person made; its notes and its other files stay."""
-    wanted = collect_files(tmp_path, github)
-    there = {
-        "metrics.json": wanted["metrics.json"],
-        "plot0.png": b"another picture",
-        "notes.pdf": b"a file of the person",
-    }
-    draft = github.store.add("v1.1.0", there, draft=True, body="Written by hand.")
-    github.store.begin(draft, "model.pt", None, "application/octet-stream", 5)  # incomplete
+def test_correct_files_are_kept_and_wrong_ones_replaced(github, project, tmp_path, capsys):
+    """In a draft that an interrupted publisher left behind."""
+    publisher = publisher_of(github, tmp_path / "made")
+    metrics = (tmp_path / "made/metrics.json").read_bytes()
+    there = {"metrics.json": metrics, "plot0.png": b"another picture", "notes.pdf": b"a person's file"}
+    draft = github.store.add("v1.1.0", there, draft=True, body=f"Some text. {publisher._mark}")
+    github.store.begin(draft, "model.pt")  # incomplete
     before = {asset.name: asset.id for asset in github.store.of(draft)}
-    code, output, error = publish_here()
-    assert (code, error) == (0, "")
+    publisher.run()
     github.check_published(project)
     after = {asset.name: asset.id for asset in github.store.of(github.store.latest())}
     assert {name for name in before if before[name] == after[name]} == {"metrics.json", "notes.pdf"}
     assert github.store.latest().id == draft.id
-    assert re.fullmatch(
-        r"Written by hand\.\n\n<!-- files sha256:[0-9a-f]{64} -->", github.store.latest().body
-    )
+    output = capsys.readouterr().out
     assert "deleted   model.pt, which was incomplete" in output
     assert "deleted   plot0.png, which was different" in output
 
 
-def collect_files(tmp_path, github):
-    folder = tmp_path / "wanted"
-    folder.mkdir(exist_ok=True)
-    url = github.download_url("model.pt", "v1.1.0")
-    return {file.name: file.path.read_bytes() for file in collect(folder, url).files}
-
-
 def test_leftover_drafts_are_deleted_and_a_persons_draft_stays(github, project, tmp_path):
-    contents = publisher_of(github, tmp_path / "made")
-    mark = contents._mark
-    leftover = github.store.add(
-        "v1.1.0", {"model.pt": b"other"}, draft=True, body=mark.replace("256:", "256:0")[:-6]
-    )
-    leftover.body = "<!-- files sha256:" + "0" * 64 + " -->"
-    mine = [github.store.add("v1.1.0", {}, draft=True, body=mark) for _ in range(2)]
-    other_tag = github.store.add("v9.0.0", {}, draft=True, body=mark)
+    publisher = publisher_of(github, tmp_path / "made")
+    other_files = f"<!-- files sha256:{'0' * 64} -->"
+    github.store.add("v1.1.0", {"model.pt": b"other"}, draft=True, body=other_files)
+    mine = [github.store.add("v1.1.0", {}, draft=True, body=publisher._mark) for _ in range(2)]
+    other_tag = github.store.add("v9.0.0", {}, draft=True, body=publisher._mark)
     person = github.store.add("v1.1.0", {}, draft=True, body="thinking about it")
-    contents.run()
-    left = {release.id for release in github.store.all()}
-    assert left == {github.former.id, mine[0].id, other_tag.id, person.id}
-    assert not github.store.releases[mine[0].id].draft  # the oldest one
-    assert github.store.releases[person.id].draft
-    assert leftover.id not in left
+    publisher.run()
+    left = {release.id: release.draft for release in github.store.all()}
+    assert left == {github.former.id: False, mine[0].id: False, other_tag.id: True, person.id: True}
 
 
-def test_a_draft_that_somebody_else_changes_is_not_published(github, project, publish_here):
-    draft = github.store.add("v1.1.0", {}, draft=True)
-
-    def other(step):
-        if step.method == "POST" and "name=plot0.png" in step.path and step.phase == "after":
-            draft.body = f"<!-- files sha256:{'0' * 64} -->"
-
-    github.fault = other
-    code, _, error = publish_here()
-    assert code == 1
-    assert "another publisher or a person has changed draft" in error
-    assert github.store.latest().id == github.former.id
-
-
-@pytest.mark.parametrize("immutable", [False, True])
-def test_a_published_release_is_never_changed(project, github, publish_here, immutable):
-    github.store.immutable = immutable
+def test_a_published_release_is_never_changed(project, github, publish_here):
     assert publish_here()[0] == 0
-    state = (github.store.folder / "state.json").read_bytes()
+    github.seen.clear()
     (project / "reports/evaluate/plot0.png").write_bytes(b"another plot")
     code, output, _ = publish_here()
     assert code == 0
@@ -315,73 +270,48 @@ def test_a_published_release_is_never_changed(project, github, publish_here, imm
         code, _, error = publish_here(*arguments)
         assert code == 1
         assert error.startswith("error: v1.1.0 is published with another model.pt, or none;")
-    assert (github.store.folder / "state.json").read_bytes() == state
+    assert github.writes() == []
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_two_publishers_at_once(tmp_path, same):
+def test_two_publishers_at_once(github, tmp_path, same):
     projects = [
         make_project(tmp_path / f"project{number}", "a" * 12 if same else "ab"[number] * 12)
         for number in (0, 1)
     ]
-    for attempt in range(3):
-        with Latest(tmp_path / f"github{attempt}").serving() as github:
-            at_creation = threading.Barrier(2)
+    at_creation = threading.Barrier(2)
 
-            def together(step, at_creation=at_creation):
-                if step.method == "POST" and step.phase == "before" and "/uploads/" not in step.path:
-                    at_creation.wait(HANG_S)  # neither has seen a draft
+    def together(step):
+        if step.method == "POST" and step.phase == "before" and "/uploads/" not in step.path:
+            at_creation.wait(HANG_S)  # neither has seen a draft
 
-            github.fault = together
-            with ThreadPoolExecutor(2) as pool:
-                results = list(pool.map(lambda project, github=github: publish(project, github), projects))
-            winners = [number for number, (code, _, _) in enumerate(results) if code == 0]
-            assert len(winners) == (2 if same else 1), results
-            github.check_published(projects[winners[0]])
-            if not same:
-                assert "published with another model.pt" in results[1 - winners[0]][2]
+    github.fault = together
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda project: publish(project, github), projects))
+    winners = [number for number, (code, _, _) in enumerate(results) if code == 0]
+    assert len(winners) == (2 if same else 1), results
+    github.check_published(projects[winners[0]])
+    if not same:
+        assert "published with another model.pt" in results[1 - winners[0]][2]
 
 
-def test_another_publishers_upload_is_waited_for(github, project, tmp_path):
-    contents = publisher_of(github, tmp_path / "made")
-    draft = github.store.add("v1.1.0", {}, draft=True, body=contents._mark)
-    model = contents._contents.files[0]
-
-    def other(step):
-        """Begin to upload the model just before this publisher, and end a little later."""
-        if step.phase == "before" and step.path.endswith("name=model.pt") and not github.store.of(draft):
-            asset = github.store.begin(draft, "model.pt", None, "application/octet-stream", model.size)
-            github.store.blob(asset).write_bytes(model.path.read_bytes())
-            threading.Timer(0.1, github.store.finish, [asset]).start()
-            other.asset = asset.id
-
-    github.fault = other
-    contents.run()
-    github.check_published(project)
-    assert github.store.find(None, "model.pt").id == other.asset
-
-
-@pytest.mark.parametrize("published", [False, True])
-def test_a_file_that_another_publisher_completes_is_not_deleted(github, project, tmp_path, published):
-    """It was incomplete when the files were listed, and is complete before it would be deleted."""
-    contents = publisher_of(github, tmp_path / "made")
-    files = {file.name: file.path.read_bytes() for file in contents._contents.files}
+def test_a_draft_that_another_publisher_publishes_is_left_alone(github, project, tmp_path):
+    """A file was incomplete when they were listed; the draft is published before that would be deleted."""
+    publisher = publisher_of(github, tmp_path / "made")
+    files = {file.name: file.path.read_bytes() for file in publisher._contents.files}
     model = files.pop("model.pt")
-    draft = github.store.add("v1.1.0", files, draft=True, body=contents._mark)
-    half = github.store.begin(draft, "model.pt", None, "application/octet-stream", len(model))
+    draft = github.store.add("v1.1.0", files, draft=True, body=publisher._mark)
+    half = github.store.begin(draft, "model.pt")
 
     def other(step):
-        if step.path.endswith(f"/assets/{half.id}") and step.phase == ("after" if published else "before"):
-            github.store.blob(half).write_bytes(model)
-            github.store.finish(half)
-            if published:
-                github.store.change(draft, {"tag_name": "v1.1.0", "draft": False})
+        if step.path.endswith(f"/releases/{draft.id}") and step.phase == "before":
+            github.store.finish(half, model)
+            github.store.change(draft, {"tag_name": "v1.1.0", "draft": False})
 
     github.fault = other
-    contents.run()
+    publisher.run()
     github.check_published(project)
-    assert github.store.find(None, "model.pt").id == half.id
-    assert not [path for method, path in github.writes() if method == "DELETE"]
+    assert github.writes() == []
 
 
 def test_a_model_that_changes_during_publication_is_not_published(github, project, publish_here):
@@ -389,21 +319,15 @@ def test_a_model_that_changes_during_publication_is_not_published(github, projec
     model = project / "models/model.pt"
     flipped = bytearray(model.read_bytes())
     flipped[-1] ^= 1
-    changes = []
 
     def change(step):
-        if step.method == "POST" and step.phase == "before" and not changes:
-            changes.append(model.write_bytes(flipped))
-        if (
-            step.method == "DELETE"
-        ):  # the change is noticed; stop here instead of trying again for half a minute
-            return Fault(418, message="enough")
-        return None
+        if step.method == "POST" and step.path.endswith("/releases"):
+            model.write_bytes(flipped)
 
     github.fault = change
     code, _, error = publish_here()
     assert code == 1
-    assert "enough" in error
+    assert "model.pt is not uploaded after 6 attempts" in error
     assert github.store.latest().id == github.former.id
 
 
@@ -417,39 +341,27 @@ def test_a_prerelease_is_not_the_latest(github, project, publish_here):
     assert github.store.latest().tag == "v1.0.0"
 
 
-def test_files_are_downloaded_again_if_the_server_states_no_digests(github, project, publish_here, tmp_path):
-    github.digests = False
-    (tmp_path / "other").mkdir()
-    wanted = collect_files(tmp_path, github)
-    wrong = bytearray(wanted["model.pt"])
-    wrong[100] ^= 1  # of the same length
-    github.store.add("v1.1.0", {"model.pt": bytes(wrong), "plot0.png": wanted["plot0.png"]}, draft=True)
-    code, output, _ = publish_here()
-    assert code == 0
-    github.check_published(project)
-    assert "deleted   model.pt, which was different" in output
-    assert len(github.storage_seen) >= len(NAMES)
+def test_a_server_without_digests_is_an_error(github, project, publish_here, monkeypatch):
+    monkeypatch.setattr(Asset, "digest", None)
+    code, _, error = publish_here()
+    assert (code, error) == (1, "error: the API states no SHA-256 of model.pt\n")
 
 
 def test_a_dry_run_sends_only_requests_that_read(github, project, publish_here, tmp_path):
-    draft = github.store.add("v1.1.0", {"plot0.png": b"other"}, draft=True)
+    mark = publisher_of(github, tmp_path / "made")._mark
+    draft = github.store.add("v1.1.0", {"plot0.png": b"other"}, draft=True, body=mark)
     code, output, _ = publish_here("--dry-run")
     assert code == 0
     assert f"would continue draft {draft.id}" in output
     assert "would replace plot0.png" in output
     assert "would upload  model.pt (" in output
+    assert hashlib.sha256((project / "models/model.pt").read_bytes()).hexdigest() in output
     assert "would publish v1.1.0 as the latest release" in output
     code, output, _ = publish_here("--dry-run", token=None)
     assert code == 0
     assert "would create a draft" in output
     assert "without GITHUB_TOKEN drafts are not visible" in output
     assert github.writes() == []
-    digest = hashlib.sha256((project / "models/model.pt").read_bytes()).hexdigest()
-    for env in ({}, {"GITHUB_REPOSITORY": "acme/x", "GITHUB_API_URL": "http://127.0.0.1:9"}):
-        code, output, _ = run(project, "release", "publish", "--tag", "v1.1.0", "--dry-run", **env)
-        assert code == 0
-        assert digest in output
-        assert "the present state of the repository is unknown" in output
 
 
 @pytest.mark.parametrize(
@@ -460,20 +372,10 @@ def test_a_dry_run_sends_only_requests_that_read(github, project, publish_here, 
         ((), {"token": f"{TOKEN}_read"}, {}, "contents: write"),
         ((), {"token": "two words"}, {}, "GITHUB_TOKEN contains"),
         ((), {"tag": "v1/../x"}, {}, "not a valid tag"),
-        (
-            (),
-            {},
-            {"GITHUB_REPOSITORY": "acme/x"},
-            "acme/x at 127.0.0.1: not found, or the token may not see it",
-        ),
+        ((), {}, {"GITHUB_REPOSITORY": "acme/x"}, "acme/x at 127.0.0.1: not found, or the token may"),
         ((), {}, {"ARTIFACTORY_URL": "http://acme.example"}, "must be https://"),
         ((), {}, {"ARTIFACTORY_URL": "https://acme.example"}, "ARTIFACTORY_TOKEN"),
-        (
-            (),
-            {},
-            {"ARTIFACTORY_URL": "https://a.example", "ARTIFACTORY_TOKEN": "x"},
-            "ARTIFACTORY_REPOSITORY",
-        ),
+        ((), {}, {"ARTIFACTORY_URL": "https://a.b", "ARTIFACTORY_TOKEN": "x"}, "ARTIFACTORY_REPOSITORY"),
         (("--asset", "a b"), {}, {}, "GitHub would rename it"),
         (("--asset", "missing"), {}, {}, "can't be read"),
         (("--asset", "other"), {}, {}, "can't be read"),
@@ -509,14 +411,10 @@ def test_notes_become_the_text_of_the_release(github, project, publish_here):
         (lambda p: truncate(p / "models/model.pt"), "cut short"),
         (lambda p: flip(p / "models/model.pt"), "cut short"),
         (lambda p: (p / "models/model.pt").write_bytes(b"hello"), "not a ZIP"),
+        (lambda p: make_project(p, card=""), "contains no model card"),
         (lambda p: (p / "reports/package/package.json").unlink(), "is missing or broken"),
         (lambda p: (p / "reports/evaluate/metrics.json").write_text("[]"), "broken"),
-        (lambda p: edit(p / "reports/package/package.json", version="other"), "version differ"),
         (lambda p: edit(p / "reports/package/package.json", sha256="0" * 64), "sha256 differ"),
-        (
-            lambda p: edit(p / "reports/package/package.json", twin=FIGURES | {"accuracy": 0.98}),
-            "metrics differ",
-        ),
         (lambda p: edit(p / "reports/evaluate/metrics.json", temperature=1.1), "temperature differ"),
         (lambda p: edit(p / "reports/evaluate/metrics.json", test={"photos": 7}), "photos differ"),
         (lambda p: edit(p / "reports/evaluate/metrics.json", temperature=None), "incomplete"),
@@ -570,9 +468,9 @@ def edit(path, **changes):
 
 
 def test_large_files_are_not_read_into_memory(github, project):
-    """The process holds a fraction of a 300 MB file. It is killed in the middle of the upload."""
+    """The process holds a fraction of a 200 MB file. It is killed in the middle of the upload."""
     with (project / "large.bin").open("wb") as file:
-        file.truncate(300 << 20)
+        file.truncate(200 << 20)
     publishing, peak = [], []
 
     def look(step):
@@ -644,12 +542,7 @@ def test_no_training_package_is_needed(github, project, tmp_path):
     (tmp_path / "blocker/sitecustomize.py").write_text(BLOCKER)
     env = github.environment() | {"PYTHONPATH": f"{tmp_path / 'blocker'}{os.pathsep}{ROOT}"}
     assert "No module named 'scipy'" in run(project, "scipy", **env)[2]
-    for arguments in (
-        ("publish", "--help"),
-        ("publish", "--tag", "v1.1.0", "--dry-run"),
-        ("publish", "--tag", "v1.1.0"),
-        ("model-url",),
-    ):
+    for arguments in (("publish", "--tag", "v1.1.0"), ("model-url",)):
         code, output, error = run(project, "release", *arguments, **env)
         assert code == 0, error
         assert output

@@ -29,14 +29,27 @@ class Artifactory:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Artifactory"]:
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
+        options = {"poll_interval": 0.01}
+        threading.Thread(target=self._server.serve_forever, kwargs=options, daemon=True).start()
         try:
             yield self
         finally:
             self._server.shutdown()
             self._server.server_close()
+
+    def status(self, method: str, path: str, headers: Any, body: bytes) -> int:
+        """Carry out a request and return the status of its response."""
+        self.seen.append((method, path))
+        if headers.get("Authorization") != f"Bearer {self.token}":
+            return 401
+        if self.failures:
+            return self.failures.pop(0)
+        if method == "HEAD":
+            return 200 if path in self.files else 404
+        if headers.get("X-Checksum-Sha256") != hashlib.sha256(body).hexdigest():
+            return 409
+        self.files[path] = body
+        return 201
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -44,40 +57,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # head and body are two packets
     artifactory: Artifactory
 
-    def do_HEAD(self) -> None:
-        self.artifactory.seen.append(("HEAD", self.path))
-        if not self._rejected():
-            data = self.artifactory.files.get(self.path)
-            if data is None:
-                self._answer(404, {})
-            else:
-                self._answer(200, {"X-Checksum-Sha256": hashlib.sha256(data).hexdigest()})
-
-    def do_PUT(self) -> None:
-        self.artifactory.seen.append(("PUT", self.path))
+    def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        if self._rejected():
-            return
-        if self.headers.get("X-Checksum-Sha256", "") not in ("", hashlib.sha256(body).hexdigest()):
-            self._answer(409, {})
-            return
-        self.artifactory.files[self.path] = body
-        self._answer(201, {})
-
-    def _rejected(self) -> bool:
-        if self.headers.get("Authorization") != f"Bearer {self.artifactory.token}":
-            self._answer(401, {})
-        elif self.artifactory.failures:
-            self._answer(self.artifactory.failures.pop(0), {})
-        else:
-            return False
-        return True
-
-    def _answer(self, status: int, headers: dict[str, str]) -> None:
+        status = self.artifactory.status(self.command, self.path, self.headers, body)
         self.send_response(status)
-        for name, value in ({"Content-Length": "0"} | headers).items():
-            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        if status == 200:
+            content = self.artifactory.files[self.path]
+            self.send_header("X-Checksum-Sha256", hashlib.sha256(content).hexdigest())
         self.end_headers()
+
+    do_HEAD = do_PUT = _respond  # noqa: N815
 
     def log_message(self, *_: Any) -> None:
         pass
