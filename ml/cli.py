@@ -3,7 +3,7 @@
 Each package lists its commands. A command is a module with
 
     EXAMPLE = "python -m ml ingest"                    # shown by --help
-    def configure(parser: argparse.ArgumentParser) -> None: ...      # adds the arguments, each with its help
+    def configure(parser: argparse.ArgumentParser) -> None: ...      # adds the arguments, if there are any
     def main(arguments: argparse.Namespace) -> int | None: ...       # does the work, returns the exit code
 
 The module's docstring is the description. Only the module of the requested command is imported.
@@ -48,7 +48,8 @@ def run(
                 implementation = importlib.import_module(module)
             subparser.description = implementation.__doc__
             subparser.epilog = f"example:\n  {implementation.EXAMPLE}"
-            implementation.configure(subparser)
+            if hasattr(implementation, "configure"):
+                implementation.configure(subparser)
     arguments = parser.parse_args(argv)
     assert implementation is not None  # parse_args accepts only the commands above
     with exit_cleanly():

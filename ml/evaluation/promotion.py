@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from ml.evaluation.metrics import Floats, Labels
 from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.decision import is_unknown
 from ml.params import Evaluate
+from ml.paths import PROMOTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Promotion:
     accepted: Counts | None = None
     detected: Counts | None = None
 
-    def write(self, path: Path, **facts: str) -> None:
-        """Write it as JSON, with more facts under their own keys."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self) | facts, indent=2) + "\n", "utf-8")
+    def write(self, **facts: str) -> None:
+        """Write promotion.json, with more facts under their own keys."""
+        PROMOTION.parent.mkdir(parents=True, exist_ok=True)
+        PROMOTION.write_text(json.dumps(dataclasses.asdict(self) | facts, indent=2) + "\n", "utf-8")
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers for MLflow, by name."""
@@ -81,16 +81,12 @@ def decide(
         labels: true classes of the test photos, [N].
         name: how the reasons call the champion.
     """
+    p = params
     paired = compare(
-        candidate.probabilities,
-        champion.probabilities,
-        labels,
-        params.resamples,
-        params.confidence,
-        params.min_change,
+        candidate.probabilities, champion.probabilities, labels, p.resamples, p.confidence, p.min_change
     )
-    accepted = _compare_unknown(candidate.test_scores, champion.test_scores, params.confidence, unknown=False)
-    detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, params.confidence, unknown=True)
+    accepted = _compare_unknown(candidate.test_scores, champion.test_scores, p.confidence, unknown=False)
+    detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, p.confidence, unknown=True)
     verdict = _verdict(paired, accepted, detected)
     adds_ood_score = candidate.test_scores is not None and champion.test_scores is None
     promoted = verdict == BETTER or (verdict == UNSURE and adds_ood_score)

@@ -76,6 +76,5 @@ def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
     outputs = OnnxModel(quantized).run(data.images, val)
     logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))
     temperature = fit_temperature(logits, data.labels[val])
-    return recalibrate(
-        quantized, temperature, fit_calibration(outputs["known"], params.evaluate.ood_rejected)
-    )
+    edge, slope = fit_calibration(outputs["known"], params.evaluate.ood_rejected)
+    return recalibrate(quantized, temperature, edge, slope)

@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -24,6 +25,7 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    batches = ({"image": photos[first : first + _BATCH]} for first in range(0, len(photos), _BATCH))
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder, f"{name}.onnx") for name in ("float", "prepared", "int8"))
         source.write_bytes(onnx)
@@ -31,7 +33,7 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
         quantize_static(
             prepared,
             target,
-            _CalibrationPhotos(photos),
+            SimpleNamespace(get_next=lambda: next(batches, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
             # The last layer must stay exact. The OOD score, a thousand times its size, need not.
@@ -44,18 +46,6 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
         return target.read_bytes()
 
 
-class _CalibrationPhotos:
-    """Photos in batches, as ONNX Runtime's quantizer reads them."""
-
-    def __init__(self, photos: NDArray[np.uint8]) -> None:
-        self._batches = iter([photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH)])
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next batch, or None after the last one."""
-        batch = next(self._batches, None)
-        return None if batch is None else {"image": batch}
-
-
 def _last_layers(path: Path) -> list[str]:
     """Return the names of the Gemm nodes that are not part of the OOD score."""
     import onnx as onnx_format
@@ -66,13 +56,14 @@ def _last_layers(path: Path) -> list[str]:
     ]
 
 
-def recalibrate(onnx: bytes, temperature: float, line: tuple[float, float] | None) -> bytes:
+def recalibrate(onnx: bytes, temperature: float, edge: float, slope: float) -> bytes:
     """Add a correction of the answers to an ONNX model.
 
     Args:
         onnx: the serialized model.
         temperature: divides the logits once more.
-        line: moves the logits of the OOD score, see `ml.model.ood.fit_calibration`; None if it has none.
+        edge: is subtracted from the logits of the OOD score, see `ml.model.ood.fit_calibration`.
+        slope: multiplies them afterwards.
     """
     import onnx as onnx_format
 
@@ -89,8 +80,6 @@ def recalibrate(onnx: bytes, temperature: float, line: tuple[float, float] | Non
         producer.input[0] = name
 
     insert_before("probabilities", "recalibrated.temperature", "Div", temperature)
-    if line is not None:
-        edge, slope = line
-        insert_before("known", "recalibrated.edge", "Sub", edge)
-        insert_before("known", "recalibrated.slope", "Mul", slope)
+    insert_before("known", "recalibrated.edge", "Sub", edge)
+    insert_before("known", "recalibrated.slope", "Mul", slope)
     return cast(bytes, model.SerializeToString())

@@ -10,7 +10,7 @@ from ml.model import VERSION, bundle
 from ml.model.bundle import MAX_CARD_BYTES
 from ml.model.manifest import Manifest
 from ml.reporting.rendering import render
-from ml.reporting.stage_reports import Reports, Slice, figure, metrics, ood_methods, unexpected_content
+from ml.reporting.stage_reports import Reports, metric_titles, ood_methods, unexpected_content
 
 MAX_ROWS = 40
 """Rows of a table; if there are more, the card shows those with the worst figures."""
@@ -45,16 +45,7 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
         figures: as `release.files.collect` merges them.
         url: from which anyone can load the model; may be empty.
     """
-    onnx_model = figures["twin"]
-    return render(
-        "release.md.jinja",
-        manifest=manifest,
-        accuracy=figure("accuracy", onnx_model),
-        log_loss=figure("log_loss", onnx_model),
-        photos=round(onnx_model["photos"]),
-        sha256=figures["sha256"],
-        url=url,
-    )
+    return render("release.md.jinja", manifest=manifest, figures=figures, url=url)
 
 
 def _pretrained(arch: str) -> str:
@@ -82,11 +73,11 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             source=of_source(reports.source),
             pretrained=_pretrained(manifest.arch),
             max_rows=MAX_ROWS,
-            photos=round(onnx_model["photos"]),
-            metrics=metrics(onnx_model, figures["torch"], [one for one in manifest.classes if one in worst]),
-            calibration_error=figure("ece", onnx_model),
+            metrics=metric_titles(one for one in manifest.classes if one in worst),
+            onnx_model=onnx_model,
+            torch=figures["torch"],
             ood_methods=ood_methods(ood, reports.torch_ood),
-            ood_detected=figure("refused_others", ood),
+            ood_detected=ood.get("refused_others"),
             slices={kind: _worst(slices) for kind, slices in reports.slices.items()},
             mistakes=_mistakes(manifest, onnx_model, reports),
             pictures=pictures,
@@ -94,9 +85,9 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _worst(slices: list[Slice]) -> list[Slice]:
+def _worst(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the slices of the lowest accuracy, in their order."""
-    worst = sorted(slices, key=lambda one: one.accuracy.value)[:MAX_ROWS]
+    worst = sorted(slices, key=lambda one: one["accuracy"])[:MAX_ROWS]
     return [one for one in slices if one in worst]
 
 

@@ -7,6 +7,7 @@ do not depend on the number of workers or processes, nor on whether the run was 
 import multiprocessing
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,6 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _MappedFile(str):
-    """Path of a memory-mapped .npy file."""
-
-    __slots__ = ()
-
-
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
     """The photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row).
 
@@ -62,12 +57,12 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         if isinstance(self.images, np.memmap):  # workers map the file themselves; pickle would copy all of it
-            state["images"] = _MappedFile(str(self.images.filename))
+            state["images"] = Path(str(self.images.filename))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.images, _MappedFile):
+        if isinstance(self.images, Path):
             self.images = np.load(self.images, mmap_mode="r")
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
@@ -126,9 +121,9 @@ def training_batches(
 
 
 def plain_batches(
-    data: Dataset, rows: NDArray[np.int64], batch_size: int = PLAIN_BATCH
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield photos without augmentation, in the order of `rows`: uint8 [N, size, size, 3], int64 [N]."""
-    for first in range(0, len(rows), batch_size):
-        batch = rows[first : first + batch_size]
-        yield torch.from_numpy(np.array(data.images[batch])), torch.from_numpy(data.labels[batch])
+    images: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """Yield photos without augmentation, uint8 [N, H, W, 3], and their rows [N], in the order of `rows`."""
+    for first in range(0, len(rows), PLAIN_BATCH):
+        batch = rows[first : first + PLAIN_BATCH]
+        yield torch.from_numpy(np.array(images[batch])), batch

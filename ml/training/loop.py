@@ -99,11 +99,9 @@ class Loop:
             logits = self.network(images).float()
             loss = functional.cross_entropy(logits, labels)
             self.fabric.backward(loss)
+            max_norm = self.recipe.optimizer.grad_clip
             self.fabric.clip_gradients(
-                self.network,
-                self.optimizer,
-                max_norm=self.recipe.optimizer.grad_clip,
-                error_if_nonfinite=False,
+                self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False
             )
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -117,9 +115,10 @@ class Loop:
         totals = torch.zeros(3, device=self.fabric.device)
         rows = self.data.rows("val")[self.fabric.global_rank :: self.fabric.world_size]
         with torch.inference_mode():
-            for pixels, labels in plain_batches(self.data, rows):
+            for pixels, batch in plain_batches(self.data.images, rows):
                 logits = self.network(self.normalize(pixels.to(self.fabric.device))).float()
-                totals += _loss_hits_count(logits, labels.to(self.fabric.device))
+                labels = torch.from_numpy(self.data.labels[batch]).to(self.fabric.device)
+                totals += _loss_hits_count(logits, labels)
         return self._means(totals, "val")
 
     def _means(self, totals: Tensor, split: str) -> dict[str, float]:
