@@ -34,7 +34,7 @@ def run(params: Params) -> Evaluation:
     """Measure the checkpoint, and write metrics, predictions and plots.
 
     Raises:
-        PipelineError: no checkpoint for these photos, or `evaluate.other` or `evaluate.known` is wrong.
+        PipelineError: no checkpoint for these photos, or `evaluate.other` or `evaluate.ood_method` is wrong.
     """
     p, data = params.evaluate, Dataset.load()
     trained = TrainedNetwork.load(data)

@@ -34,7 +34,7 @@ def choose_method(
         params: `ood_method` names the method; `ood_rejected` is the share of `val` that becomes unknown.
         network: provides its pretrained head, if it has one.
         train: photos that the methods learn from.
-        labels: true classes of these photos, [N].
+        labels: true classes of `train`, [N].
         val: photos that set the threshold.
         test: photos to measure on.
         ood: OOD photos to measure on; nothing is learned from them.

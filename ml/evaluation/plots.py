@@ -77,12 +77,7 @@ def learning_curves(history: list[dict[str, float]], path: Path) -> None:
 def worst_mistakes(probabilities: Floats, rows: Labels, data: Dataset, count: int, path: Path) -> None:
     """Show the photos with the lowest probability of their true class, with the answers to them.
 
-    Args:
-        probabilities: [N, classes].
-        rows: rows of the photos in the data set, [N].
-        data: the prepared photos.
-        count: how many photos to show.
-        path: the picture to write.
+    `probabilities` [N, classes] are those of the photos in `rows` [N] of the data set.
     """
     labels = data.labels[rows]
     order = np.argsort(probabilities[np.arange(len(labels)), labels])[:count]

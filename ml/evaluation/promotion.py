@@ -72,14 +72,9 @@ def promote_uncompared(reason: str) -> Promotion:
 def decide(
     params: Evaluate, candidate: ModelAnswers, champion: ModelAnswers, labels: Labels, name: str
 ) -> Promotion:
-    """Compare a candidate with the champion.
+    """Compare a candidate with the champion on the same photos, whose true classes are `labels` [N].
 
-    Args:
-        params: how the intervals are computed, and which differences count.
-        candidate: answers of the candidate.
-        champion: answers of the champion to the same photos.
-        labels: true classes of the test photos, [N].
-        name: how the reasons call the champion.
+    `name` is how the reasons call the champion.
     """
     p = params
     paired = compare(

@@ -41,12 +41,9 @@ def breed_of(path: str, classes: tuple[str, ...]) -> str:
 
 
 def slice_metrics(data: Dataset, probabilities: Floats, confidence: float) -> Slices:
-    """Measure each slice of the test split.
+    """Measure each slice of the test photos from the answers to them, [N, classes].
 
-    Args:
-        data: the prepared photos.
-        probabilities: answers to the test photos, [N, classes].
-        confidence: confidence of the intervals (Wilson).
+    `confidence` is that of the intervals (Wilson).
     """
     rows = data.rows("test")
     paths = [data.paths[row] for row in rows]

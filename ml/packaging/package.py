@@ -21,7 +21,7 @@ from ml.model.errors import PipelineError
 from ml.packaging.describe import describe_model, stored_weights
 from ml.packaging.drawn import classify_drawn_images
 from ml.packaging.export import export
-from ml.packaging.precision import choose_precision
+from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
 from ml.params import Params
 from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_REPORT, PACKAGED, STABILITY
@@ -50,7 +50,7 @@ def run(params: Params) -> dict[str, Any]:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
         `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
         ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`), and
-        `mean_difference` and `not_taken`, see `ml.packaging.precision`.
+        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`.
 
     Raises:
         PipelineError: the accuracy is below `package.min_accuracy`, no ONNX model answers as torch does, or

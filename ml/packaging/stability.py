@@ -40,9 +40,7 @@ class Flips:
 
     Attributes:
         flips: number of photos whose label changes.
-        share: the same as a share of all photos.
-        low: lower end of the share's interval.
-        high: upper end.
+        share: the same as a share of all photos; `low` and `high` are the ends of its interval.
         limit: the largest allowed share; None if any is allowed, because colour separates the classes or
             because there are too few photos to measure a share.
         over: whether the share is over the limit. One photo may always flip.
@@ -99,13 +97,7 @@ class StabilityReport:
 
 
 def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path = RAW) -> StabilityReport:
-    """Perturb test photos and classify them again.
-
-    Args:
-        params: `stability`, and the seed that chooses the photos.
-        model: a model for photos as they are prepared in `data`.
-        data: the prepared photos.
-        raw: the ingested photos, before they were prepared.
+    """Perturb test photos from `raw`, and classify them with a model for photos as they are in `data`.
 
     Raises:
         PipelineError: an ingested photo is missing, or has changed.

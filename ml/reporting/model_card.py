@@ -28,7 +28,6 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
             (of its OOD score), as the stage `package` measures them.
         reports: of the stages.
     """
-    text = ""
     for pictures in (True, False):
         text = _render(manifest, figures, reports, pictures)
         if len(text.encode()) <= MAX_CARD_BYTES:
@@ -40,10 +39,7 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
 def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
     """Return a few lines of Markdown for the page of a release.
 
-    Args:
-        manifest: of the model.
-        figures: as `release.files.collect` merges them.
-        url: from which anyone can load the model; may be empty.
+    `figures` are those that `release.files.collect` merges; `url`, which may be empty, is the model's address.
     """
     return render("release.md.jinja", manifest=manifest, figures=figures, url=url)
 
@@ -67,15 +63,12 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             "model_card.md.jinja",
             version=VERSION,
             manifest=manifest,
+            figures=figures,
             reports=reports,
-            precision=figures["precision"],
-            test_digest=figures["test_digest"],
             source=of_source(reports.source),
             pretrained=_pretrained(manifest.arch),
             max_rows=MAX_ROWS,
             metrics=metric_titles(one for one in manifest.classes if one in worst),
-            onnx_model=onnx_model,
-            torch=figures["torch"],
             ood_methods=ood_methods(ood, reports.torch_ood),
             ood_detected=ood.get("refused_others"),
             slices={kind: _worst(slices) for kind, slices in reports.slices.items()},
@@ -95,9 +88,9 @@ def _mistakes(
     manifest: Manifest, onnx_model: dict[str, float], reports: Reports
 ) -> list[tuple[str, int, int]]:
     """Return name, wrong answers and test photos of the first classes."""
-    mistakes = []
-    for name in manifest.classes[:MAX_ROWS]:
-        if name in reports.kept and f"recall_{name}" in onnx_model:
-            photos = reports.kept[name]["test"]
-            mistakes.append((name, round((1 - onnx_model[f"recall_{name}"]) * photos), photos))
-    return mistakes
+    photos = {name: splits["test"] for name, splits in reports.kept.items()}
+    return [
+        (name, round((1 - onnx_model[f"recall_{name}"]) * photos[name]), photos[name])
+        for name in manifest.classes[:MAX_ROWS]
+        if name in photos and f"recall_{name}" in onnx_model
+    ]

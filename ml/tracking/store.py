@@ -56,23 +56,14 @@ def log_training(
 ) -> str:
     """Log a training as a new run; return the id of the run.
 
-    Args:
-        params: all parameters; of the recipes, only the one that was used is logged.
-        data: the prepared photos.
-        history: metrics of each epoch, which has its number in `epoch`.
-        choices: weight averages that were tried, best first, with their `val_loss`.
+    `history` holds `epoch` and metrics of each epoch, `choices` the weight averages that were tried, best
+    first, with their `val_loss`. Of the recipes, only the one that was used is logged.
     """
     with tracked(params.tracking) as run_id:
         used = params.model_dump(exclude={"tracking", "recipes"}) | {"recipe": params.recipe.model_dump()}
         mlflow.log_params(flatten(used))
-        mlflow.set_tags(
-            {
-                "git_commit": git_commit(),
-                "dataset_md5": dataset_md5(),
-                "test_digest": data.digest("test"),
-                "classes": ",".join(data.classes),
-            }
-        )
+        tags = {"git_commit": git_commit(), "dataset_md5": dataset_md5(), "test_digest": data.digest("test")}
+        mlflow.set_tags(tags | {"classes": ",".join(data.classes)})
         for epoch in history:
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             mlflow.log_metrics(metrics, step=int(epoch["epoch"]))

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 from ml.params import Augment
 
 
-def augmentation(params: Augment, size: int) -> v2.Compose:
+def augmentation(params: Augment, size: int) -> v2.Transform:
     """Build the transform of uint8 [3, H, W] to [3, size, size]; changes that are off are left out."""
     p, bilinear = params, v2.InterpolationMode.BILINEAR
     crop = v2.RandomResizedCrop(size, (p.crop_min_area, 1.0), ratio=(0.85, 1.18), interpolation=bilinear)

@@ -45,14 +45,9 @@ def load_best_average(
     data: Dataset,
     shares: Sequence[float],
 ) -> list[dict[str, float]]:
-    """Load the average that is best on the validation split.
+    """Load into a network the average that is best on the validation split.
 
-    Args:
-        network: its weights are replaced.
-        pretrained: the weights before fine-tuning; None if it was trained from scratch, without an average.
-        finetuned: the weights after fine-tuning.
-        data: the prepared photos.
-        shares: shares of the fine-tuned weights to try.
+    Of the fine-tuned weights, several shares are tried. Without pretrained weights there is no average.
 
     Returns:
         `finetuned_share` and `val_loss` (log loss on the validation split) of all averages, best first.

@@ -42,17 +42,10 @@ def available_cpus() -> int:
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """The photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row).
+    """Augmented photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row)."""
 
-    Args:
-        data: the prepared photos.
-        augment: random transform of uint8 [3, H, W], seeded by the key; None leaves the photos unchanged.
-    """
-
-    def __init__(self, data: Dataset, augment: v2.Compose | None = None) -> None:
-        self.images = data.images
-        self.labels = data.labels
-        self.augment = augment
+    def __init__(self, data: Dataset, augment: v2.Transform) -> None:
+        self.images, self.labels, self.augment = data.images, data.labels, augment
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -67,22 +60,15 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
-        pixels = torch.from_numpy(np.array(self.images[row]))
-        if self.augment is not None:
-            torch.manual_seed(seed_from(seed, row))
-            pixels = self.augment(pixels.permute(2, 0, 1)).permute(1, 2, 0).contiguous()
-        return pixels, torch.tensor(self.labels[row])
+        torch.manual_seed(seed_from(seed, row))
+        pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
+        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.labels[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """The batches of one epoch for one process; the processes divide each batch among them.
+    """The batches of one epoch for process `rank` of `world`.
 
-    Args:
-        rows: rows of the training photos.
-        batch_size: photos per batch over all processes.
-        seed: seed of the run.
-        rank: number of this process.
-        world: number of processes.
+    The processes divide among them each batch of `batch_size` photos from `rows`.
     """
 
     def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int, rank: int, world: int) -> None:
@@ -102,7 +88,7 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, augment: v2.Compose, sampler: EpochSampler
+    data: Dataset, augment: v2.Transform, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
 

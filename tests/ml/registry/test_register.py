@@ -1,6 +1,7 @@
 """Registration in a real MLflow store: a version per file, and a champion that is shown to be the best."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import struct
@@ -34,9 +35,11 @@ KNOWN = {"method": "distance", "threshold": 0.5}
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """The address of an MLflow store, which takes seconds to create."""
-    address = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    mlflow.set_tracking_uri(address)
-    mlflow.MlflowClient().search_registered_models()
+    folder = tmp_path_factory.mktemp("store")
+    address = f"sqlite:///{folder}/mlflow.db"
+    with contextlib.chdir(folder):  # MLflow puts the files of runs into the current folder
+        mlflow.set_tracking_uri(address)
+        mlflow.MlflowClient().search_registered_models()
     yield address
     mlflow.set_tracking_uri(None)
 
