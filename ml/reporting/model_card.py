@@ -39,7 +39,7 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
 def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
     """Return a few lines of Markdown for the page of a release.
 
-    `figures` are those that `release.files.collect` merges; `url`, which may be empty, is the model's address.
+    `figures` are those that `release.files.collect` merges; `url` is the model's address, or empty.
     """
     return render("release.md.jinja", manifest=manifest, figures=figures, url=url)
 

@@ -49,8 +49,6 @@ class Reports:
     """The results of all stages; a value is empty if its stage has not run.
 
     Attributes:
-        params: content of params.yaml.
-        source: `ingest.source`.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
         dropped_photos: `path`, `reason` and `detail` of each.
@@ -58,7 +56,6 @@ class Reports:
         epochs: number, losses and accuracies of each.
         averages: weight averages that were tried after the epochs, best first.
         torch: metrics of the torch network on the test photos.
-        temperature: of that network.
         torch_ood: what `evaluate` measured of each method of OOD detection.
         slices: by kind, such as `breed`: `name`, `photos`, `accuracy` with its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.
@@ -114,10 +111,7 @@ def unexpected_content() -> Iterator[None]:
 
 
 def load(params: Mapping[str, Any]) -> Reports:
-    """Read the reports that exist.
-
-    Args:
-        params: content of params.yaml.
+    """Read the reports that exist; `params` is the content of params.yaml.
 
     Raises:
         PipelineError: a file is broken, or another version of this project wrote it.

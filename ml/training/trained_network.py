@@ -16,13 +16,7 @@ CHECKPOINT = Path("models/checkpoint.pt")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network.
-
-    Attributes:
-        network: in evaluation mode when loaded.
-        arch: its architecture.
-        run_id: the MLflow run that trained it.
-    """
+    """A trained network, its architecture, and the id of the MLflow run that trained it."""
 
     network: Network
     arch: str
@@ -44,7 +38,7 @@ class TrainedNetwork:
 
     @classmethod
     def load(cls, data: Dataset) -> Self:
-        """Read the network, in main memory.
+        """Read the network, in main memory and in evaluation mode.
 
         Raises:
             PipelineError: there is no such file, or its classes are not those of the photos.
