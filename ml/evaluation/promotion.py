@@ -83,10 +83,8 @@ def decide(
     accepted = _compare_unknown(candidate.test_scores, champion.test_scores, p.confidence, unknown=False)
     detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, p.confidence, unknown=True)
     verdict = _verdict(paired, accepted, detected)
-    adds_ood_score = candidate.test_scores is not None and champion.test_scores is None
-    promoted = verdict == BETTER or (verdict == UNSURE and adds_ood_score)
     reasons = [
-        _summary(verdict, promoted, name),
+        _summary(verdict, name),
         f"labels: {paired.accuracy}",
         f"log loss: {paired.log_loss}",
     ]
@@ -94,7 +92,7 @@ def decide(
         reasons.append(f"test photos that are not classified as unknown: {accepted}")
     if detected is not None:
         reasons.append(f"OOD photos that are classified as unknown: {detected}")
-    return Promotion(promoted, verdict, reasons, paired, accepted, detected)
+    return Promotion(verdict == BETTER, verdict, reasons, paired, accepted, detected)
 
 
 def _compare_unknown(
@@ -114,11 +112,9 @@ def _verdict(paired: Paired, *counts: Counts | None) -> str:
     return next((verdict for verdict in (WORSE, BETTER) if verdict in verdicts), UNSURE)
 
 
-def _summary(verdict: str, promoted: bool, champion: str) -> str:
+def _summary(verdict: str, champion: str) -> str:
     if verdict == BETTER:
         return f"the candidate is clearly better than {champion}, and clearly worse in nothing"
-    if verdict == WORSE:
-        return f"{champion}, stays: the candidate is clearly worse"
-    if promoted:
-        return f"the candidate has an OOD score, which {champion}, lacks, and is not clearly worse"
-    return f"{champion}, stays: the candidate is not clearly better"
+    return (
+        f"{champion}, stays: the candidate is {'clearly worse' if verdict == WORSE else 'not clearly better'}"
+    )
