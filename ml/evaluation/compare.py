@@ -44,9 +44,7 @@ class Difference:
     """The candidate's mean log loss minus the other model's.
 
     Attributes:
-        value: the difference.
-        low: lower end of its paired bootstrap interval.
-        high: upper end.
+        value: the difference; `low` and `high` are the ends of its paired bootstrap interval.
         share: the difference divided by the other model's log loss.
         verdict: verdict on the candidate.
     """

@@ -11,12 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.data.dataset import Dataset
-from ml.evaluation.metrics import Floats, Labels
+from ml.evaluation.metrics import Floats
 from ml.model.errors import PipelineError
-from ml.model.image import ImageError, Resize, read
-from ml.model.networks import Network, Normalization
-from ml.training.batches import PLAIN_BATCH
+from ml.model.image import ImageError, Resize, decode
+from ml.model.networks import Network
 from ml.training.head import embed
 
 
@@ -27,42 +25,35 @@ class Features:
     Attributes:
         embeddings: penultimate-layer features, float32 [N, D].
         logits: outputs of the head, [N, classes].
-        labels: indices of the true classes, [N]; -1 for OOD photos.
     """
 
     embeddings: Tensor
     logits: Floats
-    labels: Labels
 
 
-def extract_features(network: Network, data: Dataset, rows: NDArray[np.int64]) -> Features:
-    """Compute the features of photos of a data set."""
-    embeddings, labels = embed(network, data, rows, contextlib.nullcontext)
-    return Features(embeddings, _logits(network, embeddings), labels.numpy())
-
-
-def extract_ood_features(network: Network, images: NDArray[np.uint8]) -> Features:
-    """Compute the features of OOD photos [N, H, W, 3]."""
-    normalize = Normalization(network.mean, network.std)
+def extract_features(
+    network: Network, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+) -> Features:
+    """Compute the features of photos [M, H, W, 3], or only of some rows [N] of them."""
+    embeddings = embed(network, images, np.arange(len(images)) if rows is None else rows)
     with torch.inference_mode():
-        batches = [
-            network.embed(normalize(torch.from_numpy(images[first : first + PLAIN_BATCH])))
-            for first in range(0, len(images), PLAIN_BATCH)
-        ]
-    embeddings = torch.cat(batches).float()
-    return Features(embeddings, _logits(network, embeddings), np.full(len(images), -1, np.int64))
+        return Features(embeddings, network.head(embeddings).double().numpy())
 
 
-def load_ood_photos(source: Path, image_size: int, resize: Resize) -> NDArray[np.uint8]:
-    """Decode all photos of a folder or a .zip to uint8 [N, image_size, image_size, 3].
+def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.uint8] | None:
+    """Decode all photos of `evaluate.other`, a folder or a .zip, to uint8 [N, image_size, image_size, 3].
+
+    Returns None if the source is empty.
 
     Raises:
         PipelineError: the source cannot be read, or contains no photos.
     """
+    if not source:
+        return None
     images = []
-    for content in _files(source):
+    for content in _files(Path(source)):
         with contextlib.suppress(ImageError):  # files that are not photos are left out
-            images.append(read(content, image_size, resize).pixels)
+            images.append(decode(content, image_size, resize))
     if not images:
         raise PipelineError(f"evaluate.other: {source} contains no photos")
     return np.stack(images)
@@ -77,9 +68,3 @@ def _files(source: Path) -> Iterator[bytes]:
                 yield from (archive.read(entry) for entry in archive.infolist() if not entry.is_dir())
     except (OSError, zipfile.BadZipFile) as error:
         raise PipelineError(f"evaluate.other: cannot read {source}: {error}") from error
-
-
-def _logits(network: Network, embeddings: Tensor) -> Floats:
-    with torch.inference_mode():
-        logits: Floats = network.head(embeddings).double().numpy()
-    return logits

@@ -1,10 +1,10 @@
 """Metrics of a classifier from its probabilities, with confidence intervals."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -18,9 +18,13 @@ class Interval:
     low: float
     high: float
 
-    def named(self, name: str) -> dict[str, float]:
-        """Return the value and both ends as `name`, `name_low` and `name_high`."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+def by_name(intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Return the value and both ends of each interval as `NAME`, `NAME_low` and `NAME_high`."""
+    metrics: dict[str, float] = {}
+    for name, interval in intervals.items():
+        metrics |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return metrics
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -53,34 +57,25 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded").x))
 
 
-def expected_calibration_error(probabilities: Floats, labels: Labels, bins: int) -> float:
-    """Compute the average gap between confidence and accuracy in bins of equal width, weighted by photos."""
-    confidence = probabilities.max(1)
-    hits = probabilities.argmax(1) == labels
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(hits[number == b].mean() - confidence[number == b].mean()) * (number == b).mean()
-        for b in np.unique(number)
-    ]
-    return float(sum(gaps))
-
-
 def bootstrap_calibration_error(
     probabilities: Floats, labels: Labels, bins: int, resamples: int, confidence: float
 ) -> Interval:
-    """Compute the calibration error and its percentile bootstrap interval, which always contains the value.
+    """Compute the expected calibration error and its percentile bootstrap interval.
 
-    Resampling adds noise to the gap of each bin, so the error of most resamples is larger than the value.
+    The error is the average gap between confidence and accuracy in bins of equal width, weighted by photos.
+    Resampling adds noise to each gap, so the error of most resamples is larger than the value; the interval
+    contains the value all the same.
     """
-    confidences = probabilities.max(1)
-    gaps = (probabilities.argmax(1) == labels) - confidences
+    hits, confidences = probabilities.argmax(1) == labels, probabilities.max(1)
     number = np.minimum((confidences * bins).astype(int), bins - 1)
+    in_bins = [number == b for b in np.unique(number)]
+    value = float(sum(abs(hits[b].mean() - confidences[b].mean()) * b.mean() for b in in_bins))
+    gaps = hits - confidences
     count, random = len(labels), np.random.default_rng(0)
     errors = np.empty(resamples)
     for draw in range(resamples):
         rows = random.integers(0, count, count)
         errors[draw] = np.abs(np.bincount(number[rows], gaps[rows], bins)).sum() / count
-    value = expected_calibration_error(probabilities, labels, bins)
     low, high = np.quantile(errors, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value, min(value, float(low)), max(value, float(high)))
 
@@ -172,8 +167,10 @@ def classification_metrics(
         class. If a class has no photos, its recall and `roc_auc` are left out.
     """
     predicted = probabilities.argmax(1)
-    table = confusion_matrix(labels, predicted, labels=range(len(classes)))
-    hits, actual_counts, predicted_counts = table.diagonal(), table.sum(1), table.sum(0)
+    hits, actual_counts, predicted_counts = (
+        np.bincount(numbers, minlength=len(classes))
+        for numbers in (labels[predicted == labels], labels, predicted)
+    )
     intervals = {
         "accuracy": wilson(int(hits.sum()), len(labels), confidence),
         "log_loss": bootstrap_mean(log_losses(probabilities, labels), resamples, confidence),
@@ -182,13 +179,9 @@ def classification_metrics(
         intervals["roc_auc"] = roc_auc(probabilities, labels, confidence)
     intervals["ece"] = bootstrap_calibration_error(probabilities, labels, bins, resamples, confidence)
     for hit, actual, answered, name in zip(hits, actual_counts, predicted_counts, classes, strict=True):
-        undefined = Interval(0.0, 0.0, 1.0)
         intervals[f"precision_{name}"] = (
-            wilson(int(hit), int(answered), confidence) if answered else undefined
+            wilson(int(hit), int(answered), confidence) if answered else Interval(0.0, 0.0, 1.0)
         )
         if actual:
             intervals[f"recall_{name}"] = wilson(int(hit), int(actual), confidence)
-    metrics = {"photos": float(len(labels))}
-    for name, interval in intervals.items():
-        metrics |= interval.named(name)
-    return metrics
+    return {"photos": float(len(labels))} | by_name(intervals)

@@ -1,19 +1,17 @@
 """OOD detection: fits every method that the network allows, and measures them side by side."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from torch import Tensor
 
 from ml.evaluation.features import Features
-from ml.evaluation.metrics import Floats, Interval, auroc, wilson
+from ml.evaluation.metrics import Floats, Interval, Labels, auroc, by_name, wilson
 from ml.model.decision import is_unknown
 from ml.model.errors import PipelineError
 from ml.model.networks import Network
 from ml.model.ood import Concepts, Distance, OodScore, apply_calibration, fit_calibration, load_score
 from ml.params import Evaluate
+from ml.paths import KNOWN, REPORT
 
 Comparison = dict[str, dict[str, float]]
 """Method to metrics: `refused`, the share of test photos that are classified as unknown, and, if there are
@@ -25,6 +23,7 @@ def choose_method(
     params: Evaluate,
     network: Network,
     train: Features,
+    labels: Labels,
     val: Features,
     test: Features,
     ood: Features | None,
@@ -35,6 +34,7 @@ def choose_method(
         params: `ood_method` names the method; `ood_rejected` is the share of `val` that becomes unknown.
         network: provides its pretrained head, if it has one.
         train: photos that the methods learn from.
+        labels: true classes of `train`, [N].
         val: photos that set the threshold.
         test: photos to measure on.
         ood: OOD photos to measure on; nothing is learned from them.
@@ -49,14 +49,14 @@ def choose_method(
     methods: dict[str, OodScore] = {}
     if (head := network.concepts()) is not None:
         methods["concepts"] = Concepts.fit(train.embeddings, head)
-    labels = torch.from_numpy(train.labels)
-    methods["distance"] = Distance.fit(train.embeddings, labels, train.logits.shape[1])
+    methods["distance"] = Distance.fit(train.embeddings, torch.from_numpy(labels), train.logits.shape[1])
     measured = [test] if ood is None else [test, ood]
     comparison: Comparison = {}
     for name, method in methods.items():
         method.eval().requires_grad_(False)
         method.calibrate(val.embeddings, params.ood_rejected)
-        scores = [score(method, photos.embeddings) for photos in measured]
+        with torch.inference_mode():
+            scores = [method(photos.embeddings).double().numpy() for photos in measured]
         comparison[name] = measure_scores(params.confidence, *scores)
     comparison["energy"] = _measure_energy(params, val, measured)
     name = next(iter(methods)) if params.ood_method == "auto" else params.ood_method
@@ -78,41 +78,32 @@ def _measure_energy(params: Evaluate, val: Features, measured: list[Features]) -
     )
 
 
-def score(method: OodScore, embeddings: Tensor) -> Floats:
-    """Compute the OOD scores [N] of embeddings [N, D]."""
-    with torch.inference_mode():
-        scores: Floats = method(embeddings).double().numpy()
-    return scores
-
-
 def measure_scores(confidence: float, test: Floats, ood: Floats | None = None) -> dict[str, float]:
     """Measure the scores of test photos [N] and, if there are any, of OOD photos [M]; see `Comparison`."""
-    intervals = {"refused": _share_unknown(test, confidence)}
+
+    def share_unknown(scores: Floats) -> Interval:
+        return wilson(int(is_unknown(scores).sum()), len(scores), confidence)
+
+    intervals = {"refused": share_unknown(test)}
     if ood is not None:
-        intervals["refused_others"] = _share_unknown(ood, confidence)
+        intervals["refused_others"] = share_unknown(ood)
         in_distribution = np.arange(len(test) + len(ood)) < len(test)
         intervals["auroc"] = auroc(np.concatenate([test, ood]), in_distribution, confidence)
-    metrics: dict[str, float] = {}
-    for name, interval in intervals.items():
-        metrics |= interval.named(name)
-    return metrics
+    return by_name(intervals)
 
 
-def _share_unknown(scores: Floats, confidence: float) -> Interval:
-    return wilson(int(is_unknown(scores).sum()), len(scores), confidence)
-
-
-def save_method(name: str, method: OodScore, path: Path) -> None:
+def save_method(name: str, method: OodScore) -> None:
     """Write a fitted method, for packaging."""
-    torch.save({"method": name, "state_dict": method.state_dict()}, path)
+    torch.save({"method": name, "state_dict": method.state_dict()}, REPORT / KNOWN)
 
 
-def load_method(path: Path) -> tuple[str, OodScore]:
+def load_method() -> tuple[str, OodScore]:
     """Read the name and the module that `save_method` wrote.
 
     Raises:
         PipelineError: the file is missing, or is not such a file.
     """
+    path = REPORT / KNOWN
     try:
         content = torch.load(path, weights_only=True)
     except OSError as error:

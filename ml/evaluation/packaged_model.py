@@ -1,10 +1,9 @@
 """The answers of a `model.pt` to the test photos, computed by its ONNX model as the service does."""
 
-import dataclasses
 import hashlib
-from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml.data.dataset import Dataset
 from ml.data.ingest import RAW
@@ -20,17 +19,17 @@ class IncomparableError(PipelineError):
     """A model that cannot answer these photos; the message says why."""
 
 
-def answer_test_photos(model: Bundle, data: Dataset, raw: Path = RAW) -> dict[str, Floats]:
+def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     """Answer the test photos anew: the metrics inside the model may be of other photos.
 
     Args:
-        model: may need the photos in another size, or with another resize, than they were prepared.
+        model: may need the photos in another size, or with another resize, than they were prepared; then they
+            are read again from data/raw.
         data: the prepared photos.
-        raw: the ingested photos, which are needed in that case.
 
     Returns:
-        `probabilities` [N, classes], the columns in the order of the data's classes, and, if the model has an
-        OOD score, `known` [N].
+        The outputs of the ONNX model: `probabilities` [N, classes], the columns in the order of the data's
+        classes, and, if the model has an OOD score, `known` [N].
 
     Raises:
         IncomparableError: the classes differ, the photos are missing, or the ONNX model does not run.
@@ -38,13 +37,14 @@ def answer_test_photos(model: Bundle, data: Dataset, raw: Path = RAW) -> dict[st
     manifest = model.manifest
     if set(manifest.classes) != set(data.classes):
         raise IncomparableError(
-            f"it has the classes {_listed(manifest.classes)}, but the photos have {_listed(data.classes)}"
+            f"it has the classes {', '.join(manifest.classes):.200}, "
+            f"but the photos have {', '.join(data.classes):.200}"
         )
+    images, rows = data.images, data.rows("test")
     if (manifest.image_size, manifest.resize) != (data.image_size, data.resize):
-        data = _prepare_again(manifest, data, raw)
-    rows = data.rows("test")
+        images, rows = _prepare_again(manifest, data), np.arange(len(rows))
     try:
-        outputs = OnnxModel(model.onnx).run(data.images, rows)
+        outputs = OnnxModel(model.onnx).run(images, rows)
         probabilities = outputs["probabilities"]
     except Exception as error:
         raise IncomparableError(
@@ -53,16 +53,15 @@ def answer_test_photos(model: Bundle, data: Dataset, raw: Path = RAW) -> dict[st
     if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
         raise IncomparableError("its ONNX model does not return one probability per class")
     columns = [manifest.classes.index(name) for name in data.classes]
-    answers = {"probabilities": probabilities[:, columns]}
-    return answers | ({"known": outputs["known"]} if "known" in outputs else {})
+    return outputs | {"probabilities": probabilities[:, columns]}
 
 
-def _prepare_again(manifest: Manifest, data: Dataset, raw: Path) -> Dataset:
-    """Return the test photos, prepared as the model needs them."""
+def _prepare_again(manifest: Manifest, data: Dataset) -> NDArray[np.uint8]:
+    """Return the test photos [N, H, W, 3], prepared as the model needs them."""
     size, rows = manifest.image_size, data.rows("test")
     images = np.empty((len(rows), size, size, 3), np.uint8)
     for number, row in enumerate(rows):
-        path = raw / data.paths[row]
+        path = RAW / data.paths[row]
         try:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != data.hashes[row]:
@@ -72,12 +71,4 @@ def _prepare_again(manifest: Manifest, data: Dataset, raw: Path) -> Dataset:
             raise IncomparableError(
                 f"it needs photos of {size} pixels ({manifest.resize}); {path} cannot be prepared: {error}"
             ) from error
-    return dataclasses.replace(
-        data, images=images, labels=data.labels[rows], splits=data.splits[rows], image_size=size,
-        resize=manifest.resize,
-    )  # fmt: skip
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    names = ", ".join(classes)
-    return names if len(names) < 200 else f"{len(classes)} classes"
+    return images

@@ -1,9 +1,12 @@
 """The plots of an evaluation."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
@@ -14,8 +17,14 @@ from ml.evaluation.metrics import Floats, Labels
 mpl.use("Agg")
 
 
-def _figure(width: float = 5.0, height: float = 4.2) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
+@contextmanager
+def _plot(path: Path, title: str) -> Iterator[Axes]:
+    """Write a figure with one plot, which the body of the `with` statement draws."""
+    figure = Figure(figsize=(5.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    yield axes
+    axes.set_title(title)
+    figure.savefig(path)
 
 
 def confusion_matrix(
@@ -26,48 +35,35 @@ def confusion_matrix(
     title: str = "Confusion matrix, test split",
 ) -> None:
     """Draw the number of photos per true and predicted class."""
-    figure = _figure()
-    axes = figure.subplots()
-    ConfusionMatrixDisplay.from_predictions(
-        labels,
-        probabilities.argmax(1),
-        labels=range(len(classes)),
-        display_labels=classes,
-        ax=axes,
-        colorbar=False,
-    )
-    axes.set_title(title)
-    figure.savefig(path)
+    predicted = probabilities.argmax(1)
+    with _plot(path, title) as axes:
+        ConfusionMatrixDisplay.from_predictions(
+            labels, predicted, labels=range(len(classes)), display_labels=classes, ax=axes, colorbar=False
+        )
 
 
 def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
     """Draw one curve per class, each against the rest."""
-    figure = _figure()
-    axes = figure.subplots()
-    for number, name in enumerate(classes):
-        RocCurveDisplay.from_predictions(labels == number, probabilities[:, number], name=name, ax=axes)
-    axes.set_title("ROC, test split")
-    figure.savefig(path)
+    with _plot(path, "ROC, test split") as axes:
+        for number, name in enumerate(classes):
+            RocCurveDisplay.from_predictions(labels == number, probabilities[:, number], name=name, ax=axes)
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int, path: Path) -> None:
     """Draw the accuracy of answers by their confidence, in bins with equally many photos."""
-    figure = _figure()
-    axes = figure.subplots()
     hits = probabilities.argmax(1) == labels
     accuracy, confidence = calibration_curve(hits, probabilities.max(1), n_bins=bins, strategy="quantile")
-    axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
-    axes.plot(confidence, accuracy, "o-", label="model")
     low = max(0.0, min(accuracy.min(), confidence.min()) - 0.05)
-    axes.set(xlim=(low, 1.005), ylim=(low, 1.005), xlabel="confidence", ylabel="accuracy")
-    axes.set_title("Reliability, test split")
-    axes.legend()
-    figure.savefig(path)
+    with _plot(path, "Reliability, test split") as axes:
+        axes.plot([0, 1], [0, 1], "--", color="grey", label="calibrated")
+        axes.plot(confidence, accuracy, "o-", label="model")
+        axes.set(xlim=(low, 1.005), ylim=(low, 1.005), xlabel="confidence", ylabel="accuracy")
+        axes.legend()
 
 
 def learning_curves(history: list[dict[str, float]], path: Path) -> None:
     """Draw log loss and accuracy over the epochs."""
-    figure = _figure(9.0)
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     epochs = [entry["epoch"] for entry in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split in ("train", "val"):
@@ -81,18 +77,13 @@ def learning_curves(history: list[dict[str, float]], path: Path) -> None:
 def worst_mistakes(probabilities: Floats, rows: Labels, data: Dataset, count: int, path: Path) -> None:
     """Show the photos with the lowest probability of their true class, with the answers to them.
 
-    Args:
-        probabilities: [N, classes].
-        rows: rows of the photos in the data set, [N].
-        data: the prepared photos.
-        count: how many photos to show.
-        path: the picture to write.
+    `probabilities` [N, classes] are those of the photos in `rows` [N] of the data set.
     """
     labels = data.labels[rows]
     order = np.argsort(probabilities[np.arange(len(labels)), labels])[:count]
     columns = 4
     lines = -(-len(order) // columns)
-    figure = _figure(2.4 * columns, 2.8 * lines)
+    figure = Figure(figsize=(2.4 * columns, 2.8 * lines), layout="constrained")
     for axes in figure.subplots(lines, columns, squeeze=False).flat:
         axes.axis("off")
     for axes, number in zip(figure.axes, order, strict=False):

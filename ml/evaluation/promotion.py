@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from ml.evaluation.metrics import Floats, Labels
 from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.decision import is_unknown
 from ml.params import Evaluate
+from ml.paths import PROMOTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Promotion:
     accepted: Counts | None = None
     detected: Counts | None = None
 
-    def write(self, path: Path, **facts: str) -> None:
-        """Write it as JSON, with more facts under their own keys."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(dataclasses.asdict(self) | facts, indent=2) + "\n", "utf-8")
+    def write(self, **facts: str) -> None:
+        """Write promotion.json, with more facts under their own keys."""
+        PROMOTION.parent.mkdir(parents=True, exist_ok=True)
+        PROMOTION.write_text(json.dumps(dataclasses.asdict(self) | facts, indent=2) + "\n", "utf-8")
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers for MLflow, by name."""
@@ -72,30 +72,19 @@ def promote_uncompared(reason: str) -> Promotion:
 def decide(
     params: Evaluate, candidate: ModelAnswers, champion: ModelAnswers, labels: Labels, name: str
 ) -> Promotion:
-    """Compare a candidate with the champion.
+    """Compare a candidate with the champion on the same photos, whose true classes are `labels` [N].
 
-    Args:
-        params: how the intervals are computed, and which differences count.
-        candidate: answers of the candidate.
-        champion: answers of the champion to the same photos.
-        labels: true classes of the test photos, [N].
-        name: how the reasons call the champion.
+    `name` is how the reasons call the champion.
     """
+    p = params
     paired = compare(
-        candidate.probabilities,
-        champion.probabilities,
-        labels,
-        params.resamples,
-        params.confidence,
-        params.min_change,
+        candidate.probabilities, champion.probabilities, labels, p.resamples, p.confidence, p.min_change
     )
-    accepted = _compare_unknown(candidate.test_scores, champion.test_scores, params.confidence, unknown=False)
-    detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, params.confidence, unknown=True)
+    accepted = _compare_unknown(candidate.test_scores, champion.test_scores, p.confidence, unknown=False)
+    detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, p.confidence, unknown=True)
     verdict = _verdict(paired, accepted, detected)
-    adds_ood_score = candidate.test_scores is not None and champion.test_scores is None
-    promoted = verdict == BETTER or (verdict == UNSURE and adds_ood_score)
     reasons = [
-        _summary(verdict, promoted, name),
+        _summary(verdict, name),
         f"labels: {paired.accuracy}",
         f"log loss: {paired.log_loss}",
     ]
@@ -103,7 +92,7 @@ def decide(
         reasons.append(f"test photos that are not classified as unknown: {accepted}")
     if detected is not None:
         reasons.append(f"OOD photos that are classified as unknown: {detected}")
-    return Promotion(promoted, verdict, reasons, paired, accepted, detected)
+    return Promotion(verdict == BETTER, verdict, reasons, paired, accepted, detected)
 
 
 def _compare_unknown(
@@ -123,11 +112,9 @@ def _verdict(paired: Paired, *counts: Counts | None) -> str:
     return next((verdict for verdict in (WORSE, BETTER) if verdict in verdicts), UNSURE)
 
 
-def _summary(verdict: str, promoted: bool, champion: str) -> str:
+def _summary(verdict: str, champion: str) -> str:
     if verdict == BETTER:
         return f"the candidate is clearly better than {champion}, and clearly worse in nothing"
-    if verdict == WORSE:
-        return f"{champion}, stays: the candidate is clearly worse"
-    if promoted:
-        return f"the candidate has an OOD score, which {champion}, lacks, and is not clearly worse"
-    return f"{champion}, stays: the candidate is not clearly better"
+    return (
+        f"{champion}, stays: the candidate is {'clearly worse' if verdict == WORSE else 'not clearly better'}"
+    )

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Self
 
+from ml.data.dataset import Dataset
+from ml.evaluation.metrics import Floats, classification_metrics
 from ml.evaluation.ood import Comparison
 from ml.model.errors import PipelineError
+from ml.params import Evaluate
 from ml.paths import METRICS, REPORT
 
 
@@ -26,19 +28,27 @@ class Evaluation:
     known: Comparison
     test_digest: str
 
-    def write(self, folder: Path = REPORT) -> None:
+    def write(self) -> None:
         """Write metrics.json."""
-        (folder / METRICS).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
+        (REPORT / METRICS).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path = REPORT) -> Self:
+    def read(cls) -> Self:
         """Read metrics.json.
 
         Raises:
             PipelineError: the file is missing or broken.
         """
-        path = folder / METRICS
+        path = REPORT / METRICS
         try:
             return cls(**json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise PipelineError(f"{path} is missing or broken: run `dvc repro`") from error
+
+
+def measure(params: Evaluate, data: Dataset, probabilities: Floats) -> dict[str, float]:
+    """Compute the metrics of probabilities [N, classes] of the test photos."""
+    labels = data.labels[data.rows("test")]
+    return classification_metrics(
+        probabilities, labels, data.classes, params.calibration_bins, params.resamples, params.confidence
+    )

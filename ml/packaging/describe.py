@@ -35,14 +35,8 @@ def describe_model(
 ) -> Manifest:
     """Describe a packaged network.
 
-    Args:
-        data: the prepared photos.
-        trained: the network.
-        temperature: fitted on the validation split.
-        weights: the stored weights; the version is derived from them.
-        method: name of the OOD score's method, see `ml.model.ood`.
-        probabilities: the ONNX model's answers to the test photos, [N, classes].
-        metrics: the ONNX model's metrics on the test photos.
+    The version is derived from the stored `weights`. `probabilities` [N, classes] and `metrics` are the ONNX
+    model's on the test photos; `method` names the OOD score's, see `ml.model.ood`.
     """
     content = hashlib.sha256()
     for name, value in weights.items():
@@ -62,11 +56,11 @@ def describe_model(
         parameters_changed=parameters_changed(),
         dataset_md5=dataset_md5(),
         known={"method": method, "threshold": THRESHOLD},
-        reference=reference_statistics(data, probabilities),
+        reference=_reference_statistics(data, probabilities),
     )
 
 
-def reference_statistics(data: Dataset, probabilities: Floats) -> dict[str, dict[str, float]]:
+def _reference_statistics(data: Dataset, probabilities: Floats) -> dict[str, dict[str, float]]:
     """Describe training photos and answers to test photos; the service compares its own with them."""
     rows = data.rows("train")
     sizes = data.sizes[rows]

@@ -4,84 +4,54 @@ A card cannot contain photos, because their copyright belongs to others.
 """
 
 import base64
-import dataclasses
-import io
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from ml.data.dataset import Dataset
 from ml.model.decision import is_unknown
-from ml.model.image import read
+from ml.model.image import decode
 from ml.model.onnx_model import OnnxModel
+from ml.packaging.perturbations import encode
 
 _SIDE = 256
 _THUMBNAIL_SIDE = 64
 
 
-@dataclasses.dataclass(frozen=True)
-class DrawnImage:
-    """A drawn test image and the answer to it.
-
-    Attributes:
-        name: what it shows.
-        picture: a thumbnail, PNG in base64.
-        label: the most probable class.
-        probability: of that class.
-        known: the OOD score.
-        refused: whether the score is below the threshold, so that the answer is unknown.
-    """
-
-    name: str
-    picture: str
-    label: str
-    probability: float
-    known: float
-    refused: bool
-
-
-def classify_drawn_images(model: OnnxModel, data: Dataset) -> list[DrawnImage]:
+def classify_drawn_images(model: OnnxModel, data: Dataset) -> list[dict[str, Any]]:
     """Draw all test images and classify them.
 
     Args:
         model: has the output `known`.
         data: gives the classes, and how the model needs its images.
+
+    Returns:
+        For each image its `name`, `picture` (a thumbnail, PNG in base64), `label` (the most probable class),
+        the `probability` of that class, `known` (the OOD score), and `refused`: whether the score is below
+        the threshold, so that the answer is unknown.
     """
     pictures = {name: draw() for name, draw in DRAWINGS.items()}
-    pixels = [read(_png(picture), data.image_size, data.resize).pixels for picture in pictures.values()]
+    pixels = [decode(encode(one, "PNG"), data.image_size, data.resize) for one in pictures.values()]
     outputs = model.run(np.stack(pixels))
+    answers = zip(pictures.items(), outputs["probabilities"], outputs["known"], strict=True)
     return [
-        DrawnImage(
-            name,
-            base64.b64encode(_thumbnail(picture)).decode(),
-            data.classes[int(probabilities.argmax())],
-            float(probabilities.max()),
-            float(known),
-            bool(is_unknown(known)),
-        )
-        for (name, picture), probabilities, known in zip(
-            pictures.items(), outputs["probabilities"], outputs["known"], strict=True
-        )
+        {
+            "name": name,
+            "picture": base64.b64encode(_thumbnail(picture)).decode(),
+            "label": data.classes[int(probabilities.argmax())],
+            "probability": float(probabilities.max()),
+            "known": float(known),
+            "refused": bool(is_unknown(known)),
+        }
+        for (name, picture), probabilities, known in answers
     ]
 
 
-def write_drawn_images(model: OnnxModel, data: Dataset, path: Path) -> None:
-    """Classify the drawn test images, and write them with their answers as JSON."""
-    images = [dataclasses.asdict(image) for image in classify_drawn_images(model, data)]
-    path.write_text(json.dumps(images, indent=1) + "\n", "utf-8")
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _thumbnail(picture: Image.Image) -> bytes:
-    return _png(picture.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS).quantize(16))
+    small = picture.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    return encode(small.quantize(16), "PNG")
 
 
 def _canvas(colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -7,6 +7,7 @@ file is lossless unless loss is the perturbation.
 import io
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
@@ -53,24 +54,23 @@ def _with_side(photo: Image.Image, side: int) -> Image.Image:
     return photo.resize([max(1, round(length * scale)) for length in photo.size], Image.Resampling.LANCZOS)
 
 
-def _lossless(photo: Image.Image) -> bytes:
+def encode(picture: Image.Image, form: str = "BMP", **options: Any) -> bytes:
+    """Return a picture as a file in a format of Pillow; the default is lossless."""
     buffer = io.BytesIO()
-    photo.save(buffer, "BMP")
+    picture.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def _jpeg(photo: Image.Image, _: int, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return encode(photo, "JPEG", quality=quality)
 
 
 def _rotated(photo: Image.Image, _: int, degrees: float) -> bytes:
-    return _lossless(photo.rotate(degrees, Image.Resampling.BILINEAR))  # the corners become black
+    return encode(photo.rotate(degrees, Image.Resampling.BILINEAR))  # the corners become black
 
 
 def _brightness(photo: Image.Image, _: int, factor: float) -> bytes:
-    return _lossless(ImageEnhance.Brightness(photo).enhance(factor))
+    return encode(ImageEnhance.Brightness(photo).enhance(factor))
 
 
 def _watermarked(photo: Image.Image, _: int) -> bytes:
@@ -84,20 +84,18 @@ def _watermarked(photo: Image.Image, _: int) -> bytes:
             draw.text(
                 place, "© Sample", (255, 255, 255, 140), font, stroke_width=1, stroke_fill=(0, 0, 0, 90)
             )
-    return _lossless(Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB"))
+    return encode(Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB"))
 
 
 def _by_exif(photo: Image.Image, number: int) -> bytes:
     orientation = 2 + number % len(_STORED_AS)
     exif = Image.Exif()
     exif[_ORIENTATION] = orientation
-    buffer = io.BytesIO()
-    photo.transpose(_STORED_AS[orientation]).save(buffer, "JPEG", quality=95, exif=exif)
-    return buffer.getvalue()
+    return encode(photo.transpose(_STORED_AS[orientation]), "JPEG", quality=95, exif=exif)
 
 
 PERTURBATIONS: Mapping[str, Perturbation] = {
-    "mirrored": lambda photo, _: _lossless(ImageOps.mirror(photo)),
+    "mirrored": lambda photo, _: encode(ImageOps.mirror(photo)),
     "turned_left": partial(_rotated, degrees=10),
     "turned_right": partial(_rotated, degrees=-10),
     "brighter": partial(_brightness, factor=1.5),
@@ -105,10 +103,10 @@ PERTURBATIONS: Mapping[str, Perturbation] = {
     "jpeg_30": partial(_jpeg, quality=30),
     "jpeg_60": partial(_jpeg, quality=60),
     "jpeg_95": partial(_jpeg, quality=95),
-    "half_size": lambda photo, _: _lossless(_with_side(photo, max(1, min(photo.size) // 2))),
-    "side_96": lambda photo, _: _lossless(_with_side(photo, min(96, *photo.size))),
+    "half_size": lambda photo, _: encode(_with_side(photo, max(1, min(photo.size) // 2))),
+    "side_96": lambda photo, _: encode(_with_side(photo, min(96, *photo.size))),
     "watermarked": _watermarked,
-    "grey": lambda photo, _: _lossless(photo.convert("L")),
+    "grey": lambda photo, _: encode(photo.convert("L")),
     "exif": _by_exif,
 }
 COLOUR_PERTURBATIONS = ("brighter", "darker", "grey")

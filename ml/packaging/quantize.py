@@ -1,18 +1,95 @@
-"""Turns a float32 ONNX model into int8, and corrects what rounding has changed in its answers."""
+"""Chooses the precision of the ONNX model: int8 if its answers stay close to torch's, otherwise float32."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ml.data.dataset import Dataset
+from ml.evaluation.metrics import Floats, fit_temperature
+from ml.model.errors import PipelineError
+from ml.model.onnx_model import OnnxModel
+from ml.model.ood import fit_calibration
+from ml.params import Params
 
 _BATCH = 16
 _QUANTIZED = ["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad", "Gemm"]
 _OOD_SCORE_WEIGHTS = {"known.narrow.weight", "known.head.weight"}
 
 
-def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
+@dataclasses.dataclass(frozen=True)
+class ChosenModel:
+    """The ONNX model that is packaged.
+
+    Attributes:
+        precision: `int8` or `float32`.
+        onnx: the serialized model.
+        model: the same model, ready to run.
+        probabilities: its answers to the test photos, [N, classes].
+        ood_scores: its OOD scores of the test photos, [N].
+        mean_difference: mean over the test photos of the largest difference of a probability from torch's.
+        not_taken: the precisions that were tried before, with the reasons against them.
+    """
+
+    precision: str
+    onnx: bytes
+    model: OnnxModel
+    probabilities: Floats
+    ood_scores: Floats
+    mean_difference: float
+    not_taken: list[str]
+
+
+def choose_precision(params: Params, data: Dataset, exact: bytes, expected: Floats) -> ChosenModel:
+    """Return the first of int8 and float32 whose answers stay close to torch's, within `params.package`.
+
+    Args:
+        params: all parameters.
+        data: the prepared photos.
+        exact: the float32 ONNX model. It has the full weights, so those of the int8 model are rounded once.
+        expected: torch's probabilities of the test photos, [N, classes].
+
+    Raises:
+        PipelineError: neither is close enough.
+    """
+    p = params.package
+    rows = data.rows("test")
+    labels = data.labels[rows]
+    not_taken: list[str] = []
+    for precision, onnx in (("int8", _to_int8(params, data, exact)), ("float32", exact)):
+        model = OnnxModel(onnx)
+        outputs = model.run(data.images, rows)
+        probabilities = outputs["probabilities"]
+        difference = float(np.abs(probabilities - expected).max(1).mean())
+        drop = float((expected.argmax(1) == labels).mean() - (probabilities.argmax(1) == labels).mean())
+        if drop <= p.max_accuracy_drop and difference <= p.max_mean_difference:
+            return ChosenModel(precision, onnx, model, probabilities, outputs["known"], difference, not_taken)
+        not_taken.append(f"{precision}: accuracy {-drop:+.4f}, mean difference {difference:.4f}")
+    raise PipelineError(
+        f"no model.pt: the ONNX model's answers differ from torch's ({'; '.join(not_taken)}); "
+        "package.max_accuracy_drop and package.max_mean_difference hold the tolerances"
+    )
+
+
+def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
+    """Quantize the model, then fit temperature and OOD threshold again to its answers on validation."""
+    sampled = np.random.default_rng(params.train.seed).permutation(data.rows("train"))
+    calibration = np.sort(sampled[: params.package.calibration_photos])
+    quantized = _quantize(exact, data.images[calibration])
+    val = data.rows("val")
+    outputs = OnnxModel(quantized).run(data.images, val)
+    logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))
+    temperature = fit_temperature(logits, data.labels[val])
+    return _recalibrate(
+        quantized, temperature, *fit_calibration(outputs["known"], params.evaluate.ood_rejected)
+    )
+
+
+def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
     """Quantize a float32 ONNX model to int8, with ranges calibrated on photos [N, H, W, 3].
 
     Weights have one range per channel, activations one per tensor; the last layer and the softmax stay
@@ -24,6 +101,7 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    batches = ({"image": photos[first : first + _BATCH]} for first in range(0, len(photos), _BATCH))
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, target = (Path(folder, f"{name}.onnx") for name in ("float", "prepared", "int8"))
         source.write_bytes(onnx)
@@ -31,7 +109,7 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
         quantize_static(
             prepared,
             target,
-            _CalibrationPhotos(photos),
+            SimpleNamespace(get_next=lambda: next(batches, None)),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
             # The last layer must stay exact. The OOD score, a thousand times its size, need not.
@@ -44,18 +122,6 @@ def quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
         return target.read_bytes()
 
 
-class _CalibrationPhotos:
-    """Photos in batches, as ONNX Runtime's quantizer reads them."""
-
-    def __init__(self, photos: NDArray[np.uint8]) -> None:
-        self._batches = iter([photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH)])
-
-    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-        """Return the next batch, or None after the last one."""
-        batch = next(self._batches, None)
-        return None if batch is None else {"image": batch}
-
-
 def _last_layers(path: Path) -> list[str]:
     """Return the names of the Gemm nodes that are not part of the OOD score."""
     import onnx as onnx_format
@@ -66,14 +132,8 @@ def _last_layers(path: Path) -> list[str]:
     ]
 
 
-def recalibrate(onnx: bytes, temperature: float, line: tuple[float, float] | None) -> bytes:
-    """Add a correction of the answers to an ONNX model.
-
-    Args:
-        onnx: the serialized model.
-        temperature: divides the logits once more.
-        line: moves the logits of the OOD score, see `ml.model.ood.fit_calibration`; None if it has none.
-    """
+def _recalibrate(onnx: bytes, temperature: float, edge: float, slope: float) -> bytes:
+    """Divide the logits by a temperature once more, and calibrate the OOD score, see `fit_calibration`."""
     import onnx as onnx_format
 
     model = onnx_format.load_from_string(onnx)
@@ -89,8 +149,6 @@ def recalibrate(onnx: bytes, temperature: float, line: tuple[float, float] | Non
         producer.input[0] = name
 
     insert_before("probabilities", "recalibrated.temperature", "Div", temperature)
-    if line is not None:
-        edge, slope = line
-        insert_before("known", "recalibrated.edge", "Sub", edge)
-        insert_before("known", "recalibrated.slope", "Mul", slope)
+    insert_before("known", "recalibrated.edge", "Sub", edge)
+    insert_before("known", "recalibrated.slope", "Mul", slope)
     return cast(bytes, model.SerializeToString())

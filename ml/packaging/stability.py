@@ -23,7 +23,7 @@ from ml.evaluation.metrics import wilson
 from ml.model import bundle
 from ml.model.decision import is_unknown
 from ml.model.errors import PipelineError
-from ml.model.image import ImageError, read
+from ml.model.image import ImageError, decode
 from ml.model.onnx_model import OnnxModel
 from ml.packaging.perturbations import COLOUR_PERTURBATIONS, PERTURBATIONS, decode_whole
 from ml.params import Params
@@ -40,9 +40,7 @@ class Flips:
 
     Attributes:
         flips: number of photos whose label changes.
-        share: the same as a share of all photos.
-        low: lower end of the share's interval.
-        high: upper end.
+        share: the same as a share of all photos; `low` and `high` are the ends of its interval.
         limit: the largest allowed share; None if any is allowed, because colour separates the classes or
             because there are too few photos to measure a share.
         over: whether the share is over the limit. One photo may always flip.
@@ -68,7 +66,7 @@ class StabilityReport:
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        flips = {name: dataclasses.asdict(flips) for name, flips in self.perturbations.items()}
+        flips = {name: vars(flips) for name, flips in self.perturbations.items()}
         path.write_text(json.dumps({"photos": self.photos, "changes": flips}, indent=2) + "\n", "utf-8")
 
     def check(self) -> None:
@@ -99,13 +97,7 @@ class StabilityReport:
 
 
 def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path = RAW) -> StabilityReport:
-    """Perturb test photos and classify them again.
-
-    Args:
-        params: `stability`, and the seed that chooses the photos.
-        model: a model for photos as they are prepared in `data`.
-        data: the prepared photos.
-        raw: the ingested photos, before they were prepared.
+    """Perturb test photos from `raw`, and classify them with a model for photos as they are in `data`.
 
     Raises:
         PipelineError: an ingested photo is missing, or has changed.
@@ -123,7 +115,9 @@ def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path
     labels = np.stack([label for label, _ in outputs])  # [photos, 1 + perturbations]
     scores = [score for _, score in outputs if score is not None]
     known = ~is_unknown(np.stack(scores)) if scores else None
-    unlimited = _unlimited(data, enough_photos=len(rows) >= p.min_photos)
+    unlimited: Collection[str] = PERTURBATIONS
+    if len(rows) >= p.min_photos:
+        unlimited = COLOUR_PERTURBATIONS if _colour_separates_classes(data) else ()
     perturbations = {}
     for number, name in enumerate(PERTURBATIONS, 1):
         flips = int((labels[:, number] != labels[:, 0]).sum())
@@ -142,16 +136,9 @@ def _perturb(number: int, row: int, data: Dataset, raw: Path) -> NDArray[np.uint
             raise ImageError("it has changed since it was prepared")
         photo = decode_whole(content, data.image_size)
         files = [content, *(perturbation(photo, number) for perturbation in PERTURBATIONS.values())]
-        return np.stack([read(file, data.image_size, data.resize).pixels for file in files])
+        return np.stack([decode(file, data.image_size, data.resize) for file in files])
     except (OSError, ImageError) as error:
         raise PipelineError(f"{path} cannot be used ({error}): run `dvc repro`") from error
-
-
-def _unlimited(data: Dataset, *, enough_photos: bool) -> Collection[str]:
-    """Return the perturbations that may change any number of labels."""
-    if not enough_photos:
-        return PERTURBATIONS
-    return COLOUR_PERTURBATIONS if _colour_separates_classes(data) else ()
 
 
 def _colour_separates_classes(data: Dataset) -> bool:

@@ -30,13 +30,8 @@ class Served:
 def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: Sequence[Path]) -> str:
     """Log a batch as a run, and link it with the registered version that answered, if there is one.
 
-    The version's tags `live_run_id` and `live_accuracy` describe the newest batch.
-
-    Args:
-        params: names of the experiment and the registered model.
-        served: the service that answered.
-        metrics: numbers by name; they are logged with the prefix `live_`.
-        files: files that are logged with the run.
+    The metrics get the prefix `live_`. The tags `live_run_id` and `live_accuracy` of the version describe the
+    newest batch.
 
     Returns:
         The id of the run.

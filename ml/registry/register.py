@@ -6,7 +6,6 @@ Writes the decision to reports/promotion.json.
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -15,8 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data.dataset import FOLDER, Dataset
-from ml.data.ingest import RAW
+from ml.data.dataset import Dataset
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
 from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared
 from ml.model import bundle
@@ -29,10 +27,6 @@ from ml.registry import registry
 from ml.tracking.store import one_line, tracked, use_store
 
 EXAMPLE = "python -m ml register"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: params.yaml holds the parameters."""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -50,15 +44,8 @@ def main(arguments: argparse.Namespace) -> None:
     say(f"{params.tracking.model} version {number} is {role}: {promotion.reasons[0]}")
 
 
-def run(
-    params: Params,
-    model: Path = MODEL,
-    package_report: Path = PACKAGE_REPORT,
-    data_folder: Path = FOLDER,
-    raw: Path = RAW,
-    out: Path = PROMOTION,
-) -> tuple[str, Promotion]:
-    """Register a packaged model, and promote it if it is shown to be better than the champion.
+def run(params: Params) -> tuple[str, Promotion]:
+    """Register the packaged model, and promote it if it is shown to be better than the champion.
 
     Returns:
         The number of the version, and the decision.
@@ -67,98 +54,91 @@ def run(
         PipelineError: see `main`.
         MlflowException: the MLflow server cannot be used.
     """
-    data = Dataset.load(data_folder)
-    candidate, report = _read(model, package_report)
+    data = Dataset.load()
+    candidate, report = _read()
     use_store(params.tracking)
-    name = params.tracking.model
-    version = registry.find_file(name, candidate.sha256) or _register(
-        params, model, candidate, report, package_report, data.digest("test")
-    )
-    number, digest = str(version.version), data.digest("test")
-    champion = registry.champion(name)
+    name, digest = params.tracking.model, data.digest("test")
+    version = registry.find_file(name, candidate.sha256) or _register(params, candidate, report, digest)
+    number, champion = str(version.version), registry.champion(name)
     facts = {"version": number, "sha256": candidate.sha256, "test_digest": digest}
-    if (former := _former_decision(out, facts, champion)) is not None:
+    if (former := _former_decision(facts, champion)) is not None:
         return number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
-        promotion = _compare(params, data, raw, candidate, champion)
+        promotion = _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             metrics = promotion.metrics()
             mlflow.log_metrics({f"promotion_{metric}": value for metric, value in metrics.items()})
         if promotion.promoted:
             registry.promote(name, number)
-    promotion.write(out, **facts, champion="" if champion is None else champion.number)
+    promotion.write(**facts, champion="" if champion is None else champion.number)
     return number, promotion
 
 
-def _read(model: Path, package_report: Path) -> tuple[Bundle, dict[str, Any]]:
+def _read() -> tuple[Bundle, dict[str, Any]]:
     """Read the model, and the report that packaging wrote about it."""
+    path = PACKAGE_REPORT / PACKAGED
     try:
-        candidate = bundle.read(model)
-        report: dict[str, Any] = json.loads((package_report / PACKAGED).read_text("utf-8"))
+        candidate = bundle.read(MODEL)
+        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
         same = report["sha256"] == candidate.sha256
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"{model} or its report is missing or broken ({one_line(error)}): run `dvc repro`"
+            f"{MODEL} or its report is missing or broken ({one_line(error)}): run `dvc repro`"
         ) from error
     if not same:
-        raise PipelineError(f"{model} and {package_report / PACKAGED} are of different runs: run `dvc repro`")
+        raise PipelineError(f"{MODEL} and {path} are of different runs: run `dvc repro`")
     return candidate, report
 
 
-def _register(
-    params: Params, model: Path, candidate: Bundle, report: dict[str, Any], folder: Path, test_digest: str
-) -> ModelVersion:
+def _register(params: Params, candidate: Bundle, report: dict[str, Any], test_digest: str) -> ModelVersion:
     """Log the model and its measurements to the run of its training, and make it a version."""
-    stability = json.loads((folder / STABILITY).read_text("utf-8"))["changes"]
+    stability = json.loads((PACKAGE_REPORT / STABILITY).read_text("utf-8"))["changes"]
     with tracked(params.tracking, report.get("run_id")) as run_id:
         mlflow.log_metrics({f"onnx_{name}": value for name, value in report["twin"].items()})
         mlflow.log_metric("onnx_mean_difference", report["mean_difference"])
         mlflow.log_metrics({f"onnx_{name}": value for name, value in report["known"].items()})
         mlflow.log_metrics({f"flips_{name}": flips["share"] for name, flips in stability.items()})
-        mlflow.log_artifacts(str(folder), folder.name)
+        mlflow.log_artifacts(str(PACKAGE_REPORT), PACKAGE_REPORT.name)
         tags = {"model_version": candidate.manifest.version, "sha256": candidate.sha256}
-        return registry.register(params.tracking.model, model, run_id, tags | {"test_digest": test_digest})
+        return registry.register(params.tracking.model, MODEL, run_id, tags | {"test_digest": test_digest})
 
 
 def _compare(
-    params: Params, data: Dataset, raw: Path, candidate: Bundle, champion: registry.Champion | None
+    params: Params, data: Dataset, candidate: Bundle, champion: registry.Champion | None
 ) -> Promotion:
     """Have both models answer the same photos, and decide."""
     if champion is None:
         return promote_uncompared("there is no champion yet")
     try:
-        answers = _answers(params, data, raw, candidate)
+        answers = _answers(params, data, candidate)
     except IncomparableError as error:
         raise PipelineError(f"the new model cannot answer these photos: {error}; run `dvc repro`") from error
     name = f"the champion, version {champion.number}"
     try:
-        champion_answers = _answers(params, data, raw, champion.read())
+        champion_answers = _answers(params, data, champion.read())
     except IncomparableError as error:
         return promote_uncompared(f"{name}, cannot answer these photos: {error}")
     labels = data.labels[data.rows("test")]
     return decide(params.evaluate, answers, champion_answers, labels, name)
 
 
-def _answers(params: Params, data: Dataset, raw: Path, model: Bundle) -> ModelAnswers:
-    answers = answer_test_photos(model, data, raw)
-    ood_scores = None
+def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:
+    answers, manifest = answer_test_photos(model, data), model.manifest
+    photos = None
     if "known" in answers and params.evaluate.other:
         from ml.evaluation.features import load_ood_photos  # imports torch, which takes seconds
 
-        manifest = model.manifest
-        photos = load_ood_photos(Path(params.evaluate.other), manifest.image_size, manifest.resize)
-        ood_scores = OnnxModel(model.onnx).run(photos)["known"]
+        photos = load_ood_photos(params.evaluate.other, manifest.image_size, manifest.resize)
+    ood_scores = None if photos is None else OnnxModel(model.onnx).run(photos)["known"]
     return ModelAnswers(answers["probabilities"], answers.get("known"), ood_scores)
 
 
-def _former_decision(
-    path: Path, facts: dict[str, str], champion: registry.Champion | None
-) -> Promotion | None:
-    """Return the decision in a file if it is on the same facts and has led to the present champion."""
+def _former_decision(facts: dict[str, str], champion: registry.Champion | None) -> Promotion | None:
+    """Return the recorded decision if it is on the same facts and has led to the present champion."""
     try:
-        decision = json.loads(path.read_text("utf-8"))
+        decision = json.loads(PROMOTION.read_text("utf-8"))
         holder = decision["version"] if decision["promoted"] else decision["champion"]
         same = all(decision[name] == fact for name, fact in facts.items())
         if same and champion is not None and champion.number == holder:

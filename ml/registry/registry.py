@@ -21,11 +21,7 @@ _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 def register(name: str, model: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
     """Log `model.pt` to the active run and make it a version of the registered model.
 
-    Args:
-        name: name of the registered model.
-        model: the file.
-        run_id: the active run.
-        tags: `sha256` and `model_version`, by which `find` finds it, and others.
+    Its tags must include `sha256` and `model_version`, by which `find` finds it.
     """
     client = MlflowClient()
     mlflow.log_artifact(str(model), "model")
@@ -46,10 +42,7 @@ def find_file(name: str, sha256: str) -> ModelVersion | None:
 def find(name: str, version: str, sha256: str) -> ModelVersion | None:
     """Return the version that is the same file, else the newest one with the same weights, or None.
 
-    Args:
-        name: name of the registered model.
-        version: version in `model.pt`, which identifies the weights.
-        sha256: SHA-256 of `model.pt`, in hexadecimal.
+    The version in `model.pt` identifies the weights.
     """
     return find_file(name, sha256) or _newest_tagged(name, "model_version", version)
 

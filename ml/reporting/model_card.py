@@ -10,7 +10,7 @@ from ml.model import VERSION, bundle
 from ml.model.bundle import MAX_CARD_BYTES
 from ml.model.manifest import Manifest
 from ml.reporting.rendering import render
-from ml.reporting.stage_reports import Reports, Slice, figure, metrics, ood_methods, unexpected_content
+from ml.reporting.stage_reports import Reports, metric_titles, ood_methods, unexpected_content
 
 MAX_ROWS = 40
 """Rows of a table; if there are more, the card shows those with the worst figures."""
@@ -28,7 +28,6 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
             (of its OOD score), as the stage `package` measures them.
         reports: of the stages.
     """
-    text = ""
     for pictures in (True, False):
         text = _render(manifest, figures, reports, pictures)
         if len(text.encode()) <= MAX_CARD_BYTES:
@@ -40,21 +39,9 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
 def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
     """Return a few lines of Markdown for the page of a release.
 
-    Args:
-        manifest: of the model.
-        figures: as `release.files.collect` merges them.
-        url: from which anyone can load the model; may be empty.
+    `figures` are those that `release.files.collect` merges; `url` is the model's address, or empty.
     """
-    onnx_model = figures["twin"]
-    return render(
-        "release.md.jinja",
-        manifest=manifest,
-        accuracy=figure("accuracy", onnx_model),
-        log_loss=figure("log_loss", onnx_model),
-        photos=round(onnx_model["photos"]),
-        sha256=figures["sha256"],
-        url=url,
-    )
+    return render("release.md.jinja", manifest=manifest, figures=figures, url=url)
 
 
 def _pretrained(arch: str) -> str:
@@ -76,17 +63,14 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             "model_card.md.jinja",
             version=VERSION,
             manifest=manifest,
+            figures=figures,
             reports=reports,
-            precision=figures["precision"],
-            test_digest=figures["test_digest"],
             source=of_source(reports.source),
             pretrained=_pretrained(manifest.arch),
             max_rows=MAX_ROWS,
-            photos=round(onnx_model["photos"]),
-            metrics=metrics(onnx_model, figures["torch"], [one for one in manifest.classes if one in worst]),
-            calibration_error=figure("ece", onnx_model),
+            metrics=metric_titles(one for one in manifest.classes if one in worst),
             ood_methods=ood_methods(ood, reports.torch_ood),
-            ood_detected=figure("refused_others", ood),
+            ood_detected=ood.get("refused_others"),
             slices={kind: _worst(slices) for kind, slices in reports.slices.items()},
             mistakes=_mistakes(manifest, onnx_model, reports),
             pictures=pictures,
@@ -94,9 +78,9 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def _worst(slices: list[Slice]) -> list[Slice]:
+def _worst(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the slices of the lowest accuracy, in their order."""
-    worst = sorted(slices, key=lambda one: one.accuracy.value)[:MAX_ROWS]
+    worst = sorted(slices, key=lambda one: one["accuracy"])[:MAX_ROWS]
     return [one for one in slices if one in worst]
 
 
@@ -104,9 +88,9 @@ def _mistakes(
     manifest: Manifest, onnx_model: dict[str, float], reports: Reports
 ) -> list[tuple[str, int, int]]:
     """Return name, wrong answers and test photos of the first classes."""
-    mistakes = []
-    for name in manifest.classes[:MAX_ROWS]:
-        if name in reports.kept and f"recall_{name}" in onnx_model:
-            photos = reports.kept[name]["test"]
-            mistakes.append((name, round((1 - onnx_model[f"recall_{name}"]) * photos), photos))
-    return mistakes
+    photos = {name: splits["test"] for name, splits in reports.kept.items()}
+    return [
+        (name, round((1 - onnx_model[f"recall_{name}"]) * photos[name]), photos[name])
+        for name in manifest.classes[:MAX_ROWS]
+        if name in photos and f"recall_{name}" in onnx_model
+    ]

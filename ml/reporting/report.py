@@ -17,7 +17,7 @@ from ml.params import Params
 from ml.paths import GATE_REPORT, PREPARE_REPORT, REPORT
 from ml.reporting import stage_reports
 from ml.reporting.rendering import render, write
-from ml.reporting.stage_reports import Reports, classes_of, figure, metrics, ood_methods
+from ml.reporting.stage_reports import Reports, classes_of, metric_titles, ood_methods
 
 EXAMPLE = "python -m ml report"
 OUT = Path("reports/report.html")
@@ -57,17 +57,17 @@ def run(params: Params, out: Path = OUT) -> Path:
 
 def _page(params: Params, reports: Reports) -> str:
     onnx_model = reports.packaged.get("twin", {})
-    flips = [max(one.flips.high or 0, one.limit or 0) for one in reports.perturbations]
-    accuracies = [one.accuracy.low or 0 for slices in reports.slices.values() for one in slices]
+    flips = [max(one["share_high"], one["limit"] or 0) for one in reports.perturbations]
+    accuracies = [one["accuracy_low"] for slices in reports.slices.values() for one in slices]
     return render(
         "report.html.jinja",
         params=params,
         reports=reports,
         gate=_gate(reports.packaged.get("sha256", "")),
         photos=sum(sum(splits.values()) for splits in reports.kept.values()),
-        metrics=metrics(onnx_model, reports.torch, classes_of(reports.torch)),
-        accuracy=figure("accuracy", onnx_model or reports.torch),
-        calibration_error=figure("ece", onnx_model or reports.torch),
+        metrics=metric_titles(classes_of(reports.torch)),
+        onnx_model=onnx_model,
+        measured=onnx_model or reports.torch,
         ood_methods=ood_methods(reports.packaged.get("known", {}), reports.torch_ood),
         flips_end=1.05 * max(flips, default=0),
         accuracy_start=max(0.0, min(accuracies, default=0) - 0.02),

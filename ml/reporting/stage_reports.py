@@ -17,39 +17,13 @@ from ml.model.errors import PipelineError
 
 _SPLITS = Path("data/processed/splits.json")
 _TITLES = {"accuracy": "accuracy", "log_loss": "log loss", "roc_auc": "ROC AUC", "ece": "calibration error"}
-_NO_SHARES = ("log_loss", "roc_auc", "ece", "auroc")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A measured value with the ends of its confidence interval, which are None without one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    share: bool = True
-    """Whether it is shown in percent."""
-
-
-def figure(name: str, values: Mapping[str, float]) -> Figure | None:
-    """Return the figure of that name from a report; None if it was not measured."""
-    if name not in values:
-        return None
-    return Figure(values[name], values.get(f"{name}_low"), values.get(f"{name}_high"), name not in _NO_SHARES)
-
-
-Metric = tuple[str, Figure | None, Figure | None]
-"""Title of a metric, and its value for the ONNX model and for the torch network."""
-
-
-def metrics(
-    onnx_model: Mapping[str, float], torch: Mapping[str, float], classes: Iterable[str]
-) -> list[Metric]:
-    """Return the metrics on all test photos, then precision and recall per class."""
-    titles = _TITLES | {
+def metric_titles(classes: Iterable[str]) -> dict[str, str]:
+    """Return titles by name: of the metrics on all test photos, then of precision and recall per class."""
+    return _TITLES | {
         f"{kind}_{name}": f"{kind} {name:.60}" for name in classes for kind in ("precision", "recall")
     }
-    return [(title, figure(name, onnx_model), figure(name, torch)) for name, title in titles.items()]
 
 
 def classes_of(values: Mapping[str, float]) -> list[str]:
@@ -59,45 +33,15 @@ def classes_of(values: Mapping[str, float]) -> list[str]:
     return [name.removeprefix("recall_") for name in names if name not in bounds]
 
 
-@dataclass(frozen=True)
-class OodMethod:
-    """How many photos one method classifies as unknown, and the AUROC of its score; None: not measured."""
+def ood_methods(
+    onnx_model: Mapping[str, float], torch: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """Return the method that is served, if it was measured, and those that `evaluate` compared.
 
-    name: str
-    in_distribution: Figure | None
-    out_of_distribution: Figure | None
-    auroc: Figure | None
-
-
-def ood_methods(onnx_model: Mapping[str, float], torch: Mapping[str, Mapping[str, float]]) -> list[OodMethod]:
-    """Return the method that is served, if it was measured, and those that `evaluate` compared."""
-    reports = {"ONNX model, served": onnx_model} if onnx_model else {}
-    reports |= {f"torch, {name}": values for name, values in torch.items()}
-    keys = ("refused", "refused_others", "auroc")
-    return [OodMethod(name, *(figure(key, values) for key in keys)) for name, values in reports.items()]
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """Share of photos whose label one perturbation flips, and share that only it makes unknown."""
-
-    name: str
-    flips: Figure
-    limit: float | None
-    """Largest share of flips that is allowed; None: any."""
-    over: bool
-    unknown: float | None
-    """None: the model has no OOD score."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Accuracy and mean confidence on the test photos of one kind."""
-
-    name: str
-    photos: int
-    accuracy: Figure
-    confidence: float
+    Each has its `name`, and metrics as in `ml.evaluation.ood.Comparison`.
+    """
+    served = [{"name": "ONNX model, served", **onnx_model}] if onnx_model else []
+    return served + [{"name": f"torch, {name}", **values} for name, values in torch.items()]
 
 
 @dataclass(frozen=True)
@@ -105,8 +49,6 @@ class Reports:
     """The results of all stages; a value is empty if its stage has not run.
 
     Attributes:
-        params: content of params.yaml.
-        source: `ingest.source`.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
         dropped_photos: `path`, `reason` and `detail` of each.
@@ -114,11 +56,11 @@ class Reports:
         epochs: number, losses and accuracies of each.
         averages: weight averages that were tried after the epochs, best first.
         torch: metrics of the torch network on the test photos.
-        temperature: of that network.
         torch_ood: what `evaluate` measured of each method of OOD detection.
-        slices: by kind, such as `breed`.
+        slices: by kind, such as `breed`: `name`, `photos`, `accuracy` with its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.
-        perturbations: in the order in which they were measured.
+        perturbations: `name`, `share` with its interval, `limit`, `over` and `refused`, see
+            `ml.packaging.stability.Flips`.
         drawn: the drawn test images and the answers of the ONNX model, see `ml.packaging.drawn`.
         packaged: content of package.json.
         promotion: the decision whether the packaged model becomes the champion.
@@ -135,9 +77,9 @@ class Reports:
     torch: dict[str, float]
     temperature: float
     torch_ood: dict[str, dict[str, float]]
-    slices: dict[str, list[Slice]]
+    slices: dict[str, list[dict[str, Any]]]
     stability_photos: int
-    perturbations: list[Perturbation]
+    perturbations: list[dict[str, Any]]
     drawn: list[dict[str, Any]]
     packaged: dict[str, Any]
     promotion: dict[str, Any]
@@ -147,15 +89,15 @@ class Reports:
         return self.params.get(section, {}).get(name, default)
 
     @property
-    def weakest_perturbation(self) -> Perturbation | None:
+    def weakest_perturbation(self) -> dict[str, Any] | None:
         """The perturbation that flips the most labels."""
-        return max(self.perturbations, key=lambda one: one.flips.value, default=None)
+        return max(self.perturbations, key=lambda one: one["share"], default=None)
 
     @property
-    def weakest_slice(self) -> tuple[str, Slice] | None:
-        """The kind and the slice of the lowest accuracy."""
-        every = [(kind, one) for kind, slices in self.slices.items() for one in slices]
-        return min(every, key=lambda item: item[1].accuracy.value, default=None)
+    def weakest_slice(self) -> dict[str, Any] | None:
+        """The slice of the lowest accuracy, with its `kind`."""
+        every = [{"kind": kind, **one} for kind, slices in self.slices.items() for one in slices]
+        return min(every, key=lambda one: one["accuracy"], default=None)
 
 
 @contextmanager
@@ -168,19 +110,8 @@ def unexpected_content() -> Iterator[None]:
         raise PipelineError(f"{reason}: run `dvc repro`") from error
 
 
-def load(
-    params: Mapping[str, Any],
-    evaluated: Path = paths.REPORT,
-    packaged: Path = paths.PACKAGE_REPORT,
-    splits: Path = _SPLITS,
-) -> Reports:
-    """Read the reports that exist.
-
-    Args:
-        params: content of params.yaml.
-        evaluated: folder of the stage `evaluate`.
-        packaged: folder of the stage `package`.
-        splits: written by the stage `prepare`.
+def load(params: Mapping[str, Any]) -> Reports:
+    """Read the reports that exist; `params` is the content of params.yaml.
 
     Raises:
         PipelineError: a file is broken, or another version of this project wrote it.
@@ -189,11 +120,11 @@ def load(
         source = str(params.get("ingest", {}).get("source", ""))
         prepared = _json(paths.PREPARE_REPORT / "report.json", {})
         history = _json(paths.HISTORY, {})
-        measured = _json(evaluated / paths.METRICS, {})
-        stability = _json(packaged / paths.STABILITY, {})
-        slices = _json(evaluated / paths.SLICES, {})
-        package, promotion = _json(packaged / paths.PACKAGED, {}), _json(paths.PROMOTION, {})
-        photos = [photo["path"] for photo in _json(splits, {}).get("photos", [])]
+        measured = _json(paths.REPORT / paths.METRICS, {})
+        stability = _json(paths.PACKAGE_REPORT / paths.STABILITY, {})
+        slices = _json(paths.REPORT / paths.SLICES, {})
+        package, promotion = _json(paths.PACKAGE_REPORT / paths.PACKAGED, {}), _json(paths.PROMOTION, {})
+        photos = [photo["path"] for photo in _json(_SPLITS, {}).get("photos", [])]
         return Reports(
             params=params,
             source=source,
@@ -209,20 +140,20 @@ def load(
             slices={kind: [_slice(*one) for one in some.items()] for kind, some in slices.items() if some},
             stability_photos=stability.get("photos", 0),
             perturbations=[_perturbation(*one) for one in stability.get("changes", {}).items()],
-            drawn=_json(packaged / paths.DRAWN_IMAGES, []),
+            drawn=_json(paths.PACKAGE_REPORT / paths.DRAWN_IMAGES, []),
             packaged=package,
             promotion=promotion if promotion.get("sha256") == package.get("sha256") else {},
         )
 
 
-def _slice(name: str, values: Mapping[str, float]) -> Slice:
-    accuracy = Figure(values["accuracy"], values["accuracy_low"], values["accuracy_high"])
-    return Slice(name, int(values["photos"]), accuracy, values["confidence"])
+def _slice(name: str, values: Mapping[str, float]) -> dict[str, Any]:
+    keys = ("photos", "accuracy", "accuracy_low", "accuracy_high", "confidence")
+    return {"name": name} | {key: values[key] for key in keys}
 
 
-def _perturbation(name: str, values: Mapping[str, Any]) -> Perturbation:
-    flips = Figure(values["share"], values["low"], values["high"])
-    return Perturbation(name, flips, values["limit"], values["over"], values["refused"])
+def _perturbation(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    share = {"share": values["share"], "share_low": values["low"], "share_high": values["high"]}
+    return {"name": name} | share | {key: values[key] for key in ("limit", "over", "refused")}
 
 
 def _json(path: Path, missing: Any) -> Any:

@@ -1,15 +1,18 @@
-"""The MLflow store: a local SQLite database, or the server that MLFLOW_TRACKING_URI names."""
+"""The MLflow store, a local SQLite database or the server that MLFLOW_TRACKING_URI names, and its runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
-from ml.params import Tracking
+from ml.params import Params, Tracking
+from ml.paths import PREPARE_REPORT
+from ml.tracking.provenance import dataset_md5, flatten, git_commit
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 
@@ -43,6 +46,32 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
     use_store(params)
     with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None) as run:
         yield run.info.run_id
+
+
+def log_training(
+    params: Params,
+    data: Dataset,
+    history: Sequence[Mapping[str, float]],
+    choices: Sequence[Mapping[str, float]],
+) -> str:
+    """Log a training as a new run; return the id of the run.
+
+    `history` holds `epoch` and metrics of each epoch, `choices` the weight averages that were tried, best
+    first, with their `val_loss`. Of the recipes, only the one that was used is logged.
+    """
+    with tracked(params.tracking) as run_id:
+        used = params.model_dump(exclude={"tracking", "recipes"}) | {"recipe": params.recipe.model_dump()}
+        mlflow.log_params(flatten(used))
+        tags = {"git_commit": git_commit(), "dataset_md5": dataset_md5(), "test_digest": data.digest("test")}
+        mlflow.set_tags(tags | {"classes": ",".join(data.classes)})
+        for epoch in history:
+            metrics = {name: value for name, value in epoch.items() if name != "epoch"}
+            mlflow.log_metrics(metrics, step=int(epoch["epoch"]))
+        mlflow.log_metric("refined_val_loss", choices[0]["val_loss"])
+        mlflow.log_dict({"tried": list(choices)}, "choices.json")
+        if PREPARE_REPORT.is_dir():
+            mlflow.log_artifacts(str(PREPARE_REPORT), PREPARE_REPORT.name)
+        return run_id
 
 
 def _exists(run_id: str) -> bool:

@@ -16,38 +16,29 @@ from torchvision.transforms.v2 import functional
 from ml.params import Augment
 
 
-def augmentation(params: Augment, size: int) -> v2.Compose:
+def augmentation(params: Augment, size: int) -> v2.Transform:
     """Build the transform of uint8 [3, H, W] to [3, size, size]; changes that are off are left out."""
-    steps: list[nn.Module] = []
-    bilinear = v2.InterpolationMode.BILINEAR
-    if params.crop_min_area < 1:
-        scale = (params.crop_min_area, 1.0)
-        steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=(0.85, 1.18), interpolation=bilinear))
-    else:
-        steps.append(v2.Resize(size, interpolation=bilinear))
-    if params.flip:
-        steps.append(v2.RandomHorizontalFlip(params.flip))
-    if params.rotation or params.translate or params.shear:
-        steps.append(
-            v2.RandomAffine(
-                params.rotation,
-                translate=(params.translate, params.translate) if params.translate else None,
-                shear=params.shear or None,
-                interpolation=bilinear,
-                fill=127,
-            )
-        )
-    if params.brightness or params.contrast or params.saturation or params.hue:
-        steps.append(v2.ColorJitter(params.brightness, params.contrast, params.saturation, params.hue))
-    if params.grey:
-        steps.append(v2.RandomGrayscale(params.grey))
-    if params.shrink:
-        steps.append(v2.RandomApply([RandomShrink()], params.shrink))
-    if params.watermark:
-        steps.append(v2.RandomApply([RandomWatermark()], params.watermark))
-    if params.erasing:
-        steps.append(v2.RandomErasing(params.erasing, scale=(0.02, 0.15), value=127))
-    return v2.Compose(steps)
+    p, bilinear = params, v2.InterpolationMode.BILINEAR
+    crop = v2.RandomResizedCrop(size, (p.crop_min_area, 1.0), ratio=(0.85, 1.18), interpolation=bilinear)
+    affine = v2.RandomAffine(
+        p.rotation,
+        translate=(p.translate, p.translate) if p.translate else None,
+        shear=p.shear or None,
+        interpolation=bilinear,
+        fill=127,
+    )
+    colours = (p.brightness, p.contrast, p.saturation, p.hue)
+    steps: list[tuple[bool, nn.Module]] = [
+        (True, crop if p.crop_min_area < 1 else v2.Resize(size, interpolation=bilinear)),
+        (p.flip > 0, v2.RandomHorizontalFlip(p.flip)),
+        (max(p.rotation, p.translate, p.shear) > 0, affine),
+        (max(colours) > 0, v2.ColorJitter(*colours)),
+        (p.grey > 0, v2.RandomGrayscale(p.grey)),
+        (p.shrink > 0, v2.RandomApply([RandomShrink()], p.shrink)),
+        (p.watermark > 0, v2.RandomApply([RandomWatermark()], p.watermark)),
+        (p.erasing > 0, v2.RandomErasing(p.erasing, scale=(0.02, 0.15), value=127)),
+    ]
+    return v2.Compose([step for is_on, step in steps if is_on])
 
 
 class RandomShrink(nn.Module):

@@ -5,8 +5,6 @@ the weights before and after keeps most of the gain and avoids most of the loss 
 fine-tuning of zero-shot models"). The validation split decides the share, never the test split.
 """
 
-import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,14 +14,6 @@ from torch.nn import functional
 from ml.data.dataset import Dataset
 from ml.model.networks import Network
 from ml.training.head import embed
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """A share of the fine-tuned weights in the average, and its log loss on the validation split."""
-
-    finetuned_share: float
-    val_loss: float
 
 
 def interpolate(
@@ -42,10 +32,9 @@ def mean_weights(runs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     It is as accurate as the mean of the runs' answers (Wortsman et al. 2022, "Model soups"), which would need
     one forward pass per run. Counters are those of the first run.
     """
-    first = runs[0]
     return {
         name: torch.stack([weights[name] for weights in runs]).mean(0) if value.is_floating_point() else value
-        for name, value in first.items()
+        for name, value in runs[0].items()
     }
 
 
@@ -55,24 +44,24 @@ def load_best_average(
     finetuned: Mapping[str, Tensor],
     data: Dataset,
     shares: Sequence[float],
-) -> list[Choice]:
-    """Load the average that is best on the validation split; return all that were tried, best first.
+) -> list[dict[str, float]]:
+    """Load into a network the average that is best on the validation split.
 
-    Args:
-        network: network of the right architecture; its weights are replaced.
-        pretrained: the weights before fine-tuning; None if it was trained from scratch, without an average.
-        finetuned: the weights after fine-tuning.
-        data: the prepared photos.
-        shares: shares of the fine-tuned weights to try.
+    Of the fine-tuned weights, several shares are tried. Without pretrained weights there is no average.
+
+    Returns:
+        `finetuned_share` and `val_loss` (log loss on the validation split) of all averages, best first.
     """
-    tried: list[tuple[Choice, dict[str, Tensor]]] = []
+    rows = data.rows("val")
+    labels = torch.from_numpy(data.labels[rows])
+    tried: list[tuple[dict[str, float], dict[str, Tensor]]] = []
     for share in shares if pretrained is not None else [1.0]:
         weights = dict(finetuned) if pretrained is None else interpolate(pretrained, finetuned, share)
         network.load_state_dict(weights)
-        features, labels = embed(network, data, data.rows("val"), contextlib.nullcontext)
-        head = network.head
+        features, head = embed(network, data.images, rows), network.head
         logits = functional.linear(features, head.weight.detach().cpu(), head.bias.detach().cpu())
-        tried.append((Choice(share, functional.cross_entropy(logits, labels).item()), weights))
-    tried.sort(key=lambda pair: pair[0].val_loss)
+        val_loss = functional.cross_entropy(logits, labels).item()
+        tried.append(({"finetuned_share": share, "val_loss": val_loss}, weights))
+    tried.sort(key=lambda pair: pair[0]["val_loss"])
     network.load_state_dict(tried[0][1])
     return [choice for choice, _ in tried]

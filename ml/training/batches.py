@@ -7,6 +7,7 @@ do not depend on the number of workers or processes, nor on whether the run was 
 import multiprocessing
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,54 +41,34 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _MappedFile(str):
-    """Path of a memory-mapped .npy file."""
-
-    __slots__ = ()
-
-
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """The photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row).
+    """Augmented photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row)."""
 
-    Args:
-        data: the prepared photos.
-        augment: random transform of uint8 [3, H, W], seeded by the key; None leaves the photos unchanged.
-    """
-
-    def __init__(self, data: Dataset, augment: v2.Compose | None = None) -> None:
-        self.images = data.images
-        self.labels = data.labels
-        self.augment = augment
+    def __init__(self, data: Dataset, augment: v2.Transform) -> None:
+        self.images, self.labels, self.augment = data.images, data.labels, augment
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         if isinstance(self.images, np.memmap):  # workers map the file themselves; pickle would copy all of it
-            state["images"] = _MappedFile(str(self.images.filename))
+            state["images"] = Path(str(self.images.filename))
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.images, _MappedFile):
+        if isinstance(self.images, Path):
             self.images = np.load(self.images, mmap_mode="r")
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
-        pixels = torch.from_numpy(np.array(self.images[row]))
-        if self.augment is not None:
-            torch.manual_seed(seed_from(seed, row))
-            pixels = self.augment(pixels.permute(2, 0, 1)).permute(1, 2, 0).contiguous()
-        return pixels, torch.tensor(self.labels[row])
+        torch.manual_seed(seed_from(seed, row))
+        pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
+        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.labels[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
-    """The batches of one epoch for one process; the processes divide each batch among them.
+    """The batches of one epoch for process `rank` of `world`.
 
-    Args:
-        rows: rows of the training photos.
-        batch_size: photos per batch over all processes.
-        seed: seed of the run.
-        rank: number of this process.
-        world: number of processes.
+    The processes divide among them each batch of `batch_size` photos from `rows`.
     """
 
     def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int, rank: int, world: int) -> None:
@@ -107,7 +88,7 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, augment: v2.Compose, sampler: EpochSampler
+    data: Dataset, augment: v2.Transform, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
 
@@ -126,9 +107,9 @@ def training_batches(
 
 
 def plain_batches(
-    data: Dataset, rows: NDArray[np.int64], batch_size: int = PLAIN_BATCH
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield photos without augmentation, in the order of `rows`: uint8 [N, size, size, 3], int64 [N]."""
-    for first in range(0, len(rows), batch_size):
-        batch = rows[first : first + batch_size]
-        yield torch.from_numpy(np.array(data.images[batch])), torch.from_numpy(data.labels[batch])
+    images: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """Yield photos without augmentation, uint8 [N, H, W, 3], and their rows [N], in the order of `rows`."""
+    for first in range(0, len(rows), PLAIN_BATCH):
+        batch = rows[first : first + PLAIN_BATCH]
+        yield torch.from_numpy(np.array(images[batch])), batch

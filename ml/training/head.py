@@ -10,35 +10,33 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.training.batches import PLAIN_BATCH, plain_batches
 
 _L2 = 0.01
-Autocast = Callable[[], contextlib.AbstractContextManager[object]]
 
 
 def embed(
-    network: Network, data: Dataset, rows: NDArray[np.int64], autocast: Autocast
-) -> tuple[Tensor, Tensor]:
-    """Compute features float32 [N, D] of photos without augmentation, and their labels int64 [N].
+    network: Network,
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> Tensor:
+    """Compute features float32 [N, D] of photos without augmentation, in main memory.
 
     Args:
         network: on any device.
-        data: the prepared photos.
-        rows: which photos.
+        images: uint8 [M, H, W, 3].
+        rows: which of them, [N].
         autocast: context of the computation, such as Fabric's.
     """
     device = next(network.parameters()).device
     normalize = Normalization(network.mean, network.std)
     network.eval()
-    features, labels = [], []
-    batches = tqdm(plain_batches(data, rows), "features", total=-(-len(rows) // PLAIN_BATCH), mininterval=1)
+    batches = tqdm(plain_batches(images, rows), "features", -(-len(rows) // PLAIN_BATCH), mininterval=1)
     with torch.inference_mode(), autocast():
-        for pixels, targets in batches:
-            features.append(network.embed(normalize(pixels.to(device))).float().cpu())
-            labels.append(targets)
-    return torch.cat(features), torch.cat(labels)
+        features = [network.embed(normalize(pixels.to(device))).float().cpu() for pixels, _ in batches]
+    return torch.cat(features)
 
 
 def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:

@@ -13,22 +13,16 @@ from tqdm import tqdm
 
 from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
-from ml.params import Recipe
+from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
 from ml.training.batches import EpochSampler, plain_batches, seed_from, training_batches
-from ml.training.schedule import image_size_at, learning_rate_factor, parameter_groups
 
 
 @dataclasses.dataclass
 class Progress:
-    """The progress of a run, and its best weights so far.
+    """The progress of a run: finished epochs with their metrics, and state_dicts.
 
-    Attributes:
-        epoch: number of finished epochs.
-        history: metrics of each finished epoch.
-        best_val_loss: validation log loss of `best_weights`.
-        best_weights: the state_dict with the lowest validation log loss.
-        initial_weights: the state_dict before the first step.
+    `best_weights` have the lowest validation log loss; `initial_weights` are those before the first step.
     """
 
     epoch: int = 0
@@ -39,15 +33,10 @@ class Progress:
 
 
 class Loop:
-    """Trains a network on the train split and measures it on the validation split after each epoch.
+    """Trains a network in place on the train split, and measures it on the validation split after each epoch.
 
-    Args:
-        fabric: device, precision and processes.
-        network: the network to train, in place.
-        data: the prepared photos.
-        recipe: how to train it.
-        seed: seed of the order of the photos, their augmentation and the dropout.
-        state: file that the state is saved to, and from which an interrupted run resumes.
+    The seed determines the order of the photos, their augmentation and the dropout. After each epoch, the
+    state is saved to the file `state`, from which an interrupted run resumes.
     """
 
     def __init__(
@@ -59,7 +48,7 @@ class Loop:
             data.rows("train"), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
         )
         steps, warmup_share = recipe.epochs * len(self.sampler), recipe.optimizer.warmup_share
-        optimizer = torch.optim.AdamW(parameter_groups(network, recipe.optimizer))
+        optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.optimizer))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, steps, warmup_share)
         )
@@ -99,11 +88,9 @@ class Loop:
             logits = self.network(images).float()
             loss = functional.cross_entropy(logits, labels)
             self.fabric.backward(loss)
+            max_norm = self.recipe.optimizer.grad_clip
             self.fabric.clip_gradients(
-                self.network,
-                self.optimizer,
-                max_norm=self.recipe.optimizer.grad_clip,
-                error_if_nonfinite=False,
+                self.network, self.optimizer, max_norm=max_norm, error_if_nonfinite=False
             )
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -117,9 +104,10 @@ class Loop:
         totals = torch.zeros(3, device=self.fabric.device)
         rows = self.data.rows("val")[self.fabric.global_rank :: self.fabric.world_size]
         with torch.inference_mode():
-            for pixels, labels in plain_batches(self.data, rows):
+            for pixels, batch in plain_batches(self.data.images, rows):
                 logits = self.network(self.normalize(pixels.to(self.fabric.device))).float()
-                totals += _loss_hits_count(logits, labels.to(self.fabric.device))
+                labels = torch.from_numpy(self.data.labels[batch]).to(self.fabric.device)
+                totals += _loss_hits_count(logits, labels)
         return self._means(totals, "val")
 
     def _means(self, totals: Tensor, split: str) -> dict[str, float]:
@@ -170,3 +158,38 @@ def _loss_hits_count(logits: Tensor, labels: Tensor) -> Tensor:
     loss = functional.cross_entropy(logits, labels, reduction="sum")
     hits = (logits.argmax(1) == labels).sum()
     return torch.stack([loss, hits.to(loss.dtype), torch.tensor(float(len(labels)), device=loss.device)])
+
+
+def _parameter_groups(network: Network, params: Optimizer) -> list[dict[str, Any]]:
+    """Group the parameters: the head has its own learning rate; biases and BatchNorm have no weight decay."""
+    head = {id(parameter) for parameter in network.head.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": params.lr * (params.head_lr_factor if is_head else 1.0),
+            "weight_decay": params.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), parameters in groups.items()
+    ]
+
+
+def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
+    """Return the share of the full learning rate at a step: linear warm-up, then a half cosine to zero."""
+    warmup = warmup_share * steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
+
+
+def image_size_at(epoch: int, epochs: int, first: int, last: int) -> int:
+    """Return height and width of the photos in an epoch: from `first` to `last` in steps of 32 pixels.
+
+    If `first` is 0, it is `last` in every epoch. Small photos cost less, and suffice for the first epochs
+    (Tan and Le 2021, "EfficientNetV2", progressive learning).
+    """
+    if not first or epochs == 1:
+        return last
+    return min(last, first + round((last - first) * epoch / (epochs - 1) / 32) * 32)

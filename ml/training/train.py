@@ -6,41 +6,31 @@ torchrun --nproc-per-node 2 -m ml train
 """
 
 import argparse
-import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 
 from ml import params as parameters
-from ml.data.dataset import FOLDER, Dataset
+from ml.cli import note
+from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
-from ml.model.networks import network_class
+from ml.model.errors import PipelineError
+from ml.model.networks import Network, build, network_class
 from ml.params import Params
 from ml.paths import HISTORY
-from ml.training.averaging import Choice, load_best_average, mean_weights
-from ml.training.devices import make_fabric
-from ml.training.loop import Progress
-from ml.training.runs import train_runs
+from ml.training.averaging import load_best_average, mean_weights
+from ml.training.batches import seed_from
+from ml.training.head import embed, fit_head
+from ml.training.loop import Loop, Progress
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
 STATE = Path("models/unfinished.pt")
 """The saved state of an unfinished run; its fingerprint and the number of the run are added to the name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainReport:
-    """The metrics of each epoch, and the averages that were tried after the last one, best first."""
-
-    history: list[dict[str, float]]
-    choices: list[Choice]
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add no arguments: params.yaml holds the parameters."""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -49,53 +39,114 @@ def main(arguments: argparse.Namespace) -> None:
     run(parameters.load())
 
 
-def run(
-    params: Params,
-    data_folder: Path = FOLDER,
-    checkpoint: Path = CHECKPOINT,
-    history: Path = HISTORY,
-    state: Path = STATE,
-) -> TrainReport:
+def run(params: Params) -> list[dict[str, float]]:
     """Train all runs of the recipe, average their weights, and write the checkpoint and the history.
+
+    Returns:
+        The metrics of the epochs of all runs, which are numbered from 1.
 
     Raises:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
-    data = Dataset.load(data_folder)
+    data = Dataset.load()
     fabric = make_fabric(params.train.precision, network_class(params.train.arch).dense)
     torch.manual_seed(params.train.seed)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    state = state.with_stem(f"{state.stem}-{_fingerprint(params, data, fabric)}")
+    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
 
-    network, pretrained, progresses = train_runs(fabric, params, data, state)
-    report = TrainReport(_number_epochs(progresses), [])
+    network, pretrained, runs = _train_runs(fabric, params, data, state)
+    epochs = [epoch for progress in runs for epoch in progress.history]
+    history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
-        from ml.tracking.training_run import log_training  # MLflow takes seconds to import
+        from ml.tracking.store import log_training  # MLflow takes seconds to import
 
         # A resumed run does not fit its head again, so its network may not hold the initial weights.
-        initial = progresses[0].initial_weights if pretrained else None
-        weights = mean_weights([progress.best_weights for progress in progresses])
-        report.choices[:] = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        run_id = log_training(params, data, report.history, [dataclasses.asdict(c) for c in report.choices])
-        TrainedNetwork(network, params.train.arch, run_id).save(data, checkpoint)
-        history.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n", "utf-8")
+        initial = runs[0].initial_weights if pretrained else None
+        weights = mean_weights([progress.best_weights for progress in runs])
+        choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
+        run_id = log_training(params, data, history, choices)
+        TrainedNetwork(network, params.train.arch, run_id).save(data)
+        HISTORY.write_text(json.dumps({"history": history, "choices": choices}, indent=1) + "\n", "utf-8")
         for finished in state.parent.glob(f"{state.stem}-*{state.suffix}"):
             finished.unlink()
     fabric.barrier()
-    return report
+    return history
 
 
-def _number_epochs(progresses: list[Progress]) -> list[dict[str, float]]:
-    """Return the metrics of all epochs of all runs, numbered from 1."""
-    epochs = [epoch for progress in progresses for epoch in progress.history]
-    return [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
+def make_fabric(precision: str, dense: bool = False) -> Fabric:
+    """Set up device, precision and strategy; under torchrun, join the processes that it started.
+
+    Args:
+        precision: Fabric's name of it, or `auto`: bf16-mixed if the hardware is faster in it (GPUs from
+            Ampere on, CPUs with AMX and, if `dense`, CPUs with AVX-512 BF16), 16-mixed on older GPUs,
+            otherwise 32-true.
+        dense: whether the network's convolutions are dense. Depthwise ones are a fifth slower in AVX-512
+            BF16.
+    """
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="auto",
+        devices=local_world,
+        num_nodes=world // local_world,
+        strategy="ddp" if world > 1 else "auto",
+        precision=_fastest_precision(dense) if precision == "auto" else precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _fastest_precision(dense: bool) -> str:
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    native = torch.cpu._is_amx_tile_supported() or (dense and torch.cpu._is_avx512_bf16_supported())
+    return "bf16-mixed" if native else "32-true"
+
+
+def _train_runs(
+    fabric: Fabric, params: Params, data: Dataset, state: Path
+) -> tuple[Network, bool, list[Progress]]:
+    """Train all runs from the same initial weights, with other orders and augmentation of the photos.
+
+    Finished and interrupted runs are resumed from their saved states.
+
+    Returns:
+        The network of the last run, whether it started from pretrained weights, and each run's progress.
+    """
+    recipe, seed, runs = params.recipe, params.train.seed, list[Progress]()
+    for number in range(recipe.runs):
+        run_state = state.with_stem(f"{state.stem}-{number}")
+        network = build(params.train.arch, len(data.classes))
+        network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
+        pretrained = network.load_pretrained()
+        if recipe.runs > 1:
+            if not pretrained:
+                raise PipelineError(
+                    f"{params.train.arch} has no pretrained weights, so its runs have no mean: set runs: 1"
+                )
+            if fabric.is_global_zero:
+                note(f"run {number + 1} of {recipe.runs}")
+        if runs:
+            network.load_state_dict(runs[0].initial_weights)
+        elif pretrained and recipe.fit_head_first and not run_state.is_file():
+            network.to(fabric.device)
+            rows = data.rows("train")
+            features = embed(network, data.images, rows, fabric.autocast)
+            fit_head(network, features, torch.from_numpy(data.labels[rows]))
+        run_seed = seed_from(seed, number) if number else seed
+        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
+        if not runs[-1].best_weights:
+            raise PipelineError(
+                "training diverged: no epoch had a finite validation loss; lower optimizer.lr in the recipe"
+            )
+    return network, pretrained, runs
 
 
 def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
-    chosen = (params.train.model_dump_json(), params.recipe.model_dump_json())
     parts = [
-        *chosen,
+        params.train.model_dump_json(),
+        params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
         *(data.digest(split) for split in ("train", "val")),
     ]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -15,20 +16,14 @@ CHECKPOINT = Path("models/checkpoint.pt")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network.
-
-    Attributes:
-        network: in evaluation mode when loaded.
-        arch: its architecture.
-        run_id: the MLflow run that trained it.
-    """
+    """A trained network, its architecture, and the id of the MLflow run that trained it."""
 
     network: Network
     arch: str
     run_id: str
 
-    def save(self, data: Dataset, path: Path = CHECKPOINT) -> None:
-        """Write the network for the photos it was trained on; the file is replaced atomically."""
+    def save(self, data: Dataset) -> None:
+        """Write the network and what it needs to know of its photos; the file is replaced atomically."""
         content = {
             "arch": self.arch,
             "classes": list(data.classes),
@@ -37,25 +32,25 @@ class TrainedNetwork:
             "state_dict": {name: value.contiguous() for name, value in copy_weights(self.network).items()},
             "run_id": self.run_id,
         }
-        partial = path.with_suffix(".part")
+        partial = CHECKPOINT.with_suffix(".part")
         torch.save(content, partial)
-        partial.replace(path)
+        partial.replace(CHECKPOINT)
 
     @classmethod
-    def load(cls, path: Path, data: Dataset) -> "TrainedNetwork":
-        """Read the network, in main memory.
+    def load(cls, data: Dataset) -> Self:
+        """Read the network, in main memory and in evaluation mode.
 
         Raises:
             PipelineError: there is no such file, or its classes are not those of the photos.
         """
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(CHECKPOINT, map_location="cpu", weights_only=True)
         except OSError as error:
-            raise PipelineError(f"{path} is missing: run `dvc repro`") from error
+            raise PipelineError(f"{CHECKPOINT} is missing: run `dvc repro`") from error
         if tuple(content["classes"]) != data.classes:
             raise PipelineError(
-                f"{path} has the classes {content['classes']}, but the photos have {list(data.classes)}: "
-                "run `dvc repro`"
+                f"{CHECKPOINT} has the classes {content['classes']}, "
+                f"but the photos have {list(data.classes)}: run `dvc repro`"
             )
         network = build(content["arch"], len(data.classes))
         network.load_state_dict(content["state_dict"])

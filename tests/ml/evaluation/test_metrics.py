@@ -92,7 +92,8 @@ def test_metrics_without_photos_of_a_class():
 def test_calibration_error_of_a_known_gap():
     probabilities = np.full((100, 2), [0.9, 0.1])
     labels = np.array([0] * 60 + [1] * 40)
-    assert metrics.expected_calibration_error(probabilities, labels, 15) == pytest.approx(0.3)
+    found = metrics.bootstrap_calibration_error(probabilities, labels, 15, 10, 0.95)
+    assert found.value == pytest.approx(0.3)
 
 
 def test_the_interval_of_the_calibration_error_contains_the_error():

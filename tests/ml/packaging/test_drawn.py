@@ -22,13 +22,13 @@ class BrightnessModel:
 
 def test_each_drawing_has_a_thumbnail_and_an_answer():
     images = classify_drawn_images(BrightnessModel(), DATA)
-    by_name = {image.name: image for image in images}
+    by_name = {image["name"]: image for image in images}
     assert list(by_name) == list(DRAWINGS)
     night, wall = by_name["a night"], by_name["a wall"]
-    assert (night.label, night.refused, night.known) == ("dark", True, 0.4)
-    assert (wall.label, wall.refused) == ("bright", False)
-    assert night.probability > 0.9
-    thumbnails = [base64.b64decode(image.picture) for image in images]
+    assert (night["label"], night["refused"], night["known"]) == ("dark", True, 0.4)
+    assert (wall["label"], wall["refused"]) == ("bright", False)
+    assert night["probability"] > 0.9
+    thumbnails = [base64.b64decode(image["picture"]) for image in images]
     assert len(set(thumbnails)) == len(thumbnails)
     for thumbnail in thumbnails:
         with Image.open(io.BytesIO(thumbnail)) as image:

@@ -164,8 +164,21 @@ def sided(tmp_path):
     return data_of(tmp_path, pictures, labels)
 
 
-def test_labels_that_flip_are_counted_and_the_limits_checked(sided, params, tmp_path):
-    result = stability.measure_stability(params, pattern_model(LEFT_OR_RIGHT), sided, tmp_path / "raw")
+@pytest.fixture
+def measure(params, tmp_path):
+    """Measure a model that looks for the brighter side, with changes of the section `stability`."""
+
+    def measure(data, model=None, **changes):
+        plain = params.model_dump()
+        plain["stability"] |= changes
+        model = model or pattern_model(LEFT_OR_RIGHT)
+        return stability.measure_stability(Params.model_validate(plain), model, data, tmp_path / "raw")
+
+    return measure
+
+
+def test_labels_that_flip_are_counted_and_the_limits_checked(sided, measure, params, tmp_path):
+    result = measure(sided)
     assert result.photos == 40
     mirrored = result.perturbations["mirrored"]
     assert (mirrored.flips, mirrored.share, mirrored.over) == (40, 1.0, True)
@@ -182,23 +195,14 @@ def test_labels_that_flip_are_counted_and_the_limits_checked(sided, params, tmp_
     assert "over its limit" in result.table()
 
 
-def test_the_parameters_hold_the_limits(sided, params, tmp_path):
-    plain = params.model_dump()
-    plain["stability"] |= {"photos": 10}
-    plain["stability"]["max_flips"]["mirrored"] = 1
-    result = stability.measure_stability(
-        type(params).model_validate(plain), pattern_model(LEFT_OR_RIGHT), sided, tmp_path / "raw"
-    )
+def test_the_parameters_hold_the_limits(sided, measure, params):
+    result = measure(sided, photos=10, max_flips=params.stability.max_flips.model_dump() | {"mirrored": 1})
     assert (result.photos, result.perturbations["mirrored"].flips) == (10, 10)
     result.check()
 
 
-def test_few_photos_have_no_limits(sided, params, tmp_path):
-    plain = params.model_dump()
-    plain["stability"]["min_photos"] = 41
-    result = stability.measure_stability(
-        Params.model_validate(plain), pattern_model(LEFT_OR_RIGHT), sided, tmp_path / "raw"
-    )
+def test_few_photos_have_no_limits(sided, measure):
+    result = measure(sided, min_photos=41)
     assert result.perturbations["mirrored"].flips == result.photos == 40
     assert {one.limit for one in result.perturbations.values()} == {None}
     result.check()
@@ -219,7 +223,7 @@ def test_one_photo_may_always_flip(flips, photos, limit, over):
 
 
 @pytest.mark.parametrize("amount", [0, 60])
-def test_if_colour_separates_the_classes_its_perturbations_have_no_limit(params, tmp_path, amount):
+def test_if_colour_separates_the_classes_its_perturbations_have_no_limit(measure, tmp_path, amount):
     """The model sees the upper half; the lower half equals out the mean colour, up to `amount`."""
     random, pictures = np.random.default_rng(0), []
     for number in range(150):
@@ -232,36 +236,32 @@ def test_if_colour_separates_the_classes_its_perturbations_have_no_limit(params,
     data = data_of(tmp_path, pictures, np.arange(150) % 2)
     pattern = RED_OR_GREEN.copy()
     pattern[SIDE // 2 :] = 0
-    result = stability.measure_stability(params, pattern_model(pattern), data, tmp_path / "raw")
+    result = measure(data, pattern_model(pattern))
     assert result.perturbations["grey"].flips > 5
     assert (result.perturbations["grey"].limit is None) == (amount > 0)
     assert result.perturbations["grey"].over == (amount == 0)
     assert result.perturbations["mirrored"].limit is not None
 
 
-def test_photos_that_become_unknown_are_counted(sided, params, tmp_path):
-    result = stability.measure_stability(
-        params, NeedsLight(pattern_model(LEFT_OR_RIGHT)), sided, tmp_path / "raw"
-    )
+def test_photos_that_become_unknown_are_counted(sided, measure):
+    result = measure(sided, NeedsLight(pattern_model(LEFT_OR_RIGHT)))
     assert result.perturbations["darker"].refused == 1
     assert result.perturbations["brighter"].refused == result.perturbations["jpeg_95"].refused == 0
-    never = stability.measure_stability(
-        params, NeedsLight(pattern_model(LEFT_OR_RIGHT), 255), sided, tmp_path / "raw"
-    )
+    never = measure(sided, NeedsLight(pattern_model(LEFT_OR_RIGHT), 255))
     assert {one.refused for one in never.perturbations.values()} == {0}  # they were unknown before
 
 
-def test_photos_must_not_have_changed_since_they_were_prepared(sided, params, tmp_path):
+def test_photos_must_not_have_changed_since_they_were_prepared(sided, measure, tmp_path):
     row = sided.rows("test")[0]
     path = tmp_path / "raw" / sided.paths[row]
     content = path.read_bytes()
     for change in (lambda: path.write_bytes(content + b"x"), path.unlink):
         change()
         with pytest.raises(PipelineError, match="run `dvc repro`"):
-            stability.measure_stability(params, pattern_model(LEFT_OR_RIGHT), sided, tmp_path / "raw")
+            measure(sided)
     unreadable = dataclasses.replace(
         sided, hashes=[hashlib.sha256(b"no photo").hexdigest()] * len(sided.hashes)
     )
     path.write_bytes(b"no photo")
     with pytest.raises(PipelineError, match="cannot be used"):
-        stability.measure_stability(params, pattern_model(LEFT_OR_RIGHT), unreadable, tmp_path / "raw")
+        measure(unreadable)

@@ -10,8 +10,8 @@ from ml.model import VERSION
 from ml.model.bundle import MAX_CARD_BYTES
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
-from ml.reporting.formatting import escape_markdown
 from ml.reporting.model_card import card, summary
+from ml.reporting.rendering import escape_markdown
 from ml.reporting.stage_reports import load
 from release.files import collect
 from tests.conftest import manifest

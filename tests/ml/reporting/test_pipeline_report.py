@@ -15,7 +15,7 @@ from ml import params as parameters
 from ml.__main__ import COMMANDS
 from ml.model.errors import PipelineError
 from ml.reporting import report
-from ml.reporting.formatting import position
+from ml.reporting.rendering import position
 from tests.conftest import RED, coloured, encode
 from tests.helpers.chromium import launched, opened
 from tests.helpers.paths import ROOT

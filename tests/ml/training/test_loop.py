@@ -1,4 +1,4 @@
-"""The training loop: its best weights, its saved state, and its batches."""
+"""The training loop: its best weights, its saved state, its batches and its schedule."""
 
 import itertools
 import pickle
@@ -8,14 +8,15 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from torchvision.transforms import v2
 
 from ml.data import ingest, prepare
 from ml.data.dataset import Dataset
 from ml.model.networks import build
 from ml.params import Params
 from ml.training.batches import Photos
-from ml.training.devices import make_fabric
-from ml.training.loop import Loop
+from ml.training.loop import Loop, image_size_at, learning_rate_factor
+from ml.training.train import make_fabric
 
 
 @pytest.fixture
@@ -104,8 +105,25 @@ def test_a_kill_while_the_state_is_written_leaves_the_previous_state(make_loop, 
 
 def test_a_worker_maps_the_file_that_its_parent_maps(make_loop):
     data = make_loop().data
-    sent = pickle.dumps(Photos(data))
+    sent = pickle.dumps(Photos(data, v2.Identity()))
     assert len(sent) < data.images.nbytes / 10
     for photos in (pickle.loads(sent), pickle.loads(pickle.dumps(pickle.loads(sent)))):
         assert (photos[0, 3][0].numpy() == data.images[3]).all()
         assert not photos.images.flags.writeable
+
+
+def test_photos_grow_to_full_size():
+    sizes = [image_size_at(epoch, 5, 96, 224) for epoch in range(5)]
+    assert sizes == [96, 128, 160, 192, 224]
+    assert {image_size_at(epoch, 7, 100, 224) % 32 for epoch in range(6)} == {100 % 32}
+    assert [image_size_at(epoch, 3, 0, 224) for epoch in range(3)] == [224] * 3
+    assert image_size_at(0, 1, 96, 224) == 224  # the only epoch is the last
+
+
+def test_the_learning_rate_rises_and_then_falls_to_zero():
+    factors = [learning_rate_factor(step, 100, 0.1) for step in range(101)]
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[0] > 0
+    assert max(factors) == factors[10] == 1
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[-1] == pytest.approx(0, abs=1e-12)
