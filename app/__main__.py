@@ -10,13 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from app import create_app, host
+from app import create_app
 from app.http.server import Server
 from app.model_source.source import ModelSourceError
 from app.service import Service, service_of
 from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
 from app.telemetry.push import pushing
+from ml.model.allocator import bound_freed_memory
 from ml.model.image import ignore_pillow_warnings
 
 _DESCRIPTION = """\
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, setting in probable_typos(environ).items():
         _log.warning("%s is not a setting of this service; did you mean %s?", name, setting)
     ignore_pillow_warnings()
-    host.bound_freed_memory()  # before the first thread allocates
+    bound_freed_memory()  # before the first thread allocates
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
     service = service_of(app)

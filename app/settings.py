@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from app import host as this_host
+from ml.model.host import available_cpus
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
@@ -176,7 +176,7 @@ class Settings:
         "Number of workers: predictions that run in parallel. More workers than CPUs slow each other down "
         "(docs/performance.md).",
         _integer(1, 256),
-        lambda _: this_host.available_cpus(),
+        lambda _: available_cpus(),
         shown="number of CPUs available to the process, within its container's CPU quota",
     )
     max_queue: int = _setting(

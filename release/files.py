@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml.data.download import sha256_of
 from ml.evaluation.verdicts import WORSE
 from ml.model import VERSION, bundle
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
+from ml.model.partial import sha256_of
 from ml.paths import GATE_REPORT, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, SHOW_PHOTOS
 from ml.reporting.model_card import summary
 

@@ -14,9 +14,8 @@ from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
 from ml.cli import note
-from ml.data.download import sha256_of
 from ml.model import download, http
-from ml.model.partial import Partial
+from ml.model.partial import Partial, sha256_of
 from release.transport import GitHubError, NotFoundError, Patience, Transport, site
 
 API = "https://api.github.com"

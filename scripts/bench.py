@@ -15,10 +15,10 @@ import threading
 import time
 from pathlib import Path
 
-from app.host import available_cpus
 from app.inference.answers import Engine
 from app.inference.engine import load
 from app.settings import EMBEDDED
+from ml.model.host import available_cpus
 from ml.model.image import ImageError, decode
 from ml.model.photos import find
 from scripts.common import arguments, process

@@ -38,7 +38,7 @@ SLOW = {
     "app/routes/test_page_browser.py",
     "app/routes/test_page_unknown.py",
     "app/test_fuzz.py",
-    "app/test_host.py",
+    "ml/model/test_allocator.py",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",
     "deploy/test_container_image.py",

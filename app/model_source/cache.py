@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ml.model.partial import Partial, Version, read_note, write_note
+from ml.model.partial import Partial, Version, read_note, sha256_of, write_note
 
 try:
     import fcntl
@@ -146,12 +146,6 @@ class Lock(NamedTuple):
 
     acquired: bool
     waited: bool
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256, hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_abandoned(path: Path) -> bool:

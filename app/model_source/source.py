@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from app.model_source.cache import Cache, CachedModel, sha256_of
+from app.model_source.cache import Cache, CachedModel
 from app.settings import EMBEDDED, Settings
-from ml.model.partial import Partial, Version
+from ml.model.partial import Partial, Version, sha256_of
 
 if TYPE_CHECKING:
     from ml.model.download import Policy

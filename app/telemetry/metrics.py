@@ -18,7 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.utils import floatToGoString
 
-from app import host
+from ml.model import host
 from ml.model.manifest import Manifest
 from ml.model.reference import BOUNDS
 

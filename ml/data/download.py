@@ -9,15 +9,9 @@ from tqdm import tqdm
 from ml.model.download import Download, Policy
 from ml.model.errors import PipelineError
 from ml.model.http import Client, DownloadError
-from ml.model.partial import Partial
+from ml.model.partial import Partial, sha256_of
 
 POLICY = Policy(backoff_s=1.0, total_s=24 * 3600.0, max_bytes=1 << 40)
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(url: str, folder: Path, sha256: str = "") -> Path:

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data.download import fetch, sha256_of
+from ml.data.download import fetch
 from ml.model.errors import PipelineError
+from ml.model.partial import sha256_of
 from ml.model.photos import is_photo, is_visible
 from ml.params import Ingest
 

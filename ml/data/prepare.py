@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -26,6 +25,7 @@ from ml import params as parameters
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
 from ml.data.ingest import RAW
 from ml.model.errors import PipelineError
+from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, ignore_pillow_warnings, read
 from ml.params import Prepare
 from ml.paths import PREPARE_REPORT
@@ -145,10 +145,6 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
     return result
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDArray[np.uint8] | None]:
     """Decode one file in a worker process, without raising for bad files."""
     photo = Photo(path, row)
@@ -171,7 +167,7 @@ def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDA
 def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8]) -> list[Photo]:
     photos = []
     try:
-        with ProcessPoolExecutor(_cores(), initializer=ignore_pillow_warnings) as pool:
+        with ProcessPoolExecutor(available_cpus(), initializer=ignore_pillow_warnings) as pool:
             results = pool.map(partial(_decode, params, raw), range(len(paths)), paths, chunksize=16)
             for photo, content in tqdm(results, "decode", len(paths)):
                 if content is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -73,3 +74,9 @@ def write_note(path: Path, value: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(value))
     temporary.replace(path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

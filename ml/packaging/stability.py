@@ -23,11 +23,11 @@ from ml.evaluation.metrics import wilson
 from ml.model import bundle
 from ml.model.decision import is_unknown
 from ml.model.errors import PipelineError
+from ml.model.host import available_cpus
 from ml.model.image import ImageError, decode
 from ml.model.onnx_model import OnnxModel
 from ml.packaging.perturbations import COLOUR_PERTURBATIONS, PERTURBATIONS, decode_whole
 from ml.params import Params
-from ml.training.batches import available_cpus
 
 EXAMPLE = "python -m ml stability models/model.pt"
 _BY_COLOUR = 0.8

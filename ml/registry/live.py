@@ -37,8 +37,7 @@ def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: S
         The id of the run.
 
     Raises:
-        PipelineError: the local database cannot be used.
-        MlflowException: the server cannot be used.
+        PipelineError: MLflow cannot be used.
     """
     with tracked(params) as run_id:
         mlflow.set_tag("mlflow.runName", f"live {served.version}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from ml import params as parameters
 from ml.cli import say
@@ -24,7 +23,7 @@ from ml.model.onnx_model import OnnxModel
 from ml.params import Params
 from ml.paths import MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, STABILITY
 from ml.registry import registry
-from ml.tracking.store import one_line, tracked, use_store
+from ml.tracking.store import one_line, reported, tracked, use_store
 
 EXAMPLE = "python -m ml register"
 
@@ -36,10 +35,8 @@ def main(arguments: argparse.Namespace) -> None:
         PipelineError: the model, its reports or the photos are missing, or MLflow cannot be used.
     """
     params = parameters.load()
-    try:
+    with reported():
         number, promotion = run(params)
-    except MlflowException as error:
-        raise PipelineError(f"MLflow cannot be used: {one_line(error)}") from error
     role = "the champion" if promotion.promoted else "not the champion"
     say(f"{params.tracking.model} version {number} is {role}: {promotion.reasons[0]}")
 

@@ -18,20 +18,28 @@ LOCAL_STORE = "sqlite:///mlflow.db"
 
 
 def use_store(params: Tracking) -> None:
-    """Connect MLflow to the store and select the experiment.
+    """Connect MLflow to the store and select the experiment; see `reported` for the errors."""
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE)
+    mlflow.set_experiment(params.experiment)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Report what goes wrong with MLflow inside the block.
 
     Raises:
-        PipelineError: the database cannot be used, for example because a killed process left it incomplete.
-        MlflowException: the server cannot be reached, or rejects the request.
+        PipelineError: the server cannot be reached or rejects a request, or the database cannot be used, for
+            example because a killed process left it incomplete.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or LOCAL_STORE
-    mlflow.set_tracking_uri(uri)
     try:
-        mlflow.set_experiment(params.experiment)
+        yield
+    except MlflowException as error:
+        raise PipelineError(f"MLflow cannot be used: {one_line(error)}") from error
     except SQLAlchemyError as error:
+        name = mlflow.get_tracking_uri().rpartition("/")[2]
         raise PipelineError(
-            f"MLflow cannot use its database {uri.rpartition('/')[2]} ({one_line(error, 120)}): repair it or "
-            "move it away, and try again"
+            f"MLflow cannot use its database {name} ({one_line(error, 120)}): repair it or move it away, and "
+            "try again"
         ) from error
 
 
@@ -40,12 +48,12 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
     """Log to the run of that id, or to a new one if the store has no such run; yield the id of the run.
 
     Raises:
-        PipelineError: see `use_store`.
-        MlflowException: see `use_store`.
+        PipelineError: see `reported`.
     """
-    use_store(params)
-    with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None) as run:
-        yield run.info.run_id
+    with reported():
+        use_store(params)
+        with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None) as run:
+            yield run.info.run_id
 
 
 def log_training(

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
+from ml.model.host import available_cpus
 
 Key = tuple[int, int]
 """A seed and a row."""
@@ -34,11 +35,6 @@ own modules only if the working folder is the project's root; otherwise each wor
 def seed_from(*parts: int) -> int:
     """Derive one 64-bit seed from whole numbers; it depends on each of them and on their order."""
     return int(np.random.SeedSequence([part & 0xFFFFFFFF for part in parts]).generate_state(1, np.uint64)[0])
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
@@ -93,10 +89,12 @@ def training_batches(
     """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
 
     The workers are forked from a server process that has no threads. A worker that is forked from this
-    process could wait forever for a lock that another thread held at that moment.
+    process could wait forever for a lock that another thread held at that moment. Windows cannot fork: there,
+    each worker is a fresh process.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
+    if os.name != "nt":
+        context.set_forkserver_preload(_PRELOADED)
     return DataLoader(
         Photos(data, augment),
         batch_sampler=sampler,

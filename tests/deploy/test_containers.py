@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import EMBEDDED
-from ml.data.download import sha256_of
+from ml.model.partial import sha256_of
 from tests.helpers.container import ENGINE, build, engine, needs_container
 from tests.helpers.deploying import Deploying, Done
 from tests.helpers.paths import ROOT

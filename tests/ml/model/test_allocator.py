@@ -1,4 +1,4 @@
-"""Settings of the C library and of OpenMP for training."""
+"""Settings of the C library, and of OpenMP for training."""
 
 import os
 import subprocess
@@ -40,3 +40,56 @@ def test_threads_wait_without_spinning_by_default(given, expected):
     code = "import ml, os; print(os.environ['OMP_WAIT_POLICY'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.strip() == expected
+
+
+_HEAD = """
+import ctypes, re, sys, tempfile, threading
+from ml.model import allocator
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.fopen.restype = ctypes.c_void_p
+
+def info():
+    with tempfile.NamedTemporaryFile() as file:
+        stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b"w"))
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        return file.read().decode()
+
+if sys.argv[1] == "bounded":
+    assert allocator.bound_freed_memory()
+"""
+_ARENAS = """
+barrier = threading.Barrier(8)
+
+def allocate():
+    barrier.wait()
+    for _ in range(200):
+        assert libc.malloc(1000)
+    barrier.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(re.findall(r"<heap nr=", info())))
+"""
+_LARGE_BLOCKS = """
+libc.free(libc.malloc(30 << 20))
+kept = libc.malloc(8 << 20)
+print(re.search(r'type="mmap" count="(\\d+)"', info()).group(1))
+"""
+
+
+def printed(code: str, how: str) -> int:
+    command = [sys.executable, "-c", _HEAD + code, how]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has arenas and such a threshold")
+def test_threads_share_two_arenas_and_a_large_photo_does_not_change_where_the_next_one_goes() -> None:
+    if printed(_ARENAS, "free") <= 2:
+        pytest.skip("this C library gives threads no arenas of their own")
+    assert printed(_ARENAS, "bounded") == 2
+    assert printed(_LARGE_BLOCKS, "bounded") == printed(_LARGE_BLOCKS, "free") + 1

@@ -24,3 +24,13 @@ def test_an_incomplete_database_is_named(tmp_path, monkeypatch) -> None:
         tracked(Tracking(experiment="one", model="one")),
     ):
         pass
+
+
+def test_an_unreachable_server_is_reported(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with (
+        pytest.raises(PipelineError, match=r"^MLflow cannot be used: [^\n]*127\.0\.0\.1"),
+        tracked(Tracking(experiment="one", model="one")),
+    ):
+        pass

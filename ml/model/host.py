@@ -1,4 +1,4 @@
-"""CPUs and memory that this process may use, and the C library's allocator set up for many threads.
+"""CPUs and memory that this process may use.
 
 A container's limits are in its control groups (Linux, cgroup versions 1 and 2; see admin-guide/cgroup-v2,
 scheduler/sched-bwc and cgroup-v1/memory in the kernel's documentation). On systems without control groups
@@ -10,18 +10,10 @@ import math
 import os
 from pathlib import Path
 
-from ml.model.allocator import set_allocator
-
 CGROUPS = Path("/sys/fs/cgroup")
 """Where the control groups are mounted."""
 MEMBERSHIP = Path("/proc/self/cgroup")
 """The kernel's list of this process's groups."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-"""`mallopt` parameters (glibc, malloc.h)."""
-_ARENAS = 2
-_LARGE = 4 * 1024 * 1024
-"""Allocations of this many bytes or more get pages of their own. Photos of common sizes need less."""
 
 _NO_LIMIT = 2**62
 
@@ -57,24 +49,6 @@ def memory_limit() -> float:
                 limits.append(int((group / name).read_text("utf-8")))
     smallest = min(limits)
     return smallest if smallest < _NO_LIMIT else math.inf  # version 1: near 2**63 means unlimited
-
-
-def bound_freed_memory() -> bool:
-    """Keep freed memory from piling up in a process with many threads.
-
-    All threads share a few arenas. By default, glibc gives each thread an arena of its own, with its own
-    leftovers: 129 MB instead of 114 under load with 16 concurrent predictions (docs/performance.md). Large
-    blocks go back to the system as soon as they are freed. By default, glibc raises the size that counts as
-    large to that of the largest photo so far, up to 32 MB, and small blocks that outlive large ones then keep
-    the gaps occupied (scripts/fuzz.py shows it).
-
-    Returns:
-        Whether the C library accepts the settings; those of macOS, Windows and musl have no such arenas.
-    """
-    # The trim threshold applies to the end of the heap. Twice the mmap threshold is glibc's own ratio.
-    return set_allocator(
-        (_M_ARENA_MAX, _ARENAS), (_M_MMAP_THRESHOLD, _LARGE), (_M_TRIM_THRESHOLD, 2 * _LARGE)
-    )
 
 
 def _groups(controller: str) -> set[Path]:
