@@ -6,13 +6,13 @@ et al. 2006, "Open versus closed: a cautionary tale".
 
 import contextlib
 import random
-import statistics
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import urllib3
 
 from scripts.stress.client import BROKEN, Client
@@ -25,7 +25,7 @@ class Load:
     """Sends requests from many threads, and records their latencies."""
 
     def __init__(self, client: Client) -> None:
-        allow_many_connections()
+        _allow_many_connections()
         self._client = client
         self._lock = threading.Lock()
         self._latencies: dict[str, list[float]] = defaultdict(list)
@@ -68,7 +68,7 @@ def arrivals(rate: float, seconds: float, chance: random.Random) -> Iterator[flo
         due += chance.expovariate(rate)
 
 
-def allow_many_connections() -> None:
+def _allow_many_connections() -> None:
     """Raise this process's limit of open files: a slow server leaves hundreds of connections open."""
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
@@ -81,6 +81,5 @@ def print_latencies(latencies: dict[str, list[float]], seconds: float) -> None:
     """Print a table with one row per status."""
     print(f"{'answer':9} {'count':>7} {'a second':>9} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
     for status, values in latencies.items():
-        p99 = statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
-        row = " ".join(f"{1000 * value:8.1f}" for value in (statistics.median(values), p99, max(values)))
+        row = " ".join(f"{1000 * value:8.1f}" for value in np.percentile(values, (50, 99, 100)))
         print(f"{status:9} {len(values):7} {len(values) / seconds:9.1f} {row}")
