@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import urllib3
 from PIL import Image
@@ -71,15 +72,10 @@ class Soak:
                 self.stop.wait(0.5)
 
     def _send(
-        self,
-        expected: Collection[int],
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        media_type: str = "image/jpeg",
-        pause_s: float = 0.1,
+        self, expected: Collection[int], method: str, path: str, *content: Any, pause_s: float = 0.1
     ) -> None:
-        self._check(self._client.send(method, path, body, media_type), expected, path)
+        """Send a request, check the response, and pause; `content` is the body and its type."""
+        self._check(self._client.send(method, path, *content), expected, path)
         self.stop.wait(pause_s)
 
     def _check(self, response: Response, expected: Collection[int], path: str = "/predict") -> None:

@@ -178,4 +178,5 @@ def _svg(figure: Figure, alt: str) -> Markup:
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     number = next(_numbers)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>c{number}-", svg)
-    return Markup('<svg role="img" aria-label="{}"').format(alt) + Markup(svg)  # noqa: S704  (matplotlib escapes its texts)
+    # matplotlib escapes its texts.
+    return Markup('<svg role="img" aria-label="{}"').format(alt) + Markup(svg)  # noqa: S704

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import urllib3
@@ -33,21 +34,15 @@ class Load:
         self.start, self.finish = threads.submit, threads.shutdown
         """Run a function in another thread; wait until all of these have returned."""
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        media_type: str = "image/jpeg",
-        name: str = "",
-    ) -> urllib3.BaseHTTPResponse | None:
+    def send(self, method: str, path: str, *content: Any, name: str = "") -> urllib3.BaseHTTPResponse | None:
         """Send a request and return the response; None: the connection broke.
 
-        A successful response counts under `name`, if there is one, instead of its status.
+        A successful response counts under `name`, if there is one, instead of its status. `content` is the
+        body and its type.
         """
         started, response, status = time.perf_counter(), None, "error"
         with contextlib.suppress(*BROKEN):
-            response = self._client.send(method, path, body, media_type)
+            response = self._client.send(method, path, *content)
             status = name if name and response.status < 300 else str(response.status)
         with self._lock:
             self._latencies[status].append(time.perf_counter() - started)
