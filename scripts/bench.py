@@ -11,8 +11,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.inference.answers import Engine
@@ -32,22 +32,18 @@ _TO_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 def limit(engine: Engine, photos: list[bytes], seconds: float) -> float:
     """Return the photos per second of a bare loop with one thread per available CPU."""
-    threads = available_cpus()
-    counts = [0] * threads
-    until = time.perf_counter() + seconds
+    threads, until = available_cpus(), time.perf_counter() + seconds
 
-    def work(number: int) -> None:
+    def work(first: int) -> int:
+        count = 0
         while time.perf_counter() < until:
-            photo = photos[(number + counts[number]) % len(photos)]
+            photo = photos[(first + count) % len(photos)]
             engine.answer(decode(photo, engine.manifest.image_size, engine.manifest.resize)[None])
-            counts[number] += 1
+            count += 1
+        return count
 
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(counts) / seconds
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(work, range(threads))) / seconds
 
 
 def write_wrk_script(photos: list[bytes], folder: Path) -> Path:
@@ -86,28 +82,21 @@ def run_wrk(url: str, script: Path, connections: int, seconds: int) -> tuple[flo
     if "Non-2xx" in output or "Socket errors" in output:
         raise process.ProcessError(f"wrk with {connections} connections: {output}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    latencies = dict(re.findall(r"^\s+(50|99)%\s+(\S+)", output, re.MULTILINE))
+    figures = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+    latencies = {percent: float(number) * _TO_MS[unit] for percent, number, unit in figures}
     if not rate or len(latencies) < 2:
         raise process.ProcessError(f"wrk reported no figures: {output}")
-    return float(rate[1]), _milliseconds(latencies["50"]), _milliseconds(latencies["99"])
-
-
-def _milliseconds(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(\D+)", text).groups()  # type: ignore[union-attr]
-    return float(number) * _TO_MS[unit]
+    return float(rate[1]), latencies["50"], latencies["99"]
 
 
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("bench", __doc__, "photos --seconds 5")
-    parser.add_argument(
-        "photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used"
-    )
-    parser.add_argument(
-        "--connections", default="1,8,32", help="numbers of connections, comma-separated (default: 1,8,32)"
-    )
-    parser.add_argument("--seconds", type=int, default=8, help="duration of a measurement (default: 8)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each figure (default: 3)")
+    add = parser.add_argument
+    add("photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used")
+    add("--connections", default="1,8,32", help="numbers of connections, comma-separated (default: 1,8,32)")
+    add("--seconds", type=int, default=8, help="duration of a measurement (default: 8)")
+    add("--rounds", type=int, default=3, help="measurements of each figure (default: 3)")
     options = parser.parse_args()
     try:
         files = [file for path in options.photos for file in find(path)]

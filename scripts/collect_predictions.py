@@ -17,7 +17,6 @@ import argparse
 import datetime
 import importlib.util
 import math
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -26,12 +25,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ml.model.errors import PipelineError
 from scripts.collecting.batch import Batch
-from scripts.collecting.collector import Collector
-from scripts.collecting.endpoint import Endpoint, ServiceError, one_line
-from scripts.collecting.labelled import labelled, sample
+from scripts.collecting.collector import Collector, labelled, sample
+from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
-
-ROOT = Path(__file__).parents[1]
+from scripts.common.process import ROOT
+from scripts.common.web import ServerError, one_line
 
 
 def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Path]) -> None:
@@ -59,7 +57,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _run(options, Path(folder))
-    except (ServiceError, PipelineError, OSError) as error:
+    except (ServerError, PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -67,7 +65,7 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
-    endpoint = Endpoint(options.url, os.environ.get("API_KEY"), options.patience)
+    endpoint = Endpoint(options.url, options.patience)
     data = _without_secrets(options.data)
     root, photos = labelled(options.data, folder)
     model = endpoint.model()
@@ -108,7 +106,7 @@ def _problems(
     others = {version: count for version, count in batch.versions.items() if version != model["version"]}
     try:
         changed = endpoint.model()["sha256"] != model["sha256"]
-    except ServiceError as error:
+    except ServerError as error:
         changed = False
         print(f"warning: {error}", file=sys.stderr)
     if others or changed:
@@ -130,35 +128,30 @@ def _parse() -> argparse.Namespace:
     parser = arguments.parser(
         "collect_predictions", __doc__, "http://localhost:8080 --data photos --min-accuracy 0.97"
     )
-    parser.add_argument("url", help="URL of the service")
-    parser.add_argument(
+    add = parser.add_argument
+    add("url", help="URL of the service")
+    add(
         "--data",
         required=True,
         help="folder with one subfolder per class, a .zip file of one, or the URL of such a file",
     )
-    parser.add_argument(
-        "--concurrency", type=int, default=4, help="photos sent at the same time (default: 4)"
-    )
-    parser.add_argument(
+    add("--concurrency", type=int, default=4, help="photos sent at the same time (default: 4)")
+    add(
         "--out",
         type=Path,
         default=Path("predictions_batch.json"),
         help="JSON file; the CSV file gets the same name (default: predictions_batch.json)",
     )
-    parser.add_argument(
-        "--min-accuracy", type=float, default=0.0, help="accuracy below which it fails (default: 0)"
-    )
-    parser.add_argument(
+    add("--min-accuracy", type=float, default=0.0, help="accuracy below which it fails (default: 0)")
+    add(
         "--max-photos",
         type=int,
         default=0,
         help="size of a sample, even over the classes; 0: all (default: 0)",
     )
-    parser.add_argument(
-        "--patience", type=float, default=180.0, help="seconds for all attempts of a request (default: 180)"
-    )
-    parser.add_argument("--no-mlflow", dest="mlflow", action="store_false", help="log no MLflow run")
-    parser.add_argument("--no-feedback", dest="feedback", action="store_false", help="send no true labels")
+    add("--patience", type=float, default=180.0, help="seconds for all attempts of a request (default: 180)")
+    add("--no-mlflow", dest="mlflow", action="store_false", help="log no MLflow run")
+    add("--no-feedback", dest="feedback", action="store_false", help="send no true labels")
     options = parser.parse_args()
     if not (1 <= options.concurrency <= 256 and 0 <= options.min_accuracy <= 1 and options.max_photos >= 0):
         parser.error(

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from scripts.common.generated import write_or_check
+from scripts.common.process import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "command-line.md"
 
 _PACKAGES = ("ml", "release", "deploy")
@@ -25,10 +24,6 @@ Most have a shorter form; `make help` lists them.
 """
 
 
-class HelpError(RuntimeError):
-    """A command doesn't print its help; the message is one line."""
-
-
 def commands() -> Iterator[tuple[str, ...]]:
     """Yield the arguments of `python` for each command: those of the packages, and the scripts."""
     yield ("-m", "app")
@@ -38,41 +33,24 @@ def commands() -> Iterator[tuple[str, ...]]:
         listed = getattr(importlib.import_module(f"{package}.__main__"), "COMMANDS", {})
         yield from (("-m", package, name) for name in listed)
     for script in sorted((ROOT / "scripts").glob("*.py")):
-        source = script.read_text("utf-8")
-        if "__main__" in source:
+        if "__main__" in script.read_text("utf-8"):
             yield ("-m", f"scripts.{script.stem}")
 
 
-def help_of(command: tuple[str, ...]) -> str:
-    """Return the help of a command, wrapped at a fixed width.
+def reference() -> str:
+    """Return the document, Markdown.
 
     Raises:
-        HelpError: the command doesn't print its help and end with exit code 0.
+        subprocess.CalledProcessError: a command does not print its help; it has printed why.
     """
-    # Python 3.14 would print colours.
-    env = os.environ | {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, *command, "--help"], cwd=ROOT, env=env, capture_output=True, text=True
-    )
-    if done.returncode or not done.stdout.startswith("usage:"):
-        problem = (done.stderr or done.stdout).strip().rpartition("\n")[2]
-        raise HelpError(f"python {' '.join(command)} --help: exit code {done.returncode}: {problem}")
-    return done.stdout
-
-
-def reference() -> str:
-    """Return the document, Markdown; prints commands without help on standard error and leaves them out."""
-    listed = list(commands())
     with ThreadPoolExecutor(2) as pool:
-        return _HEAD + "".join(pool.map(_section, listed))
+        return _HEAD + "".join(pool.map(_section, commands()))
 
 
 def _section(command: tuple[str, ...]) -> str:
-    try:
-        text = help_of(command)
-    except HelpError as error:
-        print(f"warning: {error}", file=sys.stderr)
-        return ""
+    # Python 3.14 would print colours.
+    env = os.environ | {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    text = subprocess.check_output([sys.executable, *command, "--help"], cwd=ROOT, env=env, text=True)  # noqa: S603
     lines = "\n".join(line.rstrip() for line in text.rstrip().splitlines())
     return f"\n## `python {' '.join(command)}`\n\n```text\n{lines}\n```\n"
 

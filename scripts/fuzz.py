@@ -9,7 +9,6 @@ sent as X-API-Key.
 import argparse
 import json
 import random
-import statistics
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from scripts.common import arguments
 from scripts.common.process import ProcessError
 from scripts.stress import command, mutations, seeds
 from scripts.stress.client import BROKEN, Client, form
-from scripts.stress.usage import usage
+from scripts.stress.usage import usage, warm_and_last
 
 _STATUSES = frozenset({200, 400, 413, 415, 422})
 _CONCURRENCY = 4
@@ -34,13 +33,7 @@ _MAX_FAILURES = 20
 
 
 class Fuzzer:
-    """Sends broken photos and records what goes wrong.
-
-    Args:
-        client: of the service.
-        pid: its process id; None: its memory is not measured.
-        options: the command line.
-    """
+    """Sends broken photos and records what goes wrong; without `pid`, memory is not measured."""
 
     def __init__(self, client: Client, pid: int | None, options: argparse.Namespace) -> None:
         self._client, self._pid, self._options = client, pid, options
@@ -50,17 +43,12 @@ class Fuzzer:
         self.failures: list[str] = []
         self.memory_mb: list[float] = []
 
-    def run(self) -> None:
-        """Send all requests, a few at a time.
+    def send(self, number: int) -> None:
+        """Send the request of that number.
 
         Raises:
             ProcessError: the service has ended.
         """
-        with ThreadPoolExecutor(_CONCURRENCY) as threads:
-            for _ in threads.map(self._send, range(self._options.count)):
-                pass
-
-    def _send(self, number: int) -> None:
         if len(self.failures) >= _MAX_FAILURES:
             return
         media_type, body, mutation = request(self._options.seed, number, self._seeds)
@@ -95,7 +83,7 @@ def request(seed: int, number: int, files: seeds.Seeds) -> tuple[str, bytes, str
 
 
 def complaint(response: urllib3.BaseHTTPResponse) -> str:
-    """Return what is wrong with a response; an empty string if it is one of the documented ones."""
+    """Return what is wrong with a response; an empty string if nothing is."""
     status, media_type = response.status, response.headers.get("Content-Type")
     if status not in _STATUSES:
         return f"status {status}"
@@ -120,29 +108,20 @@ def complaint(response: urllib3.BaseHTTPResponse) -> str:
     return ""
 
 
-def growth(memory_mb: list[float]) -> tuple[float, float]:
-    """Return the memory after the warm-up, which is the first third, and at the end.
-
-    Each is the median of a sixth of the samples.
-    """
-    sixth = max(1, len(memory_mb) // 6)
-    after_warm_up = memory_mb[2 * sixth : 3 * sixth] or memory_mb
-    return statistics.median(after_warm_up), statistics.median(memory_mb[-sixth:])
-
-
 def fuzz(client: Client, pid: int | None, options: argparse.Namespace) -> list[str]:
     """Run the test; return one line per failure."""
     started = time.perf_counter()
     fuzzer = Fuzzer(client, pid, options)
     failures = fuzzer.failures
     try:
-        fuzzer.run()
+        with ThreadPoolExecutor(_CONCURRENCY) as threads:
+            list(threads.map(fuzzer.send, range(options.count)))
     except ProcessError as error:
         failures.append(str(error))
     counts = ", ".join(f"{count} x {status}" for status, count in sorted(fuzzer.statuses.items()))
     print(f"{fuzzer.statuses.total()} answers in {time.perf_counter() - started:.0f} s: {counts}")
     if fuzzer.memory_mb:
-        before, after = growth(fuzzer.memory_mb)
+        before, after = warm_and_last(fuzzer.memory_mb)
         most = max(fuzzer.memory_mb)
         print(f"memory: {before:.1f} MB after the warm-up, {after:.1f} MB at the end, {most:.0f} MB at most")
         if after - before > options.growth:
@@ -153,12 +132,13 @@ def fuzz(client: Client, pid: int | None, options: argparse.Namespace) -> list[s
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("fuzz", __doc__, "--count 500")
-    parser.add_argument("--count", type=int, default=5000, help="number of requests (default: 5000)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same bytes (default: 1)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--count", type=int, default=5000, help="number of requests (default: 5000)")
+    add("--seed", type=int, default=1, help="the same seed sends the same bytes (default: 1)")
+    add(
         "--keep", type=Path, default=Path("build/fuzz"), help="folder for failed bodies (default: build/fuzz)"
     )
-    parser.add_argument("--growth", type=float, default=30.0, help="allowed memory growth, MB (default: 30)")
+    add("--growth", type=float, default=30.0, help="allowed memory growth, MB (default: 30)")
     return command.run_test(parser, fuzz)
 
 

@@ -4,13 +4,13 @@ Prints one row per status, and one for /health, which is requested ten times per
 connection and a server error other than 503 make the exit code 1. If API_KEY is set, it is sent as X-API-Key.
 """
 
-import os
 import random
 import sys
 from pathlib import Path
 
 from ml.model.photos import find
 from scripts.common import arguments
+from scripts.common.web import ServerError
 from scripts.stress.client import Client
 from scripts.stress.open_loop import Load, arrivals, print_latencies
 
@@ -41,8 +41,8 @@ def main() -> int:
         parser.error("--rate must be positive")
     try:
         photos = [file.read_bytes() for path in options.photos for file in find(path)]
-        client = Client(options.url, os.environ.get("API_KEY"))
-    except (OSError, ValueError) as error:
+        client = Client(options.url)
+    except (OSError, ServerError) as error:
         parser.error(str(error))
     if not photos:
         parser.error("there are no photos in these folders")

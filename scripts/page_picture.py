@@ -3,33 +3,27 @@
 It needs chromium and playwright.
 """
 
-import argparse
 from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
+from scripts.common import arguments
 from scripts.common.chromium import CHROMIUM
-from scripts.common.process import service
+from scripts.common.process import ROOT, service
 
-ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = [ROOT / "tests" / "photos" / name for name in ("cat.jpg", "other/duck.jpg")]
 
 
 def main() -> None:
     """Start the service, classify the photos on its page, show the evidence, and take the picture."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.page_picture",
-        description=__doc__,
-        epilog="example:\n  python -m scripts.page_picture --output page.png",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("page_picture", __doc__, "--output page.png")
     parser.add_argument(
         "--output",
         type=Path,
         default=ROOT / "docs" / "page.png",
         help="PNG file to write (default: docs/page.png)",
     )
-    arguments = parser.parse_args()
+    output = parser.parse_args().output
     with service() as (url, _), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 980}, reduced_motion="reduce")
@@ -38,7 +32,7 @@ def main() -> None:
         expect(page.locator(".photo .label:visible")).to_have_count(len(PHOTOS), timeout=15_000)
         page.locator(".photo", has_text="cat.jpg").locator(".frame").hover()
         page.wait_for_timeout(300)
-        page.screenshot(path=arguments.output)
+        page.screenshot(path=output)
         browser.close()
 
 

@@ -8,7 +8,6 @@ ffmpeg, chromium and prometheus.
 Exit code 0: the files are written.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -17,11 +16,12 @@ from pathlib import Path
 
 from playwright.sync_api import Error, sync_playwright
 
+from scripts.common import arguments
 from scripts.common.chromium import CHROMIUM
-from scripts.filming.camera import Camera, open_page
+from scripts.common.process import ROOT, ProcessError
+from scripts.filming.camera import Camera
 from scripts.filming.filmed_rehearsal import FilmedRehearsal
-from scripts.rehearsing.machine import RehearsalError, prepared
-from scripts.rehearsing.rehearsal import ROOT
+from scripts.rehearsal import RehearsalError, prepared
 
 LONGEST_S, LARGEST_BYTES = 300, 5_000_000
 
@@ -32,30 +32,24 @@ def record(target: Path) -> None:
     Raises:
         RehearsalError: a step did not end as it should, or the film is too long or too large.
     """
+    target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recording-") as temporary, sync_playwright() as playwright:
-        demo, frames = Path(temporary) / "demo", Path(temporary) / "frames"
-        for folder in (demo, frames, target):
-            folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(temporary)
         with prepared(FilmedRehearsal.name) as env:
-            camera = Camera(open_page(playwright), frames, target)
-            FilmedRehearsal(demo, env, camera).rehearse()
+            camera = Camera(playwright, folder / "frames", target)
+            FilmedRehearsal(folder / "demo", env, camera).rehearse()
         camera.hold(4)
         camera.picture("terminal.png", full_page=True)
-        seconds = camera.save("recording.mp4")
+        camera.save("recording.mp4")
     size = (target / "recording.mp4").stat().st_size
-    print(f"{target}/recording.mp4: {seconds:.0f} s, {size:,} bytes")
-    if seconds >= LONGEST_S or size > LARGEST_BYTES:
+    print(f"{target}/recording.mp4: {camera.seconds:.0f} s, {size:,} bytes")
+    if camera.seconds >= LONGEST_S or size > LARGEST_BYTES:
         raise RehearsalError(f"the film must stay under {LONGEST_S} s and {LARGEST_BYTES:,} bytes")
 
 
 def main() -> int:
     """Check the tools and record; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.recording",
-        description=__doc__,
-        epilog="example:\n  python -m scripts.recording --folder /tmp/film",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = arguments.parser("recording", __doc__, "--folder /tmp/film")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="where to write (default: docs)")
     options = parser.parse_args()
     missing = [tool for tool in ("curl", "ffmpeg", "git", "make", "prometheus") if not shutil.which(tool)]
@@ -66,7 +60,7 @@ def main() -> int:
         record(options.folder)
     except KeyboardInterrupt:
         return 130
-    except (RehearsalError, OSError, subprocess.CalledProcessError, Error) as error:
+    except (RehearsalError, ProcessError, OSError, subprocess.CalledProcessError, Error) as error:
         sys.exit(f"error: {error}")
     return 0
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write a report of the service and its model over a period, from the data of Prometheus, as one HTML file.
 
 It shows traffic, objectives and their error budget, latency, rejected requests, starts, alerts, model
@@ -7,7 +6,6 @@ script and no other address. Objectives, drift and feedback need the rules of mo
 charts need only the service's metrics. If PROMETHEUS_TOKEN is set, it is sent as a Bearer token.
 """
 
-import argparse
 import math
 import os
 import re
@@ -15,26 +13,22 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.reporting.prometheus import Period, PrometheusError, Source
+from scripts.common import arguments
+from scripts.common.web import ServerError
+from scripts.reporting.prometheus import Period, Source
 
 _MAX_HOURS = 24 * 366
 
 
 def main() -> int:
     """Write the report, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.report",
-        description=__doc__,
-        epilog="example:\n  python -m scripts.report http://localhost:9090 --hours 24",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("url", help="the URL of Prometheus, such as http://localhost:9090")
-    parser.add_argument("--hours", type=float, default=24.0, help="length of the period (default: 24)")
-    parser.add_argument("--out", type=Path, default=Path("report.html"), help="default: report.html")
-    parser.add_argument("--job", default="cats-vs-dogs", help="job in Prometheus (default: cats-vs-dogs)")
-    parser.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds for the answer to a query (default: 60)"
-    )
+    parser = arguments.parser("report", __doc__, "http://localhost:9090 --hours 24")
+    add = parser.add_argument
+    add("url", help="the URL of Prometheus, such as http://localhost:9090")
+    add("--hours", type=float, default=24.0, help="length of the period (default: 24)")
+    add("--out", type=Path, default=Path("report.html"), help="default: report.html")
+    add("--job", default="cats-vs-dogs", help="job in Prometheus (default: cats-vs-dogs)")
+    add("--timeout", type=float, default=60.0, help="seconds for the answer to a query (default: 60)")
     options = parser.parse_args()
     if not 0 < options.hours <= _MAX_HOURS:
         parser.error(f"--hours must be above 0 and at most {_MAX_HOURS}")
@@ -51,7 +45,7 @@ def main() -> int:
 
         text, has_data = page(source)
         write(text, options.out)
-    except (PrometheusError, OSError) as error:
+    except (ServerError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not has_data:

@@ -2,13 +2,13 @@
 
 import sys
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import Any
 
 from app.settings import Settings, variable
-from scripts.common.generated import write_or_check
+from scripts.common.generated import row, write_or_check
+from scripts.common.process import ROOT
 
-TARGET = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+TARGET = ROOT / "docs" / "settings.md"
 
 _HEAD = """\
 # Settings of the service
@@ -27,17 +27,11 @@ the service logs a warning.
 
 def table() -> str:
     """Return the document, Markdown."""
-    return _HEAD + "".join(_row(setting) for setting in fields(Settings))
-
-
-def _row(setting: Field[Any]) -> str:
-    cells = (
-        f"`{variable(setting)}`",
-        setting.metadata["parser"].values,
-        _default(setting),
-        setting.metadata["meaning"],
+    rows = (
+        row(f"`{variable(one)}`", one.metadata["parser"].values, _default(one), one.metadata["meaning"])
+        for one in fields(Settings)
     )
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+    return _HEAD + "".join(f"{line}\n" for line in rows)
 
 
 def _default(setting: Field[Any]) -> str:

@@ -75,14 +75,20 @@ ask() {
   problem=${problem#curl: }
 }
 
-# answered STATUS: succeed if that was the status of the answer; otherwise set why.
+# answered STATUS [VARIABLE]: succeed if that was the status of the answer; otherwise set why. VARIABLE: of the key.
 answered() {
   [ "$status" != "$1" ] || return 0
   case $status in
   000) why=${problem:-no answer} ;;
-  401) why="answers 401: is $needs set and right?" ;;
+  401) why="answers 401: is ${2:-API_KEY} set and right?" ;;
   *) why="answers $status instead of $1: $body" ;;
   esac
+  return 1
+}
+
+# because WHY: fail for that reason.
+because() {
+  why=$1
   return 1
 }
 
@@ -103,8 +109,8 @@ wait_until_ready() {
       [ "$(field status)" != ready ] || return 0 # otherwise it may be a proxy's page
       why="answers 200, but not as the service does: $body"
     elif [[ $status == 30[18] ]]; then
-      why="redirects; use the URL that curl -sI $url/ready shows"
-      return 1
+      because "redirects; use the URL that curl -sI $url/ready shows"
+      return
     fi
     [ "$SECONDS" -lt "$end" ] || return 1
     if [ $((SECONDS - reported)) -ge 5 ]; then
@@ -117,20 +123,14 @@ wait_until_ready() {
 
 is_ready() {
   local since=$SECONDS
-  wait_until_ready || {
-    why="not ready after $((SECONDS - since)) s: $why"
-    return 1
-  }
+  wait_until_ready || because "not ready after $((SECONDS - since)) s: $why" || return 1
   detail="after $((SECONDS - since)) s"
 }
 
 is_healthy() {
   ask /health
   answered 200 || return 1
-  [ "$(field status)" = ok ] || {
-    why="answers $body"
-    return 1
-  }
+  [ "$(field status)" = ok ] || because "answers $body"
 }
 
 echoes_request_id() {
@@ -138,10 +138,7 @@ echoes_request_id() {
   ask /health --header "X-Request-ID: $id"
   answered 200 || return 1
   echoed=$(awk 'tolower($1) == "x-request-id:" { print $2 }' "$work/head" | tr -d '\r')
-  [ "$echoed" = "$id" ] || {
-    why="is returned as '$echoed' instead of '$id'"
-    return 1
-  }
+  [ "$echoed" = "$id" ] || because "is returned as '$echoed' instead of '$id'"
 }
 
 is_the_model() {
@@ -153,15 +150,12 @@ is_the_model() {
   detail="$version $(field arch) sha256 ${sha256:0:12}"
   expected=$(printf '%s' "${EXPECTED_SHA256:-}" | tr '[:upper:]' '[:lower:]')
   if [ -z "$version" ] || [ -z "$sha256" ]; then
-    why="does not report version and sha256: $body"
+    because "does not report version and sha256: $body"
   elif [ "${EXPECTED_VERSION:-$version}" != "$version" ]; then
-    why="has version $version instead of $EXPECTED_VERSION"
+    because "has version $version instead of $EXPECTED_VERSION"
   elif [ "${expected:-$sha256}" != "$sha256" ]; then
-    why="has SHA-256 $sha256 instead of $expected"
-  else
-    return 0
+    because "has SHA-256 $sha256 instead of $expected"
   fi
-  return 1
 }
 
 # unsound LABEL: read a JSON object of probabilities; print what is wrong with them, if anything.
@@ -198,14 +192,8 @@ sees() {
   answered 200 || return 1
   predictions=$((predictions + 1))
   answer=$(field label)
-  [[ $body =~ $pattern ]] || {
-    why="has no probabilities: $body"
-    return 1
-  }
-  [ "$answer" = "$label" ] || {
-    why="is classified as '$answer': {${BASH_REMATCH[1]}}"
-    return 1
-  }
+  [[ $body =~ $pattern ]] || because "has no probabilities: $body" || return 1
+  [ "$answer" = "$label" ] || because "is classified as '$answer': {${BASH_REMATCH[1]}}" || return 1
   wrong=$(printf '%s\n' "${BASH_REMATCH[1]}" | unsound "$label")
   why="$wrong: {${BASH_REMATCH[1]}}"
   detail=${BASH_REMATCH[1]}
@@ -220,10 +208,8 @@ rejects() {
   ask /predict --data-binary "@$2" --header "Content-Type: image/jpeg"
   secret=
   answered "$1" || return 1
-  [[ $kind == application/problem+json* && $body =~ \"status\"[[:space:]]*:[[:space:]]*$1 ]] || {
-    why="answers $1, but not as application/problem+json: $kind $body"
-    return 1
-  }
+  [[ $kind == application/problem+json* && $body =~ \"status\"[[:space:]]*:[[:space:]]*$1 ]] ||
+    because "answers $1, but not as application/problem+json: $kind $body"
 }
 rejects_wrong_key() {
   secret="X-API-Key: not-the-key-$RANDOM"
@@ -240,21 +226,14 @@ in_metrics() {
 
 # counters: set total, the predictions that /metrics counts, and process, when the process that answered started.
 counters() {
-  local good reading
+  local reading
   secret=${METRICS_TOKEN:+Authorization: Bearer $METRICS_TOKEN}
-  needs=METRICS_TOKEN
   ask /metrics
-  answered 200
-  good=$?
   secret=
-  needs=API_KEY
-  [ "$good" = 0 ] || return 1
+  answered 200 METRICS_TOKEN || return 1
   reading=$(in_metrics <"$work/body")
   read -r process total <<<"$reading"
-  [[ $total =~ ^[0-9]+$ ]] || {
-    why="has no predictions_total"
-    return 1
-  }
+  [[ $total =~ ^[0-9]+$ ]] || because "has no predictions_total"
 }
 
 # Behind one URL there may be several processes with their own counters, and nothing says which one answers next. Their
@@ -279,8 +258,7 @@ counts() {
     detail="several processes answer, so the counters cannot be compared"
     return 0
   fi
-  why="predictions_total does not grow with predictions: $before, then $total"
-  return 1
+  because "predictions_total does not grow with predictions: $before, then $total"
 }
 
 # check NAME COMMAND: run the command, print its result, and count it.
@@ -297,7 +275,6 @@ check() {
   printf '%-20s %7s ms  %-6s  %s\n' "$name" "$ms" "$verdict" "$(clean "$detail")"
 }
 
-needs=API_KEY
 why='' detail=''
 printf 'not a photo\n' >"$work/text.jpg"
 head -c 12000 cat.jpg >"$work/truncated.jpg"

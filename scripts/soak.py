@@ -8,6 +8,7 @@ fifth of the time. If API_KEY is set, it is sent as X-API-Key.
 """
 
 import argparse
+import http.client
 import io
 import random
 import sys
@@ -16,7 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import urllib3
 from PIL import Image
 
 from scripts.common import arguments
@@ -32,13 +35,11 @@ _REJECTED = (400, 413, 415, 422)
 _FEEDBACK = b'{"predicted": "cat", "actual": "dog"}'
 """For the default model; another model may not have these classes."""
 
+Response = urllib3.BaseHTTPResponse | http.client.HTTPResponse
+
 
 class Soak:
-    """Clients that run side by side until `stop` is set, and a count of the answers.
-
-    Args:
-        client: of the service.
-    """
+    """Clients that run side by side until `stop` is set, and a count of the answers."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -53,17 +54,9 @@ class Soak:
 
     def start(self) -> list[threading.Thread]:
         """Start all clients, each in a thread."""
-        clients = [
-            self.valid,
-            self.valid,
-            self.form,
-            self.broken,
-            self.large,
-            self.over_limit,
-            self.announced,
-        ]
-        clients += [self.slow] * 4 + [self.hang_up_in_body] * 2 + [self.hang_up_in_queue] * 2 + [self.silent]
-        clients += [self.burst, self.probes, self.feedback]
+        clients = [self.valid, self.valid, self.form, self.broken, self.large, self.over_limit]
+        clients += [self.announced, self.silent, self.burst, self.probes, self.feedback]
+        clients += [self.slow] * 4 + [self.hang_up_in_body] * 2 + [self.hang_up_in_queue] * 2
         threads = [threading.Thread(target=self._repeat, args=(client,), daemon=True) for client in clients]
         for thread in threads:
             thread.start()
@@ -79,21 +72,14 @@ class Soak:
                 self.stop.wait(0.5)
 
     def _send(
-        self,
-        expected: Collection[int],
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        media_type: str = "image/jpeg",
-        pause_s: float = 0.1,
+        self, expected: Collection[int], method: str, path: str, *content: Any, pause_s: float = 0.1
     ) -> None:
-        response = self._client.send(method, path, body, media_type)
-        self._check(response.status, response.headers.get("Retry-After"), expected, path)
+        """Send a request, check the response, and pause; `content` is the body and its type."""
+        self._check(self._client.send(method, path, *content), expected, path)
         self.stop.wait(pause_s)
 
-    def _check(
-        self, status: int, retry_after: str | None, expected: Collection[int], path: str = "/predict"
-    ) -> None:
+    def _check(self, response: Response, expected: Collection[int], path: str = "/predict") -> None:
+        status, retry_after = response.status, response.headers.get("Retry-After")
         with self._lock:
             self.answers[f"{path} {status}"] += 1
             if status not in expected or (status == 503 and not retry_after):
@@ -123,14 +109,12 @@ class Soak:
 
     def announced(self) -> None:
         """Announce a body so large that the service does not read it."""
-        response = self._rude.announce(1 << 40)
-        self._check(response.status, response.headers.get("Retry-After"), (413, 503))
+        self._check(self._rude.announce(1 << 40), (413, 503))
         self.stop.wait(1)
 
     def slow(self) -> None:
         """Send a photo in small pieces, over seconds."""
-        response = self._rude.trickle(self._photo)
-        self._check(response.status, response.headers.get("Retry-After"), _PREDICTED)
+        self._check(self._rude.trickle(self._photo), _PREDICTED)
 
     def hang_up_in_body(self) -> None:
         """Hang up in the middle of a photo."""
@@ -154,13 +138,11 @@ class Soak:
         """Send more photos at once than workers and queue can take, over new connections."""
         if self.stop.wait(5):
             return
-
-        crowd = Client(self._client.url, self._client.key)
+        crowd = Client(self._client.url)
         with ThreadPoolExecutor(_BURST) as threads:
             requests = [threads.submit(crowd.send, "POST", "/predict", self._photo) for _ in range(_BURST)]
         for request in requests:
-            response = request.result()
-            self._check(response.status, response.headers.get("Retry-After"), _PREDICTED)
+            self._check(request.result(), _PREDICTED)
         crowd.close()
 
     def probes(self) -> None:
@@ -217,10 +199,9 @@ def soak(client: Client, pid: int | None, options: argparse.Namespace) -> list[s
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("soak", __doc__, "--seconds 60")
-    parser.add_argument("--seconds", type=float, default=600.0, help="duration (default: 600)")
-    parser.add_argument(
-        "--growth", type=float, default=5.0, help="allowed growth of memory, percent (default: 5)"
-    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=600.0, help="duration (default: 600)")
+    add("--growth", type=float, default=5.0, help="allowed growth of memory, percent (default: 5)")
     return command.run_test(parser, soak)
 
 

@@ -15,9 +15,9 @@ traffic early. If API_KEY is set, it is sent as X-API-Key. The exit code is 1 if
 
 import argparse
 import contextlib
+import io
 import json
 import math
-import os
 import random
 import sys
 import threading
@@ -26,10 +26,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from scripts.common import arguments
-from scripts.common.photos import Photo, blurred, dark, find
+from scripts.common.photos import Photo, find
+from scripts.common.web import ServerError
 from scripts.stress import mutations, seeds
 from scripts.stress.client import OVER_LIMIT_BYTES, Client
 from scripts.stress.open_loop import Load, arrivals, print_latencies
@@ -39,7 +40,10 @@ _RATE, _BURST_RATE = 20.0, 200.0
 _BURST_EVERY_S = 2.0
 _PHOTOS = 300
 """Photos that are kept in memory; of more, a random sample is used."""
-_CHANGES: dict[str, Callable[[bytes], bytes]] = {"dark": dark, "blurred": blurred}
+_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "dark": lambda image: ImageEnhance.Brightness(image).enhance(0.25),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(min(image.size) / 24)),
+}
 _BAD = {"broken": 6, "truncated": 4, "text": 4, "wrong path": 4, "wrong feedback": 2, "oversized": 1}
 """Kinds of bad requests, with their relative frequency."""
 
@@ -48,13 +52,7 @@ Request = tuple[str, str, bytes, str]
 
 
 class Traffic:
-    """Sends requests and counts the answers.
-
-    Args:
-        client: of the service.
-        photos: encoded photos with their true labels; None: the label is not known.
-        options: the command line.
-    """
+    """Sends requests and counts the answers; the label of a photo is None if it is not known."""
 
     def __init__(
         self, client: Client, photos: list[tuple[bytes, str | None]], options: argparse.Namespace
@@ -153,41 +151,46 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
 def read(files: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:
     """Return photos as the mode sends them, with their true labels; print which cannot be decoded."""
     sample = random.Random(seed).sample(files, min(len(files), _PHOTOS))  # noqa: S311
-    change = _CHANGES.get(mode)
     photos = []
     for photo in sample:
         try:
-            body = photo.path.read_bytes()
-            photos.append((change(body) if change else body, photo.label))
+            photos.append((_changed(photo.path.read_bytes(), mode), photo.label))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             print(f"left out: {photo.path}: {error}", file=sys.stderr)
     return photos
 
 
+def _changed(photo: bytes, mode: str) -> bytes:
+    if mode not in _CHANGES:
+        return photo
+    with Image.open(io.BytesIO(photo)) as image:
+        changed = _CHANGES[mode](ImageOps.exif_transpose(image).convert("RGB"))
+    buffer = io.BytesIO()
+    changed.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def _parse() -> tuple[Client, list[tuple[bytes, str | None]], argparse.Namespace]:
     parser = arguments.parser("traffic", __doc__, "http://localhost:8080 photos --mode dark --seconds 300")
-    parser.add_argument("url", help="URL of the service")
-    parser.add_argument(
+    add = parser.add_argument
+    add("url", help="URL of the service")
+    add(
         "photos",
         nargs="+",
         type=Path,
         help="photos, or folders of photos, with one subfolder per class or not",
     )
-    parser.add_argument("--mode", choices=MODES, default="normal", help="see above (default: normal)")
-    parser.add_argument(
-        "--rate", type=float, help=f"requests per second (default: {_RATE:.0f}; burst: {_BURST_RATE:.0f})"
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="duration; inf: until Ctrl-C (default: 60)"
-    )
-    parser.add_argument("--other", type=Path, help="photo or folder of photos for --mode other")
-    parser.add_argument(
+    add("--mode", choices=MODES, default="normal", help="see above (default: normal)")
+    add("--rate", type=float, help=f"requests per second (default: {_RATE:.0f}; burst: {_BURST_RATE:.0f})")
+    add("--seconds", type=float, default=60.0, help="duration; inf: until Ctrl-C (default: 60)")
+    add("--other", type=Path, help="photo or folder of photos for --mode other")
+    add(
         "--feedback",
         type=float,
         default=0.0,
         help="share of the answers, from 0 to 1, whose true label is sent to /feedback (default: 0)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same (default: 1)")
+    add("--seed", type=int, default=1, help="the same seed sends the same (default: 1)")
     options = parser.parse_args()
     if options.rate is None:
         options.rate = _BURST_RATE if options.mode == "burst" else _RATE
@@ -197,8 +200,8 @@ def _parse() -> tuple[Client, list[tuple[bytes, str | None]], argparse.Namespace
         parser.error("--mode other and --other must be used together")
     try:
         photos = read(find([options.other] if options.other else options.photos), options.mode, options.seed)
-        client = Client(options.url, os.environ.get("API_KEY"))
-    except (OSError, ValueError) as error:
+        client = Client(options.url)
+    except (OSError, ServerError) as error:
         parser.error(str(error))
     if not photos:
         parser.error("there are no photos in these folders")

@@ -16,6 +16,8 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")  # grafana/provi
 
 Query = tuple[str, str]
 """PromQL expression, and the legend of its series."""
+Rows = dict[str, list[timeseries.Panel | heatmap.Panel | stat.Panel]]
+"""Panels by the title of their row."""
 
 _DASHED = [
     DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 8]}),
@@ -23,8 +25,14 @@ _DASHED = [
 ]
 
 
-def board(title: str, uid: str) -> dashboard.Dashboard:
-    """Return an empty dashboard for the job selected at its top; changes of the model are marked."""
+def new_board(title: str, uid: str, rows: Rows) -> dashboard.Dashboard:
+    """Return the dashboard of the job selected at its top; changes of the model are marked.
+
+    Args:
+        title: of the dashboard.
+        uid: Grafana's id for it.
+        rows: of panels.
+    """
     job = dashboard.QueryVariable("job").datasource(SOURCE).query("label_values(predictions_slots, job)")
     changes = dashboard.AnnotationQuery()
     changes._internal = _Changes(
@@ -34,7 +42,7 @@ def board(title: str, uid: str) -> dashboard.Dashboard:
         expr='group by (job, version, sha256) (model_info{job="$job"})'
         ' unless on (job, version, sha256) model_info{job="$job"} offset 5m',
     )
-    return (
+    made = (
         dashboard.Dashboard(title)
         .uid(uid)
         .tags(["cats-vs-dogs"])
@@ -44,6 +52,11 @@ def board(title: str, uid: str) -> dashboard.Dashboard:
         .with_variable(job.refresh(VariableRefresh.ON_DASHBOARD_LOAD))
         .annotation(changes)
     )
+    for heading, panels in rows.items():
+        made.with_row(dashboard.Row(heading))
+        for panel in panels:
+            made.with_panel(panel)
+    return made
 
 
 class _Changes(AnnotationQuery):
@@ -54,18 +67,18 @@ class _Changes(AnnotationQuery):
         return super().to_json() | named
 
 
-def lines(title: str, *queries: Query, unit: str = "short", description: str = "") -> timeseries.Panel:
+def lines(title: str, *queries: Query, unit: str = "short") -> timeseries.Panel:
     """Return a line chart that starts at 0; series whose name ends with `expected` are dashed."""
-    panel = timeseries.Panel().title(title).description(description).datasource(SOURCE).height(8).span(8)
+    panel = timeseries.Panel().title(title).datasource(SOURCE).height(8).span(8)
     for name, (expression, legend) in zip("ABCDEFGH", queries, strict=False):
         panel.with_target(_query(expression, legend).ref_id(name))
     return panel.unit(unit).min(0).fill_opacity(5).override_by_regexp("/expected$/", _DASHED)
 
 
-def stacked(title: str, query: Query, unit: str) -> timeseries.Panel:
-    """Return a stacked area chart."""
+def stacked(title: str, query: Query) -> timeseries.Panel:
+    """Return a stacked area chart of requests per second."""
     stacking = common.StackingConfig().mode(StackingMode.NORMAL)
-    return lines(title, query, unit=unit).stacking(stacking).fill_opacity(40)
+    return lines(title, query, unit="reqps").stacking(stacking).fill_opacity(40)
 
 
 def rates(label: str, counter: str) -> Query:

@@ -1,8 +1,8 @@
 """A labelled batch that the service answered: its metrics, its files and its printed summary."""
 
 import csv
+import io
 import json
-import statistics
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,44 +11,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.reporting import rendering
+
 CONFIDENCE, _BINS = 0.95, 15
 _DRAWS = 20_000_000
 """Random draws of the bootstrap over all resamples; they take 160 MB."""
 _REJECTED = frozenset({400, 413, 415, 422})
 """Statuses with which the service rejects a file that is not a usable photo."""
+_LATENCIES = ("p50", "p90", "p99", "max")
 _LISTED = 20
 """Photos without a prediction that are listed by name."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One photo and its answer.
+    """One photo and its answer."""
 
-    Attributes:
-        path: of the file, relative to the folder of the batch.
-        actual: its true label.
-        status: of the answer; 0: there was none.
-        attempts: how often the photo was sent.
-        latency_ms: of the last attempt.
-        predicted: the label in the answer; empty: no prediction.
-        probabilities: by class; None: no prediction.
-        request_id: of the answer.
-        version: of the model that answered.
-        feedback: status of the answer to its true label; 0: none was sent, or none came.
-        error: why there is no prediction; one line.
-    """
-
-    path: str
-    actual: str
-    status: int
-    attempts: int
-    latency_ms: float
-    predicted: str = ""
-    probabilities: dict[str, float] | None = None
+    path: str  # relative to the folder of the batch
+    actual: str  # its true label
+    status: int  # 0: there was no answer
+    attempts: int  # how often the photo was sent
+    latency_ms: float  # of the last attempt
+    predicted: str = ""  # the label in the answer; empty: no prediction
+    probabilities: dict[str, float] | None = None  # by class; None: no prediction
     request_id: str = ""
-    version: str = ""
-    feedback: int = 0
-    error: str = ""
+    version: str = ""  # of the model that answered
+    feedback: int = 0  # status of the answer to its true label; 0: none was sent, or none came
+    error: str = ""  # why there is no prediction; one line
 
 
 class Batch:
@@ -67,10 +56,9 @@ class Batch:
         self.unknown = [row for row in self.answered if row.predicted not in classes]
         self.versions = Counter(row.version for row in self.answered)
         scores = [[(row.probabilities or {})[name] for name in classes] for row in self.answered]
+        labels = [classes.index(row.actual) for row in self.answered]
         self.probabilities: NDArray[np.float64] = np.array(scores, np.float64).reshape(-1, len(classes))
-        self.labels: NDArray[np.int64] = np.array(
-            [classes.index(row.actual) for row in self.answered], np.int64
-        )
+        self.labels: NDArray[np.int64] = np.array(labels, np.int64)
         self.figures = self._figures() if self.answered else {}
 
     def _figures(self) -> dict[str, float]:
@@ -82,25 +70,20 @@ class Batch:
             self.probabilities, self.labels, self.classes, _BINS, resamples, CONFIDENCE
         )
         correct = round(figures["accuracy"] * count)
-        latencies = [row.latency_ms for row in self.answered]
-        cuts = statistics.quantiles(latencies, n=100, method="inclusive") if count > 1 else latencies * 99
+        latencies = np.percentile([row.latency_ms for row in self.answered], (50, 90, 99, 100))
         return figures | {
             "accuracy_of_all": correct / len(self.rows),
             "unknown": float(len(self.unknown)),
             "refused": float(len(self.rejected)),
             "unanswered": float(len(self.failed)),
-            "latency_ms_p50": cuts[49],
-            "latency_ms_p90": cuts[89],
-            "latency_ms_p99": cuts[98],
-            "latency_ms_max": max(latencies),
+            **{f"latency_ms_{name}": float(ms) for name, ms in zip(_LATENCIES, latencies, strict=True)},
         }
 
     def confusion(self) -> list[list[int]]:
         """Return the counts [true class, likeliest class]."""
-        count = len(self.classes)
-        predicted = self.probabilities.argmax(1) if self.answered else self.labels
-        flat = np.bincount(self.labels * count + predicted, minlength=count * count)
-        return [[int(cell) for cell in row] for row in flat.reshape(count, count)]
+        counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        np.add.at(counts, (self.labels, self.probabilities.argmax(1)), 1)
+        return [[int(cell) for cell in row] for row in counts]
 
     def write(self, path: Path, about: dict[str, Any]) -> list[Path]:
         """Write the batch as JSON, and its rows as CSV beside it; return the two paths."""
@@ -110,40 +93,37 @@ class Batch:
             "confusion_matrix": {"classes": self.classes, "true_by_row": self.confusion()},
             "photos": [vars(row) for row in self.rows],
         }
-        _replace(path, json.dumps(content, indent=1) + "\n")
-        table = path.with_suffix(".csv")
-        partial = table.with_name(f".{table.name}.part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            plain = [name for name in Row.__dataclass_fields__ if name != "probabilities"]
-            writer.writerow([*plain, *(f"p_{name}" for name in self.classes)])
-            for row in self.rows:
-                scores = row.probabilities or {}
-                values = [getattr(row, name) for name in plain]
-                writer.writerow([*values, *(scores.get(name, "") for name in self.classes)])
-        partial.replace(table)
-        return [path, table]
+        plain = [name for name in Row.__dataclass_fields__ if name != "probabilities"]
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow([*plain, *(f"p_{name}" for name in self.classes)])
+        for row in self.rows:
+            scores = row.probabilities or {}
+            values = [getattr(row, name) for name in plain]
+            writer.writerow([*values, *(scores.get(name, "") for name in self.classes)])
+        texts = {path: json.dumps(content, indent=1) + "\n", path.with_suffix(".csv"): table.getvalue()}
+        for file, text in texts.items():
+            rendering.write(text, file)
+        return list(texts)
 
     def print_summary(self) -> None:
         """Print the metrics, and the photos without a prediction."""
-        print(f"{len(self.answered)} of {len(self.rows)} photos answered{self._exceptions()}")
+        without = {"rejected": self.rejected, "without an answer": self.failed}
+        counts = ", ".join(f"{len(rows)} {title}" for title, rows in without.items() if rows)
+        print(f"{len(self.answered)} of {len(self.rows)} photos answered{counts and '; '}{counts}")
         if self.figures:
             self._print_figures()
-        for title, rows in (("rejected", self.rejected), ("without an answer", self.failed)):
+        for title, rows in without.items():
             for row in rows[:_LISTED]:
                 print(f"{title}: {row.path}: {row.error}")
             if len(rows) > _LISTED:
                 print(f"{title}: and {len(rows) - _LISTED} more")
 
-    def _exceptions(self) -> str:
-        parts = [f"{len(self.rejected)} rejected"] * bool(self.rejected)
-        parts += [f"{len(self.failed)} without an answer"] * bool(self.failed)
-        return f"; {', '.join(parts)}" if parts else ""
-
     def _print_figures(self) -> None:
         f = self.figures
-        for name, title in (("accuracy", "accuracy"), ("log_loss", "log loss")):
+        for name in ("accuracy", "log_loss"):
             interval = f"{f[f'{name}_low']:.4f} to {f[f'{name}_high']:.4f}"
+            title = name.replace("_", " ")
             print(f"{title} {f[name]:.4f} ({100 * CONFIDENCE:.0f} % interval {interval})")
         if len(self.answered) < len(self.rows):
             print(f"accuracy {f['accuracy_of_all']:.4f} if every photo without a prediction counts as wrong")
@@ -154,11 +134,5 @@ class Batch:
         print(" " * wide, *(f"{name:>{wide}}" for name in self.classes))
         for name, counts in zip(self.classes, self.confusion(), strict=True):
             print(f"{name:>{wide}}", *(f"{count:{wide}}" for count in counts))
-        figures = (f"{name} {f[f'latency_ms_{name}']:.0f} ms" for name in ("p50", "p90", "p99", "max"))
+        figures = (f"{name} {f[f'latency_ms_{name}']:.0f} ms" for name in _LATENCIES)
         print(f"latency: {', '.join(figures)}")
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)

@@ -3,14 +3,14 @@
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 
 from ml.model.http import session
+from scripts.common.web import ServerError, checked_url, key_header, one_line
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0
 _MAX_BYTES, _MAX_BODY_S = 64 << 20, 60
@@ -18,65 +18,42 @@ _TRANSIENT = frozenset({408, 425, 429, *range(502, 600)})
 """Statuses after which another attempt may succeed. After 500, the same request would fail again."""
 
 
-class ServiceError(Exception):
-    """The batch cannot go on; the message is one line for the user and holds no secret."""
-
-
 @dataclass(frozen=True)
 class Answer:
-    """The result of a request.
+    """The result of a request."""
 
-    Attributes:
-        status: of the last attempt; 0: there was no response.
-        seconds: duration of the last attempt.
-        attempts: how often the request was sent.
-        content: the JSON object of the response; empty: there was none.
-        error: why the status is not 2xx; one line.
-    """
-
-    status: int
-    seconds: float
-    attempts: int
-    content: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
+    status: int  # of the last attempt; 0: there was no response
+    seconds: float  # duration of the last attempt
+    attempts: int  # how often the request was sent
+    content: Mapping[str, Any] = field(default_factory=dict)  # the JSON object of the response, if any
+    error: str = ""  # why the status is not 2xx; one line
 
 
 class _Current(threading.local):
-    """The session of a thread, and its current request."""
+    """The session of a thread, which the function makes, and the thread's current request."""
 
-    session: requests.Session | None = None
-    deadline = 0.0
-    attempts = 0
-    attempt_started = 0.0
+    def __init__(self, make_session: Callable[[], requests.Session]) -> None:
+        self.session = make_session()
+        self.deadline = self.attempt_started = 0.0
+        self.attempts = 0
 
 
 class Endpoint:
-    """The service at a URL.
+    """The service at a URL. If API_KEY is set, it is sent as X-API-Key.
 
     Args:
         url: http(s) URL of the service's root.
-        key: API key, sent as X-API-Key; None: none is sent.
         patience_s: how long a request is retried, and how long the service may be silent, in seconds.
 
     Raises:
-        ServiceError: the URL is not valid, or the key cannot be sent.
+        ServerError: the URL is not valid, or the key cannot be sent.
     """
 
-    def __init__(self, url: str, key: str | None, patience_s: float) -> None:
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid or "@" in parts.netloc:
-            raise ServiceError("the URL must be http://… or https://…, without user and password")
-        if key and not (key.isascii() and key.isprintable()):
-            raise ServiceError("API_KEY cannot be sent in a header")
-        self.url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+    def __init__(self, url: str, patience_s: float) -> None:
+        self.url = checked_url(url)
         """Without anything secret."""
-        self._headers = {"X-API-Key": key} if key else {}
         self._patience_s = patience_s
-        self._current = _Current()
+        self._current = _Current(self._session)
         self._stopped = threading.Event()
         self._answered_at = time.monotonic()
 
@@ -88,20 +65,17 @@ class Endpoint:
         """Return the service's description of its model.
 
         Raises:
-            ServiceError: there is none, or it is not one.
+            ServerError: there is none, or it is not one.
         """
         answer = self._send("GET", "/model")
         if answer.status != 200:
-            raise ServiceError(f"{self.url}/model: {answer.error}")
+            raise ServerError(f"{self.url}/model: {answer.error}")
         model = dict(answer.content)
         classes = model.get("classes")
-        texts = [
-            model.get("version"),
-            model.get("sha256"),
-            *(classes if isinstance(classes, list) else [None]),
-        ]
+        texts = [model.get("version"), model.get("sha256")]
+        texts += classes if isinstance(classes, list) else [None]
         if not all(isinstance(text, str) and text for text in texts):
-            raise ServiceError(f"{self.url}/model does not describe a model; is this the URL of the service?")
+            raise ServerError(f"{self.url}/model does not describe a model; is this the URL of the service?")
         return model
 
     def predict(self, photo: bytes) -> Answer:
@@ -111,42 +85,39 @@ class Endpoint:
     def judge(self, predicted: str, actual: str, request_id: str) -> Answer:
         """Send the true label of an answer as feedback; raises as `model`."""
         feedback = {"predicted": predicted, "actual": actual, "request_id": request_id}
-        return self._send("POST", "/feedback", json.dumps(feedback).encode(), "application/json")
+        return self._send("POST", "/feedback", json.dumps(feedback).encode())
 
-    def _send(self, method: str, path: str, body: bytes | None = None, media_type: str = "") -> Answer:
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json"
+    ) -> Answer:
         """Send a request, again after transient failures, and return the result of the last attempt.
 
         Raises:
-            ServiceError: it is rejected (401, 403) or redirected, or the certificate is not trusted.
+            ServerError: it is rejected (401, 403) or redirected, or the certificate is not trusted.
         """
         current = self._current
         current.deadline, current.attempts = time.monotonic() + self._patience_s, 1
         if self._gives_up():
             return Answer(0, 0.0, 0, error="not sent: the service no longer answers")
         current.attempt_started = time.perf_counter()
-        headers = {"Content-Type": media_type} if media_type else {}
+        headers = {"Content-Type": media_type}
         try:
-            with self._session().request(
+            with current.session.request(
                 method, self.url + path, data=body, headers=headers, allow_redirects=False, stream=True
             ) as response:
                 text = _read(response)
         except requests.exceptions.SSLError:
-            raise ServiceError(f"{self.url}: its TLS certificate is not trusted, or TLS failed") from None
+            raise ServerError(f"{self.url}: its TLS certificate is not trusted, or TLS failed") from None
         except requests.exceptions.InvalidURL:
-            raise ServiceError("the host of the URL is not valid") from None
+            raise ServerError("the host of the URL is not valid") from None
         except requests.RequestException as error:  # its text may hold more than the URL
-            seconds, reason = (
-                time.perf_counter() - current.attempt_started,
-                f"no answer ({type(error).__name__})",
-            )
-            return Answer(0, seconds, current.attempts, error=reason)
+            seconds = time.perf_counter() - current.attempt_started
+            return Answer(0, seconds, current.attempts, error=f"no answer ({type(error).__name__})")
         seconds, status = time.perf_counter() - current.attempt_started, response.status_code
         if status in (401, 403):
-            raise ServiceError(
-                f"{self.url}{path} answered {status}; check that API_KEY is set to a valid key"
-            )
+            raise ServerError(f"{self.url}{path} answered {status}; check that API_KEY is set to a valid key")
         if 300 <= status < 400:  # not followed: a POST would become a GET
-            raise ServiceError(f"{self.url}{path} redirects; use the URL that it redirects to")
+            raise ServerError(f"{self.url}{path} redirects; use the URL that it redirects to")
         if status not in _TRANSIENT:
             self._answered_at = time.monotonic()
         content = _object(text)
@@ -154,19 +125,17 @@ class Endpoint:
         return Answer(status, seconds, current.attempts, content, problem)
 
     def _session(self) -> requests.Session:
-        if self._current.session is None:
-            self._current.session = session(
-                headers=self._headers,
-                attempts=1_000_000,  # the patience ends first
-                backoff_s=_BACKOFF_S,
-                backoff_max_s=_BACKOFF_MAX_S,
-                retry_after_max_s=self._patience_s,
-                methods=("GET", "POST"),
-                transient=_TRANSIENT,
-                wait=self._wait,
-                give_up=self._gives_up,
-            )
-        return self._current.session
+        return session(
+            headers=key_header(),
+            attempts=1_000_000,  # the patience ends first
+            backoff_s=_BACKOFF_S,
+            backoff_max_s=_BACKOFF_MAX_S,
+            retry_after_max_s=self._patience_s,
+            methods=("GET", "POST"),
+            transient=_TRANSIENT,
+            wait=self._wait,
+            give_up=self._gives_up,
+        )
 
     def _gives_up(self) -> bool:
         return self._stopped.is_set() or time.monotonic() >= self._end()
@@ -196,8 +165,3 @@ def _object(text: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def one_line(text: str) -> str:
-    """Return a text from elsewhere as one line that is fit for a table."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).strip()[:200]

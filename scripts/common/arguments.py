@@ -9,6 +9,6 @@ def parser(script: str, description: str | None, example: str) -> argparse.Argum
     return argparse.ArgumentParser(
         prog=command,
         description=description,
-        epilog=f"example:\n  {command} {example}",
+        epilog=f"example:\n  {command} {example}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

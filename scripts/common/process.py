@@ -17,7 +17,7 @@ _READY_S, _END_S = 120, 60
 
 
 class ProcessError(Exception):
-    """The service did not start, died, or did not end properly; the message is for the user."""
+    """A server did not start, died, or did not end properly; the message is for the user."""
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_ready(process, url)
+            wait_until_ready(process, f"{url}/ready")
             yield url, process.pid
             process.send_signal(signal.SIGTERM)
             process.wait(_END_S)
@@ -61,10 +61,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    """Wait until a server answers at a URL.
+
+    Raises:
+        ProcessError: it has ended, or does not answer in time.
+    """
     until = time.monotonic() + _READY_S
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5):  # noqa: S310
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
             return
         time.sleep(0.05)
-    raise ProcessError(f"the service was not ready within {_READY_S} s, or it ended")
+    raise ProcessError(f"{url} did not answer within {_READY_S} s, or its process has ended")

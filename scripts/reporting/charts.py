@@ -6,7 +6,6 @@ import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -47,19 +46,6 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A chart and its alternative text."""
-
-    svg: Markup
-    alt: str
-
-    @property
-    def html(self) -> Markup:
-        """Return the chart with its alternative text, for a page."""
-        return Markup('<svg role="img" aria-label="{}"').format(self.alt) + self.svg.removeprefix("<svg")
-
-
 def lines(
     period: Period,
     series: Mapping[str, Values],
@@ -68,7 +54,7 @@ def lines(
     marks: Sequence[float] = (),
     band: tuple[Values, Values] | None = None,
     ends: tuple[float, float | None] = (0.0, None),
-) -> Chart | None:
+) -> Markup | None:
     """Draw series over time, with gaps where values are NaN.
 
     Args:
@@ -83,8 +69,8 @@ def lines(
     Returns:
         The chart; None if there is nothing to draw.
     """
-    drawn = dict(sorted(series.items(), key=lambda item: -np.nansum(item[1]))[:_MAX_SERIES])
-    drawn = {name: series[name] for name in series if name in drawn}
+    largest = sorted(series, key=lambda name: -np.nansum(series[name]))[:_MAX_SERIES]
+    drawn = {name: series[name] for name in series if name in largest}
     if not drawn:
         return None
     times = _dates(period.times())
@@ -105,18 +91,17 @@ def lines(
         low, high = ends
         axes.set_ylim(low, max(axes.get_ylim()[1], low + 1e-9) if high is None else high)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05))
-        svg = _svg(figure)
-    parts = [
-        f"{name or 'value'} from {_short(np.nanmin(values))} to {_short(np.nanmax(values))}"
-        for name, values in drawn.items()
-    ]
-    parts += [f"{name} at {_short(value)}" for name, value in (limits or {}).items()]
-    if len(series) > len(drawn):
-        parts.append(f"{len(series) - len(drawn)} smaller series are left out")
-    return Chart(svg, f"Line chart over time, in {unit}: {'; '.join(parts)}.")
+        parts = [
+            f"{name or 'value'} from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+            for name, values in drawn.items()
+        ]
+        parts += [f"{name} at {value:.3g}" for name, value in (limits or {}).items()]
+        if len(series) > len(drawn):
+            parts.append(f"{len(series) - len(drawn)} smaller series are left out")
+        return _svg(figure, f"Line chart over time, in {unit}: {'; '.join(parts)}.")
 
 
-def spans(period: Period, series: Mapping[str, Values]) -> Chart | None:
+def spans(period: Period, series: Mapping[str, Values]) -> Markup | None:
     """Draw for each series when it was active, see `stretches`; None if none ever was."""
     rows = {name: stretches(period, values) for name, values in series.items()}
     rows = {name: row for name, row in rows.items() if row}
@@ -131,9 +116,9 @@ def spans(period: Period, series: Mapping[str, Values]) -> Chart | None:
         axes.set_yticks(range(len(rows)), list(rows))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        svg = _svg(figure)
-    parts = [f"{name} for {duration(sum(end - start for start, end in row))}" for name, row in rows.items()]
-    return Chart(svg, f"Bars over time: {'; '.join(parts)}.")
+        totals = {name: sum(end - start for start, end in row) for name, row in rows.items()}
+        parts = [f"{name} for {duration(total)}" for name, total in totals.items()]
+        return _svg(figure, f"Bars over time: {'; '.join(parts)}.")
 
 
 def stretches(period: Period, values: Values) -> list[tuple[float, float]]:
@@ -181,20 +166,17 @@ def _figure(period: Period, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> Markup:
-    """Return the chart as SVG for a page, with ids that are unique in it and without external addresses."""
+def _svg(figure: Figure, alt: str) -> Markup:
+    """Return a chart for a page, with its alternative text, ids of its own, and no external addresses."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has the glyph
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg ") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg ") + 4 :].replace(_INK, "currentColor")
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     number = next(_numbers)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>c{number}-", svg)
-    return Markup(svg)  # noqa: S704  (matplotlib escapes its texts)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3g}"
+    # matplotlib escapes its texts.
+    return Markup('<svg role="img" aria-label="{}"').format(alt) + Markup(svg)  # noqa: S704

@@ -28,7 +28,7 @@ def versions(source: Source) -> Section:
             rows.append((name, moment(parts[0][0]), moment(parts[-1][1]), total))
     return Section(
         "Model versions",
-        count(len(series), "version", "versions") if series else NONE,
+        count(len(series), "version") if series else NONE,
         "Version, architecture, engine, and the first characters of the file's SHA-256.",
         spans(source.period, series),
         Table(("model", "first seen", "last seen", "for"), sorted(rows, key=lambda row: row[1])),
@@ -53,7 +53,7 @@ def labels(source: Source) -> Section:
     return Section(
         "Label share",
         ", ".join(f"{label} {100 * shares[label]:.0f} %" for label in largest[:3]) or NONE,
-        f"Answers to {count(total, 'photo', 'photos')}, beside the model's answers to its test photos.",
+        f"Answers to {count(total, 'photo')}, beside the model's answers to its test photos.",
         lines(
             source.period,
             {label: 100 * values for label, values in series.items()},
@@ -131,7 +131,7 @@ def feedback(source: Source) -> Section:
     return Section(
         "Feedback accuracy",
         headline,
-        f"Share of correct answers among {count(answers, 'answer', 'answers')} that users judged, with its "
+        f"Share of correct answers among {count(answers, 'answer')} that users judged, with its "
         f"{100 * _CONFIDENCE:.0f} % interval. The model's accuracy on its test photos is "
         f"{percent(test.get('accuracy', math.nan))}, at least {percent(test_low)}. Each point of the chart "
         "covers the day before it.",

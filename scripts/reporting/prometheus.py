@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
 from numpy.typing import NDArray
 
 from ml.model import http
+from scripts.common.web import ServerError, check_header, checked_url, one_line
 
 Values = NDArray[np.float64]
 _POINTS = 240
@@ -19,10 +19,6 @@ _RATE_S, _SPAN_S = 300, 30
 """Shortest windows of $rate and $span; they grow with the distance between two points."""
 _ATTEMPTS = 3
 _CONNECT_S = 3.0
-
-
-class PrometheusError(RuntimeError):
-    """A query that cannot be answered. The message is one line and holds no secret."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +64,10 @@ class Source:
             timeout_s: how long Prometheus may take to answer a query.
 
         Raises:
-            PrometheusError: the URL or the token is not valid.
+            ServerError: the URL or the token is not valid.
         """
-        try:
-            parts = urlsplit(url)
-            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid or "@" in parts.netloc:
-            raise PrometheusError("the URL must be http://… or https://…, without user and password")
-        if not (token.isascii() and token.isprintable()):
-            raise PrometheusError("PROMETHEUS_TOKEN holds characters that a header cannot carry")
-        self.url = parts._replace(query="", fragment="").geturl().rstrip("/")
-        self.job, self.period = job, period
+        check_header("PROMETHEUS_TOKEN", token)
+        self.url, self.job, self.period = checked_url(url), job, period
         self.rate_s = max(_RATE_S, 2 * period.step)
         """Window of a rate."""
         self._session = http.session(
@@ -106,7 +93,7 @@ class Source:
             label: its values name the series, so no two series may have the same.
 
         Raises:
-            PrometheusError: Prometheus does not answer, or rejects the query.
+            ServerError: Prometheus does not answer, or rejects the query.
         """
         period, times = self.period, self.period.times()
         bounds = {"start": period.start, "end": period.end, "step": period.step}
@@ -125,7 +112,7 @@ class Source:
         """Return the finite values of a query at the end of the period, by a label.
 
         Raises:
-            PrometheusError: Prometheus does not answer, or rejects the query.
+            ServerError: Prometheus does not answer, or rejects the query.
         """
         result = self._result("/api/v1/query", query, {"time": self.period.end}, "value")
         values = {one_line(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
@@ -145,7 +132,7 @@ class Source:
             response = self._session.post(self.url + path, {"query": query, **bounds}, allow_redirects=False)
         except requests.RequestException as error:
             reason = f"no answer after {_ATTEMPTS} attempts ({type(error).__name__})"
-            raise PrometheusError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
+            raise ServerError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
         try:
             content = response.json()
             if response.ok and not response.is_redirect:
@@ -155,12 +142,7 @@ class Source:
             reason = f"status {response.status_code}, which is not an answer of Prometheus"
         if response.status_code in (401, 403):
             reason = f"status {response.status_code}: set PROMETHEUS_TOKEN to a valid token"
-        raise PrometheusError(f"{self.url}{path}: {reason}")
-
-
-def one_line(text: str) -> str:
-    """Return a text from outside, fit for one line of a table."""
-    return "".join(character if character.isprintable() else "?" for character in text).strip()[:200]
+        raise ServerError(f"{self.url}{path}: {reason}")
 
 
 def _finite(text: object) -> float:

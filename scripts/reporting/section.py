@@ -3,9 +3,9 @@
 import datetime
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from scripts.reporting.charts import Chart
+from markupsafe import Markup
 
 NONE = "no data"
 
@@ -20,31 +20,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
-
-    Attributes:
-        title: of the section.
-        headline: its most important figure.
-        text: explains the figures.
-        chart: None: there is nothing to draw.
-        table: the figures one by one.
-        bad: whether the headline is worse than it should be.
-    """
+    """A section of the report."""
 
     title: str
-    headline: str
-    text: str
-    chart: Chart | None = None
-    table: Table | None = None
-    bad: bool = field(default=False, kw_only=True)
+    headline: str  # its most important figure
+    text: str  # explains the figures
+    chart: Markup | None  # None: there is nothing to draw
+    table: Table | None = None  # the figures one by one
+    bad: bool = False  # whether the headline is worse than it should be
 
 
-def count(value: float, one: str = "", many: str = "") -> str:
-    """Return a number with its noun."""
+def count(value: float, noun: str = "") -> str:
+    """Return a number with its noun, which gets an s in the plural."""
     if not math.isfinite(value):
         return NONE
-    number = round(value)
-    return f"{number:,} {one if number == 1 else many}".strip()
+    plural = "s" if noun and round(value) != 1 else ""
+    return f"{round(value):,} {noun}{plural}".rstrip()
 
 
 def percent(value: float) -> str:

@@ -47,8 +47,8 @@ def traffic(source: Source) -> Section:
     ]
     return Section(
         "Traffic",
-        count(total, "request", "requests"),
-        f"Requests to /predict, with {count(photos, 'photo', 'photos')} classified{peaks}.",
+        count(total, "request"),
+        f"Requests to /predict, with {count(photos, 'photo')} classified{peaks}.",
         lines(source.period, rates, "requests per second"),
         Table(("status", "requests", "share"), rows),
     )
@@ -105,7 +105,7 @@ def rejections(source: Source) -> Section:
     rates = source.series("sum by (reason) (rate(predictions_rejected_total{$job}[$rate]))", "reason")
     return Section(
         "Rejected requests",
-        count(sum(reasons.values()), "request", "requests") if reasons else NONE,
+        count(sum(reasons.values()), "request") if reasons else NONE,
         "Requests without a prediction: the queue is full or too slow, no model is loaded yet, the service "
         "is stopping, or the client disconnected.",
         lines(source.period, _not_zero(rates), "requests per second"),
@@ -126,7 +126,7 @@ def starts(source: Source) -> Section:
     up = np.nan_to_num(next(iter(instances.values()), np.zeros(1))) > 0
     return Section(
         "Starts",
-        count(len(in_period), "start", "starts") if started else NONE,
+        count(len(in_period), "start") if started else NONE,
         f"The slowest process took {seconds(slowest)} to load its model. At least one instance was up "
         f"{percent(float(up.mean()))} of the time. Vertical lines are starts.",
         lines(period, {"instances": instances[""]}, "instances", marks=in_period) if instances else None,
@@ -146,7 +146,7 @@ def alerts(source: Source) -> Section:
     ]
     return Section(
         "Alerts",
-        count(len(series), "alert fired", "alerts fired"),
+        f"{count(len(series), 'alert')} fired",
         "docs/RUNBOOK.md explains each alert." if rows else "No alert fired, or Prometheus has no rules.",
         spans(period, series),
         Table(("alert, severity", "from", "to", "for"), sorted(rows, key=lambda row: row[1])),

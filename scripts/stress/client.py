@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.util import parse_url
+
+from scripts.common.web import checked_url, key_header
 
 OVER_LIMIT_BYTES = 11 << 20
 """Size of a body that the service rejects if MAX_UPLOAD_MB has its default."""
@@ -20,26 +22,18 @@ _CONNECTIONS = 5000
 class Client:
     """Sends requests to one service from any number of threads, and reuses its connections.
 
+    If API_KEY is set, it is sent as X-API-Key.
+
     Args:
         url: http(s) URL of the service's root.
-        key: API key; None: none is sent.
 
     Raises:
-        ValueError: the URL or the key is not valid; the message is one line for the user.
+        ServerError: the URL or the key is not valid.
     """
 
-    def __init__(self, url: str, key: str | None = None) -> None:
-        try:
-            parts = parse_url(url)
-        except urllib3.exceptions.LocationParseError:
-            parts = parse_url("")
-        if parts.scheme not in ("http", "https") or not parts.host:
-            raise ValueError("the URL must be http://… or https://…")
-        if key and not (key.isascii() and key.isprintable()):
-            raise ValueError("the API key cannot be sent in a header")
-        self.url, self.key = url, key
-        self.headers = {"X-API-Key": key} if key else {}
-        self.prefix = (parts.path or "").rstrip("/")
+    def __init__(self, url: str) -> None:
+        self.url, self.headers = checked_url(url), key_header()
+        self.prefix = urlsplit(self.url).path
         options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False, "timeout": TIMEOUT_S}
         self._pool = urllib3.connection_from_url(url, **options)
 

@@ -2,10 +2,10 @@
 
 import argparse
 import contextlib
-import os
 from collections.abc import Callable
 
 from scripts.common import process
+from scripts.common.web import ServerError
 from scripts.stress.client import Client
 
 
@@ -25,15 +25,13 @@ def run_test(
     parser.add_argument("--url", help="URL of a running service (default: start one for the test)")
     parser.add_argument("--pid", type=int, help="process id of the service at --url, to watch its memory")
     options = parser.parse_args()
+    running = contextlib.nullcontext((options.url, options.pid))
     failures: list[str] = []
     try:
-        with contextlib.ExitStack() as stack:
-            url, pid = (options.url, options.pid) if options.url else stack.enter_context(process.service())
-            try:
-                client = Client(url, os.environ.get("API_KEY"))
-            except ValueError as error:
-                parser.error(str(error))
-            failures += test(client, pid, options)
+        with running if options.url else process.service() as (url, pid):
+            failures += test(Client(url), pid, options)
+    except ServerError as error:
+        parser.error(str(error))
     except process.ProcessError as error:
         failures.append(str(error))
     for failure in failures:

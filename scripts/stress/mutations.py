@@ -22,7 +22,7 @@ def mutated(seed: int, number: int, files: Seeds) -> tuple[str, bytes]:
     name = list(files)[number % len(files)]
     data, steps = files[name], [name]
     for _ in range(chance.choice((1, 1, 1, 2, 2, 4))):
-        mutation = chance.choice(MUTATIONS)
+        mutation = chance.choice(PART_MUTATIONS if formats.parts(data) else MUTATIONS)
         data = mutation(chance, data, files)
         steps.append(mutation.__name__.strip("_"))
     if data.startswith(PNG) and chance.random() < 0.6:
@@ -118,24 +118,17 @@ def _set_length(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 def _repeat_part(chance: random.Random, data: bytes, files: Seeds) -> bytes:
     parts = formats.parts(data)
-    if not parts:
-        return _repeat(chance, data, files)
     (start, end), (at, _) = chance.choice(parts), chance.choice(parts)
     return data[:at] + data[start:end] * chance.choice((1, 2, 500)) + data[at:]
 
 
 def _remove_part(chance: random.Random, data: bytes, files: Seeds) -> bytes:
-    parts = formats.parts(data)
-    if not parts:
-        return _delete(chance, data, files)
-    start, end = chance.choice(parts)
+    start, end = chance.choice(formats.parts(data))
     return data[:start] + data[end:]
 
 
 def _shuffle_parts(chance: random.Random, data: bytes, files: Seeds) -> bytes:
     parts = formats.parts(data)
-    if not parts:
-        return _overwrite(chance, data, files)
     shuffled = chance.sample(parts, len(parts))
     inside = b"".join(data[start:end] for start, end in shuffled)
     return data[: parts[0][0]] + inside + data[parts[-1][1] :]
@@ -143,17 +136,15 @@ def _shuffle_parts(chance: random.Random, data: bytes, files: Seeds) -> bytes:
 
 def _break_part(chance: random.Random, data: bytes, files: Seeds) -> bytes:
     """Break inside a single chunk, so that every kind of chunk gets broken."""
-    parts = formats.parts(data)
-    if not parts:
-        return _overwrite(chance, data, files)
-    start, end = chance.choice(parts)
+    start, end = chance.choice(formats.parts(data))
     broken = chance.choice((_flip_bits, _overwrite, _insert, _delete))(chance, data[start:end], files)
     return data[:start] + broken + data[end:]
 
 
 MUTATIONS: tuple[Mutation, ...] = (
     _flip_bits, _overwrite, _delete, _repeat, _insert, _truncate, _zero_tail, _append, _splice,
-    _set_dimension, _set_dimension, _set_length, _repeat_part, _remove_part, _shuffle_parts,
-    _break_part, _break_part,
+    _set_dimension, _set_dimension, _set_length,
 )  # fmt: skip
 """One of them is drawn at random; those that are listed twice are drawn more often."""
+PART_MUTATIONS = (*MUTATIONS, _repeat_part, _remove_part, _shuffle_parts, _break_part, _break_part)
+"""The same for files in which parts are found."""

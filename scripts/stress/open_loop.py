@@ -6,13 +6,14 @@ et al. 2006, "Open versus closed: a cautionary tale".
 
 import contextlib
 import random
-import statistics
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import urllib3
 
 from scripts.stress.client import BROKEN, Client
@@ -25,7 +26,7 @@ class Load:
     """Sends requests from many threads, and records their latencies."""
 
     def __init__(self, client: Client) -> None:
-        allow_many_connections()
+        _allow_many_connections()
         self._client = client
         self._lock = threading.Lock()
         self._latencies: dict[str, list[float]] = defaultdict(list)
@@ -33,21 +34,15 @@ class Load:
         self.start, self.finish = threads.submit, threads.shutdown
         """Run a function in another thread; wait until all of these have returned."""
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        media_type: str = "image/jpeg",
-        name: str = "",
-    ) -> urllib3.BaseHTTPResponse | None:
+    def send(self, method: str, path: str, *content: Any, name: str = "") -> urllib3.BaseHTTPResponse | None:
         """Send a request and return the response; None: the connection broke.
 
-        A successful response counts under `name`, if there is one, instead of its status.
+        A successful response counts under `name`, if there is one, instead of its status. `content` is the
+        body and its type.
         """
         started, response, status = time.perf_counter(), None, "error"
         with contextlib.suppress(*BROKEN):
-            response = self._client.send(method, path, body, media_type)
+            response = self._client.send(method, path, *content)
             status = name if name and response.status < 300 else str(response.status)
         with self._lock:
             self._latencies[status].append(time.perf_counter() - started)
@@ -68,7 +63,7 @@ def arrivals(rate: float, seconds: float, chance: random.Random) -> Iterator[flo
         due += chance.expovariate(rate)
 
 
-def allow_many_connections() -> None:
+def _allow_many_connections() -> None:
     """Raise this process's limit of open files: a slow server leaves hundreds of connections open."""
     with contextlib.suppress(ImportError):  # Windows has no such limit
         import resource
@@ -81,6 +76,5 @@ def print_latencies(latencies: dict[str, list[float]], seconds: float) -> None:
     """Print a table with one row per status."""
     print(f"{'answer':9} {'count':>7} {'a second':>9} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
     for status, values in latencies.items():
-        p99 = statistics.quantiles(values, n=100, method="inclusive")[98] if len(values) > 1 else values[0]
-        row = " ".join(f"{1000 * value:8.1f}" for value in (statistics.median(values), p99, max(values)))
+        row = " ".join(f"{1000 * value:8.1f}" for value in np.percentile(values, (50, 99, 100)))
         print(f"{status:9} {len(values):7} {len(values) / seconds:9.1f} {row}")

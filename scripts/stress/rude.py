@@ -7,8 +7,7 @@ import socket
 import ssl
 import struct
 import time
-
-from urllib3.util import parse_url
+from urllib.parse import urlsplit
 
 from scripts.stress.client import TIMEOUT_S, Client
 
@@ -17,16 +16,11 @@ _PAUSE_S = 0.1
 
 
 class RudeClient:
-    """Requests that a well-behaved library cannot send.
-
-    Args:
-        client: has the URL and the API key.
-        chance: decides how a request is cut and how long a client waits.
-    """
+    """Requests that a well-behaved library cannot send; `chance` decides how they are cut and delayed."""
 
     def __init__(self, client: Client, chance: random.Random) -> None:
         self._client, self._chance = client, chance
-        self._url = parse_url(client.url)
+        self._url = urlsplit(client.url)
 
     def announce(self, length: int) -> http.client.HTTPResponse:
         """Send only the header of a photo of `length` bytes; return the response."""
@@ -64,7 +58,7 @@ class RudeClient:
             time.sleep(seconds)
 
     def _connect(self) -> socket.socket:
-        host = (self._url.host or "").strip("[]")
+        host = self._url.hostname or ""
         secure = self._url.scheme == "https"
         connection = socket.create_connection((host, self._url.port or (443 if secure else 80)), TIMEOUT_S)
         if secure:

@@ -19,11 +19,8 @@ def seeds() -> Seeds:
     grey, palette, alpha = rgb.convert("L"), rgb.quantize(32), rgb.copy()
     alpha.putalpha(grey)
     deep = Image.fromarray((np.asarray(grey, np.uint16) << 8) + 77)
-    frames: dict[str, Any] = {
-        "save_all": True,
-        "append_images": [rgb.rotate(90), rgb.rotate(180)],
-        "duration": 50,
-    }
+    turned = [rgb.rotate(90), rgb.rotate(180)]
+    frames: dict[str, Any] = {"save_all": True, "append_images": turned, "duration": 50}
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     files = {
@@ -59,12 +56,8 @@ def seeds() -> Seeds:
         "bmp-alpha": _encoded(alpha, "BMP"),
         "bmp-runs": _run_length_bmp(),
     }
-    thumbnail = Image.Exif()
-    thumbnail[0x0112] = 3
-    files["jpeg-thumbnail"] = _encoded(
-        rgb, "JPEG", exif=b"Exif\0\0" + _exif_with_thumbnail(files["jpeg-grey"])
-    )
-    return files
+    with_thumbnail = b"Exif\0\0" + _exif_with_thumbnail(files["jpeg-grey"])
+    return files | {"jpeg-thumbnail": _encoded(rgb, "JPEG", exif=with_thumbnail)}
 
 
 def _picture(width: int, height: int) -> Image.Image:
@@ -82,17 +75,9 @@ def _interlaced_png(image: Image.Image) -> bytes:
     """Write the seven passes of Adam7 (PNG specification, 8.2); Pillow does not write interlaced PNG."""
     pixels = np.asarray(image)
     passes = (
-        (0, 0, 8, 8),
-        (4, 0, 8, 8),
-        (0, 4, 4, 8),
-        (2, 0, 4, 4),
-        (0, 2, 2, 4),
-        (1, 0, 2, 2),
-        (0, 1, 1, 2),
-    )
-    rows = b"".join(
-        b"\0" + row.tobytes() for x, y, right, down in passes for row in pixels[y::down, x::right]
-    )
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+    )  # fmt: skip
+    rows = b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx])
     head = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     return PNG + b"".join(_png_chunk(kind, data) for kind, data in chunks)

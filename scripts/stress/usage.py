@@ -14,17 +14,11 @@ _SETTLE_S = 5
 
 @dataclass(frozen=True)
 class Usage:
-    """Resources that a process uses.
+    """Resources that a process uses."""
 
-    Attributes:
-        memory_mb: its share of memory (PSS; RSS if the kernel does not report PSS).
-        files: open file descriptors.
-        threads: threads, running or not.
-    """
-
-    memory_mb: float
-    files: int
-    threads: int
+    memory_mb: float  # its share of memory (PSS; RSS if the kernel does not report PSS)
+    files: int  # open file descriptors
+    threads: int  # running or not
 
 
 def usage(pid: int) -> Usage:
@@ -69,11 +63,15 @@ def wait_until_settled(pid: int, before: Usage) -> Usage:
     return usage(pid)
 
 
-def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: float) -> list[str]:
-    """Return one line per resource that grew.
+def warm_and_last(memory_mb: list[float]) -> tuple[float, float]:
+    """Return the medians of the first and the last quarter after the warm-up, which is the first fifth."""
+    warm = memory_mb[len(memory_mb) // 5 :]
+    quarter = max(1, len(warm) // 4)
+    return statistics.median(warm[:quarter]), statistics.median(warm[-quarter:])
 
-    Memory is compared between the first and the last quarter of the time after the warm-up, which is the
-    first fifth.
+
+def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: float) -> list[str]:
+    """Print how the resources changed; return one line per resource that grew.
 
     Args:
         samples: usage at equal intervals.
@@ -81,11 +79,7 @@ def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: f
         after: usage after all clients had gone.
         allowed_percent: growth of memory that is not reported.
     """
-    warm = samples[len(samples) // 5 :]
-    quarter = max(1, len(warm) // 4)
-    first, last = (
-        statistics.median(sample.memory_mb for sample in part) for part in (warm[:quarter], warm[-quarter:])
-    )
+    first, last = warm_and_last([sample.memory_mb for sample in samples])
     percent = 100 * (last / first - 1)
     print(f"memory: {first:.1f} MB after the warm-up, {last:.1f} MB at the end ({percent:+.1f} %)")
     print(f"file descriptors: {before.files} before the load, {after.files} after all clients had gone")
@@ -94,6 +88,6 @@ def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: f
         reasons.append(f"the memory grew by {percent:.1f} %")
     if after.files > before.files:
         reasons.append(f"{after.files - before.files} file descriptors are left open")
-    if after.threads > max(sample.threads for sample in warm[:quarter]):
+    if after.threads > max(sample.threads for sample in samples[: max(1, 2 * len(samples) // 5)]):
         reasons.append("the number of threads grew")
     return reasons

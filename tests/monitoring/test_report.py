@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.reporting.prometheus import Period, PrometheusError, Source
+from scripts.common.web import ServerError
+from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
 from tests.helpers.endpoint import Reply, Sent, endpoint
@@ -260,7 +261,7 @@ def test_an_address_where_nothing_listens_is_given_up_soon() -> None:
     source = Source(f"http://127.0.0.1:{free_port()}", "", "job", Period.before(0, 1), 60)
     for adapter in source._session.adapters.values():
         adapter.max_retries.wait = pauses.append
-    with pytest.raises(PrometheusError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
+    with pytest.raises(ServerError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
         source.value("vector(1)")
     assert "\n" not in str(error.value)
     assert len(pauses) == 2
@@ -279,7 +280,7 @@ def test_an_address_where_nothing_listens_is_given_up_soon() -> None:
     ],
 )
 def test_a_url_or_token_that_can_not_be_sent_is_named(url: str, token: str, message: str) -> None:
-    with pytest.raises(PrometheusError, match=message) as error:
+    with pytest.raises(ServerError, match=message) as error:
         Source(url, token, "job", Period.before(0, 1), 60)
     assert "secret" not in str(error.value)
 

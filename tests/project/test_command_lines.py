@@ -89,9 +89,3 @@ def test_a_document_that_is_out_of_date_fails_the_check(tmp_path: Path) -> None:
     assert python("-c", code, str(target)).returncode == 0
     assert target.read_text() == "new"
     assert python("-c", code, str(target), "--check").returncode == 0
-
-
-def test_a_command_without_help_is_left_out_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_reference._section(("-c", "raise SystemExit('error: no help')")) == ""
-    assert "error: no help" in capsys.readouterr().err
-    assert "usage: python -m app" in command_reference._section(("-m", "app"))

@@ -13,6 +13,10 @@ from tests.helpers.waiting import HANG_S
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 PATH = {"PATH": os.environ["PATH"]}
+GITHUB = {
+    "GITHUB_REPOSITORY": "Ann-Lee/Pets", "GITHUB_SHA": SHA, "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1.2.3",
+}  # fmt: skip
 # Stands for the interpreter: prints what is run. LATEST: the tag of the latest release.
 PYTHON = f"""#!{sys.executable}
 import os, sys
@@ -22,6 +26,18 @@ match sys.argv[1:]:
         sys.exit(int(os.environ.get("CODE", 0)))
     case ["-m", "release", "model-url", *tag]:
         print("MODEL_URL=https://example.org/", *(tag or [os.environ["LATEST"]]))
+"""
+
+SKOPEO = """#!/bin/sh
+echo "skopeo $*" >>"$CALLS"
+while [ $# -gt 0 ]; do
+  [ "$1" != --digestfile ] || printf 'sha256:of-%s' "$(basename "$3" .tar)" >"$2"
+  shift
+done
+"""
+DOCKER = """#!/bin/sh
+echo "docker $*" >>"$CALLS"
+[ "$3" != inspect ] || echo sha256:of-both
 """
 
 
@@ -40,11 +56,7 @@ def run(script: str, env: dict[str, str], folder: Path = ROOT) -> tuple[int, lis
 
 
 def names(kind: str, ref: str) -> dict[str, list[str]]:
-    env = {
-        "GITHUB_REPOSITORY": "Ann-Lee/Pets", "GITHUB_SHA": SHA, "GITHUB_SERVER_URL": "https://github.com",
-        "GITHUB_REF_TYPE": kind, "GITHUB_REF_NAME": ref,
-    }  # fmt: skip
-    code, lines = run("image_names.sh", env)
+    code, lines = run("image_names.sh", GITHUB | {"GITHUB_REF_TYPE": kind, "GITHUB_REF_NAME": ref})
     assert code == 0, lines
     found: dict[str, list[str]] = {}
     while lines:
@@ -79,6 +91,31 @@ def test_names_of_the_image(kind, ref, tags) -> None:
     assert labels["revision"] == SHA
     assert labels["source"] == "https://github.com/Ann-Lee/Pets"
     assert {*labels} == {"version", "revision", "created", "source"}
+
+
+def test_the_archives_are_pushed_unchanged_and_joined(tmp_path: Path) -> None:
+    project, calls = tmp_path / "a project", tmp_path / "calls"
+    (project / "scripts").mkdir(parents=True)
+    (project / "images").mkdir()
+    for script in ("push_images.sh", "image_names.sh"):
+        shutil.copy(ROOT / "scripts" / script, project / "scripts")
+    for platform in ("amd64", "arm64"):
+        (project / "images" / f"image-{platform}.tar").touch()
+    for tool, text in (("skopeo", SKOPEO), ("docker", DOCKER)):
+        (tmp_path / tool).write_text(text)
+        (tmp_path / tool).chmod(0o755)
+    env = GITHUB | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+    name = "ghcr.io/ann-lee/pets"
+    assert run("push_images.sh", env, project) == (0, [f"name={name}", "digest=sha256:of-both"])
+    *copies, create, inspect = calls.read_text().splitlines()
+    for platform, copy in zip(("amd64", "arm64"), copies, strict=True):
+        assert copy.startswith("skopeo copy --quiet --all --preserve-digests --digestfile ")
+        assert copy.endswith(f"oci-archive:images/image-{platform}.tar docker://{name}:{SHA}-{platform}")
+    tags = " ".join(f"--tag {name}:{tag}" for tag in (SHA, "v1.2.3", "latest"))
+    platforms = " ".join(f"{name}@sha256:of-image-{platform}" for platform in ("amd64", "arm64"))
+    assert create == f"docker buildx imagetools create {tags} {platforms}"
+    assert inspect.startswith("docker buildx imagetools inspect --format")
+    assert inspect.endswith(f"{name}:{SHA}")
 
 
 def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None:

@@ -1,1 +1,0 @@
-"""The steps that scripts/rehearsal.py and scripts/recording.py share."""
