@@ -157,10 +157,12 @@ class Soak:
         self._send((204, 400), "POST", "/feedback", _FEEDBACK, "application/json", pause_s=1)
 
     def end(self) -> None:
-        """Give every worker a small photo: until then it keeps the body, or file, of its last request."""
+        """Give every worker a small photo, since it keeps the body, or file, of its last request; hang up."""
+        crowd = Client(self._client.url)
         with ThreadPoolExecutor(_WORKERS) as threads:
             for _ in range(5 * _WORKERS):
-                threads.submit(self.valid)
+                threads.submit(crowd.send, "POST", "/predict", self._photo)
+        crowd.close()
 
 
 def _jpeg(width: int, height: int) -> bytes:
@@ -186,11 +188,10 @@ def soak(client: Client, pid: int | None, options: argparse.Namespace) -> list[s
     run.stop.set()
     for thread in threads:
         thread.join()
-    if not failures:
-        run.end()
     client.close()
     if pid and before and not failures:
-        failures += usage.growth(samples, before, usage.wait_until_settled(pid, before), options.growth)
+        after = usage.when_settled(pid, before, run.end)
+        failures += usage.growth(samples, before, after, options.growth)
     for answer, count in sorted(run.answers.items()):
         print(f"{count:8} {answer}")
     return [f"{count} x {failure}" for failure, count in run.failures.items()] + failures

@@ -2,14 +2,15 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.process import ProcessError
 
 _SAMPLES = 60
-_SETTLE_S = 5
-"""How long the service may take to close the connections of clients that are gone."""
+_ROUNDS = 10
+"""How often clients come and go until it is a leak that a file is still open."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,20 @@ def watch(pid: int, seconds: float, samples: list[Usage]) -> None:
         time.sleep(seconds / _SAMPLES)
 
 
-def wait_until_settled(pid: int, before: Usage) -> Usage:
-    """Wait until the process has closed the clients' connections; return what it uses then."""
-    until = time.monotonic() + _SETTLE_S
-    while usage(pid).files > before.files and time.monotonic() < until:
-        time.sleep(0.2)
-    return usage(pid)
+def when_settled(pid: int, before: Usage, visit: Callable[[], None]) -> Usage:
+    """Return what the process uses once it has closed its last clients' connections and files.
+
+    Args:
+        pid: the process.
+        before: usage before any load.
+        visit: makes it do a little more work.
+    """
+    for _ in range(_ROUNDS):
+        visit()
+        time.sleep(0.5)
+        if (after := usage(pid)).files <= before.files:
+            break
+    return after
 
 
 def warm_and_last(memory_mb: list[float]) -> tuple[float, float]:
