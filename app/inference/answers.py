@@ -3,16 +3,19 @@
 import abc
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.model.bundle import Bundle
-from ml.model.checkpoint import Checkpoint
 from ml.model.decision import can_be_unknown
 from ml.model.errors import BundleError
 from ml.model.manifest import UNKNOWN
 from ml.model.onnx_model import first_line
+
+if TYPE_CHECKING:
+    from ml.model.checkpoint import Checkpoint  # imports torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Engine(abc.ABC):
     name: str
     outputs: Collection[str]
 
-    def __init__(self, file: Bundle | Checkpoint) -> None:
+    def __init__(self, file: "Bundle | Checkpoint") -> None:
         self.manifest, self.sha256, self.card = file.manifest, file.sha256, file.card
 
     @abc.abstractmethod

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.inference.answers import Engine
-from ml.model import bundle, checkpoint
+from ml.model import bundle
 from ml.model.errors import BundleError, NoOnnxModelError
 
 
@@ -31,6 +31,7 @@ def load(path: Path, kind: str, threads: int) -> Engine:
             return OnnxEngine(content, threads)
     try:
         from app.inference.torch_engine import TorchEngine
+        from ml.model import checkpoint
     except ImportError as error:
         raise BundleError(
             "it needs the torch engine, which isn't installed; run pip install -r requirements-torch.txt"

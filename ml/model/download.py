@@ -1,5 +1,6 @@
 """Download of one file by HTTP: retried, resumed, and bounded in time and size whatever the server does."""
 
+import contextlib
 import logging
 import random
 import re
@@ -13,6 +14,7 @@ import requests
 from ml.model.http import Client, DownloadError, Patience, UnreachableError, read, refusal
 from ml.model.partial import Partial, Version
 
+_DIGEST_FILE_ATTEMPTS = 3
 _DIGEST_FILE_S = 10.0  # the file with the digest is optional, so it must not delay a start for long
 _DIGEST_FILE_BYTES = 128  # enough for the digest in sha256sum's format
 _MB = 1_000_000
@@ -170,18 +172,22 @@ def published_sha256(client: Client) -> str | None:
     parts = urlsplit(client.url)
     url = f"{parts.scheme}://{parts.netloc}{parts.path}.sha256"
     deadline = time.monotonic() + _DIGEST_FILE_S
-    text = b""
-    try:
-        patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
-        with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
-            if response.status_code != 200:
-                return None
-            while len(text) < _DIGEST_FILE_BYTES and time.monotonic() < deadline:
-                if not (piece := read(response)):
-                    break
-                text += piece
-    except DownloadError:
-        return None
+    patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
+    for _ in range(_DIGEST_FILE_ATTEMPTS):
+        text, announced = b"", 0
+        with contextlib.suppress(DownloadError):
+            with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
+                if response.status_code != 200:
+                    return None
+                announced = _version(response).size or 1
+                while len(text) < _DIGEST_FILE_BYTES and time.monotonic() < deadline:
+                    if not (piece := read(response)):
+                        break
+                    text += piece
+            if len(text) >= min(announced, _DIGEST_FILE_BYTES):
+                break
+        if time.monotonic() > deadline:
+            return None
     # sha256sum writes "\" first if it had to quote the name.
     digest = re.match(rb"\\?([0-9a-fA-F]{64})(?![0-9a-fA-F])", text)
     return digest[1].decode().lower() if digest else None

@@ -10,9 +10,9 @@ from tests.helpers.paths import ROOT
 
 
 def copied(folder: Path) -> Path:
-    """Copy the tracked files but the tests into a folder; the environment is this one."""
+    """Copy the tracked files into a folder; the environment is this one."""
     for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
-        if not name.startswith("tests/") and (ROOT / name).is_file():
+        if (ROOT / name).is_file():  # not deleted since the last commit
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(sys.prefix)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+import ml.model.http
 from scripts.common.web import ServerError
 from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
@@ -256,11 +257,11 @@ def test_errors_of_prometheus(tmp_path: Path) -> None:
         assert "error: " in report("http://127.0.0.1:1", tmp_path / "none", *arguments, code=2)[1]
 
 
-def test_an_address_where_nothing_listens_is_given_up_soon() -> None:
+def test_an_address_where_nothing_listens_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
+    impatient = functools.partial(ml.model.http.session, wait=pauses.append)
+    monkeypatch.setattr(ml.model.http, "session", impatient)
     source = Source(f"http://127.0.0.1:{free_port()}", "", "job", Period.before(0, 1), 60)
-    for adapter in source._session.adapters.values():
-        adapter.max_retries.wait = pauses.append
     with pytest.raises(ServerError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
         source.value("vector(1)")
     assert "\n" not in str(error.value)

@@ -164,6 +164,13 @@ def test_a_published_digest_is_compared(server, cache, content):
     assert get(server, cache, "/model.pt?key=1").download_seconds is None
 
 
+def test_a_connection_that_breaks_once_does_not_hide_the_published_digest(server, cache):
+    server.files["/model.pt.sha256"] = b"0" * 64
+    server.answers["/model.pt.sha256"] = [Answer(stop=10), Answer()]
+    with pytest.raises(ModelSourceError, match=r"model\.pt\.sha256 says"):
+        get(server, cache)
+
+
 @pytest.mark.parametrize(
     "answer",
     [Answer(404), Answer(500), Answer(stop=10), Answer(stall=0, before=lambda: None)],
