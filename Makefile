@@ -8,7 +8,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # For commands that look up others, such as dvc, which starts the stages with `python`.
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
-.PHONY: help serve dev test check coverage test-other-python lint types audit docs dashboards monitoring-test train \
+.PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
 	new default-model pull report gate publish deploy deliver mlflow owner requirements image run-image \
 	rehearsal recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
@@ -18,9 +18,9 @@ serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 c
 
 dev: $(VENV)/.dev  ## create .venv with everything that trains, tests and checks
 
-# Two test files at a time: tests wait more than they compute. In the order of the folders: by default, files with one
+# Three test files at a time, since tests wait more than they compute; in the order of the folders: by default, files with one
 # long test would come last, and one worker would wait for the other.
-PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev  ## run every test
 	$(BIN)/python $(PYTEST)
 
@@ -61,6 +61,10 @@ lint: $(VENV)/.dev  ## check style: Python, shell, workflows, Dockerfile, genera
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yml
 	@for name in $(REFERENCES); do $(BIN)/python -m scripts.$$name --check || exit 1; done
+
+format: $(VENV)/.dev  ## format the Python code, and correct what can be corrected without you
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 types: $(VENV)/.dev  ## check types with mypy
 	$(BIN)/mypy

@@ -24,4 +24,5 @@ def page() -> Response:
 
 @functools.cache
 def _html(max_upload_bytes: int) -> str:
+    # Rendered once: whatever the page shows of the settings is an argument.
     return render_template("index.html", max_upload_bytes=max_upload_bytes)
