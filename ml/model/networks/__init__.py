@@ -48,7 +48,7 @@ class Network(nn.Module, ABC):
     def evidence(self, features: Tensor) -> Tensor:
         """Return [N, classes, h, w]: what each place of a feature map [N, C, h, w] contributes to each class.
 
-        Usually `head` applied to each place.
+        Usually `head` applied to each place. A bias of `head` may be left out: it is the same everywhere.
         """
 
     def embed(self, images: Tensor) -> Tensor:
