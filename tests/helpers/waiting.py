@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-HANG_S = float(os.environ.get("HANG_S", 300))
+HANG_S = int(os.environ.get("HANG_S", 300))
 """Seconds after which a process, a request or a state that a test waits for counts as hung."""
 
 
