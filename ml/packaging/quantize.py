@@ -14,6 +14,7 @@ from ml.evaluation.metrics import Floats, fit_temperature
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel
 from ml.model.ood import fit_calibration
+from ml.packaging.pixels import feed_pixels
 from ml.params import Params
 
 _BATCH = 16
@@ -79,7 +80,7 @@ def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
     """Quantize the model, then fit temperature and OOD threshold again to its answers on validation."""
     sampled = np.random.default_rng(params.train.seed).permutation(data.rows("train"))
     calibration = np.sort(sampled[: params.package.calibration_photos])
-    quantized = _quantize(exact, data.images[calibration])
+    quantized = feed_pixels(_quantize(exact, data.images[calibration]))
     val = data.rows("val")
     outputs = OnnxModel(quantized).run(data.images, val)
     logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))
