@@ -9,8 +9,8 @@ from pathlib import Path
 from scripts.common.process import ProcessError
 
 _SAMPLES = 60
-_ROUNDS = 10
-"""How often clients come and go until it is a leak that a file is still open."""
+_PAUSES_S = (0.5, 0.5, 1, 1, 2, 4)
+"""What a process gets, after each of the last clients' visits, to close its files before they are leaks."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def when_settled(pid: int, before: Usage, visit: Callable[[], None]) -> Usage:
         before: usage before any load.
         visit: makes it do a little more work.
     """
-    for _ in range(_ROUNDS):
+    for pause_s in _PAUSES_S:
         visit()
-        time.sleep(0.5)
+        time.sleep(pause_s)
         if (after := usage(pid)).files <= before.files:
             break
     return after

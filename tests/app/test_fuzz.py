@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import itertools
 import json
 import os
 import re
@@ -159,26 +160,26 @@ class Broken(http.server.BaseHTTPRequestHandler):
     """Answers correctly except for a few requests, and keeps a megabyte per request."""
 
     protocol_version = "HTTP/1.1"
-    count = 0
+    numbers = itertools.count(1)
     kept: ClassVar[list[bytes]] = []
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        Broken.count += 1
+        number = next(Broken.numbers)  # one step, since several threads answer
         Broken.kept.append(b"\1" * (1 << 20))
         status, kind = 200, "application/json"
         body: dict = {"label": "a", "probabilities": {"a": 0.75, "b": 0.25}, "request_id": "1"}
-        if Broken.count == 40:
+        if number == 40:
             status = 500
-        elif Broken.count == 50:
+        elif number == 50:
             status, kind = 422, "text/html"
-        elif Broken.count == 60:
+        elif number == 60:
             body["probabilities"] = {"a": 0.9, "b": 0.9}
-        elif Broken.count == 65:
+        elif number == 65:
             body["label"] = "b"
-        elif Broken.count == 68:
+        elif number == 68:
             body |= {"label": "unknown", "known": 0.1}  # a valid answer
-        elif Broken.count == 70:
+        elif number == 70:
             self.close_connection = True
             return
         encoded = json.dumps(body).encode()

@@ -45,7 +45,9 @@ class Deploying:
         smoke.write_text(SMOKE)
         self.options: tuple[str, ...] = (*FAST, "--smoke-test", str(smoke))
         inherited = {
-            n: v for n, v in os.environ.items() if n in ("PATH", "HOME") or n.startswith("CONTAINER")
+            n: v
+            for n, v in os.environ.items()
+            if n in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") or n.startswith("CONTAINER")
         }
         self.env = inherited | {
             "WAIT_SECONDS": "60",
