@@ -31,6 +31,7 @@ SIZE = 32
 # fuzz, or wait for servers. It prints the slowest of the others; the marker `slow` leaves out one more test.
 SLOW = {
     "app/http/test_drain.py",
+    "app/http/test_server.py",
     "app/inference/test_engine.py",
     "app/inference/test_evidence.py",
     "app/routes/test_api_docs.py::test_the_service_matches_its_description",
@@ -44,7 +45,9 @@ SLOW = {
     "deploy/test_cloud_run.py",
     "deploy/test_container_image.py",
     "deploy/test_containers.py",
+    "deploy/test_every_target.py",
     "deploy/test_kubernetes.py",
+    "deploy/test_render.py",
     "ml/packaging/test_stability.py",
     "ml/reporting/test_pipeline_report.py",
     "ml/test_pipeline.py",
@@ -65,6 +68,7 @@ SLOW = {
     "project/test_new_classes.py",
     "release/test_gate.py",
     "release/test_publish.py",
+    "release/test_releases.py",
     "scripts/test_bench.py",
     "scripts/test_collect_predictions.py",
     "scripts/test_load.py",
