@@ -93,9 +93,10 @@ class CloudRun:
     def current(self) -> Deployment | None:
         """Return the revision that gets all traffic. See `Target`."""
         service = self._settled("an update that began before is under way: waiting for its end")
+        if not (serving := _serving(service)):
+            return None  # a service that has never served may have no URL yet
         self._url = url_of_service(service.uri)
-        serving = _serving(service)
-        return self._deployment(serving) if serving else None
+        return self._deployment(serving)
 
     def previous(self, wanted: str) -> Deployment:
         """Return the revision tagged `previous`, or the one that is named. See `Target`."""
@@ -123,6 +124,7 @@ class CloudRun:
         service.traffic = [*([_to(self._before)] if self._before else []), staged, *_tags_of_others(service)]
         say(f"{self._revision}: {container.image}")
         service = self._update(service, "template", "traffic")
+        self._url = url_of_service(service.uri)
         tagged = (entry.uri for entry in service.traffic_statuses if entry.tag == CANDIDATE)
         return next(tagged, "") or self._url
 

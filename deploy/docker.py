@@ -165,7 +165,8 @@ class Docker:
             if self._engine.inspect(self._next):
                 self._engine.run("stop", self._next)
                 self._engine.run("rename", self._next, self._previous)
-            self._restart()
+            with contextlib.suppress(DeployError):  # the first error is the one to report
+                self._restart()
             raise
 
     def _start_next(self) -> str:

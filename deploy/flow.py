@@ -51,7 +51,7 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
     _describe(target.current())
     to = target.previous(wanted)
     if to is None:
-        raise DeployError(f"there is no deployment {wanted}".rstrip() + " to go back to")
+        raise DeployError(f"there is no deployment {wanted}" if wanted else "there is no earlier deployment")
     say(f"to go back to: {to.id} ({to.image})")
     if dry_run:
         return DONE

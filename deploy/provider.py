@@ -3,14 +3,13 @@
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
 from deploy.cancellation import CANCELLATION
 from deploy.output import hide, say
 from deploy.target import DeployError
-from ml.model.http import TRANSIENT, session
+from ml.model.http import TRANSIENT, may_get_secrets, session
 
 _ATTEMPTS = 7  # the pauses between them add up to more than a minute, the window of the usual rate limits
 
@@ -42,17 +41,15 @@ def token(environ: Mapping[str, str], name: str) -> str:
 def api_address(environ: Mapping[str, str], name: str, default: str) -> str:
     """Return the API's address; raise DeployError if the token must not be sent there."""
     address = environ.get(name) or default
-    parts = urlsplit(address)
-    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-    if not parts.hostname or (parts.scheme != "https" and not (local and parts.scheme == "http")):
-        raise DeployError(f"{name} must start with https://")
+    if not may_get_secrets(address):
+        raise DeployError(f"{name} must start with https://, without user info and query")
     return address.rstrip("/")
 
 
 def url_of_service(url: str) -> str:
-    """Return the URL that a provider states; raise DeployError if it is none."""
+    """Return the URL that a provider states; raise DeployError if it is not a URL."""
     if not re.fullmatch(r"https?://[!-~]+", url):
-        raise DeployError("the API does not say the URL of the service")
+        raise DeployError("the API states no URL of the service")
     return url
 
 

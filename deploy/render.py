@@ -55,7 +55,7 @@ class Render:
             raise DeployError(f"{self._id} has runtime {runtime}, not image as in render.yaml")
         if service.get("suspended") == "suspended":
             raise DeployError(f"{self._id} is suspended; resume it in Render's dashboard")
-        self._url, self._dashboard = url_of_service(details.get("url", "")), service["dashboardUrl"]
+        self._url, self._dashboard = url_of_service(details.get("url") or ""), service["dashboardUrl"]
         self._until_quiet()
         return self._live()
 

@@ -15,7 +15,7 @@ from deploy.cancellation import CANCELLATION
 from deploy.output import is_secret, say
 from deploy.process import run
 from deploy.target import DeployError
-from ml.model.http import session
+from ml.model.http import LOOPBACK, session
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"
 _SETTLE_S = 60  # a provider may route to the old version for a moment
@@ -51,7 +51,7 @@ def is_ready(url: str) -> bool:
 
 def _get(url: str, path: str, seconds: float) -> requests.Response:
     with session(attempts=1, timeout_s=(seconds, seconds)) as client:
-        client.trust_env = urlsplit(url).hostname not in ("127.0.0.1", "::1", "localhost")  # no proxy
+        client.trust_env = urlsplit(url).hostname not in LOOPBACK  # no proxy
         response = client.get(url.rstrip("/") + path)
         response.raise_for_status()
         return response

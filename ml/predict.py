@@ -29,8 +29,8 @@ from ml.paths import DEFAULT_MODEL, MODEL
 
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
-_DECODING_THREADS = 2  # decode photos ahead of the network; more threads would only wait for it
-_CHUNK = 16  # photos that are decoded ahead at most
+_DECODING_THREADS = 2  # more threads would only wait for the network
+_CHUNK = 16  # photos that are decoded together; the progress is shown if there are as many
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 """Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]."""
@@ -171,14 +171,16 @@ def _find(paths: Sequence[Path]) -> list[Path]:
 
 
 def _load_source(source: str | None) -> tuple[Manifest, Run]:
-    with tempfile.TemporaryDirectory() as folder:
-        if source is None:
-            path = MODEL if MODEL.is_file() else DEFAULT_MODEL
-        elif source.startswith(("http://", "https://")):
-            path = fetch(source, Path(folder))
-        else:
-            path = Path(source)
-        try:
-            return _load(path)
-        except (OSError, ValueError) as error:
-            raise PipelineError(f"{path} can't be used: {error}") from error
+    if source is None:
+        return _load_file(MODEL if MODEL.is_file() else DEFAULT_MODEL)
+    if source.startswith(("http://", "https://")):
+        with tempfile.TemporaryDirectory() as folder:
+            return _load_file(fetch(source, Path(folder)))
+    return _load_file(Path(source))
+
+
+def _load_file(path: Path) -> tuple[Manifest, Run]:
+    try:
+        return _load(path)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path} can't be used: {error}") from error

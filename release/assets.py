@@ -24,31 +24,36 @@ def upload(github: GitHub, draft: GitRelease, file: File) -> None:
         NotFoundError: the draft has been deleted or published.
         GitHubError: the upload fails.
     """
-    for attempt in range(ATTEMPTS):
+    problem = ""
+    for attempt in range(ATTEMPTS + 1):  # the last one only looks
         asset = {asset.name: asset for asset in github.assets(draft)}.get(file.name)
+        if asset is not None and matches(asset, file):
+            return
+        if attempt == ATTEMPTS:
+            break
         try:
             if asset is not None:
-                if matches(asset, file):
-                    return
-                _delete(github, draft, asset)
+                _check_draft(github, draft)
+                github.delete(asset)
+                say(f"deleted   {asset.name}, which was {'different' if complete(asset) else 'incomplete'}")
             if matches(_send(github, draft, file), file):
                 say(f"uploaded  {file.name} ({file.size:,} bytes)")
                 return
-        except (ExistsError, UnsureError) as error:  # the next attempt looks what has arrived
-            github.back_off(attempt, f"{file.name} is not uploaded yet ({error})")
-    raise UnavailableError(f"{file.name} is not uploaded after {ATTEMPTS} attempts")
+        except (ExistsError, NotFoundError, UnsureError) as error:  # the next attempt looks what has arrived
+            _check_draft(github, draft)
+            problem = f" ({error})"
+            github.back_off(attempt, f"{file.name} is not uploaded yet{problem}")
+    raise UnavailableError(f"{file.name} is not uploaded after {ATTEMPTS} attempts{problem}")
 
 
-def _delete(github: GitHub, draft: GitRelease, asset: GitReleaseAsset) -> None:
-    """Delete a wrong asset of a draft.
+def _check_draft(github: GitHub, draft: GitRelease) -> None:
+    """Check that the draft is still one, because a published release is never changed.
 
-    GitHub has no conditional delete. Between the two requests, only another publisher of the same files could
-    publish the draft, and only if it had replaced this asset.
+    GitHub has no conditional delete. If another publisher completes an asset and publishes the draft right
+    after this check, its release lacks the file until it is uploaded again.
     """
     if not github.release(draft.id).draft:
         raise NotFoundError(f"draft {draft.id} has been published in the meantime")
-    github.delete(asset)
-    say(f"deleted   {asset.name}, which was {'different' if complete(asset) else 'incomplete'}")
 
 
 def _send(github: GitHub, draft: GitRelease, file: File) -> GitReleaseAsset:

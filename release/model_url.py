@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     github, tag = GitHub.from_environment(), arguments.tag
     release = github.by_tag(tag) if tag else github.latest()
     if release is not None and (model := github.model(release)) is not None:
-        say(lines(github, model))
+        say(variables(github, model))
     elif tag:
         missing = f"the release has no {MODEL}" if release else "there is no such published release"
         raise PipelineError(f"{tag}: {missing}")
@@ -38,8 +38,8 @@ def main(arguments: argparse.Namespace) -> None:
         note(f"release {release.tag_name} has no {MODEL}" if release else f"{github.name} has no release yet")
 
 
-def lines(github: GitHub, model: GitReleaseAsset) -> str:
-    """Return the two lines of a model.
+def variables(github: GitHub, model: GitReleaseAsset) -> str:
+    """Return MODEL_URL and MODEL_SHA256 of a model, one per line.
 
     Raises:
         GitHubError: there is no valid URL or digest.

@@ -35,8 +35,8 @@ class Publisher:
     """Brings a repository's releases to the state in which one of them holds the contents.
 
     Two publishers at once do no harm. The body of a draft names the digest of its files, so a publisher
-    continues only a draft of the same files and never deletes a correct file. GitHub publishes one release
-    per tag and rejects the second one.
+    continues only a draft of the same files, and deletes a file of it only if that is incomplete or different
+    when it is listed. GitHub publishes one release per tag and rejects the second one.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Publisher:
                 draft = self._draft()
                 for file in self._contents.files:
                     upload(self._github, draft, file)
+                self._check_complete(draft)
                 kind = self._kind()
                 release = self._github.publish(
                     draft, self._target, self._body, self._prerelease, latest=kind == _LATEST
@@ -77,6 +78,13 @@ class Publisher:
                     raise
                 say(f"another publisher was faster ({error})")
         self._clean_up()
+
+    def _check_complete(self, draft: GitRelease) -> None:
+        """Check all files again, because another publisher may have deleted one since it was uploaded."""
+        present = {asset.name: asset for asset in self._github.assets(draft)}
+        for file in self._contents.files:
+            if file.name not in present or not matches(present[file.name], file):
+                raise GitHubError(f"draft {draft.id} has been changed by someone else: run the command again")
 
     def is_published(self) -> bool:
         """Return whether the tag is published with these files.
@@ -124,17 +132,21 @@ class Publisher:
 
     def _draft(self) -> GitRelease:
         """Return the draft of these files, which is created if there is none."""
-        for attempt in range(ATTEMPTS):
+        problem = ""
+        for attempt in range(ATTEMPTS + 1):  # the last one only looks
             if (draft := self._own_draft()) is not None:
                 return draft
+            if attempt == ATTEMPTS:
+                break
             try:
                 draft = self._github.create_draft(self._tag, self._target, self._body, self._prerelease)
             except UnsureError as error:  # the next attempt looks whether it exists
+                problem = f" ({error})"
                 self._github.back_off(attempt, str(error))
             else:
                 say(f"created draft {draft.id} of {self._tag}")
                 return draft
-        raise UnavailableError(f"no draft of {self._tag} can be created")
+        raise UnavailableError(f"no draft of {self._tag} can be created{problem}")
 
     def _kind(self) -> str:
         """Return what the release will be called: `_LATEST` if it is to become the latest one."""
@@ -192,18 +204,25 @@ def main(arguments: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         raise PipelineError(f"{arguments.notes} can't be read: {error}") from error
     check_tag(arguments.tag)
-    with tempfile.TemporaryDirectory(prefix="publish-") as folder:
-        github = GitHub.from_environment(write=not arguments.dry_run)
-        store = artifactory.from_environment(github.name, arguments.tag)
-        url = f"{github.page}/releases/download/{quote(arguments.tag)}/{MODEL}"
-        contents = collect(Path(folder), url, arguments.asset)
-        publisher = Publisher(github, arguments.tag, contents, arguments.target, notes)
-        if arguments.dry_run:
-            publisher.plan()
-            return
-        publisher.run()
-        if store is not None:
-            store.upload(contents.files)
+    try:
+        with tempfile.TemporaryDirectory(prefix="publish-") as folder:
+            _publish(arguments, notes, Path(folder))
+    except OSError as error:
+        raise PipelineError(f"{error.filename or 'a file'}: {error.strerror}") from error
+
+
+def _publish(arguments: argparse.Namespace, notes: str, folder: Path) -> None:
+    github = GitHub.from_environment(write=not arguments.dry_run)
+    store = artifactory.from_environment(github.name, arguments.tag)
+    url = f"{github.page}/releases/download/{quote(arguments.tag)}/{MODEL}"
+    contents = collect(folder, url, arguments.asset)
+    publisher = Publisher(github, arguments.tag, contents, arguments.target, notes)
+    if arguments.dry_run:
+        publisher.plan()
+        return
+    publisher.run()
+    if store is not None:
+        store.upload(contents.files)
 
 
 def _version(tag: str) -> tuple[int, ...]:

@@ -221,13 +221,7 @@ def check_server(name: str, url: str) -> None:
     Raises:
         PipelineError: it may not, or this is not the URL of a server.
     """
-    try:
-        parts = urlsplit(url)
-        loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
-        usable = (parts.scheme == "https" or loopback) and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.username is not None or parts.query:
+    if not http.may_get_secrets(url):
         raise PipelineError(f"{name} must be https:// without user info; http:// is only for loopback")
 
 

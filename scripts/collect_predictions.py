@@ -29,7 +29,7 @@ from scripts.collecting.collector import Collector, labelled, sample
 from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
 from scripts.common.process import ROOT
-from scripts.common.web import ServerError, one_line
+from scripts.common.web import RequestError, one_line
 
 
 def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Path]) -> None:
@@ -57,7 +57,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return _run(options, Path(folder))
-    except (ServerError, PipelineError, OSError) as error:
+    except (RequestError, PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -106,7 +106,7 @@ def _problems(
     others = {version: count for version, count in batch.versions.items() if version != model["version"]}
     try:
         changed = endpoint.model()["sha256"] != model["sha256"]
-    except ServerError as error:
+    except RequestError as error:
         changed = False
         print(f"warning: {error}", file=sys.stderr)
     if others or changed:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from unittest import mock
 
 from ml.cli import run
 from scripts.common.generated import write_or_check
@@ -44,25 +43,32 @@ def help_of(command: tuple[str, ...]) -> str:
     """Return what `python COMMAND --help` prints, wrapped at a fixed width.
 
     Raises:
-        subprocess.CalledProcessError: a command ends with another exit code than 0; it has printed why.
+        SystemExit: the command fails; the message names it and says why.
     """
     # Python 3.14 would print colours.
     settings = {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    if len(command) < 3:
-        return subprocess.check_output(  # noqa: S603
-            [sys.executable, *command, "--help"], cwd=ROOT, env=os.environ | settings, text=True
-        )
-    # In this process, which imports torch and MLflow only once.
-    _, package, name = command
-    listed = importlib.import_module(f"{package}.__main__").COMMANDS
-    printed = io.StringIO()
-    with mock.patch.dict(os.environ, settings), contextlib.redirect_stdout(printed):
-        try:
-            run(package, "", listed, [name, "--help"])
-        except SystemExit as end:
-            if end.code:
-                raise subprocess.CalledProcessError(1, command) from end
-    return printed.getvalue()
+    name = f"python {' '.join(command)} --help"
+    if len(command) == 3:  # in this process, which imports torch and MLflow only once
+        package = importlib.import_module(f"{command[1]}.__main__")
+        printed = io.StringIO()
+        os.environ.update(settings)
+        with contextlib.redirect_stdout(printed):
+            try:
+                run(command[1], "", package.COMMANDS, [command[2], "--help"])
+            except SystemExit as end:
+                if end.code:
+                    raise SystemExit(f"error: {name}: {end.code}") from None
+        return printed.getvalue()
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *command, "--help"],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"error: {name}: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return done.stdout
 
 
 def reference() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml.model.photos import find
 from scripts.common import arguments
-from scripts.common.web import ServerError
+from scripts.common.web import RequestError
 from scripts.stress.client import Client
 from scripts.stress.open_loop import Load, arrivals, print_latencies
 
@@ -42,7 +42,7 @@ def main() -> int:
     try:
         photos = [file.read_bytes() for path in options.photos for file in find(path)]
         client = Client(options.url)
-    except (OSError, ServerError) as error:
+    except (OSError, RequestError) as error:
         parser.error(str(error))
     if not photos:
         parser.error("there are no photos in these folders")

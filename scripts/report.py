@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from scripts.common import arguments
-from scripts.common.web import ServerError
+from scripts.common.web import RequestError
 from scripts.reporting.prometheus import Period, Source
 
 _MAX_HOURS = 24 * 366
@@ -45,7 +45,7 @@ def main() -> int:
 
         text, has_data = page(source)
         write(text, options.out)
-    except (ServerError, OSError) as error:
+    except (RequestError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not has_data:

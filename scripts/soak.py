@@ -64,12 +64,18 @@ class Soak:
 
     def _repeat(self, client: Callable[[], None]) -> None:
         while not self.stop.is_set():
-            try:
-                client()
-            except BROKEN as error:
-                with self._lock:
-                    self.failures[f"{client.__name__}: {type(error).__name__} {error}"] += 1
+            if not self.attempt(client):
                 self.stop.wait(0.5)
+
+    def attempt(self, client: Callable[[], None]) -> bool:
+        """Run a client once; count it as a failure and return False if its connection breaks."""
+        try:
+            client()
+        except BROKEN as error:
+            with self._lock:
+                self.failures[f"{client.__name__}: {type(error).__name__} {error}"] += 1
+            return False
+        return True
 
     def _send(
         self, expected: Collection[int], method: str, path: str, *content: Any, pause_s: float = 0.1
@@ -138,9 +144,13 @@ class Soak:
         """Send more photos at once than workers and queue can take, over new connections."""
         if self.stop.wait(5):
             return
+        self._crowd(_BURST, at_once=_BURST)
+
+    def _crowd(self, count: int, at_once: int) -> None:
+        """Send small photos over new connections, and close these."""
         crowd = Client(self._client.url)
-        with ThreadPoolExecutor(_BURST) as threads:
-            requests = [threads.submit(crowd.send, "POST", "/predict", self._photo) for _ in range(_BURST)]
+        with ThreadPoolExecutor(at_once) as threads:
+            requests = [threads.submit(crowd.send, "POST", "/predict", self._photo) for _ in range(count)]
         for request in requests:
             self._check(request.result(), _PREDICTED)
         crowd.close()
@@ -157,12 +167,8 @@ class Soak:
         self._send((204, 400), "POST", "/feedback", _FEEDBACK, "application/json", pause_s=1)
 
     def end(self) -> None:
-        """Give every worker a small photo, since it keeps the body, or file, of its last request; hang up."""
-        crowd = Client(self._client.url)
-        with ThreadPoolExecutor(_WORKERS) as threads:
-            for _ in range(5 * _WORKERS):
-                threads.submit(crowd.send, "POST", "/predict", self._photo)
-        crowd.close()
+        """Send every worker a small photo, because a worker keeps the body or file of its last request."""
+        self._crowd(5 * _WORKERS, at_once=_WORKERS)
 
 
 def _jpeg(width: int, height: int) -> bytes:
@@ -190,7 +196,7 @@ def soak(client: Client, pid: int | None, options: argparse.Namespace) -> list[s
         thread.join()
     client.close()
     if pid and before and not failures:
-        after = usage.when_settled(pid, before, run.end)
+        after = usage.when_settled(pid, before, lambda: run.attempt(run.end))
         failures += usage.growth(samples, before, after, options.growth)
     for answer, count in sorted(run.answers.items()):
         print(f"{count:8} {answer}")

@@ -30,7 +30,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from scripts.common import arguments
 from scripts.common.photos import Photo, find
-from scripts.common.web import ServerError
+from scripts.common.web import RequestError
 from scripts.stress import mutations, seeds
 from scripts.stress.client import OVER_LIMIT_BYTES, Client
 from scripts.stress.open_loop import Load, arrivals, print_latencies
@@ -201,7 +201,7 @@ def _parse() -> tuple[Client, list[tuple[bytes, str | None]], argparse.Namespace
     try:
         photos = read(find([options.other] if options.other else options.photos), options.mode, options.seed)
         client = Client(options.url)
-    except (OSError, ServerError) as error:
+    except (OSError, RequestError) as error:
         parser.error(str(error))
     if not photos:
         parser.error("there are no photos in these folders")

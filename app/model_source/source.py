@@ -29,7 +29,7 @@ class ModelFile:
     """A local model file.
 
     Attributes:
-        path: where it is.
+        path: of the file.
         download_seconds: how long its download took; None: there was no download.
         stale: whether it is the copy from an earlier start, used because the download failed.
     """

@@ -52,7 +52,7 @@ def record(
     """Count and log an answered request.
 
     Args:
-        metrics: where it is counted.
+        metrics: count the request.
         request_id: the request's id.
         method: the method as the client sent it.
         route: the rule that its path matched, or None.

@@ -36,9 +36,12 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     """
     manifest = model.manifest
     if set(manifest.classes) != set(data.classes):
+        unknown, missing = (
+            ", ".join(sorted(set(one) - set(other))) or "none"
+            for one, other in ((manifest.classes, data.classes), (data.classes, manifest.classes))
+        )
         raise IncomparableError(
-            f"it has the classes {', '.join(manifest.classes):.200}, "
-            f"but the photos have {', '.join(data.classes):.200}"
+            f"its classes differ (only in the model: {unknown:.200}; only in the photos: {missing:.200})"
         )
     images, rows = data.images, data.rows("test")
     if (manifest.image_size, manifest.resize) != (data.image_size, data.resize):

@@ -1,4 +1,4 @@
-"""Leaves out of an int8 model what its quantization undoes: the normalization of the pixels."""
+"""Removes the normalization of the pixels from an int8 model whose quantization undoes it."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -13,12 +13,11 @@ _CHANNELS_FIRST = (0, 3, 1, 2)
 
 
 def feed_pixels(onnx: bytes) -> bytes:
-    """Give the pixels to an int8 model as they are, if it quantizes the normalized pixels to just these.
+    """Let an int8 model read the pixels directly, if it quantizes the normalized pixels to the same values.
 
-    A pixel p becomes (p / 255 - mean) / std, and that the whole number p again, where mean and std are the
-    same for all channels and the calibration photos have both black and white pixels. All 256 values are
-    tried in all channels, so that not one answer can change. Casting, normalizing and quantizing took a
-    quarter of the time of the default model.
+    The model computes (p / 255 - mean) / std for a pixel p, and quantizes the result. If mean and std are the
+    same for all channels, and the calibration photos contain black and white pixels, the quantized value is p
+    again. All 256 values are tried in all channels, so no answer can change.
 
     Args:
         onnx: the serialized model, with the input `image`, uint8 [N, H, W, 3].
@@ -33,7 +32,7 @@ def feed_pixels(onnx: bytes) -> bytes:
     if quantized is None:
         return onnx
     name = quantized.output[0]
-    if not np.array_equal(*_tried(model, name)):
+    if not np.array_equal(*_quantized_and_original(model, name)):
         return onnx
     quantized.CopyFrom(helper.make_node("Transpose", ["image"], [name], "pixels", perm=_CHANNELS_FIRST))
     _remove_unused(model.graph)
@@ -47,8 +46,8 @@ def _after(graph: GraphProto, name: str) -> Iterator[NodeProto]:
         name = consumers[0].output[0]
 
 
-def _tried(model: ModelProto, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Return what a tensor holds for an image with all values in all channels, and its pixels."""
+def _quantized_and_original(model: ModelProto, name: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return the quantized values of a test image with all 256 values in each channel, and its pixels."""
     _, height, width, _ = (side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim)
     values = np.resize(np.arange(256, dtype=np.uint8), (1, height, width))
     pixels = np.stack([values, values[:, ::-1], values[:, :, ::-1]], axis=-1)

@@ -69,7 +69,7 @@ class Collector:
         """Send all photos, `concurrency` at a time; return their rows in the same order.
 
         Raises:
-            ServerError: the batch cannot go on.
+            RequestError: the batch cannot go on.
         """
         with ThreadPoolExecutor(concurrency) as threads:
             futures = [threads.submit(self._row, photo) for photo in photos]

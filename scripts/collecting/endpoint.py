@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from ml.model.http import session
-from scripts.common.web import ServerError, checked_url, key_header, one_line
+from scripts.common.web import RequestError, checked_url, key_header, one_line
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0
 _MAX_BYTES, _MAX_BODY_S = 64 << 20, 60
@@ -46,7 +46,7 @@ class Endpoint:
         patience_s: how long a request is retried, and how long the service may be silent, in seconds.
 
     Raises:
-        ServerError: the URL is not valid, or the key cannot be sent.
+        RequestError: the URL is not valid, or the key cannot be sent.
     """
 
     def __init__(self, url: str, patience_s: float) -> None:
@@ -65,17 +65,17 @@ class Endpoint:
         """Return the service's description of its model.
 
         Raises:
-            ServerError: there is none, or it is not one.
+            RequestError: there is none, or it is not one.
         """
         answer = self._send("GET", "/model")
         if answer.status != 200:
-            raise ServerError(f"{self.url}/model: {answer.error}")
+            raise RequestError(f"{self.url}/model: {answer.error}")
         model = dict(answer.content)
         classes = model.get("classes")
         texts = [model.get("version"), model.get("sha256")]
         texts += classes if isinstance(classes, list) else [None]
         if not all(isinstance(text, str) and text for text in texts):
-            raise ServerError(f"{self.url}/model does not describe a model; is this the URL of the service?")
+            raise RequestError(f"{self.url}/model does not describe a model; is this the URL of the service?")
         return model
 
     def predict(self, photo: bytes) -> Answer:
@@ -93,31 +93,33 @@ class Endpoint:
         """Send a request, again after transient failures, and return the result of the last attempt.
 
         Raises:
-            ServerError: it is rejected (401, 403) or redirected, or the certificate is not trusted.
+            RequestError: it is rejected (401, 403) or redirected, or the certificate is not trusted.
         """
         current = self._current
         current.deadline, current.attempts = time.monotonic() + self._patience_s, 1
         if self._gives_up():
             return Answer(0, 0.0, 0, error="not sent: the service no longer answers")
         current.attempt_started = time.perf_counter()
-        headers = {"Content-Type": media_type}
+        headers = {} if body is None else {"Content-Type": media_type}
         try:
             with current.session.request(
                 method, self.url + path, data=body, headers=headers, allow_redirects=False, stream=True
             ) as response:
                 text = _read(response)
         except requests.exceptions.SSLError:
-            raise ServerError(f"{self.url}: its TLS certificate is not trusted, or TLS failed") from None
+            raise RequestError(f"{self.url}: its TLS certificate is not trusted, or TLS failed") from None
         except requests.exceptions.InvalidURL:
-            raise ServerError("the host of the URL is not valid") from None
+            raise RequestError("the host of the URL is not valid") from None
         except requests.RequestException as error:  # its text may hold more than the URL
             seconds = time.perf_counter() - current.attempt_started
             return Answer(0, seconds, current.attempts, error=f"no answer ({type(error).__name__})")
         seconds, status = time.perf_counter() - current.attempt_started, response.status_code
         if status in (401, 403):
-            raise ServerError(f"{self.url}{path} answered {status}; check that API_KEY is set to a valid key")
+            raise RequestError(
+                f"{self.url}{path} answered {status}; check that API_KEY is set to a valid key"
+            )
         if 300 <= status < 400:  # not followed: a POST would become a GET
-            raise ServerError(f"{self.url}{path} redirects; use the URL that it redirects to")
+            raise RequestError(f"{self.url}{path} redirects; use the URL that it redirects to")
         if status not in _TRANSIENT:
             self._answered_at = time.monotonic()
         content = _object(text)

@@ -4,7 +4,7 @@ import os
 from urllib.parse import urlsplit
 
 
-class ServerError(ValueError):
+class RequestError(Exception):
     """A request that cannot be sent or answered. The message is one line for the user and holds no secret."""
 
 
@@ -12,7 +12,7 @@ def checked_url(url: str) -> str:
     """Return an http(s) URL without query, fragment and slash at its end.
 
     Raises:
-        ServerError: it is not one, or holds a user or a password.
+        RequestError: it is not one, or holds a user or a password.
     """
     try:
         parts = urlsplit(url)
@@ -20,7 +20,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid or "@" in parts.netloc:
-        raise ServerError("the URL must be http://… or https://…, without user and password")
+        raise RequestError("the URL must be http://… or https://…, without user and password")
     return parts._replace(query="", fragment="").geturl().rstrip("/")
 
 
@@ -28,10 +28,10 @@ def check_header(name: str, value: str) -> None:
     """Check that a header can carry the value of a variable.
 
     Raises:
-        ServerError: it cannot.
+        RequestError: it cannot.
     """
     if not (value.isascii() and value.isprintable()):
-        raise ServerError(f"{name} holds characters that a header cannot carry")
+        raise RequestError(f"{name} holds characters that a header cannot carry")
 
 
 def key_header() -> dict[str, str]:

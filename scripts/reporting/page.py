@@ -27,7 +27,7 @@ def page(source: Source) -> tuple[str, bool]:
     """Return the report, and whether it holds any data.
 
     Raises:
-        ServerError: Prometheus does not answer, or rejects a query.
+        RequestError: Prometheus does not answer, or rejects a query.
     """
     sections = {make.__name__: make(source) for make in SECTIONS}
     start, end = moment(source.period.start), moment(source.period.end)

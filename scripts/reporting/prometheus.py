@@ -11,7 +11,7 @@ import requests
 from numpy.typing import NDArray
 
 from ml.model import http
-from scripts.common.web import ServerError, check_header, checked_url, one_line
+from scripts.common.web import RequestError, check_header, checked_url, one_line
 
 Values = NDArray[np.float64]
 _POINTS = 240
@@ -64,7 +64,7 @@ class Source:
             timeout_s: how long Prometheus may take to answer a query.
 
         Raises:
-            ServerError: the URL or the token is not valid.
+            RequestError: the URL or the token is not valid.
         """
         check_header("PROMETHEUS_TOKEN", token)
         self.url, self.job, self.period = checked_url(url), job, period
@@ -93,7 +93,7 @@ class Source:
             label: its values name the series, so no two series may have the same.
 
         Raises:
-            ServerError: Prometheus does not answer, or rejects the query.
+            RequestError: Prometheus does not answer, or rejects the query.
         """
         period, times = self.period, self.period.times()
         bounds = {"start": period.start, "end": period.end, "step": period.step}
@@ -112,7 +112,7 @@ class Source:
         """Return the finite values of a query at the end of the period, by a label.
 
         Raises:
-            ServerError: Prometheus does not answer, or rejects the query.
+            RequestError: Prometheus does not answer, or rejects the query.
         """
         result = self._result("/api/v1/query", query, {"time": self.period.end}, "value")
         values = {one_line(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
@@ -132,7 +132,7 @@ class Source:
             response = self._session.post(self.url + path, {"query": query, **bounds}, allow_redirects=False)
         except requests.RequestException as error:
             reason = f"no answer after {_ATTEMPTS} attempts ({type(error).__name__})"
-            raise ServerError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
+            raise RequestError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
         try:
             content = response.json()
             if response.ok and not response.is_redirect:
@@ -142,7 +142,7 @@ class Source:
             reason = f"status {response.status_code}, which is not an answer of Prometheus"
         if response.status_code in (401, 403):
             reason = f"status {response.status_code}: set PROMETHEUS_TOKEN to a valid token"
-        raise ServerError(f"{self.url}{path}: {reason}")
+        raise RequestError(f"{self.url}{path}: {reason}")
 
 
 def _finite(text: object) -> float:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from scripts.common.web import checked_url, key_header
+from scripts.common.web import RequestError, checked_url, key_header
 
 OVER_LIMIT_BYTES = 11 << 20
 """Size of a body that the service rejects if MAX_UPLOAD_MB has its default."""
@@ -28,14 +28,17 @@ class Client:
         url: http(s) URL of the service's root.
 
     Raises:
-        ServerError: the URL or the key is not valid.
+        RequestError: the URL or the key is not valid.
     """
 
     def __init__(self, url: str) -> None:
         self.url, self.headers = checked_url(url), key_header()
         self.prefix = urlsplit(self.url).path
         options: dict[str, Any] = {"maxsize": _CONNECTIONS, "retries": False, "timeout": TIMEOUT_S}
-        self._pool = urllib3.connection_from_url(url, **options)
+        try:
+            self._pool = urllib3.connection_from_url(self.url, **options)
+        except urllib3.exceptions.LocationParseError:
+            raise RequestError("the host of the URL is not valid") from None
 
     def send(
         self, method: str, path: str, body: bytes | None = None, media_type: str = "image/jpeg"

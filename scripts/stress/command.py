@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 from scripts.common import process
-from scripts.common.web import ServerError
+from scripts.common.web import RequestError
 from scripts.stress.client import Client
 
 
@@ -30,7 +30,7 @@ def run_test(
     try:
         with running if options.url else process.service() as (url, pid):
             failures += test(Client(url), pid, options)
-    except ServerError as error:
+    except RequestError as error:
         parser.error(str(error))
     except process.ProcessError as error:
         failures.append(str(error))

@@ -10,7 +10,7 @@ from scripts.common.process import ProcessError
 
 _SAMPLES = 60
 _PAUSES_S = (0.5, 0.5, 1, 1, 2, 4)
-"""What a process gets, after each of the last clients' visits, to close its files before they are leaks."""
+"""Pauses after the final requests. Files that are still open after the last pause count as leaks."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,33 @@ def watch(pid: int, seconds: float, samples: list[Usage]) -> None:
         time.sleep(seconds / _SAMPLES)
 
 
-def when_settled(pid: int, before: Usage, visit: Callable[[], None]) -> Usage:
+def when_settled(pid: int, before: Usage, send_requests: Callable[[], object]) -> Usage:
     """Return what the process uses once it has closed its last clients' connections and files.
 
     Args:
         pid: the process.
         before: usage before any load.
-        visit: makes it do a little more work.
+        send_requests: sends it a few more requests, and closes the connections.
     """
     for pause_s in _PAUSES_S:
-        visit()
+        send_requests()
         time.sleep(pause_s)
         if (after := usage(pid)).files <= before.files:
             break
     return after
 
 
+def _quarters(samples: int) -> tuple[slice, slice]:
+    """Return the places of the first and the last quarter after the warm-up, which is the first fifth."""
+    warm = samples // 5
+    quarter = max(1, (samples - warm) // 4)
+    return slice(warm, warm + quarter), slice(-quarter, None)
+
+
 def warm_and_last(memory_mb: list[float]) -> tuple[float, float]:
     """Return the medians of the first and the last quarter after the warm-up, which is the first fifth."""
-    warm = memory_mb[len(memory_mb) // 5 :]
-    quarter = max(1, len(warm) // 4)
-    return statistics.median(warm[:quarter]), statistics.median(warm[-quarter:])
+    first, last = _quarters(len(memory_mb))
+    return statistics.median(memory_mb[first]), statistics.median(memory_mb[last])
 
 
 def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: float) -> list[str]:
@@ -97,6 +103,6 @@ def growth(samples: list[Usage], before: Usage, after: Usage, allowed_percent: f
         reasons.append(f"the memory grew by {percent:.1f} %")
     if after.files > before.files:
         reasons.append(f"{after.files - before.files} file descriptors are left open")
-    if after.threads > max(sample.threads for sample in samples[: max(1, 2 * len(samples) // 5)]):
+    if after.threads > max(sample.threads for sample in samples[_quarters(len(samples))[0]]):
         reasons.append("the number of threads grew")
     return reasons

@@ -163,7 +163,7 @@ def test_the_first_deploy_fails(models, machine):
     assert done.code == 2
     assert "start: " in done.error
     assert "in use" in done.error
-    assert "no deployment" in machine("--rollback").error
+    assert "no earlier deployment" in machine("--rollback").error
     missing = machine("--image", "localhost/not-there:0")
     assert missing.code == 2
     assert "create: " in missing.error

@@ -308,6 +308,7 @@ SETTINGS = {
         ("RENDER_SERVICE_ID", "../owners", "RENDER_SERVICE_ID must be set to the service's id"),
         ("RENDER_SERVICE_ID", "srv-other", "404 not found"),
         ("RENDER_API_URL", "http://example.org/v1", "RENDER_API_URL must start with https://"),
+        ("RENDER_API_URL", "https://[", "RENDER_API_URL must start with https://"),
     ],
     "cloud-run": [
         ("GCP_ACCESS_TOKEN", "", "GCP_ACCESS_TOKEN must be set to a token"),

@@ -1,23 +1,20 @@
 """The commands of `python -m ml`, and how they end."""
 
-import importlib
-
 import pytest
 
 from ml.__main__ import COMMANDS
 from ml.cli import run
+from ml.data import ingest
 from ml.model.errors import PipelineError
 
 
-@pytest.mark.parametrize("command", ["ingest", "predict"])
-def test_help_explains_every_argument_and_does_nothing_else(command, capsys, tmp_path, monkeypatch):
+def test_help_shows_the_description_and_an_example_and_does_nothing_else(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="0"):
-        run("ml", "", COMMANDS, [command, "--help"])
+        run("ml", "", COMMANDS, ["ingest", "--help"])
     text = capsys.readouterr().out
-    module = importlib.import_module(COMMANDS[command][0])
-    assert (module.__doc__ or "").splitlines()[0] in text
-    assert text.endswith(f"example:\n  {module.EXAMPLE}\n")
+    assert (ingest.__doc__ or "").splitlines()[0] in text
+    assert text.endswith(f"example:\n  {ingest.EXAMPLE}\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import ml.model.http
-from scripts.common.web import ServerError
+from scripts.common.web import RequestError
 from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
@@ -262,7 +262,7 @@ def test_an_address_where_nothing_listens_is_given_up_soon(monkeypatch: pytest.M
     impatient = functools.partial(ml.model.http.session, wait=pauses.append)
     monkeypatch.setattr(ml.model.http, "session", impatient)
     source = Source(f"http://127.0.0.1:{free_port()}", "", "job", Period.before(0, 1), 60)
-    with pytest.raises(ServerError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
+    with pytest.raises(RequestError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
         source.value("vector(1)")
     assert "\n" not in str(error.value)
     assert len(pauses) == 2
@@ -281,7 +281,7 @@ def test_an_address_where_nothing_listens_is_given_up_soon(monkeypatch: pytest.M
     ],
 )
 def test_a_url_or_token_that_can_not_be_sent_is_named(url: str, token: str, message: str) -> None:
-    with pytest.raises(ServerError, match=message) as error:
+    with pytest.raises(RequestError, match=message) as error:
         Source(url, token, "job", Period.before(0, 1), 60)
     assert "secret" not in str(error.value)
 

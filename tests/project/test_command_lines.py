@@ -1,6 +1,8 @@
 """Every command explains itself with --help and does nothing else then."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml.model import VERSION
+from ml.model.errors import PipelineError
 from scripts import command_reference, settings_reference
 from tests.helpers.paths import ROOT
 
@@ -24,11 +27,34 @@ def changed_files() -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_explains_and_does_nothing(command: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_and_does_nothing(
+    command: tuple[str, ...], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("COLUMNS", "NO_COLOR", "PYTHONDONTWRITEBYTECODE"):  # which help_of sets
+        monkeypatch.setenv(name, "")
     before = changed_files()
-    assert command_reference.help_of(command).startswith(f"usage: python {' '.join(command)} ")
+    text = command_reference.help_of(command)
+    assert text.startswith(f"usage: python {' '.join(command)} ")
+    if len(command) == 3 or command[1].startswith("scripts."):
+        assert re.search(r"^examples?:$", text, re.MULTILINE)
+    if len(command) == 3:
+        module = importlib.import_module(f"{command[1]}.__main__").COMMANDS[command[2]][0]
+        assert (importlib.import_module(module).__doc__ or "").splitlines()[0] in text
     assert capfd.readouterr() == ("", "")
     assert changed_files() == before
+
+
+def test_a_command_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "")
+    with pytest.raises(SystemExit, match=r"^error: python -c raise SystemExit\('no'\) --help: no$"):
+        command_reference.help_of(("-c", "raise SystemExit('no')"))
+
+    def broken(_: object) -> None:
+        raise PipelineError("pydantic is not installed")
+
+    monkeypatch.setattr("ml.params.configure", broken)
+    with pytest.raises(SystemExit, match=r"^error: python -m ml params --help: error: pydantic is not"):
+        command_reference.help_of(("-m", "ml", "params"))
 
 
 def test_a_command_of_a_package_explains_itself_in_a_process_of_its_own() -> None:

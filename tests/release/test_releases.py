@@ -22,7 +22,7 @@ from ml import cli
 from ml.model.errors import PipelineError
 from release.__main__ import COMMANDS
 from release.github import GitHub, check_tag, sha256
-from release.model_url import lines
+from release.model_url import variables
 from release.transport import (
     ExistsError,
     GitHubError,
@@ -438,7 +438,7 @@ def test_a_url_cannot_add_a_line_to_the_workflows_output(github):
     asset = releases.model(releases.latest())
     url = {"browser_download_url": "https://x/model.pt\nMODEL_SHA256=0"}
     with pytest.raises(GitHubError, match="no valid URL"):
-        lines(releases, GitReleaseAsset(asset.requester, {}, asset.raw_data | url))
+        variables(releases, GitReleaseAsset(asset.requester, {}, asset.raw_data | url))
 
 
 def test_the_service_loads_the_released_model_through_both_redirects(github, tmp_path):

@@ -10,6 +10,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from scripts.stress.usage import Usage, growth
 from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.service import blocked, running
@@ -150,3 +153,23 @@ def test_soak_without_a_service() -> None:
     assert code == 1
     assert "has gone" in output
     assert "health" in output or "probes: " in output
+
+
+@pytest.mark.parametrize("script", ["load_test", "traffic", "soak"])
+def test_a_host_that_is_not_valid_is_one_line(script: str) -> None:
+    url = "http://a%zz/"
+    arguments = ["--url", url, "--seconds", "1"] if script == "soak" else [url, str(CAT)]
+    done = subprocess.run(
+        [sys.executable, "-m", f"scripts.{script}", *arguments],
+        capture_output=True, text=True, timeout=HANG_S, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the host of the URL is not valid" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_threads_that_only_the_warm_up_had_count_as_growth() -> None:
+    samples = [Usage(90.0, 8, 40)] * 12 + [Usage(90.0, 8, 20)] * 48
+    before = Usage(80.0, 8, 10)
+    assert growth(samples, before, Usage(90.0, 8, 35), 5) == ["the number of threads grew"]
+    assert growth(samples, before, Usage(90.0, 8, 20), 5) == []

@@ -1,9 +1,11 @@
 """A stand-in of a cluster with one Deployment, and of the kubectl that reaches it.
 
-The kubectl is a script that sends its arguments to this process, which has the real one render what is to be
-applied. As in Kubernetes: a changed pod template makes a new ReplicaSet with the next
-revision, the old pods serve until the new ones are ready, and `rollout undo` gives the old template the next
-revision. Unlike in Kubernetes, nothing goes on unless `rollout status` asks.
+The kubectl is a script that sends its arguments to this process. This process lets the real kubectl render
+the manifests.
+
+As in Kubernetes: a changed pod template makes a new ReplicaSet with the next revision, the old pods serve
+until the new ones are ready, and `rollout undo` gives the old template the next revision. Unlike in
+Kubernetes, nothing goes on unless `rollout status` asks.
 """
 
 import json
