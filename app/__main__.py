@@ -18,7 +18,6 @@ from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
 from app.telemetry.push import pushing
 from ml.model.allocator import bound_freed_memory
-from ml.model.image import ignore_pillow_warnings
 
 _DESCRIPTION = """\
 Serve predictions over HTTP: a page at /, the API's description at /docs.
@@ -62,7 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(settings)
     for name, setting in probable_typos(environ).items():
         _log.warning("%s is not a setting of this service; did you mean %s?", name, setting)
-    ignore_pillow_warnings()
     bound_freed_memory()  # before the first thread allocates
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)

@@ -11,3 +11,23 @@ class BundleError(ValueError):
 
 class NoOnnxModelError(BundleError):
     """A torch checkpoint that contains no ONNX model."""
+
+
+class ImageError(ValueError):
+    """A photo that can't be used; the message is meant for users."""
+
+
+class UnsupportedImageError(ImageError):
+    """Not an accepted image format, judged by content."""
+
+
+class BrokenImageError(ImageError):
+    """A truncated or corrupt image of an accepted format."""
+
+
+class TooManyPixelsError(ImageError):
+    """More pixels than the limit according to the header; nothing was decoded."""
+
+
+class TooCostlyError(ImageError):
+    """Decoding takes more memory or time than a photo may take."""
