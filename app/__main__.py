@@ -18,6 +18,7 @@ from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
 from app.telemetry.push import pushing
 from ml.model.allocator import bound_freed_memory
+from ml.model.sandbox.sandbox import NoWorkerError
 
 _DESCRIPTION = """\
 Serve predictions over HTTP: a page at /, the API's description at /docs.
@@ -128,6 +129,10 @@ def _load(service: Service, server: Server) -> None:
         seconds = _seconds_since_start()
         service.metrics.start_seconds.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
+        try:
+            service.decoder.start()
+        except NoWorkerError as error:
+            _log.warning("only cheap photos can be decoded: %s", error)
 
 
 def _drain(server: Server, number: int) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from ml.model.host import available_cpus
+from ml.model.host import available_cpus, memory_limit
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
+_SERVICE_BYTES = 256 * 1024 * 1024
+"""What the service takes beside the photos that it decodes, uploads in memory included."""
+_LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
@@ -204,11 +207,16 @@ class Settings:
     )
     max_pixels: int = _setting(
         "Largest image, width times height, read from its header before it is decoded. Larger images get "
-        "422. The worst case, a transparent WebP, needs 18 bytes of memory per pixel while it is decoded, "
-        "and MAX_CONCURRENCY photos may be decoded in parallel. If memory is small and anyone may send "
-        "photos, lower both.",
+        "422. What a photo costs is limited by MAX_PHOTO_MB.",
         _integer(1, 2_000_000_000),
         50_000_000,
+    )
+    max_photo_mb: int | None = _setting(
+        "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
+        "422. Up to MAX_CONCURRENCY photos are decoded at the same time. A JPEG takes little, a PNG 4 to 9 "
+        "bytes a pixel, a WebP up to 20.",
+        _integer(16, 65_536),
+        shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )
     unknown: bool = _setting(
         "`on`: a photo that shows none of the classes gets the label `unknown`, if the model has an "
@@ -261,6 +269,14 @@ class Settings:
     def max_upload_bytes(self) -> int:
         """Largest request body, in bytes."""
         return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def max_photo_bytes(self) -> int:
+        """Memory that decoding one photo may take, in bytes."""
+        if self.max_photo_mb is not None:
+            return self.max_photo_mb * 1024 * 1024
+        left = (memory_limit() - _SERVICE_BYTES) / self.max_concurrency
+        return int(min(max(left, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -9,21 +9,15 @@ import itertools
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-# Pillow would import its plugins when it opens the first photo, which fails if there are too many open files.
-from PIL import (
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    Image,
-    JpegImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, WebPImagePlugin  # noqa: F401  (the other formats are imported by preinit)
 
 from ml.model.formats.structure import Structure, broken
 
 Resize = Literal["center_crop", "squash"]
 RESIZES: tuple[str, ...] = get_args(Resize)
 
+# Otherwise Pillow imports its plugins for the first photo, which fails if there are too many open files.
+Image.preinit()
 # Sizes are checked before Pillow sees a photo, against limits that differ from call to call.
 Image.MAX_IMAGE_PIXELS = None
 

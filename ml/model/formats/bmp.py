@@ -17,11 +17,8 @@ def inspect(data: bytes) -> Structure:
         width, height, _, depth, compression = unpack(_KIND, "<iiHHI", data, 18)
     if width <= 0 or not height:
         raise broken(_KIND)
-    return Structure(
-        _KIND,
-        width,
-        abs(height),  # a negative one is that of an image whose first row is the top one
-        data,
-        pixel_bytes=8 if depth > 8 else 5,
-        bounded=compression in (_RAW, _BIT_FIELDS),  # Pillow expands run lengths in Python
-    )
+    height = abs(height)  # a negative one is that of an image whose first row is the top one
+    if compression in (_RAW, _BIT_FIELDS):
+        return Structure(_KIND, width, height, data, pixel_bytes=8 if depth > 8 else 5)
+    # Pillow expands run lengths in Python, in copies of the pixels.
+    return Structure(_KIND, width, height, data, pixel_bytes=8, bounded=False)

@@ -13,17 +13,18 @@ _CHUNK_BYTES = 256
 bytes or more."""
 _EXIF_BYTES = 64 * 1024
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
-_PIXEL_BYTES = {_GREY: 7, _RGB: 4, _PALETTE: 5, _GREY_ALPHA: 8, _RGB_ALPHA: 8}
-"""Of Pillow's image and the RGB image that it becomes; 16-bit grey has 4 bytes a pixel in between."""
+_PIXEL_BYTES = {_GREY: 5, _RGB: 4, _PALETTE: 5, _GREY_ALPHA: 8, _RGB_ALPHA: 8}
+"""Of Pillow's image and the RGB image that it becomes."""
+_GREY_16_BYTES = 7  # its image has 4 bytes a pixel in between
 
 
 def inspect(data: bytes) -> Structure:
     """Return the structure of a PNG; raises BrokenImageError."""
-    width, height, colour = unpack(_KIND, ">IIxB", data, _START + 8)
+    width, height, depth, colour = unpack(_KIND, ">IIBB", data, _START + 8)
     if data[_START + 4 : _START + 8] != b"IHDR" or not width or not height or colour not in _PIXEL_BYTES:
         raise broken(_KIND)
     kept: list[tuple[int, int]] = []  # start and end of what is kept
-    orientation, transparent, position = 1, colour in (_GREY_ALPHA, _RGB_ALPHA), _START
+    orientation, transparent, position = 1, False, _START
     for _ in range(PARTS + len(data) // _CHUNK_BYTES):
         if position + 8 > len(data):
             break  # without an end; the decoder says whether the pixels are complete
@@ -43,5 +44,7 @@ def inspect(data: bytes) -> Structure:
     else:
         raise crowded(_KIND)
     essential = b"".join([data[:_START], *(data[start:end] for start, end in kept)])
-    pixel_bytes = _PIXEL_BYTES[colour] + (4 if transparent and colour in (_GREY, _RGB, _PALETTE) else 0)
+    pixel_bytes = _GREY_16_BYTES if (depth, colour) == (16, _GREY) else _PIXEL_BYTES[colour]
+    if transparent and colour not in (_GREY_ALPHA, _RGB_ALPHA):
+        pixel_bytes += 4
     return Structure(_KIND, width, height, essential, pixel_bytes, orientation=orientation)
