@@ -153,6 +153,9 @@ def test_no_job_that_may_write_installs_what_trains_or_tests(name: str, tmp_path
             assert not installed(command.split()[1], tmp_path) & {"torch", "dvc", "mlflow", "scipy", "pytest"}
     if name == "release/publish":
         assert commands == ["make publish"]
+        packages = installed("publish", tmp_path)
+        assert "pygithub" in packages
+        assert not packages & {"flask", "onnxruntime", "waitress", "protobuf"}  # nothing that serves, either
 
 
 def test_the_image_that_is_tested_is_the_one_that_is_pushed() -> None:
