@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy import attestation
 from tests.helpers.paths import ROOT
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -17,7 +18,7 @@ WORKFLOWS = {name: yaml.load(text, yaml.BaseLoader) for name, text in TEXTS.item
 JOBS = {f"{name}/{job}": what for name, flow in WORKFLOWS.items() for job, what in flow["jobs"].items()}
 STEPS = [(name, step) for name, job in JOBS.items() for step in job.get("steps", [])]
 RUNS = [(name, step) for name, step in STEPS if "run" in step]
-DEPLOYS = {"contents": "read", "packages": "read", "id-token": "write"}
+DEPLOYS = {"contents": "read", "packages": "read", "attestations": "read", "id-token": "write"}
 RIGHTS = {
     "ci/lint": {"contents": "read"},
     "ci/test": {"contents": "read"},
@@ -101,6 +102,34 @@ def test_delivery_gets_what_each_target_reads() -> None:
     assert {"RENDER_API_KEY", "GCP_REGION", "GITHUB_TOKEN", *set_by_github, *for_tests} <= reads
     (step,) = (step for name, step in RUNS if name == "cd/deploy")
     assert reads - set_by_github - for_tests <= {*step["env"]}
+
+
+def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
+    """deploy/attestation.py names the workflows; tests/deploy/test_attestation.py tests that it refuses."""
+    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    assert step["run"] == "make deliver"
+    assert step["env"]["VERIFY"] == "${{ github.event.repository.private && 'off' || 'on' }}"
+    deploying = {name for name, step in RUNS if "deliver" in step["run"]}
+    assert deploying == {"cd/deploy"}  # there is no other way to a deployment
+    made_by = {
+        attestation._IMAGE_WORKFLOW: {
+            "subject-name": "${{ steps.push.outputs.name }}",
+            "subject-digest": "${{ steps.push.outputs.digest }}",
+            "push-to-registry": "true",
+        },
+        attestation._MODEL_WORKFLOW: {"subject-path": "models/model.pt"},
+    }
+    for file, subject in made_by.items():
+        flow = WORKFLOWS[file.removesuffix(".yml")]
+        assert flow["jobs"]["deploy"]["uses"] == "$/.github/workflows/cd.yml"
+        assert flow["jobs"]["deploy"]["needs"] == "publish"
+        steps = flow["jobs"]["publish"]["steps"]
+        (made,) = (number for number, step in enumerate(steps) if "attest-build" in step.get("uses", ""))
+        assert steps[made]["with"] == subject
+        assert steps[made]["if"] == "${{ !github.event.repository.private }}"
+        names = [step.get("run", "") for step in steps]
+        # A model is attested before it is published, an image as soon as it has a digest.
+        assert ("make publish" in names[made:]) == (file == "release.yml")
 
 
 def test_secrets_and_variables_are_documented() -> None:
