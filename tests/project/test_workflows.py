@@ -199,7 +199,21 @@ def test_the_image_that_is_tested_is_the_one_that_is_pushed() -> None:
     ]
     uses = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
     build = uses.index("docker/build-push-action")
+    assert job["steps"][build]["with"]["build-args"] == "BASE=${{ steps.base.outputs.base }}"
+    assert 'scripts/base_image.sh >>"$GITHUB_OUTPUT"' in uses[:build]
     assert job["steps"][build]["with"]["outputs"] == "type=oci,dest=${{ env.ARCHIVE }}"
     tested = ["scripts/load_image.sh", "make deploy TARGET=docker", "aquasecurity/trivy-action"]
     assert uses[build + 1 :] == [*tested, "actions/upload-artifact"]
     assert job["steps"][-1]["with"]["path"] == "${{ env.ARCHIVE }}"
+
+
+def test_the_base_image_is_pinned_where_dependabot_updates_it() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    (folder,) = (update["directory"] for update in updates if update["package-ecosystem"] == "docker")
+    (pinned,) = re.findall(
+        r"^FROM (.+)$", (ROOT / folder.strip("/") / "Dockerfile").read_text(), re.MULTILINE
+    )
+    (default,) = re.findall(r"^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(re.escape(default) + "@sha256:[0-9a-f]{64}", pinned)
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {*stages} == {"${BASE}", "environment"}  # no image that is not pinned
