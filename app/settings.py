@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from ml.model.host import available_cpus, memory_limit
+from ml.model.signature import SignatureError, public_key
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
@@ -101,6 +102,13 @@ def _list(values: str, pattern: str) -> Parser:
     return Parser(values, parse)
 
 
+def _public_keys(name: str, text: str) -> tuple[bytes, ...]:
+    try:
+        return tuple(public_key(item) for item in text.split(","))
+    except SignatureError as error:
+        raise SettingsError(f"{name}: {error}") from None
+
+
 def _cache_folder(environ: Mapping[str, str]) -> Path:
     for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "TMPDIR", "TEMP"):
         if base := environ.get(name, "").strip():
@@ -149,6 +157,13 @@ class Settings:
     model_sha256: str | None = _setting(
         "SHA-256 of the model file. If the file has another one, the service doesn't start.",
         Parser("64 hexadecimal digits", _sha256),
+    )
+    model_public_key: tuple[bytes, ...] = _setting(
+        "If set, a model from MODEL_URL needs a signature that one of these Ed25519 keys made, at MODEL_URL "
+        "with `.sig` after its path (docs/deployment.md, *Signed models*). Otherwise the service doesn't "
+        "start. Several keys let you replace one. Unset: no signature is needed.",
+        Parser("comma-separated public keys, each in PEM or base64", _public_keys),
+        (),
     )
     model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
         "Folder for downloaded models. It is created if it doesn't exist.",
