@@ -229,7 +229,7 @@ class Settings:
     max_photo_mb: int | None = _setting(
         "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
         "422. Up to MAX_CONCURRENCY photos are decoded at the same time. A JPEG takes little, a PNG 4 to 9 "
-        "bytes a pixel, a WebP up to 20.",
+        "bytes a pixel, a WebP up to 18.",
         _integer(16, 65_536),
         shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )

@@ -21,7 +21,7 @@ Image.preinit()
 # Sizes are checked before Pillow sees a photo, against limits that differ from call to call.
 Image.MAX_IMAGE_PIXELS = None
 
-_TILE = 1024  # width and height, in pixels
+_TILE = 512  # width and height, in pixels
 _HIGH_BYTES = bytes(value >> 8 for value in range(65_536))
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -25,8 +25,8 @@ def inspect(data: bytes) -> Structure:
             if not width or not height or not image_width or not image_height:
                 raise broken(_KIND)
             kept.append(data[position:])
-            # One byte of Pillow's image, a copy of it if the canvas is larger, RGB, and transparency.
-            return Structure(_KIND, width, height, b"".join(kept), pixel_bytes=10)
+            # One byte of Pillow's image, perhaps of a smaller canvas before, and RGB.
+            return Structure(_KIND, width, height, b"".join(kept), pixel_bytes=6)
         if block != _EXTENSION:
             raise broken(_KIND)
         start, position = position, position + 2

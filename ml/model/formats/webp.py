@@ -49,7 +49,7 @@ def inspect(data: bytes) -> Structure:
         width,
         height,
         b"RIFF" + struct.pack("<I", len(body)) + body,
-        pixel_bytes=16 if lossy else 20,
+        pixel_bytes=16 if lossy else 18,
         bounded=lossy,
         orientation=orientation,
     )
