@@ -6,6 +6,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
+    InternalServerError,
     RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
@@ -17,6 +18,7 @@ from app.inference.answers import Engine
 from app.inference.classify import Prediction, TooMuchWorkError, classify
 from app.routes import auth, uploads
 from app.service import Service, current_service
+from ml.model.errors import AnswerError
 from ml.model.image import ImageError, UnsupportedImageError
 
 blueprint = Blueprint("predict", __name__)
@@ -37,6 +39,9 @@ def predict() -> Response:
             raise UnsupportedMediaType(str(error)) from error
         except ImageError as error:
             raise UnprocessableEntity(str(error)) from error
+        except AnswerError as error:
+            g.log_fields = {"error": str(error)}
+            raise InternalServerError(str(error)) from error
         except TooMuchWorkError as error:
             raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
     g.log_fields = _log_fields(predictions)
