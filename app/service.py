@@ -8,6 +8,7 @@ from app.http.channel import Channel
 from app.inference.answers import Engine
 from app.inference.model import Model
 from app.settings import Settings
+from app.telemetry.feedback import AnsweredRequests
 from app.telemetry.metrics import Metrics
 
 
@@ -19,6 +20,7 @@ class Service:
         metrics: what it counts.
         model: the model, absent until it is loaded.
         admission: workers and queue of predictions.
+        answered: the requests that may get feedback.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -28,6 +30,7 @@ class Service:
         self.admission: Admission[Channel] = Admission(
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
+        self.answered = AnsweredRequests(settings.feedback_secret)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

@@ -224,6 +224,13 @@ class Settings:
         (),
         secret=True,
     )
+    feedback_secret: str | None = _setting(
+        "Key with which the service signs the `request_id` of each answer, which feedback needs. Unset: a "
+        "random one at each start, so feedback is accepted only from the process that gave the answer. Set "
+        "the same one for all replicas.",
+        _text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
+        secret=True,
+    )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
         "reach the service.",

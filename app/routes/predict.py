@@ -48,7 +48,8 @@ def predict() -> Response:
     documents = [_document(prediction) for prediction in predictions]
     response = documents[0] if len(documents) == 1 else {"predictions": documents}
     model = {"version": engine.manifest.version, "arch": engine.manifest.arch}
-    return jsonify(response | {"model": model, "request_id": g.request_id})
+    signed_id = service.answered.sign(g.request_id, [prediction.label for prediction in predictions])
+    return jsonify(response | {"model": model, "request_id": signed_id})
 
 
 def _admit(service: Service) -> Engine:

@@ -18,7 +18,8 @@ from app.settings import Settings, SettingsError, probable_typos
         ("MODEL_URL", "http://[::1/model.pt"), ("MODEL_URL", "http://host:port/model.pt"),
         ("MODEL_URL", "file://elsewhere/model.pt"), ("MODEL_TOKEN", "a\nb"), ("API_KEYS", " , "),
         ("UNKNOWN", "no"), ("CORS_ORIGINS", "a.example"), ("CORS_ORIGINS", "https://a.example/path"),
-        ("CORS_ORIGINS", "javascript:alert(1)"),
+        ("CORS_ORIGINS", "javascript:alert(1)"), ("FEEDBACK_SECRET", "too short"),
+        ("FEEDBACK_SECRET", "a secret with spaces"),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -31,13 +32,14 @@ def test_bad_values(name, value):
 def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
-        | {"CORS_ORIGINS": "https://a.example, *"}
+        | {"CORS_ORIGINS": "https://a.example, *", "FEEDBACK_SECRET": "A+/b" * 10 + "=="}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
     assert settings.model_sha256 == "ab" * 32
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "*")
+    assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 
@@ -57,7 +59,7 @@ def test_the_cache_follows_the_user():
 
 
 def test_secrets_are_not_shown():
-    secret = dict.fromkeys(("API_KEYS", "MODEL_TOKEN"), "topsecret")
+    secret = dict.fromkeys(("API_KEYS", "MODEL_TOKEN", "FEEDBACK_SECRET"), "topsecret" * 2)
     secret["MODEL_URL"] = "https://u:topsecret@h/m?topsecret"
     assert "topsecret" not in repr(Settings.from_env(secret))
     with pytest.raises(SettingsError) as caught:
