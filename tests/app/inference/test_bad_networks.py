@@ -11,6 +11,7 @@ from flask import Flask
 
 from app.inference import engine
 from app.telemetry import logs
+from ml.model import host
 from ml.model.errors import BundleError
 from tests.app.routes.test_predict import is_problem, send
 from tests.conftest import coloured, encode
@@ -64,6 +65,24 @@ def test_an_endless_network_ends_the_start(make_model: Callable[..., Path]) -> N
     model = make_model(graph=wrong_for_bright("endless", limit=-1))
     error = fails(1, MODEL_URL=model.as_uri(), REQUEST_TIMEOUT_S="1")
     assert "its network doesn't run: a run of the network takes longer than 1 s" in error
+
+
+def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = tmp_path / "groups"
+    groups.mkdir()
+    (groups / "memory.max").write_text("100000000")
+    (groups / "membership").write_text("0::/\n")
+    monkeypatch.setattr(host, "CGROUPS", groups)
+    monkeypatch.setattr(host, "MEMBERSHIP", groups / "membership")
+    path = make_model()
+    assert engine.load(path, "onnx", 1).name == "onnx"
+    with path.open("r+b") as file:
+        file.truncate(100_000_001)  # takes no space on the disk
+    for kind in ("onnx", "torch"):
+        with pytest.raises(BundleError, match="100,000,001 bytes, but the service may use 100,000,000"):
+            engine.load(path, kind, 1)
 
 
 def test_a_load_that_does_not_end_ends_the_start(make_model: Callable[..., Path]) -> None:

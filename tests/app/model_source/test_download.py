@@ -14,7 +14,7 @@ import pytest
 from app.model_source import source as model_source
 from app.model_source.source import ModelSourceError
 from app.settings import Settings
-from ml.model import download
+from ml.model import download, host
 from ml.model.download import Policy
 from ml.model.http import MAX_REDIRECTS
 from tests.helpers.model_server import (
@@ -203,6 +203,16 @@ def test_an_endless_download_is_given_up(server, cache, chunked):
     server.answers["/model.pt"] = [Answer(chunked=chunked)]
     with pytest.raises(ModelSourceError, match="larger than 200,000 bytes"):
         get(server, cache, policy=dataclasses.replace(FAST, max_bytes=HALF))
+    assert left(cache) == []
+
+
+def test_a_file_larger_than_the_memory_is_given_up(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(str(HALF))
+    (tmp_path / "membership").write_text("0::/\n")
+    monkeypatch.setattr(host, "CGROUPS", tmp_path)
+    monkeypatch.setattr(host, "MEMBERSHIP", tmp_path / "membership")
+    with pytest.raises(ModelSourceError, match="larger than 200,000 bytes"):
+        get(server, cache)
     assert left(cache) == []
 
 
