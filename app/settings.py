@@ -187,7 +187,8 @@ class Settings:
     )
     request_timeout_s: int = _setting(
         "Queue timeout: seconds that a prediction may wait for a worker before it is rejected (503). It is "
-        "also the CPU time in seconds for the photos of one request; a request that needs more gets 413.",
+        "also the CPU time in seconds for the photos of one request; a request that needs more gets 413. And "
+        "it is the limit for one run of the network, after which the request gets 500.",
         _integer(1, 3600),
         10,
     )
