@@ -1,8 +1,9 @@
 # Image of the service. `make image` builds it with docker or podman.
 #   --build-arg RUNTIME=torch       adds the torch engine, for plain checkpoints
 #   --build-arg TORCH_INDEX_URL=…   index for torch's wheel; empty: the index in pip's configuration
-# The base image has a tag, not a digest, so that a build gets its security updates. CI tests and scans each image, and
-# pushes only that one.
+#   --build-arg BASE=…              the base image. CI builds on the one in .github/base/Dockerfile, by digest, which
+#                                   Dependabot updates. By default it is the tag, so your build gets its updates.
+# CI tests and scans each image, and pushes only that one.
 ARG BASE=python:3.11-slim
 
 # The service's environment. It is rebuilt only if a requirements file changes.

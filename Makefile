@@ -168,8 +168,8 @@ help:  ## list the targets
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
 
-# One environment: the service's packages, and on top what a target needs, at the same versions. A stamp says which
-# files are installed. scripts/environment.sh removes the whole environment if it can't be completed.
+# One environment, to which each target adds what it needs, at the same versions. A stamp says which files are
+# installed. scripts/environment.sh removes the whole environment if it can't be completed.
 INSTALL := @sh scripts/environment.sh
 # Without an interpreter, as after an upgrade of the system, the stamps mean nothing.
 $(shell [ -x $(BIN)/python ] || [ -x $(BIN)/python.exe ] || rm -f $(addprefix $(VENV)/.,serve release deploy dev))
@@ -178,7 +178,7 @@ $(VENV)/.serve: requirements.txt
 	$(INSTALL) $^
 	@touch $@
 
-$(VENV)/.release: requirements.txt requirements-release.txt
+$(VENV)/.release: requirements-release.txt
 	$(INSTALL) $^
 	@touch $@
 

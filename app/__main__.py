@@ -18,7 +18,7 @@ from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
 from app.telemetry.push import pushing
 from ml.model.allocator import bound_freed_memory
-from ml.model.image import ignore_pillow_warnings
+from ml.model.sandbox.sandbox import NoWorkerError
 
 _DESCRIPTION = """\
 Serve predictions over HTTP: a page at /, the API's description at /docs.
@@ -62,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(settings)
     for name, setting in probable_typos(environ).items():
         _log.warning("%s is not a setting of this service; did you mean %s?", name, setting)
-    ignore_pillow_warnings()
     bound_freed_memory()  # before the first thread allocates
     sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
@@ -130,6 +129,10 @@ def _load(service: Service, server: Server) -> None:
         seconds = _seconds_since_start()
         service.metrics.start_seconds.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
+        try:
+            service.decoder.start()
+        except NoWorkerError as error:
+            _log.warning("only cheap photos can be decoded: %s", error)
 
 
 def _drain(server: Server, number: int) -> None:

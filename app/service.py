@@ -6,6 +6,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from app.http.admission import Admission
 from app.http.channel import Channel
 from app.inference.answers import Engine
+from app.inference.decoding import Decoder
 from app.inference.model import Model
 from app.settings import Settings
 from app.telemetry.feedback import AnsweredRequests
@@ -19,6 +20,7 @@ class Service:
         settings: how it runs.
         metrics: what it counts.
         model: the model, absent until it is loaded.
+        decoder: decodes photos.
         admission: workers and queue of predictions.
         answered: the requests that may get feedback.
     """
@@ -27,6 +29,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.model = Model(settings, self.metrics)
+        self.decoder = Decoder(settings, self.metrics)
         self.admission: Admission[Channel] = Admission(
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from ml.model.host import available_cpus
+from ml.model.host import available_cpus, memory_limit
+from ml.model.signature import SignatureError, public_key
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
+_SERVICE_BYTES = 256 * 1024 * 1024
+"""What the service takes beside the photos that it decodes, uploads in memory included."""
+_LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
@@ -98,6 +102,13 @@ def _list(values: str, pattern: str) -> Parser:
     return Parser(values, parse)
 
 
+def _public_keys(name: str, text: str) -> tuple[bytes, ...]:
+    try:
+        return tuple(public_key(item) for item in text.split(","))
+    except SignatureError as error:
+        raise SettingsError(f"{name}: {error}") from None
+
+
 def _cache_folder(environ: Mapping[str, str]) -> Path:
     for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "TMPDIR", "TEMP"):
         if base := environ.get(name, "").strip():
@@ -146,6 +157,13 @@ class Settings:
     model_sha256: str | None = _setting(
         "SHA-256 of the model file. If the file has another one, the service doesn't start.",
         Parser("64 hexadecimal digits", _sha256),
+    )
+    model_public_key: tuple[bytes, ...] = _setting(
+        "If set, a model from MODEL_URL needs a signature that one of these Ed25519 keys made, at MODEL_URL "
+        "with `.sig` after its path (docs/deployment.md, *Signed models*). Otherwise the service doesn't "
+        "start. Several keys let you replace one. Unset: no signature is needed.",
+        Parser("comma-separated public keys, each in PEM or base64", _public_keys),
+        (),
     )
     model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
         "Folder for downloaded models. It is created if it doesn't exist.",
@@ -205,11 +223,16 @@ class Settings:
     )
     max_pixels: int = _setting(
         "Largest image, width times height, read from its header before it is decoded. Larger images get "
-        "422. The worst case, a transparent WebP, needs 18 bytes of memory per pixel while it is decoded, "
-        "and MAX_CONCURRENCY photos may be decoded in parallel. If memory is small and anyone may send "
-        "photos, lower both.",
+        "422. What a photo costs is limited by MAX_PHOTO_MB.",
         _integer(1, 2_000_000_000),
         50_000_000,
+    )
+    max_photo_mb: int | None = _setting(
+        "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
+        "422. Up to MAX_CONCURRENCY photos are decoded at the same time. A JPEG takes little, a PNG 4 to 9 "
+        "bytes a pixel, a WebP up to 18.",
+        _integer(16, 65_536),
+        shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )
     unknown: bool = _setting(
         "`on`: a photo that shows none of the classes gets the label `unknown`, if the model has an "
@@ -269,6 +292,14 @@ class Settings:
     def max_upload_bytes(self) -> int:
         """Largest request body, in bytes."""
         return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def max_photo_bytes(self) -> int:
+        """Memory that decoding one photo may take, in bytes."""
+        if self.max_photo_mb is not None:
+            return self.max_photo_mb * 1024 * 1024
+        left = (memory_limit() - _SERVICE_BYTES) / self.max_concurrency
+        return int(min(max(left, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy import flow
+from deploy import attestation, flow
 from deploy.output import complain, hide, hide_variables
 from deploy.smoke import SCRIPT, SmokeTest
 from deploy.target import DeployError, Target
@@ -27,6 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-url", default="", metavar="URL", help="MODEL_URL of the service from now on")
     parser.add_argument(
         "--model-sha256", default="", metavar="SHA256", help="the model file's SHA-256, 64 hexadecimal digits"
+    )
+    parser.add_argument(
+        "--verify",
+        default="",
+        metavar="OWNER/REPO",
+        help="deploy only an image and a model that this repository's workflows have attested; needs gh",
     )
     parser.add_argument(
         "--env",
@@ -76,6 +82,8 @@ def run(
             raise DeployError("--rollback brings back the old model and variables; it accepts no new ones")
         if image is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,500}", image):
             raise DeployError("--image is not the reference of an image")
+        if arguments.verify:
+            image = _verified(arguments.verify, image, changes)
         target = target_type(os.environ, arguments)
         if image is None:
             return flow.roll_back(target, smoke, arguments.rollback, arguments.dry_run)
@@ -85,6 +93,21 @@ def run(
     except Exception as error:  # noqa: BLE001  (its text may hold a secret)
         complain(f"{flow.as_deploy_error(error)}; nothing was changed")
     return 1
+
+
+def _verified(repository: str, image: str | None, changes: dict[str, str | None]) -> str:
+    """Return the image by its verified digest, and pin the model in `changes` to its verified SHA-256."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+", repository):
+        raise DeployError("--verify must be OWNER/REPO")
+    if image is None:
+        raise DeployError("--verify is for --image: a rollback brings back what was verified before")
+    url, sha256 = changes.get("MODEL_URL") or "", changes.get("MODEL_SHA256") or ""
+    if sha256 and not url:
+        raise DeployError("--verify needs --model-url with --model-sha256")
+    image = attestation.verify_image(repository, image)
+    if url:
+        changes["MODEL_SHA256"] = attestation.verify_model(repository, url, sha256)
+    return image
 
 
 def _smoke_test(arguments: argparse.Namespace) -> SmokeTest:

@@ -6,7 +6,9 @@
   TARGET   one target, or auto: those whose variables are set, or docker if there is none
   IMAGE    a tag of this repository's image, such as a commit, or a whole reference
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
+  VERIFY   on: deploy only an image and a model that GITHUB_REPOSITORY's workflows have attested; needs gh
 
+A rollback is not verified: it brings back what was verified when it was deployed, also if GitHub is down.
 It also needs what each target reads (python -m deploy TARGET --help) and what `python -m release model-url`
 reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets.
 """
@@ -31,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("target", "auto", f"auto, {', '.join(TARGETS)}"),
         ("image", "", "tag or reference of the image"),
         ("release", "", "tag of the release; empty: the latest"),
+        ("verify", "off", "on or off"),
     ):
         value = os.environ.get(name.upper()) or default
         parser.add_argument(
@@ -42,11 +45,17 @@ def main(arguments: argparse.Namespace) -> int:
     """Deploy to all targets and return the worst exit code."""
     set_up = [name for name, (*_, variables) in TARGETS.items() if any(map(os.environ.get, variables))]
     targets = (set_up or ["docker"]) if arguments.target == "auto" else [arguments.target]
+    if arguments.verify not in ("on", "off"):
+        raise PipelineError("VERIFY must be on or off")
     if arguments.action not in ("deploy", "rollback") or not {*targets} <= {*TARGETS}:
         raise PipelineError(f"ACTION must be deploy or rollback, and TARGET auto, {', '.join(TARGETS)}")
     options = ["--rollback"]
     if arguments.action == "deploy":
         options = ["--image", _reference(arguments.image), *_model_options(arguments.release)]
+        if arguments.verify == "on":
+            options += ["--verify", os.environ.get("GITHUB_REPOSITORY", "")]
+        else:
+            say("VERIFY is off: the attestations of image and model are not checked")
     worst = 0
     for target in targets:
         say(f"== {target}")

@@ -105,10 +105,8 @@ class Kubernetes:
             image = self._load_into_kind(image)
         say(f"{image} to {self._context}")
         self._staged = True
-        layer = json.dumps(self._kustomization(image, variables))
-        # Beside the overlay, because kustomize accepts relative paths only.
-        prefix, parent = f"{self._overlay.name}.", self._overlay.parent
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as folder:
+        with tempfile.TemporaryDirectory() as folder:
+            layer = json.dumps(self._kustomization(Path(folder), image, variables))
             Path(folder, "kustomization.yaml").write_text(layer, encoding="utf-8")
             self._kubectl("apply", f"--kustomize={folder}")
         return self._rolled_out()
@@ -137,13 +135,15 @@ class Kubernetes:
         revision = resource["metadata"].get("annotations", {}).get(_REVISION, "0")
         return Deployment(revision, resource["spec"]["template"]["spec"]["containers"][0]["image"], self._url)
 
-    def _kustomization(self, image: str, variables: Variables) -> dict[str, Any]:
-        """Return a layer above the overlay with this image and these variables."""
+    def _kustomization(self, folder: Path, image: str, variables: Variables) -> dict[str, Any]:
+        """Return a layer above the overlay with this image and these variables, to be put into a folder."""
         patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
         literals = [f"{name}={value or ''}" for name, value in variables.items()]  # empty counts as unset
         config = {"name": NAME, "namespace": NAME, "behavior": "merge", "literals": literals}
         return {
-            "resources": [f"../{self._overlay.name}"],
+            "resources": [
+                os.path.relpath(self._overlay, folder.resolve())
+            ],  # kustomize accepts no absolute path
             "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
             "configMapGenerator": [config],
         }

@@ -3,7 +3,6 @@
 import sys
 
 from ml.cli import run
-from ml.model.image import ignore_pillow_warnings
 
 COMMANDS = {
     "ingest": ("ml.data.ingest", "copy photos from a folder, .zip or URL to data/raw"),
@@ -19,5 +18,4 @@ COMMANDS = {
 }
 
 if __name__ == "__main__":
-    ignore_pillow_warnings()
     sys.exit(run("ml", "Train, measure, package and use an image classifier.", COMMANDS))

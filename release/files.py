@@ -14,6 +14,7 @@ from ml.model import VERSION, bundle
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
 from ml.model.partial import sha256_of
+from ml.model.signature import SignatureError, sign
 from ml.paths import GATE_REPORT, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, SHOW_PHOTOS
 from ml.reporting.model_card import summary
 
@@ -39,11 +40,13 @@ class Contents:
         files: in the order of their upload, model.pt first.
         manifest: the model's description.
         summary: Markdown for the release's page.
+        public_key: of the key that signed model.pt, in base64; empty: it is not signed.
     """
 
     files: tuple[File, ...]
     manifest: Manifest
     summary: str
+    public_key: str = ""
 
     @property
     def digest(self) -> str:
@@ -52,18 +55,19 @@ class Contents:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def collect(folder: Path, url: str = "", extra: Sequence[Path] = ()) -> Contents:
+def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), signing_key: str = "") -> Contents:
     """Verify models/model.pt and collect the files that are published with it.
 
     Args:
-        folder: model.pt.sha256, metrics.json and MODEL_CARD.md are written here.
+        folder: model.pt.sha256, model.pt.sig, metrics.json and MODEL_CARD.md are written here.
         url: of the published model, for the summary.
-        extra: additional files, such as a signature.
+        extra: additional files, such as an attestation.
+        signing_key: Ed25519 private key that signs model.pt; empty: it is not signed.
 
     Raises:
         PipelineError: the model is missing, damaged, unsafe, worse than the champion, rejected by the gate,
-            or of another run than its reports; a file is missing, empty, too large, or has a name that
-            GitHub would change.
+            or of another run than its reports; the key can't be used; a file is missing, empty, too large, or
+            has a name that GitHub would change.
     """
     model = _model()
     figures = _figures(model)
@@ -73,6 +77,12 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = ()) -> Contents
         METRICS: json.dumps(figures, indent=2, sort_keys=True) + "\n",
         "MODEL_CARD.md": model.card,
     }
+    public_key = ""
+    if signing_key:
+        try:
+            texts["model.pt.sig"], public_key = sign(model.sha256, signing_key)
+        except SignatureError as error:
+            raise PipelineError(f"MODEL_SIGNING_KEY: {error}") from None
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
     # Without the plots that show photos, because other people own their copyright.
@@ -84,7 +94,8 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = ()) -> Contents
     if files[0].sha256 != model.sha256:  # later changes fail the check of the upload
         raise PipelineError(f"{MODEL} has changed while it was read: run the command again")
     made_with = f"Made with cats-vs-dogs {VERSION}."
-    return Contents(files, model.manifest, f"{summary(model.manifest, figures, url)}\n\n{made_with}")
+    text = f"{summary(model.manifest, figures, url)}\n\n{made_with}"
+    return Contents(files, model.manifest, text, public_key)
 
 
 def _model() -> bundle.Bundle:

@@ -5,11 +5,12 @@ complete at any moment. A second call continues where an interrupted one stopped
 done. A published release is never changed. The release becomes the latest one unless it is a prerelease
 (v1.2.3-rc.1), or a release with a higher version is published.
 
-Environment: GITHUB_REPOSITORY, GITHUB_TOKEN; optional: GITHUB_API_URL, ARTIFACTORY_URL, ARTIFACTORY_TOKEN,
-ARTIFACTORY_REPOSITORY.
+Environment: GITHUB_REPOSITORY, GITHUB_TOKEN; optional: GITHUB_API_URL, MODEL_SIGNING_KEY (an Ed25519 private
+key: the release then contains model.pt.sig), ARTIFACTORY_URL, ARTIFACTORY_TOKEN, ARTIFACTORY_REPOSITORY.
 """
 
 import argparse
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -215,7 +216,10 @@ def _publish(arguments: argparse.Namespace, notes: str, folder: Path) -> None:
     github = GitHub.from_environment(write=not arguments.dry_run)
     store = artifactory.from_environment(github.name, arguments.tag)
     url = f"{github.page}/releases/download/{quote(arguments.tag)}/{MODEL}"
-    contents = collect(folder, url, arguments.asset)
+    signing_key = os.environ.get("MODEL_SIGNING_KEY", "").strip()
+    contents = collect(folder, url, arguments.asset, signing_key)
+    if contents.public_key:
+        say(f"signed {MODEL}: services with MODEL_PUBLIC_KEY={contents.public_key} accept it")
     publisher = Publisher(github, arguments.tag, contents, arguments.target, notes)
     if arguments.dry_run:
         publisher.plan()

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.inference.answers import Engine
+from app.inference.decoding import Decoder
 from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model.decision import decide_label
-from ml.model.image import Decoded, ImageError, read
+from ml.model.image import Decoded, ImageError
 from ml.model.reference import brightness
 
 _BATCH = 8
@@ -43,15 +44,20 @@ class TooMuchWorkError(ValueError):
 
 
 def classify(
-    engine: Engine, photos: Sequence[bytes], settings: Settings, metrics: Metrics, explained: bool = False
+    engine: Engine,
+    decoder: Decoder,
+    photos: Sequence[bytes],
+    settings: Settings,
+    metrics: Metrics,
+    explained: bool = False,
 ) -> list[Prediction]:
     """Return a prediction for each photo, in their order.
 
     Args:
         engine: the loaded network.
+        decoder: decodes the photos.
         photos: encoded images, at least one.
-        settings: MAX_PIXELS, the largest image that is decoded; REQUEST_TIMEOUT_S, the CPU time after which
-            no further photo is decoded; UNKNOWN.
+        settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded; UNKNOWN.
         metrics: where times and labels are counted.
         explained: whether each prediction gets an explanation, if the model can give one.
 
@@ -59,20 +65,23 @@ def classify(
         ImageError: one of the photos can't be used, so there are no predictions.
         AnswerError: the network answers too late, or with something other than probabilities.
         TooMuchWorkError: the photos need too much CPU time, such as small files with very many pixels.
+        NoWorkerError: the system lacks what decoding needs.
     """
-    deadline = time.thread_time() + settings.request_timeout_s
+    began, elsewhere_s = time.thread_time(), 0.0
     manifest = engine.manifest
     decoded = []
     for number, photo in enumerate(photos, 1):
-        if time.thread_time() > deadline:
+        if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
         started = time.perf_counter()
         try:
-            decoded.append(read(photo, manifest.image_size, manifest.resize, settings.max_pixels))
+            each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
         except ImageError as error:
             if len(photos) == 1:
                 raise
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
+        decoded.append(each)
+        elsewhere_s += cpu_s
         metrics.preprocess.observe(time.perf_counter() - started)
     predictions = []
     for first in range(0, len(decoded), _BATCH):

@@ -3,6 +3,7 @@
 The folder contains model files, and notes on the URLs that they came from (named by a hash of the URL):
 
     <sha256>.pt     a model file, named by its content
+    <sha256>.sig    its signature, if MODEL_PUBLIC_KEY requires one
     <url>.json      which content the URL had last, with the server's ETag and date
     <url>.part      a download in progress, or an interrupted one; <url>.part.json says of which version
     <url>.lock      locked while a process downloads
@@ -29,6 +30,7 @@ except ImportError:  # Windows has no such locks: each process then downloads fo
     fcntl = None  # type: ignore[assignment]
 
 _MODEL = re.compile(r"[0-9a-f]{64}\.pt")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}\.sig")
 _NOTE = re.compile(r"[0-9a-f]{16}\.json")
 _LEFTOVER = re.compile(r"[0-9a-f]{16,32}\.(part|part\.json|lock|(part\.)?json\.[0-9]+\.tmp)")
 _ABANDONED_S = 24 * 3600  # no download, and no wait for one, takes that long
@@ -80,6 +82,10 @@ class Cache:
             path.touch()  # decides which files are removed first; not possible in a read-only cache
         return path
 
+    def signature(self, sha256: str) -> Path:
+        """Return where the signature of the file with this content is, or belongs."""
+        return self._folder / f"{sha256}.sig"
+
     def partial(self, shared: bool) -> Partial:
         """Return where to download to: a file that a later process can resume, or a private one."""
         return Partial(self._folder / (f"{self._url_hash}.part" if shared else f"{uuid.uuid4().hex}.part"))
@@ -111,6 +117,8 @@ class Cache:
             for path in paths:
                 if _NOTE.fullmatch(path.name):
                     obsolete = not (self._folder / f"{read_note(path).get('sha256')}.pt").exists()
+                elif _SIGNATURE.fullmatch(path.name):
+                    obsolete = not path.with_suffix(".pt").exists()
                 else:
                     obsolete = _LEFTOVER.fullmatch(path.name) is not None and _is_abandoned(path)
                 if obsolete:

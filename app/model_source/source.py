@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from app.model_source.cache import Cache, CachedModel
+from app.model_source.signatures import Signatures, check_file
 from app.settings import EMBEDDED, Settings
 from ml.model.host import memory_limit
 from ml.model.partial import Partial, Version, sha256_of
+from ml.model.signature import SignatureError
 
 if TYPE_CHECKING:
     from ml.model.download import Policy
@@ -57,13 +59,19 @@ def fetch(
         failed: called for each failed attempt to download.
 
     Raises:
-        ModelSourceError: there is no such file, or its SHA-256 isn't MODEL_SHA256.
+        ModelSourceError: there is no such file, its SHA-256 isn't MODEL_SHA256, or it has no valid signature
+            although MODEL_PUBLIC_KEY is set. The embedded model needs none.
     """
     if settings.model_url is None:
         return ModelFile(_local(EMBEDDED, settings.model_sha256))
     parts = urlsplit(settings.model_url)
     if parts.scheme == "file":
-        return ModelFile(_local(Path(url2pathname(parts.path)), settings.model_sha256))
+        path = _local(Path(url2pathname(parts.path)), settings.model_sha256)
+        try:
+            check_file(path, settings.model_public_key)
+        except SignatureError as error:
+            raise ModelSourceError(f"{path} can't be used: {error}") from error
+        return ModelFile(path)
     cache = _cache(settings, settings.model_url)
     return _Remote(settings.model_url, settings, report, policy, failed, cache).fetch()
 
@@ -108,6 +116,16 @@ class _Remote:
     cache: Cache
 
     def fetch(self) -> ModelFile:
+        file = self._fetch()
+        if file.download_seconds is None:  # from the cache, where a file's name is its SHA-256
+            try:
+                self._check_signature(file.path.stem)
+            except (SignatureError, OSError, RuntimeError) as error:  # RuntimeError: it can't be downloaded
+                copy = f"the cached copy of {redact(self.url)}"
+                raise ModelSourceError(f"{copy} can't be used: {error}") from error
+        return file
+
+    def _fetch(self) -> ModelFile:
         if pinned := self._pinned():
             return pinned
         cached = self._cached()
@@ -132,6 +150,14 @@ class _Remote:
 
     def _cached(self) -> CachedModel | None:
         return None if self.settings.model_sha256 else self.cache.lookup()
+
+    def _check_signature(self, sha256: str, fresh: bool = False) -> None:
+        if keys := self.settings.model_public_key:
+            from ml.model.download import QUICK
+
+            token = self.settings.model_token
+            signatures = Signatures(keys, self.url, token, self.cache, self.report, self.failed)
+            signatures.check(sha256, self.policy or QUICK, fresh)
 
     def _waiting(self) -> None:
         self.report("waiting for another process to download the model")
@@ -167,7 +193,7 @@ class _Remote:
         policy = dataclasses.replace(policy, max_bytes=int(min(policy.max_bytes, memory_limit())))
         with Client(self.url, self.settings.model_token) as client:
             download = Download(client, policy, self.report, self.failed)
-            # A cache in between may be stale, and a release may be replaced between the two requests.
+            # A cache in between may be stale, and a release may be replaced between the requests.
             for fresh in (False, True):
                 version = download.run(partial, cached.version if cached and not fresh else None, fresh)
                 if version is None and cached is not None:
@@ -180,6 +206,13 @@ class _Remote:
                 else:
                     expected, source = published_sha256(client) or sha256, f"{name}.sha256 says"
                 if sha256 == expected and zipfile.is_zipfile(partial.path):
+                    try:
+                        self._check_signature(sha256, fresh)
+                    except SignatureError as error:
+                        partial.discard()
+                        if fresh:
+                            raise ModelSourceError(f"{name} can't be used: {error}") from error
+                        continue
                     path = self.cache.store(partial, sha256, version or Version())
                     seconds = time.perf_counter() - started
                     _log.info("model downloaded from %s in %.1f s", name, seconds)

@@ -20,6 +20,7 @@ from app.routes import auth, uploads
 from app.service import Service, current_service
 from ml.model.errors import AnswerError
 from ml.model.image import ImageError, UnsupportedImageError
+from ml.model.sandbox.sandbox import NoWorkerError
 
 blueprint = Blueprint("predict", __name__)
 blueprint.before_request(auth.require_api_key)
@@ -34,7 +35,9 @@ def predict() -> Response:
     with service.metrics.in_flight.track_inprogress():
         photos = uploads.read(request)
         try:
-            predictions = classify(engine, photos, service.settings, service.metrics, explained)
+            predictions = classify(
+                engine, service.decoder, photos, service.settings, service.metrics, explained
+            )
         except UnsupportedImageError as error:
             raise UnsupportedMediaType(str(error)) from error
         except ImageError as error:
@@ -44,6 +47,9 @@ def predict() -> Response:
             raise InternalServerError(str(error)) from error
         except TooMuchWorkError as error:
             raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
+        except NoWorkerError as error:
+            service.metrics.rejected.labels("no_resources").inc()
+            raise ServiceUnavailable(f"{error}; try again", retry_after=1) from error
     g.log_fields = _log_fields(predictions)
     documents = [_document(prediction) for prediction in predictions]
     response = documents[0] if len(documents) == 1 else {"predictions": documents}

@@ -72,6 +72,9 @@ class Metrics:
         self.preprocess = histogram(
             "preprocess_duration_seconds", "Time per photo to decode and resize it", buckets=_WORK_S
         )
+        self.stopped_decoders = counter(
+            "decoders_stopped_total", "Photos whose decoding took more memory or time than a photo may take"
+        )
         self.workers = gauge("predictions_slots", "Workers: requests that are predicted in parallel")
         self.in_flight = gauge("predictions_in_flight", "Requests that workers are predicting")
         self.waiting = gauge("predictions_waiting", "Requests in the queue")
@@ -117,7 +120,7 @@ class Metrics:
         self.request_duration.labels("/predict")
         for status in (200, 500, 503):
             self.requests.labels("POST", "/predict", status)
-        for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
+        for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected", "no_resources"):
             self.rejected.labels(reason)
         for correct in ("true", "false"):
             self.judged.labels(correct)

@@ -26,7 +26,7 @@ from ml.data.dataset import FOLDER, IMAGES, SPLITS
 from ml.data.ingest import RAW
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
-from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, ignore_pillow_warnings, read
+from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
 from ml.params import Prepare
 from ml.paths import PREPARE_REPORT
 
@@ -167,7 +167,7 @@ def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDA
 def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8]) -> list[Photo]:
     photos = []
     try:
-        with ProcessPoolExecutor(available_cpus(), initializer=ignore_pillow_warnings) as pool:
+        with ProcessPoolExecutor(available_cpus()) as pool:
             results = pool.map(partial(_decode, params, raw), range(len(paths)), paths, chunksize=16)
             for photo, content in tqdm(results, "decode", len(paths)):
                 if content is not None:

@@ -21,6 +21,26 @@ class NoOnnxModelError(BundleError):
     """A torch checkpoint that contains no ONNX model."""
 
 
+class ImageError(ValueError):
+    """A photo that can't be used; the message is meant for users."""
+
+
+class UnsupportedImageError(ImageError):
+    """Not an accepted image format, judged by content."""
+
+
+class BrokenImageError(ImageError):
+    """A truncated or corrupt image of an accepted format."""
+
+
+class TooManyPixelsError(ImageError):
+    """More pixels than the limit according to the header; nothing was decoded."""
+
+
+class TooCostlyError(ImageError):
+    """Decoding takes more memory or time than a photo may take."""
+
+
 def one_line(text: str, longest: int = 400) -> str:
     """Return a text as one line without control characters, cut to a length."""
     line = " ".join(text[: 10 * longest].split())[:longest]

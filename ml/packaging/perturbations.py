@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from ml.model.image import BrokenImageError, sniff, to_rgb
+from ml.model.decoder import opened, to_rgb, upright
+from ml.model.image import DEFAULT_MAX_PIXELS, inspect
 
 Perturbation = Callable[[Image.Image, int], bytes]
 """Takes a photo (RGB) and its number among the measured photos, and returns an image file."""
@@ -35,14 +36,13 @@ def decode_whole(data: bytes, size: int) -> Image.Image:
     """Decode a whole photo, upright and RGB; its shorter side is at most four times `size`.
 
     Raises:
-        BrokenImageError: the photo cannot be decoded.
+        ImageError: the photo cannot be decoded.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=[sniff(data) or "JPEG"]) as image:
-            image.draft("RGB", (_MAX_SCALE * size, _MAX_SCALE * size))
-            photo = ImageOps.exif_transpose(to_rgb(image))
-    except Exception as error:
-        raise BrokenImageError("a truncated or corrupt image") from error
+    structure = inspect(data, DEFAULT_MAX_PIXELS)
+    with opened(structure) as image:
+        image.draft("RGB", (_MAX_SCALE * size, _MAX_SCALE * size))
+        image.load()
+        photo = upright(to_rgb(image), structure.orientation)
     return _with_side(photo, min(_MAX_SCALE * size, *photo.size))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable
 
 from scripts.common import process
@@ -10,7 +11,9 @@ from scripts.stress.client import Client
 
 
 def run_test(
-    parser: argparse.ArgumentParser, test: Callable[[Client, int | None, argparse.Namespace], list[str]]
+    parser: argparse.ArgumentParser,
+    test: Callable[[Client, int | None, argparse.Namespace], list[str]],
+    **env: str,
 ) -> int:
     """Add the arguments that name the service, parse the command line and run a test on the service.
 
@@ -18,6 +21,7 @@ def run_test(
         parser: has the other arguments of the test.
         test: takes a client of the service, its process id if that is known, and the arguments; returns one
             line per failure.
+        env: settings of the service that is started, unless the environment has them.
 
     Returns:
         The exit code: 1 after a failure.
@@ -28,7 +32,7 @@ def run_test(
     running = contextlib.nullcontext((options.url, options.pid))
     failures: list[str] = []
     try:
-        with running if options.url else process.service() as (url, pid):
+        with running if options.url else process.service(**env | os.environ) as (url, pid):
             failures += test(Client(url), pid, options)
     except RequestError as error:
         parser.error(str(error))

@@ -1,5 +1,7 @@
 """Memory, open files and threads of a process, and whether they grow (Linux)."""
 
+import contextlib
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -38,6 +40,38 @@ def usage(pid: int) -> Usage:
         return Usage(memory / 1024, len(list((proc / "fd").iterdir())), status["Threads"])
     except (OSError, KeyError):  # a process that ended and was not waited for has no memory
         raise ProcessError(f"process {pid} has gone") from None
+
+
+class Family:
+    """A process and its descendants, those that have ended included."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._cpu_s: dict[int, float] = {}
+
+    def memory_mb(self) -> float:
+        """Return the memory of all that run now, in MB (PSS)."""
+        total = 0
+        for pid in self._living():
+            with contextlib.suppress(OSError, KeyError):  # it has just ended
+                total += _kilobytes(Path(f"/proc/{pid}/smaps_rollup"))["Pss"]
+        return total * 1024 / 1e6
+
+    def cpu_s(self) -> float:
+        """Return the CPU time of all so far, as far as earlier calls have seen those that have ended."""
+        for pid in self._living():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                self._cpu_s[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(self._cpu_s.values())
+
+    def _living(self) -> list[int]:
+        pids = [self._pid]
+        for pid in pids:  # which grows
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    pids += map(int, children.read_text().split())
+        return pids
 
 
 def _kilobytes(path: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ import ctypes, os, select, signal, sys, time
 for module in ("resource", "fcntl", "pwd", "grp", "termios"):
     sys.modules[module] = None  # `import` raises ImportError
 missing = {
-    os: ("getpriority", "setpriority", "PRIO_PROCESS", "nice", "sched_getaffinity", "sysconf"),
+    os: ("fork", "getpriority", "setpriority", "PRIO_PROCESS", "nice", "sched_getaffinity", "sysconf"),
     select: ("poll", "epoll", "POLLIN", "POLLOUT", "POLLPRI", "POLLHUP", "POLLERR", "POLLNVAL"),
     signal: ("SIGHUP", "SIGUSR1", "SIGQUIT", "SIGKILL", "pthread_sigmask"),
     time: ("clock_gettime", "CLOCK_BOOTTIME", "CLOCK_MONOTONIC"),

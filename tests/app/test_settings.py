@@ -18,8 +18,10 @@ from app.settings import Settings, SettingsError, probable_typos
         ("MODEL_URL", "http://[::1/model.pt"), ("MODEL_URL", "http://host:port/model.pt"),
         ("MODEL_URL", "file://elsewhere/model.pt"), ("MODEL_TOKEN", "a\nb"), ("API_KEYS", " , "),
         ("UNKNOWN", "no"), ("CORS_ORIGINS", "a.example"), ("CORS_ORIGINS", "https://a.example/path"),
-        ("CORS_ORIGINS", "javascript:alert(1)"), ("FEEDBACK_SECRET", "too short"),
-        ("FEEDBACK_SECRET", "a secret with spaces"),
+        ("CORS_ORIGINS", "javascript:alert(1)"), ("MODEL_PUBLIC_KEY", "abc"), ("MODEL_PUBLIC_KEY", ","),
+        ("MODEL_PUBLIC_KEY", "A" * 43 + "=,"), ("MODEL_PUBLIC_KEY", "A" * 5000),
+        ("MODEL_PUBLIC_KEY", "-----BEGIN PRIVATE KEY----- " + "A" * 43 + "= -----END PRIVATE KEY-----"),
+        ("FEEDBACK_SECRET", "too short"), ("FEEDBACK_SECRET", "a secret with spaces"),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -32,11 +34,13 @@ def test_bad_values(name, value):
 def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
-        | {"CORS_ORIGINS": "https://a.example, *", "FEEDBACK_SECRET": "A+/b" * 10 + "=="}
+        | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
+        | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
     assert settings.model_sha256 == "ab" * 32
+    assert [len(key) for key in settings.model_public_key] == [32, 32]
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "*")
     assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it

@@ -84,7 +84,7 @@ def test_memory_holds_the_service_and_its_files(revision, container, settings) -
     assert set(limits) == {"cpu", "memory"}
     assert limits["cpu"] in {"1", "2", "4", "6", "8"}  # less than 1 allows no more than one request at once
     megabytes = int(limits["memory"].removesuffix("Gi")) * 2**30 / 1e6
-    photos = int(limits["cpu"]) * settings.max_pixels * 18 / 1e6
+    photos = int(limits["cpu"]) * settings.max_photo_bytes / 1e6
     uploads = revision["spec"]["containerConcurrency"] * settings.max_upload_bytes / 1e6
     model = (ROOT / "app" / "default" / "model.pt").stat().st_size / 1e6
     assert 100 + photos + uploads + 2 * model < 0.8 * megabytes

@@ -44,7 +44,7 @@ class Runs:
 
     def __call__(self, env: dict[str, str], *options: str) -> int:
         """Deliver in this environment; return the exit code."""
-        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE")
+        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE", "VERIFY")
         for name in (*RENDER, *GOOGLE, *own):
             self.monkeypatch.delenv(name, raising=False)
         for name, value in ({"GITHUB_REPOSITORY": "Ann-Lee/Pets", "IMAGE": SHA} | env).items():
@@ -93,6 +93,14 @@ def test_delivery(runs, env, options, commands) -> None:
     assert runs.commands == commands
 
 
+@pytest.mark.parametrize("options", [(), ("--verify", "off")])
+def test_verification_is_handed_on_to_each_target(runs, options, capsys) -> None:
+    assert runs(RENDER | GOOGLE | {"VERIFY": "on"}, *options) == 0
+    verify = [] if options else ["--verify", "Ann-Lee/Pets"]
+    assert runs.commands == [[name, "--image", IMAGE, *model(), *verify] for name in ("render", "cloud-run")]
+    assert ("VERIFY is off" in capsys.readouterr().out) == bool(options)
+
+
 def test_before_the_first_release_no_model_is_set(runs) -> None:
     runs.releases = False
     assert runs({}) == 0
@@ -119,6 +127,7 @@ def test_a_cancelled_delivery_goes_on_to_no_other_target(runs) -> None:
         {"ACTION": "destroy"},
         {"IMAGE": ""},
         {"GITHUB_REPOSITORY": ""},
+        {"VERIFY": "yes"},
         {"RELEASE": "missing"},
     ],
 )

@@ -1,6 +1,7 @@
 """Checks deploy/k8s against the API's schemas and the service's settings, and runs the pod with podman."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import subprocess
@@ -79,7 +80,7 @@ def test_parts_find_each_other(objects) -> None:
     assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"] == [{"port": port["name"]}]
 
 
-def test_settings_fit_the_pod(objects) -> None:
+def test_settings_fit_the_pod(objects, monkeypatch) -> None:
     config, deployment = objects["ConfigMap"]["data"], objects["Deployment"]["spec"]
     pod = deployment["template"]["spec"]
     (container,) = pod["containers"]
@@ -92,8 +93,9 @@ def test_settings_fit_the_pod(objects) -> None:
     assert readiness["httpGet"]["path"] == "/ready"
     assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "startupProbe")} == {"/health"}
     limits = container["resources"]["limits"]
-    concurrency = int(limits["cpu"])
-    assert concurrency * settings.max_pixels * 18 / 1e6 + 100 < 0.8 * megabytes(limits["memory"])
+    monkeypatch.setattr("app.settings.memory_limit", lambda: megabytes(limits["memory"]) * 1e6)
+    settings = dataclasses.replace(settings, max_concurrency=int(limits["cpu"]))
+    assert settings.max_concurrency * settings.max_photo_bytes / 1e6 + 100 < 0.8 * megabytes(limits["memory"])
     (volume,) = pod["volumes"]
     assert volume["emptyDir"]["sizeLimit"] == limits["ephemeral-storage"]
 

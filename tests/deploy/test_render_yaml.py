@@ -95,10 +95,8 @@ def test_drain_and_memory_fit_the_plan(service, env) -> None:
     settings = Settings.from_env(env)
     assert settings.drain_seconds < service.get("maxShutdownDelaySeconds", DEFAULT_SHUTDOWN_S)
     if service["plan"] == "free":
-        worst = (
-            settings.max_concurrency * settings.max_pixels * 18 / 1e6
-        )  # 18 bytes per pixel, see app/settings.py
-        assert worst + 100 < FREE_MB * 0.8  # docs/performance.md: 95 MB
+        worst = settings.max_concurrency * settings.max_photo_bytes / 1e6
+        assert worst + 100 < FREE_MB / 2  # docs/performance.md: 95 MB
 
 
 def test_health_check_is_readiness(service) -> None:

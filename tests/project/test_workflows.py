@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy import attestation
 from tests.helpers.paths import ROOT
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -17,7 +18,7 @@ WORKFLOWS = {name: yaml.load(text, yaml.BaseLoader) for name, text in TEXTS.item
 JOBS = {f"{name}/{job}": what for name, flow in WORKFLOWS.items() for job, what in flow["jobs"].items()}
 STEPS = [(name, step) for name, job in JOBS.items() for step in job.get("steps", [])]
 RUNS = [(name, step) for name, step in STEPS if "run" in step]
-DEPLOYS = {"contents": "read", "packages": "read", "id-token": "write"}
+DEPLOYS = {"contents": "read", "packages": "read", "attestations": "read", "id-token": "write"}
 RIGHTS = {
     "ci/lint": {"contents": "read"},
     "ci/test": {"contents": "read"},
@@ -103,6 +104,34 @@ def test_delivery_gets_what_each_target_reads() -> None:
     assert reads - set_by_github - for_tests <= {*step["env"]}
 
 
+def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
+    """deploy/attestation.py names the workflows; tests/deploy/test_attestation.py tests that it refuses."""
+    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    assert step["run"] == "make deliver"
+    assert step["env"]["VERIFY"] == "${{ github.event.repository.private && 'off' || 'on' }}"
+    deploying = {name for name, step in RUNS if "deliver" in step["run"]}
+    assert deploying == {"cd/deploy"}  # there is no other way to a deployment
+    made_by = {
+        attestation._IMAGE_WORKFLOW: {
+            "subject-name": "${{ steps.push.outputs.name }}",
+            "subject-digest": "${{ steps.push.outputs.digest }}",
+            "push-to-registry": "true",
+        },
+        attestation._MODEL_WORKFLOW: {"subject-path": "models/model.pt"},
+    }
+    for file, subject in made_by.items():
+        flow = WORKFLOWS[file.removesuffix(".yml")]
+        assert flow["jobs"]["deploy"]["uses"] == "$/.github/workflows/cd.yml"
+        assert flow["jobs"]["deploy"]["needs"] == "publish"
+        steps = flow["jobs"]["publish"]["steps"]
+        (made,) = (number for number, step in enumerate(steps) if "attest-build" in step.get("uses", ""))
+        assert steps[made]["with"] == subject
+        assert steps[made]["if"] == "${{ !github.event.repository.private }}"
+        names = [step.get("run", "") for step in steps]
+        # A model is attested before it is published, an image as soon as it has a digest.
+        assert ("make publish" in names[made:]) == (file == "release.yml")
+
+
 def test_secrets_and_variables_are_documented() -> None:
     used = {name for text in TEXTS.values() for name in re.findall(r"\b(?:secrets|vars)\.(\w+)", text)}
     text = (ROOT / "docs" / "deployment.md").read_text()
@@ -153,6 +182,9 @@ def test_no_job_that_may_write_installs_what_trains_or_tests(name: str, tmp_path
             assert not installed(command.split()[1], tmp_path) & {"torch", "dvc", "mlflow", "scipy", "pytest"}
     if name == "release/publish":
         assert commands == ["make publish"]
+        packages = installed("publish", tmp_path)
+        assert "pygithub" in packages
+        assert not packages & {"flask", "onnxruntime", "waitress", "protobuf"}  # nothing that serves, either
 
 
 def test_the_image_that_is_tested_is_the_one_that_is_pushed() -> None:
@@ -167,7 +199,21 @@ def test_the_image_that_is_tested_is_the_one_that_is_pushed() -> None:
     ]
     uses = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
     build = uses.index("docker/build-push-action")
+    assert job["steps"][build]["with"]["build-args"] == "BASE=${{ steps.base.outputs.base }}"
+    assert 'scripts/base_image.sh >>"$GITHUB_OUTPUT"' in uses[:build]
     assert job["steps"][build]["with"]["outputs"] == "type=oci,dest=${{ env.ARCHIVE }}"
     tested = ["scripts/load_image.sh", "make deploy TARGET=docker", "aquasecurity/trivy-action"]
     assert uses[build + 1 :] == [*tested, "actions/upload-artifact"]
     assert job["steps"][-1]["with"]["path"] == "${{ env.ARCHIVE }}"
+
+
+def test_the_base_image_is_pinned_where_dependabot_updates_it() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    (folder,) = (update["directory"] for update in updates if update["package-ecosystem"] == "docker")
+    (pinned,) = re.findall(
+        r"^FROM (.+)$", (ROOT / folder.strip("/") / "Dockerfile").read_text(), re.MULTILINE
+    )
+    (default,) = re.findall(r"^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(re.escape(default) + "@sha256:[0-9a-f]{64}", pinned)
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {*stages} == {"${BASE}", "environment"}  # no image that is not pinned

@@ -1,5 +1,6 @@
 """Publishing: the content of a release, and that the latest release is complete whatever is interrupted."""
 
+import base64
 import collections
 import hashlib
 import json
@@ -8,12 +9,19 @@ import re
 import sys
 import threading
 import time
+import tomllib
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
+from app.model_source import source as model_source
+from app.model_source.source import ModelSourceError
+from app.settings import Settings
 from ml import cli
 from ml.model import VERSION
 from ml.model.errors import PipelineError
@@ -104,7 +112,8 @@ def publish_here(project, github, monkeypatch, capsys):
     def publish(*arguments, tag="v1.1.0", token=TOKEN, **env):
         for name in ("URL", "TOKEN", "REPOSITORY"):
             monkeypatch.delenv(f"ARTIFACTORY_{name}", raising=False)
-        monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+        for name in ("GITHUB_TOKEN", "MODEL_SIGNING_KEY"):
+            monkeypatch.delenv(name, raising=False)
         for name, value in (github.environment(token) | env).items():
             monkeypatch.setenv(name, value)
         code = 0
@@ -240,6 +249,45 @@ def test_correct_files_are_kept_and_wrong_ones_replaced(github, project, tmp_pat
     output = capsys.readouterr().out
     assert "deleted   model.pt, which was incomplete" in output
     assert "deleted   plot0.png, which was different" in output
+
+
+def test_a_signed_release_is_accepted_by_a_service_with_the_public_key(
+    project, github, publish_here, tmp_path
+):
+    private, foreign = (base64.b64encode(bytes([seed]) * 32).decode() for seed in (1, 2))
+    code, output, _ = publish_here(MODEL_SIGNING_KEY=f" {private}\n")
+    assert code == 0
+    (public,) = re.findall(r"signed model.pt: services with MODEL_PUBLIC_KEY=(\S+) accept it", output)
+    assert private not in output
+    github.expected = NAMES | {"model.pt.sig"}
+    github.check_published(project)
+
+    def fetch(key):
+        env = {"MODEL_URL": github.download_url("model.pt"), "MODEL_PUBLIC_KEY": key}
+        env["MODEL_CACHE_DIR"] = str(tmp_path / "cache")
+        return model_source.fetch(Settings.from_env(env)).path.read_bytes()
+
+    assert fetch(public) == (project / "models/model.pt").read_bytes()
+    with pytest.raises(ModelSourceError, match="not made with a key of MODEL_PUBLIC_KEY"):
+        fetch(foreign)
+    github.seen.clear()
+    assert publish_here(MODEL_SIGNING_KEY=private)[0] == 0
+    assert github.writes() == []  # the same signature again
+
+
+def test_a_model_cannot_be_signed_after_its_release(publish_here):
+    assert publish_here()[0] == 0
+    code, _, error = publish_here(MODEL_SIGNING_KEY=base64.b64encode(bytes(32)).decode())
+    assert code == 1
+    assert error.startswith("error: v1.1.0 is published with this model, but without model.pt.sig;")
+
+
+@pytest.mark.parametrize("key", ["abc", "-----BEGIN PUBLIC KEY-----", base64.b64encode(bytes(64)).decode()])
+def test_a_signing_key_that_cannot_be_used_publishes_nothing(github, publish_here, key):
+    code, output, error = publish_here(MODEL_SIGNING_KEY=key)
+    assert (code, github.writes()) == (1, [])
+    assert error == "error: MODEL_SIGNING_KEY: it is not an Ed25519 private key in PEM or base64\n"
+    assert key not in output + error
 
 
 def test_leftover_drafts_are_deleted_and_a_persons_draft_stays(github, project, tmp_path):
@@ -553,25 +601,49 @@ def test_artifactory_gets_the_files_too(github, project, publish_here):
         assert "wrong" not in output + error
 
 
-# Simulates an environment with requirements.txt and PyGithub only.
-BLOCKER = """import sys
-TRAINING = {"torch", "torchvision", "lightning", "lightning_fabric", "mlflow", "dvc", "pydantic", "sklearn",
-            "matplotlib", "scipy", "onnx", "onnxscript", "ruamel"}
+# Simulates the environment of the job that publishes, which has the top-level modules in ALLOWED.
+BLOCKER = """import os, sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in TRAINING:
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in os.environ["ALLOWED"].split():
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Blocker())
 """
 
 
-def test_no_training_package_is_needed(github, project, tmp_path):
+def modules_of_the_release_group() -> set[str]:
+    """Top-level modules of the packages that pyproject.toml asks for, and of those that they need."""
+    queue = [
+        (line, "")
+        for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["release"]
+    ]
+    packages: set[str] = set()
+    while queue:
+        text, extra = queue.pop()
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        packages.add(canonicalize_name(requirement.name))
+        for needed in metadata.requires(requirement.name) or []:
+            queue += [(needed, extra) for extra in ("", *requirement.extras)]
+    modules = metadata.packages_distributions()
+    return {
+        name for name, owners in modules.items() if packages & {canonicalize_name(owner) for owner in owners}
+    }
+
+
+def test_publishing_needs_only_what_its_job_installs(github, project, tmp_path):
     (tmp_path / "blocker").mkdir()
     (tmp_path / "blocker/sitecustomize.py").write_text(BLOCKER)
+    installed = modules_of_the_release_group()
+    assert not {"flask", "onnxruntime", "waitress", "torch", "mlflow", "pytest"} & installed
     env = github.environment() | {"PYTHONPATH": f"{tmp_path / 'blocker'}{os.pathsep}{ROOT}"}
-    assert "No module named 'scipy'" in run(project, "scipy", **env)[2]
+    env["ALLOWED"] = " ".join({"ml", "release", *installed})
+    assert "No module named 'flask'" in run(project, "flask", **env)[2]
+    key = base64.b64encode(bytes(32)).decode()
     for arguments in (("publish", "--tag", "v1.1.0"), ("model-url",)):
-        code, output, error = run(project, "release", *arguments, **env)
+        code, output, error = run(project, "release", *arguments, **env, MODEL_SIGNING_KEY=key)
         assert code == 0, error
         assert output
     github.check_published(project)

@@ -93,6 +93,22 @@ def test_names_of_the_image(kind, ref, tags) -> None:
     assert {*labels} == {"version", "revision", "created", "source"}
 
 
+@pytest.mark.parametrize(
+    "lines", ["FROM python:3.11-slim\n", "", f"FROM a:1@sha256:{'0' * 64}\nFROM b:1@sha256:{'0' * 64}\n"]
+)
+def test_a_base_image_without_digest_is_rejected(tmp_path: Path, lines: str) -> None:
+    for name in ("scripts", ".github/base"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "base_image.sh", tmp_path / "scripts")
+    dockerfile = tmp_path / ".github" / "base" / "Dockerfile"
+    dockerfile.write_text(f"# a comment\nFROM python:3.11-slim@sha256:{SHA[:32] * 2}\n")
+    assert run("base_image.sh", {}, tmp_path) == (0, [f"base=python:3.11-slim@sha256:{SHA[:32] * 2}"])
+    dockerfile.write_text(lines)
+    code, output = run("base_image.sh", {}, tmp_path)
+    assert code == 1
+    assert output == ["error: .github/base/Dockerfile must have one line FROM NAME:TAG@sha256:DIGEST"]
+
+
 def test_the_archives_are_pushed_unchanged_and_joined(tmp_path: Path) -> None:
     project, calls = tmp_path / "a project", tmp_path / "calls"
     (project / "scripts").mkdir(parents=True)

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from app.inference.answers import Engine
 from app.inference.classify import classify
+from app.inference.decoding import Decoder
 from app.inference.engine import load
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
@@ -59,7 +60,8 @@ def found(engine: Engine, cases: list[Case]) -> float:
     for number in range(0, len(cases), 8):
         part = cases[number : number + 8]
         photos = [pasted(*case) for case in part]
-        predictions = classify(engine, photos, Settings(), Metrics(), explained=True)
+        decoder = Decoder(Settings(), Metrics())
+        predictions = classify(engine, decoder, photos, Settings(), Metrics(), explained=True)
         for prediction, (_, side, _, _) in zip(predictions, part, strict=True):
             assert prediction.explanation is not None
             assert prediction.explanation.box == (0, 0, 1, 1)

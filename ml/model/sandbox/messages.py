@@ -1,0 +1,41 @@
+"""What the service, the zygote and a worker send each other through sockets of this machine."""
+
+import socket
+import struct
+import time
+
+LIMITS = struct.Struct("<QIdB")
+"""Service to zygote, with the descriptor of a socket: memory in bytes, CPU seconds, seconds, niceness."""
+PROCESS_ID = struct.Struct("<I")
+"""Worker to service, first of all."""
+PHOTO = struct.Struct("<8sIIBHBI")
+"""Service to worker: format, width, height, orientation, side of the square, whether it is cropped, and the
+number of bytes that follow."""
+ANSWER = struct.Struct("<BdI")
+"""Worker to service: outcome, CPU seconds, and the number of bytes that follow."""
+PIXELS, REFUSED, NO_MEMORY, NO_RESOURCES = range(4)
+"""Outcomes. What follows are RGB pixels, or the message of an ImageError."""
+
+
+def receive(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """Receive exactly so many bytes.
+
+    Args:
+        connection: a stream.
+        size: number of bytes.
+        deadline: by `time.monotonic`; None: none.
+
+    Raises:
+        EOFError: the other end was closed before.
+        TimeoutError: the deadline has passed.
+    """
+    buffer = bytearray(size)
+    view, received = memoryview(buffer), 0
+    while received < size:
+        if deadline is not None:
+            connection.settimeout(max(0.001, deadline - time.monotonic()))
+        count = connection.recv_into(view[received:])
+        if not count:
+            raise EOFError
+        received += count
+    return bytes(buffer)

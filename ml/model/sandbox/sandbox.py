@@ -1,0 +1,170 @@
+"""The service's side of the sandbox: sends photos to worker processes, and kills those that take too long."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml.model.decoder import Resize
+from ml.model.errors import BrokenImageError, TooCostlyError
+from ml.model.formats.structure import Structure
+from ml.model.sandbox import messages
+
+AVAILABLE = hasattr(os, "fork") and hasattr(socket, "send_fds")
+
+_ROOT = Path(__file__).resolve().parents[3]
+_PASSED = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG", "PATH")
+"""Beginnings of the variables that the processes get: a decoder needs no secrets."""
+_SPARE_BYTES = 16 * 1024 * 1024
+"""Memory of a worker beside what decoding takes, for the interpreter and the answer."""
+
+
+class NoWorkerError(RuntimeError):
+    """No process could be started, or it lacked a resource; the photo may be good."""
+
+
+class Sandbox:
+    """Starts a process for each photo; several threads can use it in parallel.
+
+    Args:
+        memory: bytes that decoding may take beside the encoded photo.
+        cpu_s: CPU time that it may take, in whole seconds.
+        niceness: by how much the processes' priority is lower than this one's, see nice(2).
+    """
+
+    def __init__(self, memory: int, cpu_s: int, niceness: int = 0) -> None:
+        self.memory, self.cpu_s, self._niceness = memory, cpu_s, niceness
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start the zygote, unless it runs already; otherwise the first photo does so.
+
+        Raises:
+            NoWorkerError: it can't be started.
+        """
+        with self._lock, _lack():
+            self._start()
+
+    def decode(self, photo: Structure, size: int, resize: Resize, seconds: float) -> tuple[bytes, float]:
+        """Return the RGB pixels of the square that `ml.model.decoder.square` makes, and the CPU seconds.
+
+        Args:
+            photo: its structure.
+            size: height and width of the result, in pixels.
+            resize: see `ml.model.image.read`.
+            seconds: how long it may take.
+
+        Raises:
+            BrokenImageError: the photo is truncated or corrupt.
+            TooCostlyError: it can't be decoded within the limits.
+            NoWorkerError: there is no process to decode it in.
+        """
+        deadline = time.monotonic() + seconds
+        with _lack():
+            ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                self._fork(theirs, photo, seconds)
+            try:
+                packed = messages.receive(ours, messages.PROCESS_ID.size, deadline)
+            except (EOFError, OSError) as error:
+                raise NoWorkerError("no process was started to decode the photo in") from error
+            (process,) = messages.PROCESS_ID.unpack(packed)
+            try:
+                outcome, cpu_s, content = _exchange(ours, photo, size, resize, deadline)
+            except TimeoutError:
+                # Its end of the socket is open, so it runs, and no other process can have its number.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+                raise self._too_costly() from None
+            except (EOFError, OSError):  # the kernel ended it
+                raise self._too_costly() from None
+        if outcome == messages.NO_MEMORY:
+            raise self._too_costly()
+        if outcome == messages.NO_RESOURCES:
+            raise NoWorkerError("the system lacks what decoding the photo needs")
+        if outcome != messages.PIXELS:
+            raise BrokenImageError(content.decode(errors="replace"))
+        return content, cpu_s
+
+    def _fork(self, worker: socket.socket, photo: Structure, seconds: float) -> None:
+        memory = self.memory + _SPARE_BYTES + len(photo.essential)
+        limits = messages.LIMITS.pack(memory, self.cpu_s, seconds, self._niceness)
+        with self._lock, _lack():
+            control = self._start()
+            try:
+                socket.send_fds(control, [limits], [worker.fileno()])
+            except OSError:  # the zygote was killed: a new one
+                self._end()
+                self._control = None
+                socket.send_fds(self._start(), [limits], [worker.fileno()])
+
+    def _start(self) -> socket.socket:
+        if self._control is None:
+            ours, theirs = socket.socketpair()
+            environ = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
+            environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), environ.get("PYTHONPATH"))))
+            with theirs, contextlib.ExitStack() as on_failure:
+                on_failure.enter_context(ours)
+                zygote = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "ml.model.sandbox.zygote", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                )
+                on_failure.pop_all()
+            self._control = ours
+            self._end = weakref.finalize(self, _end, ours, zygote)  # with this process at the latest
+        return self._control
+
+    def _too_costly(self) -> TooCostlyError:
+        return TooCostlyError(
+            f"decoding it takes more than {self.memory >> 20:,} MB of memory or {self.cpu_s} s of CPU time"
+        )
+
+
+def _exchange(
+    worker: socket.socket, photo: Structure, size: int, resize: Resize, deadline: float
+) -> tuple[int, float, bytes]:
+    """Send the photo; return the worker's outcome, its CPU seconds, and what follows."""
+    cropped = resize == "center_crop"
+    head = messages.PHOTO.pack(
+        photo.kind.encode(),
+        photo.width,
+        photo.height,
+        photo.orientation,
+        size,
+        cropped,
+        len(photo.essential),
+    )
+    worker.settimeout(max(0.001, deadline - time.monotonic()))
+    worker.sendall(head)
+    worker.sendall(photo.essential)
+    outcome, cpu_s, count = messages.ANSWER.unpack(messages.receive(worker, messages.ANSWER.size, deadline))
+    if count > 3 * size * size:  # a message is shorter, and no decoder may make this process allocate more
+        raise EOFError
+    return outcome, cpu_s, messages.receive(worker, count, deadline)
+
+
+def _end(control: socket.socket, zygote: "subprocess.Popen[bytes]") -> None:
+    control.close()
+    zygote.kill()
+    zygote.wait()
+
+
+@contextlib.contextmanager
+def _lack() -> Iterator[None]:
+    """Turn a lack of descriptors, processes or memory into NoWorkerError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or "an unknown error"
+        raise NoWorkerError(f"no process can be started to decode the photo in: {reason}") from error

@@ -1,0 +1,107 @@
+"""The service decodes photos within its limits, and a photo that exceeds them costs nobody else anything."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.inference.decoding import Decoder
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from ml.model.errors import TooCostlyError
+from ml.model.image import read
+from ml.model.sandbox.sandbox import AVAILABLE
+from scripts.stress.bombs import METADATA, encoded
+from tests.app.routes.test_predict import send
+from tests.helpers.paths import ROOT
+from tests.helpers.service import running
+from tests.helpers.waiting import HANG_S
+
+PHOTOS = ROOT / "tests" / "photos"
+CAT = (PHOTOS / "cat.jpg").read_bytes()
+SLOW = METADATA["BMP, run lengths"](10_000_000)
+PLAIN = Image.new("RGB", (2000, 2000), "orange")
+
+needs_fork = pytest.mark.skipif(not AVAILABLE, reason="this system has no fork")
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        CAT, encoded(PLAIN, "JPEG"), encoded(PLAIN, "JPEG", progressive=True), encoded(PLAIN, "PNG"),
+        encoded(PLAIN, "WEBP"), encoded(PLAIN, "WEBP", lossless=True, method=0), encoded(PLAIN, "BMP"),
+    ],
+)  # fmt: skip
+def test_the_place_of_decoding_changes_nothing(photo):
+    here = read(photo)
+    decoded, _ = Decoder(Settings(), Metrics()).read(photo, 224, "center_crop")
+    assert np.array_equal(decoded.pixels, here.pixels)
+    assert (decoded.width, decoded.height) == (here.width, here.height)
+
+
+def test_a_photo_that_states_its_memory_is_refused_before_it_is_decoded():
+    photo = encoded(Image.new("RGBA", (3000, 3000)), "PNG")
+    decoder = Decoder(Settings(max_photo_mb=64), Metrics())
+    with pytest.raises(TooCostlyError, match="takes 68 MB of memory; the limit is 64 MB"):
+        decoder.read(photo, 224, "center_crop")
+    assert decoder.read(encoded(PLAIN, "PNG"), 224, "center_crop")[0].width == 2000
+
+
+@needs_fork
+def test_a_photo_that_takes_too_long_frees_its_worker_and_is_counted():
+    with running(MAX_CONCURRENCY="1", LOG_LEVEL="error") as service:
+        service.wait()
+        status, problem = service.predict(SLOW)
+        assert (status, problem["title"]) == (422, "Unprocessable Entity")
+        assert "2 s of CPU time" in problem["detail"]
+        assert service.predict(CAT)[1]["label"] == "cat"
+        assert "\ndecoders_stopped_total 1.0\n" in service.metrics()
+        assert service.end() == (0, "", "")
+
+
+@needs_fork
+def test_the_time_in_the_sandbox_counts_for_the_request(make_app):
+    """Photos of a second each: the request ends after those that fit into its time."""
+    client = make_app(request_timeout_s=1).test_client()
+    slow = METADATA["BMP, ends of lines"](20_000)
+    answer = send(client, *[slow] * 8)
+    assert answer.status_code in (413, 422)  # 422: one of them takes too long on a slow machine
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_NOFILE as Linux has it")
+def test_without_descriptors_no_good_photo_is_called_corrupt():
+    script = """
+import os, resource, sys
+from app.inference.decoding import Decoder, NoWorkerError
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
+from pathlib import Path
+photos = [Path(name).read_bytes() for name in sys.argv[1:]]
+decoder = Decoder(Settings(), Metrics())
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+files = []
+try:
+    while True: files.append(os.open(os.devnull, os.O_RDONLY))
+except OSError: pass
+for photo in photos:
+    try: print(decoder.read(photo, 224, "center_crop")[0].width)
+    except NoWorkerError: print("no worker")
+"""
+    command = [sys.executable, "-c", script, *map(str, sorted(PHOTOS.glob("*.jpg"))[:2])]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=ROOT)
+    assert [line.isdigit() for line in shown.stdout.splitlines()] == [True, True], shown.stderr
+
+
+@needs_fork
+def test_a_lack_of_workers_is_503_and_counted(make_app, monkeypatch):
+    app = make_app()
+    monkeypatch.setattr(sys, "executable", "/does/not/exist")
+    answer = send(app.test_client(), encoded(PLAIN, "WEBP", lossless=True, method=0))
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert "try again" in json.loads(answer.data)["detail"]
+    metrics = app.test_client().get("/metrics").text
+    assert 'predictions_rejected_total{reason="no_resources"} 1.0' in metrics

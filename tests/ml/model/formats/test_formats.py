@@ -1,0 +1,121 @@
+"""A photo's structure: what decoding costs at most, and that decoders see only what decides the pixels."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ml.model import image
+from ml.model.errors import BrokenImageError, TooManyPixelsError
+from ml.model.formats import inspect
+from scripts.stress import bombs
+from tests.conftest import RED, coloured, encode
+
+PHOTO = coloured(RED, 96, 64)
+PHOTO[:20, :30] = (0, 255, 0)
+LIMIT = 10**8
+SEEN_BY_DECODERS = {
+    # What follows the image, or is the image, isn't left out. It costs a decoder no more than reading it.
+    "JPEG, fill bytes", "JPEG, segments behind the image", "JPEG, comments between scans",
+    "GIF, pixels in one-byte sub-blocks", "PNG, more pixels than it has", "WebP, frames of an animation",
+    "BMP, run lengths", "BMP, run lengths of four bits", "BMP, ends of lines", "BMP, jumps",
+    "BMP, one-pixel runs of a long line", "BMP, one bit a pixel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(bombs.METADATA))
+def test_no_decoder_sees_a_flood_of_metadata(kind):
+    data = bombs.METADATA[kind](1_000_000)
+    try:
+        photo = inspect(data, LIMIT)
+    except (BrokenImageError, TooManyPixelsError, image.UnsupportedImageError):
+        return
+    assert len(photo.essential) < 10_000 or kind in SEEN_BY_DECODERS
+
+
+def with_metadata(form: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    exif[0x0112] = 6
+    options = {"icc_profile": b"not a profile" * 99, "exif": exif.tobytes()}
+    if form == "GIF":
+        options = {"comment": b"a comment" * 99}
+    if form == "JPEG":
+        options |= {"comment": b"a comment", "xmp": b"<x:xmpmeta/>", "progressive": True}
+    buffer = io.BytesIO()
+    Image.fromarray(PHOTO).save(buffer, form, **options, lossless=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_photos_with_metadata_lose_nothing_but_that(form):
+    data = with_metadata(form)
+    photo = inspect(data, LIMIT)
+    assert b"profile" not in photo.essential
+    assert b"comment" not in photo.essential
+    assert b"description" not in photo.essential
+    with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(photo.essential)) as essential:
+        assert (photo.kind, photo.width, photo.height) == (form, *whole.size)
+        assert np.array_equal(np.asarray(whole.convert("RGB")), np.asarray(essential.convert("RGB")))
+    assert photo.orientation == (1 if form == "GIF" else 6)
+
+
+def exif(*entries: tuple[int, int, int, int], order: str = ">") -> bytes:
+    packed = b"".join(struct.pack(f"{order}HHIHxx", *entry) for entry in entries)
+    head = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}IH", 8, len(entries))
+    return b"Exif\0\0" + head + packed
+
+
+@pytest.mark.parametrize(
+    ("data", "orientation"),
+    [
+        (exif((0x0112, 3, 1, 6)), 6),
+        (exif((0x0100, 3, 1, 9), (0x0112, 3, 1, 8), order="<"), 8),
+        (exif((0x0112, 3, 1, 9)), 1),  # there is no such orientation
+        (exif((0x0112, 3, 5_000_000, 6)), 1),  # values that lie elsewhere
+        (exif((0x0112, 5, 1, 6)), 1),
+        (exif(*[(0x0100, 3, 1, 6)] * 600, (0x0112, 3, 1, 6)), 1),  # behind more entries than a photo has
+        (exif((0x0112, 3, 1, 6))[:-5], 1),
+        (b"Exif\0\0MM\0*\xff\xff\xff\xff", 1),
+    ],
+)
+def test_the_orientation_is_read_from_the_first_table_only(data, orientation):
+    assert inspect(encode(PHOTO, "JPEG", exif=data), LIMIT).orientation == orientation
+
+
+def test_an_orientation_in_xmp_alone_turns_nothing():
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    assert np.array_equal(
+        image.decode(encode(PHOTO, "JPEG", xmp=xmp), 32), image.decode(encode(PHOTO, "JPEG"), 32)
+    )
+
+
+def test_a_damaged_png_is_never_answered_from_a_half_black_picture():
+    random = np.random.default_rng(0)
+    noise = encode(random.integers(0, 256, (64, 64, 3), np.uint8), "PNG")
+    for at in (len(noise) // 4, len(noise) // 2, 3 * len(noise) // 4):
+        with pytest.raises(BrokenImageError):
+            image.decode(noise[:at] + b"\xff" * 6 + noise[at + 6 :], 16)
+
+
+def test_passes_and_coefficients_of_a_jpeg():
+    baseline, progressive = (
+        inspect(encode(PHOTO, "JPEG", progressive=progressive), LIMIT) for progressive in (False, True)
+    )
+    assert (baseline.passes, baseline.buffer_bytes) == (1, 0)
+    # Two bytes for each sample; each chroma channel has half the rows and columns.
+    assert (progressive.passes, progressive.buffer_bytes) == (10, 96 * 64 * 3)
+    with pytest.raises(BrokenImageError, match="too many parts"):
+        inspect(bombs.repeated_scans(64, 64, 101), LIMIT)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_a_file_cut_anywhere_raises_only_image_errors(form):
+    whole = encode(PHOTO, form)
+    for end in [*range(min(len(whole), 150)), *range(150, len(whole), 97)]:
+        try:
+            inspect(whole[:end], LIMIT)
+        except image.ImageError:
+            continue

@@ -1,0 +1,264 @@
+"""Whatever a decoder does, it takes no more than the stated memory and time, and the next photo works."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ml.model import decoder
+from ml.model.errors import BrokenImageError, TooCostlyError
+from ml.model.formats import inspect
+from scripts.stress.bombs import encoded
+from tests.conftest import RED, coloured, encode
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S, until
+
+sandbox = pytest.importorskip("ml.model.sandbox.sandbox")
+if not sandbox.AVAILABLE:
+    pytest.skip("this system has no fork", allow_module_level=True)
+
+LIMIT = 10**8
+MB = 1 << 20
+PHOTO = inspect(encode(coloured(RED, 96, 64), "PNG"), LIMIT)
+
+HOSTILE = """
+import ctypes, os, signal, time
+from ml.model import decoder
+from ml.model.errors import BrokenImageError
+
+good = decoder.square
+
+def loop():
+    while True: pass
+
+def loop_deaf_to_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))
+    loop()
+
+def sleep():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    time.sleep(10_000)
+
+def allocate():
+    hoard = []
+    while True: hoard.append(bytearray(b"x" * (1 << 20)))
+
+def allocate_in_c():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    while (block := libc.malloc(1 << 20)): ctypes.memset(block, 1, 1 << 20)
+    os.abort()
+
+def crash():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def leave():
+    os._exit(3)
+
+def variables():
+    raise BrokenImageError(" ".join(os.environ))
+
+def square(photo, size, resize):
+    if photo.width == 1:
+        globals()[os.environ["PYTHON_HOSTILE"]]()
+    return good(photo, size, resize)
+
+decoder.square = square
+"""
+"""A module that Python imports when the zygote starts; photos that are one pixel wide are then hostile."""
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch) -> Callable[[str], None]:
+    def install(behaviour: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(HOSTILE)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setenv("PYTHON_HOSTILE", behaviour)
+
+    return install
+
+
+@pytest.fixture
+def hostile_photo():
+    return inspect(encode(coloured(RED, 1, 1), "PNG"), LIMIT)
+
+
+def decoded(box, photo=PHOTO, seconds: float = HANG_S) -> np.ndarray:
+    rgb, cpu_s = box.decode(photo, 32, "center_crop", seconds)
+    assert cpu_s >= 0
+    return np.frombuffer(rgb, np.uint8).reshape(32, 32, 3)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+def test_the_pixels_are_those_of_the_same_decoder_here(form):
+    photo = inspect(encode(coloured(RED, 300, 200), form), LIMIT)
+    assert np.array_equal(
+        decoded(sandbox.Sandbox(64 * MB, 10), photo), np.asarray(decoder.square(photo, 32, "center_crop"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "seconds"),
+    [
+        ("loop", HANG_S), ("loop_deaf_to_signals", HANG_S), ("sleep", 1), ("allocate", HANG_S),
+        ("allocate_in_c", HANG_S), ("crash", HANG_S), ("leave", HANG_S),
+    ],
+)  # fmt: skip
+def test_the_limits_hold_for_any_decoder(hostile, hostile_photo, behaviour, seconds):
+    hostile(behaviour)
+    box = sandbox.Sandbox(64 * MB, 1)
+    with pytest.raises(TooCostlyError, match="more than 64 MB of memory or 1 s of CPU time"):
+        decoded(box, hostile_photo, seconds)
+    assert decoded(box).shape == (32, 32, 3)
+    until(lambda: not children(box))  # nothing is left of it
+
+
+def zygote_of(box) -> "subprocess.Popen[bytes]":
+    _, _, (_, zygote), _ = box._end.peek()
+    return zygote
+
+
+def children(box) -> list[str]:
+    """The processes that the sandbox's zygote has now."""
+    pid = zygote_of(box).pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
+def test_a_hoard_never_exceeds_the_memory(hostile, hostile_photo):
+    hostile("allocate")
+    script = (
+        "import sys; from ml.model.sandbox.sandbox import *; from ml.model.formats import inspect\n"
+        "import os, resource, threading\n"
+        "box = Sandbox(64 << 20, 5); photo = inspect(bytes.fromhex(sys.argv[1]), 99)\n"
+        "box.start(); _, _, (_, zygote), _ = box._end.peek(); most = 0; done = threading.Event()\n"
+        "def watch():\n"
+        "  global most\n"
+        "  while not done.is_set():\n"
+        "    for pid in open(f'/proc/{zygote.pid}/task/{zygote.pid}/children').read().split():\n"
+        "      try: pages = int(open(f'/proc/{pid}/statm').read().split()[1])\n"
+        "      except OSError: continue\n"
+        "      most = max(most, pages * resource.getpagesize())\n"
+        "thread = threading.Thread(target=watch); thread.start()\n"
+        "try: box.decode(photo, 32, 'squash', 100)\n"
+        "except TooCostlyError: pass\n"
+        "done.set(); thread.join(); print(most)\n"
+    )
+    command = [sys.executable, "-c", script, hostile_photo.essential.hex()]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=HANG_S, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ['PYTHONPATH']}"},
+    )  # fmt: skip
+    most = int(shown.stdout)
+    assert 40 * MB < most < (64 + 16 + 30) * MB  # spare memory, and the interpreter
+
+
+SHAPES = {
+    "JPEG": ("RGB", "JPEG", {}),
+    "progressive JPEG": ("RGB", "JPEG", {"progressive": True}),
+    "progressive JPEG, whole chroma": ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
+    "CMYK JPEG": ("CMYK", "JPEG", {"progressive": True}),
+    "grey JPEG": ("L", "JPEG", {}),
+    "PNG": ("RGB", "PNG", {}),
+    "transparent PNG": ("RGBA", "PNG", {}),
+    "grey and alpha PNG": ("LA", "PNG", {}),
+    "16-bit PNG": ("I;16", "PNG", {}),
+    "palette PNG": ("P", "PNG", {}),
+    "transparent palette PNG": ("P", "PNG", {"transparency": 0}),
+    "transparent RGB PNG": ("RGB", "PNG", {"transparency": (0, 0, 0)}),
+    "GIF": ("P", "GIF", {}),
+    "transparent GIF": ("P", "GIF", {"transparency": 0}),
+    "WebP": ("RGB", "WEBP", {"method": 0}),
+    "transparent WebP": ("RGBA", "WEBP", {"method": 0}),
+    "lossless WebP": ("RGBA", "WEBP", {"method": 0, "lossless": True, "quality": 0}),
+    "BMP": ("RGB", "BMP", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[object]:
+    return sandbox.Sandbox(64 * MB, 60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_memory_that_a_structure_states_is_enough(box, name):
+    mode, form, options = SHAPES[name]
+    photo = inspect(encoded(Image.new(mode, (2600, 1800)), form, **options), LIMIT)
+    box.memory = photo.memory(224)
+    assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
+
+
+def test_an_error_of_the_decoder_arrives():
+    data = encode(coloured(RED, 96, 64), "PNG")
+    with pytest.raises(BrokenImageError, match="truncated or corrupt PNG"):
+        decoded(sandbox.Sandbox(64 * MB, 10), inspect(data[: len(data) // 2], LIMIT))
+
+
+def test_decoders_get_no_secrets(hostile, hostile_photo, monkeypatch):
+    hostile("variables")
+    monkeypatch.setenv("MODEL_TOKEN", "secret")
+    monkeypatch.setenv("API_KEYS", "secret")
+    with pytest.raises(BrokenImageError) as error:
+        decoded(sandbox.Sandbox(64 * MB, 10), hostile_photo)
+    names = str(error.value).split()
+    assert "PYTHONPATH" in names
+    assert not {"MODEL_TOKEN", "API_KEYS"} & set(names)
+
+
+def test_a_killed_zygote_is_replaced():
+    box = sandbox.Sandbox(64 * MB, 10)
+    decoded(box)
+    zygote = zygote_of(box)
+    os.kill(zygote.pid, signal.SIGKILL)
+    zygote.wait()
+    assert decoded(box).shape == (32, 32, 3)
+
+
+def test_the_zygote_ends_with_its_service(tmp_path):
+    script = (
+        "from ml.model.sandbox.sandbox import Sandbox; import time\n"
+        "box = Sandbox(1 << 26, 10); box.start(); print(box._end.peek()[2][1].pid, flush=True)\n"
+        "time.sleep(10_000)"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as service:
+        assert service.stdout is not None
+        pid = int(service.stdout.readline())
+        time.sleep(0.5)
+        service.kill()
+        until(lambda: not running(pid), "the zygote is still there")
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_without_descriptors_there_is_no_worker():
+    script = (
+        "import os, sys; from ml.model.sandbox.sandbox import *; from ml.model.formats import inspect\n"
+        "photo = inspect(bytes.fromhex(sys.argv[1]), 10**8); box = Sandbox(1 << 26, 10); box.start()\n"
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "files = []\n"
+        "try:\n"
+        "  while True: files.append(os.open(os.devnull, os.O_RDONLY))\n"
+        "except OSError: pass\n"
+        "try: box.decode(photo, 32, 'squash', 100)\n"
+        "except NoWorkerError as error: print(error)\n"
+        "for file in files: os.close(file)\n"
+        "print(len(box.decode(photo, 32, 'squash', 100)[0]))\n"
+    )
+    command = [sys.executable, "-c", script, PHOTO.essential.hex()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=ROOT)
+    assert "Too many open files" in shown.stdout, shown.stderr
+    assert shown.stdout.endswith("3072\n")
