@@ -205,7 +205,8 @@ class Settings:
     )
     request_timeout_s: int = _setting(
         "Queue timeout: seconds that a prediction may wait for a worker before it is rejected (503). It is "
-        "also the CPU time in seconds for the photos of one request; a request that needs more gets 413.",
+        "also the CPU time in seconds for the photos of one request; a request that needs more gets 413. And "
+        "it is the limit for one run of the network, after which the request gets 500.",
         _integer(1, 3600),
         10,
     )
@@ -245,6 +246,13 @@ class Settings:
         "`X-API-Key: KEY`. Unset: open to everyone.",
         _list("comma-separated keys", ".+"),
         (),
+        secret=True,
+    )
+    feedback_secret: str | None = _setting(
+        "Key with which the service signs the `request_id` of each answer, which feedback needs. Unset: a "
+        "random one at each start, so feedback is accepted only from the process that gave the answer. Set "
+        "the same one for all replicas.",
+        _text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
         secret=True,
     )
     metrics_token: str | None = _setting(

@@ -238,15 +238,7 @@ def site(api: str) -> str:
 
 
 def _rate_limit_s(response: requests.Response) -> float | None:
-    """Return how long a rate limit lasts, in seconds; 0 if GitHub doesn't say; None if there is no limit.
-
-    GitHub documents this in "Rate limits for the REST API", section "Exceeding the rate limit".
-    """
-    if response.status_code not in (403, 429):
-        return None
-    if pause_s := http.retry_after_s(response.headers.get("Retry-After", "")):
+    """Return how long a rate limit lasts, in seconds; 0 if GitHub doesn't say; None if there is no limit."""
+    if (pause_s := http.rate_limit_s(response)) is not None or response.status_code not in (403, 429):
         return pause_s
-    if response.headers.get("X-RateLimit-Remaining") == "0":
-        reset = response.headers.get("X-RateLimit-Reset", "")
-        return max(1.0, float(reset) - time.time() + 1) if re.fullmatch("[0-9]{1,12}", reset) else 0.0
     return 0.0 if response.status_code == 429 or "rate limit" in response.text.lower() else None

@@ -10,6 +10,7 @@ fifth of the time. If API_KEY is set, it is sent as X-API-Key.
 import argparse
 import http.client
 import io
+import json
 import random
 import sys
 import threading
@@ -32,8 +33,6 @@ _BURST = 120
 _WORKERS = 8
 _PREDICTED = (200, 503)
 _REJECTED = (400, 413, 415, 422)
-_FEEDBACK = b'{"predicted": "cat", "actual": "dog"}'
-"""For the default model; another model may not have these classes."""
 
 Response = urllib3.BaseHTTPResponse | http.client.HTTPResponse
 
@@ -162,9 +161,17 @@ class Soak:
         self._send((404,), "GET", "/nothing")
 
     def feedback(self) -> None:
-        """Send a valid and an invalid judgement of an answer."""
+        """Send an invalid and a valid judgement of an answer, the latter twice."""
         self._send((400,), "POST", "/feedback", b'{"predicted": 1}', "application/json")
-        self._send((204, 400), "POST", "/feedback", _FEEDBACK, "application/json", pause_s=1)
+        response = self._client.send("POST", "/predict", self._photo)
+        self._check(response, _PREDICTED)
+        if response.status == 200:
+            answer = json.loads(response.data)
+            label = answer["label"]
+            judgement = {"predicted": label, "actual": label, "request_id": answer["request_id"]}
+            for _ in range(2):
+                body = json.dumps(judgement).encode()
+                self._send((204,), "POST", "/feedback", body, "application/json", pause_s=0.5)
 
     def end(self) -> None:
         """Send every worker a small photo, because a worker keeps the body or file of its last request."""

@@ -32,8 +32,10 @@ SIZE = 32
 SLOW = {
     "app/http/test_drain.py",
     "app/http/test_server.py",
+    "app/inference/test_bad_networks.py",
     "app/inference/test_engine.py",
     "app/inference/test_evidence.py",
+    "app/inference/test_model_description.py",
     "app/routes/test_api_docs.py::test_the_service_matches_its_description",
     "app/routes/test_api_docs.py::test_the_service_matches_its_description_with_keys",
     "app/routes/test_page_browser.py",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.model.bundle import Bundle
-from ml.model.decision import can_be_unknown
+from ml.model.decision import TOLERANCE, are_probabilities, can_be_unknown
 from ml.model.errors import BundleError
 from ml.model.manifest import UNKNOWN
 from ml.model.onnx_model import first_line
@@ -62,19 +62,29 @@ class Engine(abc.ABC):
         return (*classes, UNKNOWN) if unknown and can_be_unknown(self.manifest, self.outputs) else classes
 
     def warm_up(self) -> None:
-        """Run the network once, which makes first-time allocations now.
+        """Run the network on a black image and on noise, which makes first-time allocations now.
 
         Raises:
             BundleError: it doesn't run, or its outputs aren't usable.
         """
         size = self.manifest.image_size
-        try:
-            answers = self.answer(np.zeros((1, size, size, 3), np.uint8))
-        except Exception as error:
-            raise BundleError(f"its network doesn't run: {first_line(error)}") from error
-        probabilities, known = answers.probabilities, answers.known
-        expected = (1, len(self.manifest.classes))
-        if probabilities.shape != expected or not abs(float(probabilities.sum()) - 1) < 1e-3:
+        noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+        for images in (np.zeros((1, size, size, 3), np.uint8), np.stack([noise, noise[::-1]])):
+            try:
+                answers = self.answer(images)
+            except Exception as error:
+                raise BundleError(f"its network doesn't run: {first_line(error)}") from error
+            self._check(answers, len(images))
+
+    def _check(self, answers: Answers, images: int) -> None:
+        """Raise BundleError unless the answers for this number of images are usable."""
+        probabilities, known, evidence = answers.probabilities, answers.known, answers.evidence
+        expected = (images, len(self.manifest.classes))
+        if probabilities.shape != expected or not all(map(are_probabilities, probabilities.tolist())):
             raise BundleError(f"its network returns no probabilities (shape {probabilities.shape})")
-        if known is not None and not (known.shape == (1,) and -1e-3 < float(known[0]) < 1 + 1e-3):
+        if known is not None and not (
+            known.shape == (images,) and all(-TOLERANCE < score < 1 + TOLERANCE for score in known.tolist())
+        ):
             raise BundleError(f"its network returns an OOD score (known) that is not from 0 to 1: {known}")
+        if evidence is not None and (evidence.shape[:2] != expected or not np.isfinite(evidence).all()):
+            raise BundleError(f"its network returns no evidence (shape {evidence.shape})")

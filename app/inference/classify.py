@@ -63,6 +63,7 @@ def classify(
 
     Raises:
         ImageError: one of the photos can't be used, so there are no predictions.
+        AnswerError: the network answers too late, or with something other than probabilities.
         TooMuchWorkError: the photos need too much CPU time, such as small files with very many pixels.
         NoWorkerError: the system lacks what decoding needs.
     """

@@ -1,23 +1,28 @@
 """Loads a model file with the engine that fits; nothing else in the service depends on one of the engines."""
 
+import math
 from pathlib import Path
 
 from app.inference.answers import Engine
 from ml.model import bundle
 from ml.model.errors import BundleError, NoOnnxModelError
+from ml.model.host import memory_limit
 
 
-def load(path: Path, kind: str, threads: int) -> Engine:
+def load(path: Path, kind: str, threads: int, limit_s: float = math.inf) -> Engine:
     """Load a model file.
 
     Args:
         path: a `model.pt`.
         kind: the engine: `auto`, `onnx` or `torch`, as in ENGINE.
         threads: how many threads one prediction uses.
+        limit_s: how long one run of an ONNX model may take, in seconds.
 
     Raises:
         BundleError: the engine can't use the file; the message is one line.
     """
+    if (size := path.stat().st_size) > (limit := memory_limit()):
+        raise BundleError(f"it has {size:,} bytes, but the service may use {limit:,.0f} bytes of memory")
     # Only the runtime that is used is imported: torch takes more than a second.
     if kind != "torch":
         try:
@@ -28,7 +33,7 @@ def load(path: Path, kind: str, threads: int) -> Engine:
         else:
             from app.inference.onnx_engine import OnnxEngine
 
-            return OnnxEngine(content, threads)
+            return OnnxEngine(content, threads, limit_s)
     try:
         from app.inference.torch_engine import TorchEngine
         from ml.model import checkpoint

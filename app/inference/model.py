@@ -1,7 +1,10 @@
 """The model that the service predicts with: first absent, then loaded."""
 
 import logging
+import threading
 import time
+from concurrent.futures import Future
+from pathlib import Path
 
 from app.inference.answers import Engine
 from app.inference.engine import load
@@ -10,6 +13,9 @@ from app.model_source.source import ModelSourceError
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model.errors import BundleError
+
+LOAD_S = 300.0
+"""How long a model file may take to load. One second is usual, ten seconds on a tenth of a CPU."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +46,7 @@ class Model:
         self._report("loading the model")
         started = time.perf_counter()
         try:
-            engine = load(file.path, settings.engine, settings.threads)
+            engine = self._load_in_time(file.path)
         except BundleError as error:
             source.forget(settings)
             raise ModelSourceError(f"{name} can't be used: {error}") from error
@@ -54,6 +60,27 @@ class Model:
         fields = {"version": engine.manifest.version, "arch": engine.manifest.arch}
         fields |= {"engine": engine.name, "sha256": engine.sha256}
         _log.info("model loaded", extra={"fields": fields})
+
+    def _load_in_time(self, path: Path) -> Engine:
+        """Load the file in a thread that is left behind after LOAD_S: no runtime can be stopped from outside.
+
+        Raises:
+            BundleError: the engine can't use the file, or needs too long for it.
+        """
+        settings = self._settings
+        result: Future[Engine] = Future()
+
+        def run() -> None:
+            try:
+                result.set_result(load(path, settings.engine, settings.threads, settings.request_timeout_s))
+            except BaseException as error:  # noqa: BLE001  (passed to the caller)
+                result.set_exception(error)
+
+        threading.Thread(target=run, name="load file", daemon=True).start()
+        try:
+            return result.result(LOAD_S)
+        except TimeoutError:
+            raise BundleError(f"it isn't loaded after {LOAD_S:g} s") from None
 
     def _report(self, status: str) -> None:
         self.status = status

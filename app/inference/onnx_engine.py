@@ -1,12 +1,15 @@
 """The default engine: runs the ONNX model in `model.pt` with ONNX Runtime on the CPU."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from app.inference.answers import Answers, Engine
+from app.inference.watchdog import WATCHDOG
 from ml.model.bundle import Bundle
-from ml.model.errors import BundleError
+from ml.model.errors import AnswerError, BundleError
 from ml.model.onnx_model import open_session
 
 _MAX_GRID = 64
@@ -18,20 +21,40 @@ class OnnxEngine(Engine):
 
     name = "onnx"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        """Load the ONNX model, check it against the manifest, and run it once.
+    def __init__(self, bundle: Bundle, threads: int, limit_s: float) -> None:
+        """Load the ONNX model, check it against the manifest, and try it.
+
+        Args:
+            bundle: the content of the model file.
+            threads: how many threads one run uses.
+            limit_s: how long a run may take, in seconds.
 
         Raises:
             BundleError: the ONNX model can't be loaded, doesn't match the manifest, or isn't usable.
         """
         super().__init__(bundle)
         self._session = open_session(bundle.onnx, threads)
+        self._limit_s = limit_s
+        WATCHDOG.start()
         self.outputs = self._check_signature()
         self.warm_up()
 
     def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
-        values = self._session.run(self.outputs, {"image": images})
+        """Run the network on RGB pixels [N, image_size, image_size, 3].
+
+        Raises:
+            AnswerError: the run takes longer than the limit.
+        """
+        options = onnxruntime.RunOptions()
+        WATCHDOG.watch(options, self._limit_s)
+        try:
+            values = self._session.run(self.outputs, {"image": images}, options)
+        except Exception:
+            if options.terminate:
+                raise AnswerError(f"a run of the network takes longer than {self._limit_s:g} s") from None
+            raise
+        finally:
+            WATCHDOG.forget(options)
         return Answers(**dict(zip(self.outputs, values, strict=True)))
 
     def _check_signature(self) -> list[str]:
@@ -41,7 +64,7 @@ class OnnxEngine(Engine):
         outputs = {node.name: node for node in self._session.get_outputs()}
         if list(inputs) != ["image"] or "probabilities" not in outputs:
             raise BundleError(
-                f"its ONNX model has inputs {list(inputs)} and outputs {list(outputs)}; "
+                f"its ONNX model has inputs {_shown(inputs)} and outputs {_shown(outputs)}; "
                 "expected input image and output probabilities"
             )
         _check(inputs["image"], "tensor(uint8)", size, size, 3)
@@ -58,6 +81,10 @@ class OnnxEngine(Engine):
         # Without a threshold in the manifest, the OOD score has no meaning.
         usable = {"probabilities", "evidence", *(["known"] if self.manifest.known else [])}
         return [name for name in outputs if name in usable]
+
+
+def _shown(names: Iterable[str]) -> str:
+    return f"{list(names)!s:.100}"
 
 
 def _check(node: onnxruntime.NodeArg, kind: str, *shape: int) -> None:

@@ -1,5 +1,6 @@
 """Turns MODEL_URL into a verified local `model.pt`."""
 
+import dataclasses
 import logging
 import time
 import zipfile
@@ -13,6 +14,7 @@ from urllib.request import url2pathname
 from app.model_source.cache import Cache, CachedModel
 from app.model_source.signatures import Signatures, check_file
 from app.settings import EMBEDDED, Settings
+from ml.model.host import memory_limit
 from ml.model.partial import Partial, Version, sha256_of
 from ml.model.signature import SignatureError
 
@@ -187,6 +189,8 @@ class _Remote:
 
         started, name = time.perf_counter(), redact(self.url)
         policy = self.policy or (QUICK if cached else Policy())
+        # A larger file could not be loaded, and on some hosts files are in memory too.
+        policy = dataclasses.replace(policy, max_bytes=int(min(policy.max_bytes, memory_limit())))
         with Client(self.url, self.settings.model_token) as client:
             download = Download(client, policy, self.report, self.failed)
             # A cache in between may be stale, and a release may be replaced between the requests.

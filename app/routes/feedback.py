@@ -5,6 +5,7 @@ from werkzeug.exceptions import BadRequest
 
 from app.routes import auth
 from app.service import current_service
+from app.telemetry.feedback import InvalidIdError
 
 _MAX_BYTES = 4096
 
@@ -14,7 +15,7 @@ blueprint.before_request(auth.require_api_key)
 
 @blueprint.post("/feedback")
 def feedback() -> tuple[str, int]:
-    """Count one correct or wrong prediction."""
+    """Count one correct or wrong prediction of this service, once."""
     service = current_service()
     labels = service.labels
     request.max_content_length = _MAX_BYTES
@@ -28,8 +29,14 @@ def feedback() -> tuple[str, int]:
     for name, label in (("predicted", predicted), ("actual", actual)):
         if not isinstance(label, str) or label not in labels:
             raise BadRequest(f"{name!r} must be one of {', '.join(labels)}")
-    if not isinstance(document.get("request_id", ""), str):
-        raise BadRequest("'request_id' must be a string")
-    service.metrics.feedback.labels(predicted, actual).inc()
-    service.metrics.judged.labels(str(predicted == actual).lower()).inc()
+    signed_id = document.get("request_id")
+    if not isinstance(signed_id, str):
+        raise BadRequest("'request_id' must be the one in the body of the answer to /predict")
+    try:
+        counts = service.answered.accept(signed_id, str(predicted))
+    except InvalidIdError as error:
+        raise BadRequest(str(error)) from error
+    if counts:
+        service.metrics.feedback.labels(predicted, actual).inc()
+        service.metrics.judged.labels(str(predicted == actual).lower()).inc()
     return "", 204

@@ -6,6 +6,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
+    InternalServerError,
     RequestEntityTooLarge,
     ServiceUnavailable,
     UnprocessableEntity,
@@ -17,6 +18,7 @@ from app.inference.answers import Engine
 from app.inference.classify import Prediction, TooMuchWorkError, classify
 from app.routes import auth, uploads
 from app.service import Service, current_service
+from ml.model.errors import AnswerError
 from ml.model.image import ImageError, UnsupportedImageError
 from ml.model.sandbox.sandbox import NoWorkerError
 
@@ -40,6 +42,9 @@ def predict() -> Response:
             raise UnsupportedMediaType(str(error)) from error
         except ImageError as error:
             raise UnprocessableEntity(str(error)) from error
+        except AnswerError as error:
+            g.log_fields = {"error": str(error)}
+            raise InternalServerError(str(error)) from error
         except TooMuchWorkError as error:
             raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
         except NoWorkerError as error:
@@ -49,7 +54,8 @@ def predict() -> Response:
     documents = [_document(prediction) for prediction in predictions]
     response = documents[0] if len(documents) == 1 else {"predictions": documents}
     model = {"version": engine.manifest.version, "arch": engine.manifest.arch}
-    return jsonify(response | {"model": model, "request_id": g.request_id})
+    signed_id = service.answered.sign(g.request_id, [prediction.label for prediction in predictions])
+    return jsonify(response | {"model": model, "request_id": signed_id})
 
 
 def _admit(service: Service) -> Engine:

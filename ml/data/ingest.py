@@ -20,6 +20,7 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data.download import fetch
 from ml.model.errors import PipelineError
+from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.partial import sha256_of
 from ml.model.photos import is_photo, is_visible
 from ml.params import Ingest
@@ -94,6 +95,10 @@ def _check(source: str, classes: dict[str, int]) -> None:
     for name, count in classes.items():
         if not count:
             raise PipelineError(f"{source}: class {name!r} is empty")
+    if len(classes) > MAX_CLASSES:
+        raise PipelineError(
+            f"{source}: it has {len(classes):,} classes, but a model has at most {MAX_CLASSES:,}"
+        )
     if len(classes) < 2:
         names = ", ".join(classes) or "none"
         raise PipelineError(f"{source}: needs at least two folders of photos, one per class; it has: {names}")
@@ -167,9 +172,10 @@ def _reject_malicious(source: Path, info: zipfile.ZipInfo) -> None:
 
 
 def _class_folder(out: Path, name: str) -> Path:
-    if not name.isprintable() or name != name.strip():
+    if not name.isprintable() or name != name.strip() or len(name) > MAX_CLASS_NAME:
         raise PipelineError(
-            f"the name of a folder is used as its class, and this one is not printable: {name!r}"
+            "the name of a folder is used as its class, and this one is not printable, or longer than "
+            f"{MAX_CLASS_NAME} characters: {name!r}"
         )
     folder = out / name
     folder.mkdir(exist_ok=True)
@@ -194,8 +200,17 @@ def _store(stream: IO[bytes], folder: Path, name: str) -> None:
 
 def _oxford_pets(out: Path, cache: Path) -> int:
     from torchvision.datasets import OxfordIIITPet
+    from torchvision.datasets.utils import check_integrity
 
+    folder = cache / "oxford-iiit-pet"  # where torchvision looks for the files
     try:
+        for url, md5 in OxfordIIITPet._RESOURCES:
+            # torchvision's own download has no limit in time or size.
+            name = url.rpartition("/")[2]
+            if not check_integrity(folder / name, md5) and not check_integrity(
+                fetch(url, folder, name=name), md5
+            ):
+                raise PipelineError(f"{url}: its MD5 is not the one that torchvision expects")
         parts = [
             OxfordIIITPet(cache, split=split, target_types="binary-category", download=True)
             for split in ("trainval", "test")

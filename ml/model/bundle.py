@@ -24,8 +24,9 @@ from ml.model.manifest import Manifest
 if TYPE_CHECKING:
     import torch
 
-MAX_ENTRY_BYTES = 1 << 30
-"""Largest entry of the ZIP that is read, so that a ZIP bomb is rejected before it is unpacked."""
+_MAX_DIRECTORY_BYTES = 4 << 20  # the list of the ZIP's entries, about 100 bytes for each
+_MAX_PICKLE_BYTES = 4 << 20  # names and shapes of the tensors: 40 kB for 300 of them
+_MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CARD_BYTES = 64 * 1024
 """Largest model card."""
 
@@ -121,8 +122,8 @@ def read(path: Path) -> Bundle:
 
     Raises:
         NoOnnxModelError: it is a torch checkpoint without `extra/model.json` and `extra/model.onnx`.
-        BundleError: the file is not a ZIP, is truncated, holds a pickle that could run code, or has an
-            invalid description.
+        BundleError: the file is not a ZIP, is truncated, has compressed entries, holds a pickle that could
+            run code, or has an invalid description.
         OSError: the file cannot be read.
     """
     data = path.read_bytes()
@@ -132,7 +133,7 @@ def read(path: Path) -> Bundle:
         names = set(archive.namelist())
         if not {f"{root}/extra/model.json", f"{root}/extra/model.onnx"} <= names:
             raise NoOnnxModelError("a torch checkpoint without extra/model.json and extra/model.onnx")
-        description = json.loads(_entry(archive, f"{root}/extra/model.json"))
+        description = _json(_entry(archive, f"{root}/extra/model.json", _MAX_DESCRIPTION_BYTES))
         onnx = _entry(archive, f"{root}/extra/model.onnx")
         card = _card(archive)
     return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest(), card)
@@ -162,7 +163,7 @@ def check_archive(data: bytes) -> None:
 
 def _check_pickle(archive: zipfile.ZipFile) -> None:
     """Check, by reading its opcodes only, that the pickle holds nothing but tensors and plain values."""
-    data = _entry(archive, f"{_root(archive)}/data.pkl")
+    data = _entry(archive, f"{_root(archive)}/data.pkl", _MAX_PICKLE_BYTES)
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in _UNSAFE_OPCODES:
             raise BundleError(f"rejected: its pickle could run code (opcode {opcode.name})")
@@ -173,9 +174,16 @@ def _check_pickle(archive: zipfile.ZipFile) -> None:
 
 @contextlib.contextmanager
 def _open(data: bytes) -> Iterator[zipfile.ZipFile]:
-    """Open the ZIP; any error in it becomes a BundleError of one line."""
+    """Open the ZIP; any error in it becomes a BundleError of one line.
+
+    As torch.save writes it, no entry is compressed. So all entries together are smaller than the file, and
+    nothing that is read from a ZIP bomb can be larger than the file either.
+    """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        file = _File(data)
+        with zipfile.ZipFile(file) as archive:
+            file.longest_read = len(data)
+            _check_entries(archive, len(data))
             yield archive
     except BundleError:
         raise
@@ -183,6 +191,47 @@ def _open(data: bytes) -> Iterator[zipfile.ZipFile]:
         raise BundleError(f"not a ZIP file, or cut short ({len(data):,} bytes)") from error
     except Exception as error:
         raise BundleError(f"not readable as model.pt: {type(error).__name__}") from error
+
+
+class _File(io.BytesIO):
+    """A file in memory. zipfile reads the list of entries in one piece, and makes an object of each entry."""
+
+    longest_read = _MAX_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.longest_read:
+            raise BundleError(f"a ZIP file with more than {self.longest_read:,} bytes of entry names")
+        return super().read(size)
+
+
+def _check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    """Check all entries before one is read; `size` is that of the file."""
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.flag_bits & 1:
+            raise BundleError(f"its entry {entry.filename!r:.80} is encrypted")
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise BundleError(
+                f"its entry {entry.filename!r:.80} is compressed, but torch.save compresses none"
+            )
+    if len(archive.NameToInfo) != len(entries):
+        raise BundleError("it has several entries of the same name")
+    if sum(entry.file_size for entry in entries) > size:
+        raise BundleError("its entries overlap: together they are larger than the file")
+
+
+def _json(data: bytes) -> object:
+    """Return the value of a JSON text, without the NaN and Infinity that Python would accept."""
+
+    def refuse(name: str) -> None:
+        raise BundleError(f"extra/model.json contains {name}, which is not a number")
+
+    try:
+        return json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"extra/model.json is not valid JSON ({type(error).__name__})") from error
 
 
 def _root(archive: zipfile.ZipFile) -> str:
@@ -203,7 +252,8 @@ def _card(archive: zipfile.ZipFile) -> str:
         return ""
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > MAX_ENTRY_BYTES:
-        raise BundleError(f"{name} states more than {MAX_ENTRY_BYTES:,} bytes")
+def _entry(archive: zipfile.ZipFile, name: str, most: int | None = None) -> bytes:
+    size = archive.getinfo(name).file_size
+    if most is not None and size > most:
+        raise BundleError(f"its entry {name!r:.80} has {size:,} bytes, but at most {most:,} are allowed")
     return archive.read(name)

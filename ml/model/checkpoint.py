@@ -59,12 +59,17 @@ def read(path: Path) -> Checkpoint:
     else:
         weights, known = content, {}
         manifest = _describe_baseline(content, sha256)
-    return Checkpoint(manifest, _tensors(weights), _tensors(known), sha256, bundle.read_card(data))
+    tensors, known_tensors = _tensors(weights, len(data)), _tensors(known, len(data))
+    return Checkpoint(manifest, tensors, known_tensors, sha256, bundle.read_card(data))
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def _tensors(content: Any, file_bytes: int) -> dict[str, Tensor]:
+    """Return the tensors of a state_dict as float32."""
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise BundleError("its state_dict holds something other than tensors")
+    # A few bytes can be stored as a tensor of any shape, which the conversion would write out.
+    if sum(value.numel() * value.element_size() for value in content.values()) > file_bytes:
+        raise BundleError("the tensors in its state_dict are larger than the file")
     return {
         str(name): value.float() if value.is_floating_point() else value for name, value in content.items()
     }

@@ -3,18 +3,21 @@
 The service, the command line and the pipeline use it, so that a model gives the same answer in each of them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ml.model.errors import AnswerError
 from ml.model.manifest import UNKNOWN, Manifest
 
 THRESHOLD = 0.5
 """OOD threshold of the models that this pipeline makes: scores are calibrated to it."""
 DIGITS = 6
 """Decimal places of a probability or score in an answer."""
+TOLERANCE = 1e-3
+"""How far the sum of the probabilities may be from 1."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,13 @@ def decide_label(
         probabilities: the model's output for each class, [classes].
         known: the model's output `known`; None: the model has no such output.
         allow_unknown: False: the label is always a class.
+
+    Raises:
+        AnswerError: the numbers are no probabilities.
     """
     row = np.asarray(probabilities, np.float64).tolist()
+    if not are_probabilities(row):
+        raise AnswerError("the network returns no probabilities for this photo")
     likeliest = max(range(len(row)), key=row.__getitem__)
     label, score = manifest.classes[likeliest], None
     if known is not None and manifest.known:
@@ -58,6 +66,11 @@ def decide_label(
     # The rounding error goes to the likeliest class, where it matters least.
     rounded[likeliest] = round(1.0 - sum(rounded[:likeliest]) - sum(rounded[likeliest + 1 :]), DIGITS)
     return Decision(label, likeliest, dict(zip(manifest.classes, rounded, strict=True)), score)
+
+
+def are_probabilities(row: Sequence[float]) -> bool:
+    """Return whether the numbers of all classes are finite, not negative, and sum to 1."""
+    return abs(sum(row) - 1) < TOLERANCE and min(row) > -TOLERANCE  # both are false for NaN
 
 
 def can_be_unknown(manifest: Manifest, outputs: Collection[str]) -> bool:

@@ -1,6 +1,5 @@
 """Download of one file by HTTP: retried, resumed, and bounded in time and size whatever the server does."""
 
-import contextlib
 import logging
 import random
 import re
@@ -15,7 +14,8 @@ from ml.model.http import Client, DownloadError, Patience, UnreachableError, rea
 from ml.model.partial import Partial, Version
 
 _DIGEST_FILE_ATTEMPTS = 3
-_DIGEST_FILE_S = 10.0  # the file with the digest is optional, so it must not delay a start for long
+_DIGEST_FILE_PAUSE_S = 0.3
+_DIGEST_FILE_S = 10.0  # most models have no such file, so it must not delay a start for long
 _DIGEST_FILE_BYTES = 128  # enough for the digest in sha256sum's format
 _MB = 1_000_000
 
@@ -168,29 +168,54 @@ class Download:
 
 
 def published_sha256(client: Client) -> str | None:
-    """Return the digest in the file `URL.sha256` (sha256sum's format), or None if there is no such file."""
+    """Return the digest in the file `URL.sha256` (sha256sum's format), or None if there is no such file.
+
+    Storage services answer 403 for a file that does not exist, so that counts as no file too.
+
+    Raises:
+        UnreachableError: no attempt shows whether there is a file, or reads all of it.
+        DownloadError: there is a file, but no digest in it.
+    """
     parts = urlsplit(client.url)
     url = f"{parts.scheme}://{parts.netloc}{parts.path}.sha256"
     deadline = time.monotonic() + _DIGEST_FILE_S
     patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
-    for _ in range(_DIGEST_FILE_ATTEMPTS):
-        text, announced = b"", 0
-        with contextlib.suppress(DownloadError):
-            with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
-                if response.status_code != 200:
-                    return None
-                announced = _version(response).size or 1
-                while len(text) < _DIGEST_FILE_BYTES and time.monotonic() < deadline:
-                    if not (piece := read(response)):
-                        break
-                    text += piece
-            if len(text) >= min(announced, _DIGEST_FILE_BYTES):
-                break
-        if time.monotonic() > deadline:
-            return None
+    for attempt in range(1, _DIGEST_FILE_ATTEMPTS + 1):
+        try:
+            text = _digest_file(client, url, patience, deadline)
+            break
+        except UnreachableError as error:
+            pause_s = max(_DIGEST_FILE_PAUSE_S * attempt, error.retry_after_s)
+            if attempt == _DIGEST_FILE_ATTEMPTS or time.monotonic() + pause_s > deadline:
+                raise UnreachableError(f"its .sha256 file cannot be read: {error}") from None
+            time.sleep(pause_s)
+    if text is None:
+        return None
     # sha256sum writes "\" first if it had to quote the name.
     digest = re.match(rb"\\?([0-9a-fA-F]{64})(?![0-9a-fA-F])", text)
-    return digest[1].decode().lower() if digest else None
+    if digest is None:
+        raise DownloadError("its .sha256 file holds no SHA-256; correct or remove it, or set MODEL_SHA256")
+    return digest[1].decode().lower()
+
+
+def _digest_file(client: Client, url: str, patience: Patience, deadline: float) -> bytes | None:
+    """Return the beginning of the file, or None if there is none."""
+    with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
+        if response.status_code != 200:
+            error = refusal(response)
+            if isinstance(error, UnreachableError):
+                raise error
+            if 400 <= response.status_code < 500 and response.status_code != 401:
+                return None
+            raise DownloadError(f"its .sha256 file cannot be read: {error}")
+        text, announced = b"", _version(response).size or 0
+        while len(text) < _DIGEST_FILE_BYTES and (piece := read(response)):
+            text += piece
+            if time.monotonic() > deadline:
+                raise UnreachableError("it arrives too slowly")
+        if len(text) < min(announced, _DIGEST_FILE_BYTES):
+            raise UnreachableError("the connection broke")
+        return text
 
 
 def _progress(have: int, total: int | None) -> str:

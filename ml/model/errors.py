@@ -5,8 +5,16 @@ class PipelineError(RuntimeError):
     """Bad data, a bad parameter or a failed check; the message is one line for the person at the terminal."""
 
 
+class AnswerError(PipelineError):
+    """A network's answer for a photo that cannot be used, such as NaN instead of a probability."""
+
+
 class BundleError(ValueError):
     """A file that is not a usable `model.pt`; the message is one line that says what the file is instead."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the message to one printable line: it may quote names from the file."""
+        super().__init__(one_line(message))
 
 
 class NoOnnxModelError(BundleError):
@@ -31,3 +39,9 @@ class TooManyPixelsError(ImageError):
 
 class TooCostlyError(ImageError):
     """Decoding takes more memory or time than a photo may take."""
+
+
+def one_line(text: str, longest: int = 400) -> str:
+    """Return a text as one line without control characters, cut to a length."""
+    line = " ".join(text[: 10 * longest].split())[:longest]
+    return "".join(character if character.isprintable() else "?" for character in line)

@@ -5,6 +5,7 @@ deadline, and its caller decides about retries (`ml.model.download`).
 """
 
 import random
+import re
 import ssl
 import threading
 import time
@@ -115,6 +116,17 @@ class BearerAuth(AuthBase):
 
 
 class _ApiSession(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where a redirect leads; raise InvalidSchema if it leaves encryption."""
+        location = super().get_redirect_target(resp)
+        if location is not None and _loses_encryption(resp.url, urljoin(resp.url, location)):
+            raise requests.exceptions.InvalidSchema("a redirect from https to http")
+        return location
+
+    def resolve_redirects(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        """Follow redirects, but prepare no next request for a caller that follows none."""
+        return iter(()) if options.get("yield_requests") else super().resolve_redirects(*arguments, **options)
+
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Drop secrets when a redirect leaves the host; requests would keep all headers but Authorization."""
         if origin(prepared_request.url or "") != origin(response.request.url or ""):
@@ -200,6 +212,8 @@ class Client(requests.Session):
             response.close()
             if not allowed:
                 raise DownloadError("the server redirects to something other than an http(s) URL")
+            if _loses_encryption(url, target.geturl()):
+                raise DownloadError(f"{urlsplit(url).hostname} redirects from https to http")
             if origin(target.geturl()) != origin(url):
                 # From here on: the other host must not decide where the secret goes.
                 auth = BearerAuth(None)
@@ -267,9 +281,30 @@ def refusal(response: requests.Response) -> DownloadError:
     """Return the error for a response's status. Of its URL, the message names the host only."""
     status = response.status_code
     reason = f"{urlsplit(response.url).hostname} answered {status}"
+    if (pause_s := rate_limit_s(response)) is not None:
+        return UnreachableError(f"{reason}, a rate limit", pause_s)
     if status in TRANSIENT or status >= 500:
         return UnreachableError(reason, retry_after_s(response.headers.get("Retry-After", "")))
     return DownloadError(reason)
+
+
+def rate_limit_s(response: requests.Response) -> float | None:
+    """Return how long a rate limit lasts, in seconds; None: the headers state none.
+
+    GitHub answers 403 as well as 429, see "Rate limits for the REST API" in its documentation.
+    """
+    if response.status_code not in (403, 429):
+        return None
+    if pause_s := retry_after_s(response.headers.get("Retry-After", "")):
+        return pause_s
+    if response.headers.get("X-RateLimit-Remaining") != "0":
+        return None
+    reset = response.headers.get("X-RateLimit-Reset", "")
+    return max(1.0, float(reset) - time.time() + 1) if re.fullmatch("[0-9]{1,12}", reset) else 0.0
+
+
+def _loses_encryption(url: str, target: str) -> bool:
+    return urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https"
 
 
 def _bare(parts: SplitResult) -> str:

@@ -1,14 +1,15 @@
 """The description of a model inside `model.pt`: plain values, checked whenever one is written or read."""
 
 import dataclasses
-import math
 import pkgutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 
 from ml.model.errors import BundleError
 from ml.model.image import RESIZES, Resize
+from ml.model.reference import BOUNDS
 
 FORMAT = 1
 ARCHITECTURES = tuple(
@@ -17,6 +18,18 @@ ARCHITECTURES = tuple(
 """Names that `arch` may have: the modules of `ml.model.networks`, listed without importing torch."""
 UNKNOWN = "unknown"
 """Label for a photo that shows none of the classes."""
+MAX_CLASSES = 1000
+"""Largest number of classes: each one becomes a time series of several metrics."""
+MAX_CLASS_NAME = 100
+"""Longest name of a class, in characters."""
+
+_MAX_NAME = 200  # of anything else, such as a metric, whose name may contain that of a class
+
+_MAX_VALUES = 10_000  # in `parameters_changed` or `known`
+_MAX_DEPTH = 8
+_MAX_TEXT = 10_000
+_MAX_NUMBER = 1e300
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which UTF-8 cannot express
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +79,25 @@ class Manifest:
         Raises:
             BundleError: a field has an invalid value; the message names the field.
         """
+        # The values may be of any kind: the file's author wrote them, or whoever replaced the file.
         checks = {
-            f"format {self.format!r}, expected {FORMAT}": self.format == FORMAT,
-            f"arch {self.arch!r:.40}, there are {', '.join(ARCHITECTURES)}": self.arch in ARCHITECTURES,
-            "classes": _all(self.classes, str) and len(set(self.classes)) == len(self.classes) >= 2,
-            "image_size": isinstance(self.image_size, int) and 8 <= self.image_size <= 4096,
-            "resize": self.resize in RESIZES,
-            "mean": _all(self.mean, float) and len(self.mean) == 3,
-            "std": _all(self.std, float) and len(self.std) == 3 and min(self.std) > 0,
-            "temperature": _all((self.temperature,), float) and self.temperature > 0,
-            "metrics": _has_names(self.metrics),
-            "created": isinstance(self.created, str),
-            "version": isinstance(self.version, str) and bool(self.version),
-            "git_commit": isinstance(self.git_commit, str),
-            "dataset_md5": isinstance(self.dataset_md5, str),
-            "parameters_changed": _has_names(self.parameters_changed),
+            f"format {_shown(self.format)}, expected {FORMAT}": _is_integer(self.format, FORMAT, FORMAT),
+            f"arch {_shown(self.arch)}, there are {', '.join(ARCHITECTURES)}": (
+                isinstance(self.arch, str) and self.arch in ARCHITECTURES
+            ),
+            f"classes, expected 2 to {MAX_CLASSES} printable names": _are_classes(self.classes),
+            "image_size": _is_integer(self.image_size, 8, 4096),
+            "resize": isinstance(self.resize, str) and self.resize in RESIZES,
+            "mean": _is_triple(self.mean, -1e6),
+            "std": _is_triple(self.std, 1e-6),
+            "temperature": _is_number(self.temperature, 1e-6, 1e6),
+            "metrics": _has_names(self.metrics) and all(map(_is_number, self.metrics.values())),
+            "created": _is_name(self.created, or_empty=True),
+            "version": _is_name(self.version),
+            "git_commit": _is_name(self.git_commit, or_empty=True),
+            "dataset_md5": _is_name(self.dataset_md5, or_empty=True),
+            "parameters_changed": isinstance(self.parameters_changed, Mapping)
+            and _is_plain(self.parameters_changed),
             "known": _is_score(self.known),
             "reference": _is_reference(self.reference),
         }
@@ -111,32 +128,88 @@ class Manifest:
         return cls(**values)
 
 
-def _is_score(known: object) -> bool:
-    if not isinstance(known, Mapping):
-        return False
-    method, threshold = known.get("method"), known.get("threshold", -1)
-    return not known or (isinstance(method, str) and _all((threshold,), float) and 0 <= threshold <= 1)
+def _shown(value: object) -> str:
+    """Return a short text for an error message, whatever the value is."""
+    return f"{value!r:.40}" if isinstance(value, str | float | bool) else type(value).__name__
 
 
-def _is_reference(reference: object) -> bool:
-    """Whether it has the form of `ml.model.reference.describe`, and few enough entries to be metrics."""
+def _is_name(value: object, or_empty: bool = False, longest: int = _MAX_NAME) -> bool:
+    """Return whether it is a text for logs, metrics and JSON: printable, so without lone surrogates."""
     return (
-        _has_names(reference)
-        and len(reference) <= 16
-        and all(
-            _has_names(shares) and len(shares) <= 1000 and _all(tuple(shares.values()), float)
-            for shares in reference.values()
-        )
+        isinstance(value, str) and len(value) <= longest and value.isprintable() and bool(value or or_empty)
     )
 
 
-def _has_names(values: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
+def _is_integer(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high  # not bool, which is a subclass of int
 
 
-def _all(values: object, kind: type) -> bool:
-    if not isinstance(values, tuple):
+def _is_number(value: object, low: float = -_MAX_NUMBER, high: float = _MAX_NUMBER) -> bool:
+    return type(value) in (int, float) and low <= value <= high  # type: ignore[operator]  # false for NaN
+
+
+def _is_triple(values: object, low: float) -> bool:
+    return isinstance(values, tuple) and len(values) == 3 and all(_is_number(one, low, 1e6) for one in values)
+
+
+def _are_classes(names: object) -> bool:
+    if not isinstance(names, tuple) or not 2 <= len(names) <= MAX_CLASSES:
         return False
-    if kind is float:
-        return all(type(value) in (int, float) and math.isfinite(value) for value in values)
-    return all(isinstance(value, kind) and bool(value) for value in values)
+    return all(_is_name(name, longest=MAX_CLASS_NAME) for name in names) and len(set(names)) == len(names)
+
+
+def _has_names(values: object, most: int = _MAX_VALUES) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(values, Mapping) and len(values) <= most and all(map(_is_name, values))
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether it consists of what JSON has, in reasonable number, depth and size."""
+    level, count = [value], 0
+    for _ in range(_MAX_DEPTH):
+        # Tuples are no JSON, but the YAML and pickle readers return them.
+        below: list[object] = []
+        for one in level:
+            if isinstance(one, Mapping):
+                if not _has_names(one):
+                    return False
+                below.extend(one.values())
+            elif isinstance(one, list | tuple):
+                below.extend(one)
+            elif not (one is None or isinstance(one, bool) or _is_number(one) or _is_text(one)):
+                return False
+            count += 1
+            if count + len(below) > _MAX_VALUES:
+                return False
+        level = below
+        if not level:
+            return True
+    return False
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        return False
+    return not _SURROGATE.search(value)
+
+
+def _is_score(known: object) -> bool:
+    if not isinstance(known, Mapping) or not _is_plain(known):
+        return False
+    return not known or (_is_name(known.get("method")) and _is_number(known.get("threshold"), 0, 1))
+
+
+def _is_reference(reference: object) -> bool:
+    """Return whether it is what `ml.model.reference.describe` returns, few enough entries to be metrics."""
+    return _has_names(reference, most=16) and all(
+        _has_names(shares, MAX_CLASSES)
+        and all(map(_is_number, shares.values()))
+        and (name not in BOUNDS or all(map(_is_bound, shares)))
+        for name, shares in reference.items()
+    )
+
+
+def _is_bound(text: str) -> bool:
+    try:
+        return _is_number(float(text))
+    except ValueError:
+        return False

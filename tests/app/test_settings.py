@@ -21,6 +21,7 @@ from app.settings import Settings, SettingsError, probable_typos
         ("CORS_ORIGINS", "javascript:alert(1)"), ("MODEL_PUBLIC_KEY", "abc"), ("MODEL_PUBLIC_KEY", ","),
         ("MODEL_PUBLIC_KEY", "A" * 43 + "=,"), ("MODEL_PUBLIC_KEY", "A" * 5000),
         ("MODEL_PUBLIC_KEY", "-----BEGIN PRIVATE KEY----- " + "A" * 43 + "= -----END PRIVATE KEY-----"),
+        ("FEEDBACK_SECRET", "too short"), ("FEEDBACK_SECRET", "a secret with spaces"),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -34,6 +35,7 @@ def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
+        | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
@@ -41,6 +43,7 @@ def test_good_values():
     assert [len(key) for key in settings.model_public_key] == [32, 32]
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "*")
+    assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 
@@ -60,7 +63,7 @@ def test_the_cache_follows_the_user():
 
 
 def test_secrets_are_not_shown():
-    secret = dict.fromkeys(("API_KEYS", "MODEL_TOKEN"), "topsecret")
+    secret = dict.fromkeys(("API_KEYS", "MODEL_TOKEN", "FEEDBACK_SECRET"), "topsecret" * 2)
     secret["MODEL_URL"] = "https://u:topsecret@h/m?topsecret"
     assert "topsecret" not in repr(Settings.from_env(secret))
     with pytest.raises(SettingsError) as caught:

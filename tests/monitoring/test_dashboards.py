@@ -79,10 +79,13 @@ def little_traffic(service: Service) -> Iterator[None]:
 
     def send() -> None:
         while not enough.wait(0.2):
-            service.predict(CAT)
             service.predict(b"no photo")
             for actual in ("cat", "cat", "cat", "dog"):
-                word = json.dumps({"predicted": "cat", "actual": actual}).encode()
+                status, answer = service.predict(CAT)
+                if status != 200:
+                    continue
+                told = {"predicted": "cat", "actual": actual, "request_id": answer["request_id"]}
+                word = json.dumps(told).encode()
                 request = urllib.request.Request(
                     f"{url}/feedback", word, {"Content-Type": "application/json"}
                 )

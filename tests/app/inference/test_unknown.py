@@ -14,7 +14,7 @@ from app.inference import engine
 from app.telemetry import logs
 from ml.model.errors import BundleError
 from tests.app.inference.test_engine import baseline
-from tests.app.routes.test_predict import is_problem, send
+from tests.app.routes.test_predict import is_problem, send, signed
 from tests.conftest import BLUE, RED, SIZE, coloured, encode
 from tests.helpers.graphs import GREEN, KNOWN, telling_graph
 
@@ -132,7 +132,8 @@ def test_a_class_named_unknown_keeps_its_name(telling: MakeClient) -> None:
     assert client.get("/model").get_json()["labels"] == ["red", "unknown"]
     document = client.get("/openapi.json").get_json()
     assert document["components"]["schemas"]["Label"]["enum"] == ["red", "unknown"]
-    assert client.post("/feedback", json={"predicted": "red", "actual": "unknown"}).status_code == 204
+    told = {"predicted": "red", "actual": "unknown", "request_id": signed(client, RED_PNG)}
+    assert client.post("/feedback", json=told).status_code == 204
 
 
 def test_unknown_is_counted_from_the_start(telling: MakeClient) -> None:
@@ -160,8 +161,10 @@ def test_the_log_line_contains_it(telling: MakeClient, caplog: pytest.LogCapture
 
 def test_feedback_accepts_unknown(telling: MakeClient) -> None:
     client = telling()
+    photos = {"unknown": GREEN_PNG, "red": RED_PNG}
     for predicted, actual in (("unknown", "red"), ("red", "unknown"), ("unknown", "unknown")):
-        assert client.post("/feedback", json={"predicted": predicted, "actual": actual}).status_code == 204
+        told = {"predicted": predicted, "actual": actual, "request_id": signed(client, photos[predicted])}
+        assert client.post("/feedback", json=told).status_code == 204
         sample = f'feedback_total{{actual="{actual}",predicted="{predicted}"}} 1.0'
         assert f"\n{sample}\n" in client.get("/metrics").text
     assert '\nfeedback_judged_total{correct="true"} 1.0\n' in client.get("/metrics").text

@@ -14,7 +14,7 @@ import pytest
 from app.model_source import source as model_source
 from app.model_source.source import ModelSourceError
 from app.settings import Settings
-from ml.model import download
+from ml.model import download, host
 from ml.model.download import Policy
 from ml.model.http import MAX_REDIRECTS
 from tests.helpers.model_server import (
@@ -79,6 +79,9 @@ TEMPORARY = {
     "429": [Answer(429), Answer()],
     "500, 503": [Answer(500), Answer(503), Answer()],
     "408": [Answer(408), Answer()],
+    "403, rate limit": [Answer(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}), Answer()],
+    "403, rate limit without time": [Answer(403, {"X-RateLimit-Remaining": "0"}), Answer()],
+    "403, secondary rate limit": [Answer(403, {"Retry-After": "1"}), Answer()],
     "cut": [Answer(stop=HALF), Answer()],
     "empty": [Answer(stop=0), Answer()],
     "stall": [Answer(stall=HALF), Answer()],
@@ -121,6 +124,14 @@ def test_retry_after_is_respected_up_to_a_limit(server, cache, status, value):
     assert FAST.retry_after_max_s <= time.perf_counter() - began < 1000
 
 
+def test_the_reset_of_a_rate_limit_is_respected_up_to_a_limit(server, cache):
+    reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 1000)}
+    server.answers["/model.pt"] = [Answer(403, reset), Answer()]
+    began = time.perf_counter()
+    get(server, cache)
+    assert FAST.retry_after_max_s <= time.perf_counter() - began < 1000
+
+
 @pytest.mark.parametrize("value", ["soon", "-5", "", "Thu, 99 Foo", email.utils.formatdate(0)])
 def test_an_invalid_retry_after_is_ignored(server, cache, value, caplog):
     caplog.set_level("INFO", "ml")
@@ -134,6 +145,8 @@ def test_an_invalid_retry_after_is_ignored(server, cache, value, caplog):
     [
         (Answer(404), "127.0.0.1 answered 404", 1),
         (Answer(401), "answered 401", 1),
+        (Answer(403), "answered 403", 1),
+        (Answer(403, {"X-RateLimit-Remaining": "41"}), "answered 403", 1),
         (Answer(304), "answered 304", 1),
         (Answer(204), "answered 204", 1),
         (Answer(302), "answered 302", 1),
@@ -190,6 +203,16 @@ def test_an_endless_download_is_given_up(server, cache, chunked):
     server.answers["/model.pt"] = [Answer(chunked=chunked)]
     with pytest.raises(ModelSourceError, match="larger than 200,000 bytes"):
         get(server, cache, policy=dataclasses.replace(FAST, max_bytes=HALF))
+    assert left(cache) == []
+
+
+def test_a_file_larger_than_the_memory_is_given_up(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(str(HALF))
+    (tmp_path / "membership").write_text("0::/\n")
+    monkeypatch.setattr(host, "CGROUPS", tmp_path)
+    monkeypatch.setattr(host, "MEMBERSHIP", tmp_path / "membership")
+    with pytest.raises(ModelSourceError, match="larger than 200,000 bytes"):
+        get(server, cache)
     assert left(cache) == []
 
 
@@ -346,12 +369,22 @@ def test_user_info_is_treated_like_a_token(server, elsewhere, cache):
     assert authorizations(elsewhere) == [("/model.pt", None)]
 
 
-def test_the_token_does_not_go_from_https_to_http(server, cache, tls):
+def test_https_does_not_redirect_to_http(server, cache, tls):
     with ModelServer(tls).serving() as secure:
-        secure.answers["/model.pt"] = [redirect(f"{server.url}/model.pt")]
-        get(secure, cache, model_token="t0ken")
-    assert authorizations(secure) == [("/model.pt", "Bearer t0ken")]
-    assert authorizations(server) == [("/model.pt", None)]
+        for location in (f"{server.url}/model.pt", f"//127.0.0.1:{secure.port}/insecure"):
+            secure.answers["/model.pt"] = [redirect(location)]
+            secure.answers["/insecure"] = [redirect(f"HTTP://127.0.0.1:{server.port}/model.pt")]
+            with pytest.raises(ModelSourceError, match=r"127\.0\.0\.1 redirects from https to http"):
+                get(secure, cache, model_token="t0ken")
+    assert server.seen == []
+
+
+def test_https_redirects_to_https(cache, tls):
+    with ModelServer(tls).serving() as secure, ModelServer(tls).serving() as storage:
+        secure.answers["/model.pt"] = [redirect(f"{storage.url}/model.pt")]
+        storage.files["/model.pt"] = MODEL
+        assert get(secure, cache, model_token="t0ken").path.read_bytes() == MODEL
+    assert authorizations(storage) == [("/model.pt", None)]
 
 
 def test_an_untrusted_certificate_is_rejected(cache, tls, monkeypatch):

@@ -171,24 +171,55 @@ def test_a_connection_that_breaks_once_does_not_hide_the_published_digest(server
         get(server, cache)
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [Answer(404), Answer(500), Answer(stop=10), Answer(stall=0, before=lambda: None)],
-    ids=["404", "500", "cut", "stall"],
-)
-def test_an_unavailable_digest_is_ignored(server, cache, answer, monkeypatch):
-    monkeypatch.setattr("ml.model.download._DIGEST_FILE_S", 0.3)
-    server.files["/model.pt.sha256"] = b"0" * 64
-    server.answers["/model.pt.sha256"] = [answer]
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_missing_digest_is_no_error(server, cache, status):
+    server.answers["/model.pt.sha256"] = [Answer(status)]
     assert get(server, cache).path.read_bytes() == MODEL
+    assert len(server.requests("/model.pt.sha256")) == 1
+
+
+UNREADABLE = {
+    "401": (Answer(401), "answered 401"),
+    "500": (Answer(500), "answered 500"),
+    "rate limit": (Answer(403, {"X-RateLimit-Remaining": "0"}), "a rate limit"),
+    "cut": (Answer(stop=10), "broke"),
+    "stall": (Answer(stall=0), "in time"),
+    "trickle": (Answer(trickle=0.01), "too slowly"),
+    "slow header": (Answer(slow_header=True), "in time"),
+}
+
+
+@pytest.mark.parametrize(("answer", "message"), UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("earlier", [False, True], ids=["first start", "earlier copy"])
+def test_a_digest_that_cannot_be_read_is_an_error(server, cache, answer, message, earlier, monkeypatch):
+    if earlier:
+        get(server, cache)
+        server.files["/model.pt"] = OTHER
+    monkeypatch.setattr("ml.model.download._DIGEST_FILE_S", 1.0)
+    server.files["/model.pt.sha256"] = (b"" if answer.trickle is None else b"0" * 40) + b"0" * 100_000
+    if answer.trickle:
+        monkeypatch.setattr("ml.model.download._DIGEST_FILE_BYTES", 100_000)
+    server.answers["/model.pt.sha256"] = [answer]
+    if earlier and answer.status != 401:  # may pass, so the copy from an earlier start serves
+        file = get(server, cache)
+        assert (file.path.read_bytes(), file.stale) == (MODEL, True)
+        return
+    with pytest.raises(ModelSourceError, match=rf"its \.sha256 file cannot be read: .*{message}") as caught:
+        get(server, cache)
+    assert str(caught.value).isprintable()
+    assert models(cache) == ({f"{sha256(MODEL)}.pt"} if earlier else set())
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"<html>", b"0" * 63, b"0" * 128, b"SHA256 (model.pt) = 00", b"\xff" * 64]
 )
-def test_an_invalid_digest_is_ignored(server, cache, content):
+def test_a_file_without_a_digest_is_an_error(server, cache, content):
     server.files["/model.pt.sha256"] = content
-    assert get(server, cache).path.read_bytes() == MODEL
+    server.answers["/model.pt.sha256"] = [Answer(ranges=False)]
+    with pytest.raises(ModelSourceError, match=r"its \.sha256 file holds no SHA-256; .* MODEL_SHA256"):
+        get(server, cache)
+    assert models(cache) == set()
+    assert get(server, cache, model_sha256=sha256(MODEL)).path.read_bytes() == MODEL  # a pin replaces it
 
 
 @pytest.mark.parametrize("pin", [True, False])
@@ -217,7 +248,16 @@ def test_a_wrong_pin_fails_after_a_second_download(server, cache):
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(503), Answer(429), Answer(stall=0), Answer(stop=100), Answer(slow_header=True), None]
+    "answer",
+    [
+        Answer(503),
+        Answer(429),
+        Answer(403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9999999999"}),
+        Answer(stall=0),
+        Answer(stop=100),
+        Answer(slow_header=True),
+        None,
+    ],
 )
 def test_an_earlier_copy_is_used_if_the_server_fails(server, cache, answer, caplog):
     get(server, cache)

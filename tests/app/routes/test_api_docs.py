@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from app.service import service_of
 from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.paths import ROOT
+from tests.helpers.schemathesis_hooks import FEEDBACK_SECRET
 from tests.helpers.service import Service, running
 
 
@@ -48,7 +49,8 @@ def answers(service: Service, route: str, method: str = "POST") -> dict[str, flo
 def test_the_service_matches_its_description(make_model: Callable[..., Path], tells: bool) -> None:
     """With a model that has all outputs, and with one that has only probabilities."""
     all_of_it = {"graph": telling_graph(), "known": KNOWN, "card": b"# A card"} if tells else {}
-    with running(LOG_LEVEL="error", MODEL_URL=make_model(**all_of_it).as_uri()) as service:
+    model = {"MODEL_URL": make_model(**all_of_it).as_uri()}
+    with running(LOG_LEVEL="error", FEEDBACK_SECRET=FEEDBACK_SECRET, **model) as service:
         service.wait()
         schemathesis(service)
         # It would prove little if nothing valid had been sent, or nothing else.
@@ -64,7 +66,7 @@ def test_the_service_matches_its_description_with_keys(tmp_path: Path) -> None:
     config.write_text(
         '[auth.openapi.apiKey]\napi_key = "open-sesame"\n[auth.openapi.bearer]\nbearer = "open-sesame"\n'
     )
-    with running(LOG_LEVEL="error", API_KEYS="open-sesame") as service:
+    with running(LOG_LEVEL="error", API_KEYS="open-sesame", FEEDBACK_SECRET=FEEDBACK_SECRET) as service:
         service.wait()
         schemathesis(service, config=config)
         # It leaves the key out now and then, to see that it is needed.

@@ -149,19 +149,67 @@ def test_api_keys(make_app: Callable[..., Flask]):
 
 
 def test_request_ids(client):
-    assert send(client, RED_JPEG, headers={"X-Request-ID": "abc-1"}).get_json()["request_id"] == "abc-1"
+    assert re.fullmatch(
+        r"abc-1\.[A-Za-z0-9_-]{24}", signed(client, RED_JPEG, headers={"X-Request-ID": "abc-1"})
+    )
     assert client.get("/health", headers={"X-Request-ID": "a.b_c"}).headers["X-Request-ID"] == "a.b_c"
     for strange in ("a b<script>", "x" * 65, "é", ""):
         answer = send(client, RED_JPEG, headers={"X-Request-ID": strange})
-        assert re.fullmatch("[0-9a-f]{32}", answer.get_json()["request_id"])
-        assert answer.headers["X-Request-ID"] == answer.get_json()["request_id"]
+        assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+        assert answer.get_json()["request_id"].startswith(f"{answer.headers['X-Request-ID']}.")
 
 
-def test_feedback_is_counted(client):
-    told = {"predicted": "red", "actual": "blue", "request_id": "abc"}
-    response = client.post("/feedback", json=told)
-    assert (response.status_code, response.data) == (204, b"")
-    assert 'feedback_total{actual="blue",predicted="red"} 1.0' in client.get("/metrics").text
+def signed(client: FlaskClient, *images: bytes, **options) -> str:
+    """The request_id in the body of an answer."""
+    request_id: str = send(client, *images, **options).get_json()["request_id"]
+    return request_id
+
+
+def judged(client: FlaskClient) -> dict[str, float]:
+    """How many predictions got feedback, by pair of labels."""
+    pattern = r'^feedback_total\{actual="(.*)",predicted="(.*)"\} (.*)$'
+    found = re.findall(pattern, client.get("/metrics").text, re.MULTILINE)
+    return {f"{predicted} was {actual}": float(count) for actual, predicted, count in found}
+
+
+def test_feedback_is_counted_once_per_answer(client):
+    told = {"predicted": "red", "actual": "blue", "request_id": signed(client, RED_JPEG)}
+    for again in ({}, {}, {"actual": "red"}):
+        response = client.post("/feedback", json=told | again)
+        assert (response.status_code, response.data) == (204, b"")
+    assert judged(client) == {"red was blue": 1}
+    two = signed(client, RED_JPEG, BLUE_PNG)
+    for label in ("red", "blue", "red", "blue"):
+        told = {"predicted": label, "actual": label, "request_id": two}
+        assert client.post("/feedback", json=told).status_code == 204
+    assert judged(client) == {"red was blue": 1, "red was red": 1, "blue was blue": 1}
+
+
+@pytest.mark.parametrize("made_up", [None, "", "abc", 1, ["x"], "id.AAAAAAAAAAAAAAAAAAAAAAAA", "\ud800.x"])
+def test_made_up_feedback_is_rejected(client, made_up):
+    for told in ({"request_id": made_up}, {}):
+        detail = is_problem(
+            client.post("/feedback", json={"predicted": "red", "actual": "blue"} | told), 400
+        )["detail"]
+        assert "request_id" in detail
+    assert judged(client) == {}
+
+
+def test_the_id_in_the_header_is_not_enough(client):
+    answer = send(client, RED_JPEG)
+    told = {"predicted": "red", "actual": "red", "request_id": answer.headers["X-Request-ID"]}
+    is_problem(client.post("/feedback", json=told), 400)
+    told["request_id"] = answer.get_json()["request_id"]
+    is_problem(client.post("/feedback", json=told | {"predicted": "blue"}), 400)  # it was red
+    assert client.post("/feedback", json=told).status_code == 204
+
+
+def test_feedback_after_a_restart_needs_the_secret(make_app: Callable[..., Flask]):
+    for secret, status in ((None, 400), ("0123456789abcdef", 204)):
+        request_id = signed(make_app(feedback_secret=secret).test_client(), RED_JPEG)
+        restarted = make_app(feedback_secret=secret).test_client()
+        told = {"predicted": "red", "actual": "red", "request_id": request_id}
+        assert restarted.post("/feedback", json=told).status_code == status
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,10 @@ def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch)
         def log_message(self, *_: object) -> None:
             pass
 
+    def unlimited(*_: object) -> None:
+        raise AssertionError("torchvision's own download has no limits")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", unlimited)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -254,6 +258,14 @@ def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch)
             monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(f"{resources[0][0]}.none", None)])
             with pytest.raises(PipelineError, match=r"download failed.*404"):
                 go("oxford-pets")
+            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(resources[0][0], "0" * 32)])
+            with pytest.raises(PipelineError, match=r"download failed.*MD5"):
+                go("oxford-pets")
+            with monkeypatch.context() as full_disk:
+                usage = shutil.disk_usage("/")._replace(free=1_000)
+                full_disk.setattr(shutil, "disk_usage", lambda _: usage)
+                with pytest.raises(PipelineError, match=r"download failed.*larger than"):
+                    go("oxford-pets")
             monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", resources)
             report = go("oxford-pets")
         finally:
@@ -261,3 +273,16 @@ def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch)
     assert report.classes == dict.fromkeys((name.lower() for name in ("Cat", "Dog")), 12)
     red = (photos / "red" / "003.png").read_bytes()
     assert (tmp_path / "raw" / "cat" / "Abyssinian_3.jpg").read_bytes() == red
+
+
+def test_classes_that_no_model_can_have_are_rejected(tmp_path, go):
+    for name in ("red", "blue", "x" * 101):
+        (tmp_path / "long" / name).mkdir(parents=True)
+        (tmp_path / "long" / name / "1.png").write_bytes(b"x")
+    with pytest.raises(PipelineError, match="longer than 100 characters"):
+        go(tmp_path / "long")
+    for number in range(1001):
+        (tmp_path / "many" / str(number)).mkdir(parents=True)
+        (tmp_path / "many" / str(number) / "1.png").write_bytes(b"x")
+    with pytest.raises(PipelineError, match="1,001 classes"):
+        go(tmp_path / "many")

@@ -1,5 +1,7 @@
 """model.pt: torch reads it, the service reads it without torch, and malicious files are rejected."""
 
+import struct
+import tracemalloc
 import zipfile
 
 import pytest
@@ -115,3 +117,112 @@ def test_a_missing_key_is_named_and_an_unknown_one_ignored():
     with pytest.raises(BundleError, match="version"):
         Manifest.from_dict(plain)
     assert Manifest.from_dict(manifest() | {"later": 1}).arch == "simple_cnn"
+
+
+def rewritten(source, target, change):
+    """Write the entries of a ZIP again, each through `change(archive, name, content)`."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            change(new, name, old.read(name))
+    return target
+
+
+def test_compressed_entries_are_refused_before_one_is_unpacked(make_model, tmp_path, capfd):
+    def deflate(archive, name, content):
+        if name.endswith("model.onnx"):
+            content = bytes(300_000_000)
+        archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+
+    bomb = rewritten(make_model(), tmp_path / "bomb.pt", deflate)
+    assert bomb.stat().st_size < 1_000_000
+    tracemalloc.start()
+    try:
+        for load in (bundle.read, checkpoint.read, lambda path: bundle.read_card(path.read_bytes())):
+            with pytest.raises(BundleError, match="is compressed"):
+                load(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def patched(path, entry, **fields):
+    """Change what the ZIP's directory says about an entry."""
+    offsets = {"flags": (8, "<H"), "compression": (10, "<H"), "packed": (20, "<I"), "size": (24, "<I")}
+    data = bytearray(path.read_bytes())
+    start = data.rindex(b"PK\x01\x02", 0, data.rindex(entry.encode()))
+    for name, value in fields.items():
+        offset, form = offsets[name]
+        struct.pack_into(form, data, start + offset, value)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"flags": 1}, "encrypted"), ({"compression": 99}, "compressed"), ({"compression": 14}, "compressed"),
+        ({"size": 900_000_000}, "compressed"), ({"size": 900_000_000, "packed": 900_000_000}, "overlap"),
+    ],
+)  # fmt: skip
+def test_entries_that_torch_does_not_write_are_refused(make_model, fields, message):
+    path = patched(make_model(), "extra/model.onnx", **fields)
+    for load in (bundle.read, checkpoint.read):
+        with pytest.raises(BundleError, match=message):
+            load(path)
+
+
+def test_entries_of_the_same_name_are_refused(make_model):
+    path = make_model()
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("archive/extra/model.onnx", b"another")
+    with pytest.raises(BundleError, match="same name"):
+        bundle.read(path)
+
+
+def test_a_list_of_very_many_entries_is_refused(make_model, tmp_path):
+    def wordy(archive, name, content):
+        archive.writestr(name, content)
+        if name.endswith("data.pkl"):
+            for number in range(100):
+                archive.writestr(f"archive/{number}" + "x" * 60_000, b"")
+
+    path = rewritten(make_model(), tmp_path / "wordy.pt", wordy)
+    with pytest.raises(BundleError, match="entry names"):
+        bundle.read(path)
+
+
+def test_a_huge_pickle_or_description_is_refused(make_model, tmp_path):
+    with pytest.raises(BundleError, match=r"data\.pkl.* at most"):
+        bundle.read(make_model(data_pkl=b"N0" * 3_000_000))
+
+    def long(archive, name, content):
+        archive.writestr(name, content + b" " * 2_000_000 if name.endswith("json") else content)
+
+    with pytest.raises(BundleError, match=r"model\.json.* at most"):
+        bundle.read(rewritten(make_model(), tmp_path / "long.pt", long))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "not valid JSON"), (b"[" * 100_000, "JSON|mapping"), (b"\xff\xfe", "JSON"), (b"[]", "mapping"),
+        (b'{"format": ' + b"1" * 5000 + b"}", "JSON"), (b'{"format": NaN}', "NaN"),
+        (b'{"mean": [-Infinity]}', "Infinity"),
+    ],
+)  # fmt: skip
+def test_an_invalid_description_is_refused_with_one_line(make_model, tmp_path, text, message):
+    def describe(archive, name, content):
+        archive.writestr(name, text if name.endswith("json") else content)
+
+    with pytest.raises(BundleError, match=message) as caught:
+        bundle.read(rewritten(make_model(), tmp_path / "bad.pt", describe))
+    assert str(caught.value).isprintable()
+
+
+def test_tensors_larger_than_the_file_are_refused(tmp_path):
+    path = tmp_path / "expanded.pt"
+    state = {name: value.half() for name, value in STATE.items()}
+    state["classifier.1.weight"] = torch.zeros(1).half().expand(1 << 20, 1 << 20)
+    torch.save(state, path)
+    with pytest.raises(BundleError, match="larger than the file"):
+        checkpoint.read(path)

@@ -147,3 +147,15 @@ def test_a_silent_server_times_out() -> None:
 )
 def test_where_a_token_may_be_sent(url, allowed):
     assert client.may_get_secrets(url) is allowed
+
+
+def test_https_does_not_redirect_to_http(server: Server, tls) -> None:
+    location = {"Location": f"{server.url}/elsewhere"}
+    with (
+        endpoint(lambda _: Reply(302, headers=location), tls) as (secure, requested),
+        client.session(token="t0ken") as session,
+    ):
+        with pytest.raises(requests.RequestException, match="https to http"):
+            session.get(secure)
+        assert session.get(secure, allow_redirects=False).status_code == 302
+    assert (len(requested), server.requests) == (2, [])
