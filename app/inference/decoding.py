@@ -16,6 +16,8 @@ _CHEAP_PIXELS = 64_000_000
 pass of the decoder; so many take less than a second."""
 _CPU_S = 2
 """CPU time that any other photo may take; one of 50 megapixels takes less than one second."""
+_DEADLINE_S = 30.0
+"""How long it may take: a container with a tenth of a CPU takes 20 s for the CPU time above."""
 _NICENESS = 10  # as the workers of `app.http.admission`
 
 
@@ -24,7 +26,6 @@ class Decoder:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._max_pixels, self._max_bytes = settings.max_pixels, settings.max_photo_bytes
-        self._seconds = float(settings.request_timeout_s)
         self._metrics = metrics
         self._sandbox = Sandbox(self._max_bytes, _CPU_S, _NICENESS)
 
@@ -62,7 +63,7 @@ class Decoder:
                 raise NoWorkerError("the system lacks what decoding the photo needs") from error
             return Decoded.of(photo, np.asarray(square)), 0.0
         try:
-            rgb, cpu_s = self._sandbox.decode(photo, size, resize, self._seconds)
+            rgb, cpu_s = self._sandbox.decode(photo, size, resize, _DEADLINE_S)
         except TooCostlyError:
             self._metrics.stopped_decoders.inc()
             raise
