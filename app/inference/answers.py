@@ -53,8 +53,13 @@ class Engine(abc.ABC):
         self.manifest, self.sha256, self.card = file.manifest, file.sha256, file.card
 
     @abc.abstractmethod
-    def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
+    def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:
+        """Run the network.
+
+        Args:
+            images: RGB pixels [N, image_size, image_size, 3].
+            evidence: False: the evidence isn't needed, which saves the time for it.
+        """
 
     def labels(self, unknown: bool) -> tuple[str, ...]:
         """Return every label that a photo can get; `unknown`: see UNKNOWN in `app.settings`."""

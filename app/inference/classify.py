@@ -89,7 +89,7 @@ def classify(
         # One photo, the usual case, needs no copy.
         images = batch[0].pixels[np.newaxis] if len(batch) == 1 else np.stack([each.pixels for each in batch])
         started = time.perf_counter()
-        answers = engine.answer(images)
+        answers = engine.answer(images, explained)
         metrics.inference.observe(time.perf_counter() - started)
         for number, each in enumerate(batch):
             score = None if answers.known is None else float(answers.known[number])

@@ -37,25 +37,27 @@ class OnnxEngine(Engine):
         self._limit_s = limit_s
         WATCHDOG.start()
         self.outputs = self._check_signature()
+        self._without_evidence = [name for name in self.outputs if name != "evidence"]
         self.warm_up()
 
-    def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Run the network on RGB pixels [N, image_size, image_size, 3].
+    def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:
+        """Run the network; see `Engine`.
 
         Raises:
             AnswerError: the run takes longer than the limit.
         """
+        outputs = self.outputs if evidence else self._without_evidence
         options = onnxruntime.RunOptions()
         WATCHDOG.watch(options, self._limit_s)
         try:
-            values = self._session.run(self.outputs, {"image": images}, options)
+            values = self._session.run(outputs, {"image": images}, options)
         except Exception:
             if options.terminate:
                 raise AnswerError(f"a run of the network takes longer than {self._limit_s:g} s") from None
             raise
         finally:
             WATCHDOG.forget(options)
-        return Answers(**dict(zip(self.outputs, values, strict=True)))
+        return Answers(**dict(zip(outputs, values, strict=True)))
 
     def _check_signature(self) -> list[str]:
         """Return the names of the outputs that the service uses."""

@@ -26,8 +26,8 @@ class TorchEngine(Engine):
         self.outputs = ["probabilities", *(["known"] if self._answering.known else []), "evidence"]
         self.warm_up()
 
-    def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Run the network on RGB pixels [N, image_size, image_size, 3]."""
+    def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:  # noqa: ARG002
+        """Run the network; see `Engine`. The evidence costs this engine next to nothing."""
         with torch.inference_mode():
             # Copies read-only pixels, for which torch would emit a warning.
             values = self._answering(torch.from_numpy(images if images.flags.writeable else images.copy()))

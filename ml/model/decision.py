@@ -60,7 +60,7 @@ def decide_label(
     if known is not None and manifest.known:
         score = float(bounded(known))
         may_be_unknown = allow_unknown and UNKNOWN not in manifest.classes
-        if may_be_unknown and is_unknown(score, manifest.known["threshold"]):
+        if may_be_unknown and score < manifest.known["threshold"]:
             label = UNKNOWN
     rounded = [round(value, DIGITS) for value in row]
     # The rounding error goes to the likeliest class, where it matters least.
