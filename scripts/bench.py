@@ -14,6 +14,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from app.inference.answers import Engine
 from app.inference.engine import load
@@ -23,29 +24,38 @@ from ml.model.image import ImageError, decode
 from ml.model.photos import find
 from scripts.common import arguments, process
 from scripts.stress.client import form
-from scripts.stress.usage import usage
+from scripts.stress.usage import Family, usage
 
 _PHOTOS = 64
 _WARM_UP_S = 2
 _TO_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-def limit(engine: Engine, photos: list[bytes], seconds: float) -> float:
-    """Return the photos per second of a bare loop with one thread per available CPU."""
-    threads, until = available_cpus(), time.perf_counter() + seconds
+class Figures(NamedTuple):
+    """What one measurement gives."""
+
+    rate: float  # answers a second
+    cpu_ms: float  # CPU time per answer
+    median_ms: float = 0.0  # latency
+    p99_ms: float = 0.0
+
+
+def limit(engine: Engine, photos: list[bytes], seconds: float) -> Figures:
+    """Measure a bare loop with one thread per available CPU."""
+    threads, until, cpu_s = available_cpus(), time.perf_counter() + seconds, time.process_time()
 
     def work(first: int) -> int:
         count = 0
         while time.perf_counter() < until:
             photo = photos[(first + count) % len(photos)]
-            engine.answer(
-                decode(photo, engine.manifest.image_size, engine.manifest.resize)[None], evidence=False
-            )
+            pixels = decode(photo, engine.manifest.image_size, engine.manifest.resize)
+            engine.answer(pixels[None], evidence=False)
             count += 1
         return count
 
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(work, range(threads))) / seconds
+        count = sum(pool.map(work, range(threads)))
+    return Figures(count / seconds, 1000 * (time.process_time() - cpu_s) / count)
 
 
 def write_wrk_script(photos: list[bytes], folder: Path) -> Path:
@@ -71,24 +81,26 @@ def write_wrk_script(photos: list[bytes], folder: Path) -> Path:
     return path
 
 
-def run_wrk(url: str, script: Path, connections: int, seconds: int) -> tuple[float, float, float]:
-    """Return the answers per second, and the median and the 99th percentile of the latency in ms.
+def run_wrk(url: str, service: Family, script: Path, connections: int, seconds: int) -> Figures:
+    """Measure the service.
 
     Raises:
         ProcessError: an answer was not a success, or a connection broke.
     """
     command = ["wrk", "-t1", f"-c{connections}", "--timeout", "30s", "--latency", "-s", str(script)]
     for duration in (_WARM_UP_S, seconds):
-        timed = [*command, f"-d{duration}s", url]
+        timed, cpu_s = [*command, f"-d{duration}s", url], service.cpu_s()
         output = subprocess.run(timed, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    cpu_s = service.cpu_s() - cpu_s
     if "Non-2xx" in output or "Socket errors" in output:
         raise process.ProcessError(f"wrk with {connections} connections: {output}")
+    count = re.search(r"(\d+) requests in", output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     figures = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
     latencies = {percent: float(number) * _TO_MS[unit] for percent, number, unit in figures}
-    if not rate or len(latencies) < 2:
+    if not count or not rate or len(latencies) < 2:
         raise process.ProcessError(f"wrk reported no figures: {output}")
-    return float(rate[1]), latencies["50"], latencies["99"]
+    return Figures(float(rate[1]), 1000 * cpu_s / int(count[1]), latencies["50"], latencies["99"])
 
 
 def main() -> int:
@@ -112,7 +124,7 @@ def main() -> int:
     if not shutil.which("wrk"):
         parser.error("wrk is not installed; install the package of that name, for example by apt")
     engine = load(EMBEDDED, "onnx", 1)
-    rows: dict[int, list[tuple[float, float, float, float]]] = {}
+    rows: dict[int, list[tuple[Figures, Figures]]] = {}
     try:
         with tempfile.TemporaryDirectory() as folder, process.service(LOG_LEVEL="info") as (url, pid):
             script = write_wrk_script(photos, Path(folder))
@@ -120,17 +132,26 @@ def main() -> int:
             for _ in range(options.rounds):
                 bare = limit(engine, photos, options.seconds)
                 for connections in map(int, options.connections.split(",")):
-                    figures = run_wrk(url, script, connections, options.seconds)
-                    rows.setdefault(connections, []).append((bare, *figures))
+                    figures = run_wrk(url, Family(pid), script, connections, options.seconds)
+                    rows.setdefault(connections, []).append((bare, figures))
             loaded = usage(pid).memory_mb
     except (process.ProcessError, FileNotFoundError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{'connections':>11} {'a second':>9} {'of limit':>9} {'limit':>7} {'median ms':>10} {'p99 ms':>8}")
+    print(f"{'':11} {'answers a second':^27} {'CPU ms an answer':^27} {'latency, ms':^17}")
+    print(
+        f"{'connections':>11}"
+        + 2 * f" {'service':>9} {'limit':>9} {'ratio':>7}"
+        + f" {'median':>8} {'p99':>8}"
+    )
     for connections, rounds in rows.items():
-        share = statistics.median(rate / bare for bare, rate, _, _ in rounds)
-        bare, rate, median, p99 = map(statistics.median, zip(*rounds, strict=True))
-        print(f"{connections:11} {rate:9.1f} {share:9.0%} {bare:7.1f} {median:10.1f} {p99:8.1f}")
+        share = statistics.median(service.rate / bare.rate for bare, service in rounds)
+        cost = statistics.median(service.cpu_ms / bare.cpu_ms for bare, service in rounds)
+        bare, service = (Figures(*map(statistics.median, zip(*each))) for each in zip(*rounds, strict=True))
+        print(
+            f"{connections:11} {service.rate:9.1f} {bare.rate:9.1f} {share:7.2f} {service.cpu_ms:9.2f} "
+            f"{bare.cpu_ms:9.2f} {cost:7.2f} {service.median_ms:8.1f} {service.p99_ms:8.1f}"
+        )
     print(f"memory (PSS): {idle:.0f} MB idle, {loaded:.0f} MB after load")
     return 0
 

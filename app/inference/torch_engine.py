@@ -26,7 +26,7 @@ class TorchEngine(Engine):
         self.outputs = ["probabilities", *(["known"] if self._answering.known else []), "evidence"]
         self.warm_up()
 
-    def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:  # noqa: ARG002
+    def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:
         """Run the network; see `Engine`. The evidence costs this engine next to nothing."""
         with torch.inference_mode():
             # Copies read-only pixels, for which torch would emit a warning.

@@ -23,14 +23,15 @@ def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def test_one_row_per_number_of_connections():
     done = bench(ROOT / "tests" / "photos" / "cat.jpg")
     assert done.returncode == 0, done.stderr
-    _, *rows, memory = done.stdout.splitlines()
-    figures = [row.replace("%", "").split() for row in rows]
-    assert [row[0] for row in figures] == ["1", "4"]
-    for _, rate, share, bare, median, p99 in figures:
-        assert min(float(rate), float(bare)) > 0  # which one is larger depends on the machine
-        low, high = (100 * (float(rate) + sign) / (float(bare) - sign) for sign in (-0.05, 0.05))
-        assert low - 0.5 <= float(share) <= high + 0.5  # all three figures are rounded
-        assert 0 < float(median) <= float(p99)
+    _, _, *rows, memory = done.stdout.splitlines()
+    figures = [list(map(float, row.split())) for row in rows]
+    assert [row[0] for row in figures] == [1, 4]
+    for _, rate, bare, share, cpu_ms, bare_cpu_ms, cost, median, p99 in figures:
+        assert min(rate, bare, cpu_ms, bare_cpu_ms) > 0  # which one is larger depends on the machine
+        for first, second, ratio, step in ((rate, bare, share, 0.05), (cpu_ms, bare_cpu_ms, cost, 0.005)):
+            low, high = ((first + sign * step) / (second - sign * step) for sign in (-1, 1))
+            assert low - 0.005 <= ratio <= high + 0.005  # all three figures are rounded
+        assert 0 < median <= p99
     assert "MB idle" in memory
 
 
