@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -103,6 +104,11 @@ def run_wrk(url: str, service: Family, script: Path, connections: int, seconds: 
     return Figures(float(rate[1]), 1000 * cpu_s / int(count[1]), latencies["50"], latencies["99"])
 
 
+def medians(rounds: Sequence[Figures]) -> Figures:
+    """Return the median of each figure."""
+    return Figures(*map(statistics.median, zip(*rounds, strict=True)))
+
+
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("bench", __doc__, "photos --seconds 5")
@@ -139,15 +145,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{'':11} {'answers a second':^27} {'CPU ms an answer':^27} {'latency, ms':^17}")
-    print(
-        f"{'connections':>11}"
-        + 2 * f" {'service':>9} {'limit':>9} {'ratio':>7}"
-        + f" {'median':>8} {'p99':>8}"
-    )
+    columns = [*2 * (f"{'service':>9}", f"{'limit':>9}", f"{'ratio':>7}"), f"{'median':>8}", f"{'p99':>8}"]
+    print(f"{'connections':>11}", *columns)
     for connections, rounds in rows.items():
         share = statistics.median(service.rate / bare.rate for bare, service in rounds)
         cost = statistics.median(service.cpu_ms / bare.cpu_ms for bare, service in rounds)
-        bare, service = (Figures(*map(statistics.median, zip(*each))) for each in zip(*rounds, strict=True))
+        bare, service = map(medians, zip(*rounds, strict=True))
         print(
             f"{connections:11} {service.rate:9.1f} {bare.rate:9.1f} {share:7.2f} {service.cpu_ms:9.2f} "
             f"{bare.cpu_ms:9.2f} {cost:7.2f} {service.median_ms:8.1f} {service.p99_ms:8.1f}"
