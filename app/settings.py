@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from ml.model.host import available_cpus
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
+
+Network = IPv4Network | IPv6Network
 
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
@@ -96,6 +99,13 @@ def _list(values: str, pattern: str) -> Parser:
         return items
 
     return Parser(values, parse)
+
+
+def _networks(name: str, text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(item.strip()) for item in text.split(",") if item.strip())
+    except ValueError as error:
+        raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
@@ -223,6 +233,13 @@ class Settings:
         _list("comma-separated keys", ".+"),
         (),
         secret=True,
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "Networks of the reverse proxies in front of the service. If a connection comes from one of them, "
+        "the limits per client use the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. "
+        "Unset: the header is ignored. docs/deployment.md has the value for each platform.",
+        Parser("comma-separated IP networks such as `10.0.0.0/8`", _networks),
+        (),
     )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
