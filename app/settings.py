@@ -102,8 +102,9 @@ def _list(values: str, pattern: str) -> Parser:
 
 
 def _networks(name: str, text: str) -> tuple[Network, ...]:
+    items = [item.strip() for item in text.split(",") if item.strip()]
     try:
-        return tuple(ip_network(item.strip()) for item in text.split(",") if item.strip())
+        return tuple(map(ip_network, items or [text]))
     except ValueError as error:
         raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
 

@@ -1,5 +1,7 @@
 """One limit for all request bodies that are being received or that wait, in memory and in temporary files."""
 
+import math
+import os
 import threading
 import time
 from collections import defaultdict
@@ -9,8 +11,8 @@ from ml.model.host import memory_limit
 
 _SHARE = 8
 """Bodies may take an eighth of the memory: temporary files are in memory too if /tmp is."""
-_LARGEST = 1024**3
-"""The limit in bytes if the memory is not limited."""
+_LARGEST = 512 * 1024**2
+"""The limit in bytes, however large the memory is."""
 _UPLOADS = 2
 """Largest uploads that must find room, however small the memory is."""
 
@@ -99,5 +101,13 @@ class BodyBudget:
 
 
 def default_limit(max_upload_bytes: int) -> int:
-    """Return how many bytes all bodies may take together in this process, from its container's memory."""
-    return int(max(_UPLOADS * max_upload_bytes, min(_LARGEST, memory_limit() / _SHARE)))
+    """Return how many bytes all bodies may take together in this process, from the memory."""
+    memory = min(memory_limit(), _physical_memory())
+    return int(max(_UPLOADS * max_upload_bytes, min(_LARGEST, memory / _SHARE)))
+
+
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return math.inf

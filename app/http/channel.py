@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from waitress.channel import HTTPChannel
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.http.addresses import peer_group
 from app.http.body_budget import Body
@@ -22,8 +22,12 @@ _STALLED_S = 5
 _LINGER_S, _LINGER_IDLE_S = 30, 5
 """After the response to a request whose body was not wanted: how long a client may go on sending it, and how
 long it may pause. If the connection were closed while it sends, it might never see the response."""
+_LINGER_BODIES = 4
+"""The most that it may send after the response, in largest bodies."""
+_QUIET_S = 1
+"""Seconds after which a connection that begins to send again is read before those that send all the time."""
 
-_EMPTY_LINES = re.compile(rb"[\r\n]*")
+_EMPTY_LINES = re.compile(rb"[\r\n]{0,64}")
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
@@ -44,6 +48,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     _rejected = False
     """Whether the last request got an error: nothing that comes after it is parsed."""
     _lingers_until = 0.0
+    _dropped = 0
+    """Bytes that were dropped after the last response."""
     _round = 0
     """In which round of the loop it was read last, see `Listener.may_read`."""
     _unparsed = b""
@@ -74,14 +80,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def handle_read(self) -> None:
         """Receive bytes, unless this turn of the loop has taken long enough already."""
-        if not self.server.may_read():
+        quiet = not self._round or time.monotonic() - self.last_activity > _QUIET_S
+        if not self.server.may_read(quiet):
             return
         self._round = self.server.round
         if self._lingers_until:
-            if self.recv(self.adj.recv_bytes):
-                self.last_activity = time.time()
+            self._drop()
         else:
             super().handle_read()
+
+    def _drop(self) -> None:
+        self._dropped += len(self.recv(self.adj.recv_bytes))
+        self.last_activity = time.time()
+        if self._dropped > _LINGER_BODIES * self.server.max_body_bytes:
+            self.handle_close()
 
     def received(self, data: bytes) -> bool:
         """Add bytes to the requests; parse as many requests as a connection may have at once."""
@@ -101,6 +113,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
                 if position == len(data):
                     break
                 self.request = self.parser_class(self.adj)
+                if data[position] in b"\r\n":
+                    self.request.reject(BadRequest("there are too many empty lines before a request"))
+                    self._complete(self.request)
+                    break
             elif position == len(data):
                 break
             position += self._receive(self.request, data, position)

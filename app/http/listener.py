@@ -30,10 +30,11 @@ except ImportError:  # Windows, where sockets are not file descriptors
 _PROBES = frozenset({"/health", "/ready"})
 _IMMEDIATE = 32
 """Responses that the event loop's thread makes in one turn: about 10 ms of work."""
-_ACCEPT = 64
-"""Connections that are accepted in one turn: about 5 ms of work."""
-_READ_S = 0.02
-"""Time after which no further connection is read in one turn of the loop."""
+_ACCEPT = 32
+"""Connections that are accepted in one turn: about 3 ms of work."""
+_READ_S, _READ_FIRST_S = 0.02, 0.06
+"""Time after which one turn of the loop reads no further connection. The longer one is for connections that
+are new or were quiet, such as those of probes: they don't wait for clients that send all the time."""
 _THREADS = 4
 """Threads for requests that are neither predictions nor answered immediately."""
 _CONNECTIONS = 1000
@@ -130,17 +131,21 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         for _ in range(len(self._attention)):
             self._attention.popleft().attend()
 
-    def may_read(self) -> bool:
+    def may_read(self, quiet: bool) -> bool:
         """Return whether a connection may be read in this turn of the loop.
 
         Once a turn has taken too long, the connections that are left are read in the next one. Only when all
         have been read a new round begins, so the first ones can't keep the others from being read.
+
+        Args:
+            quiet: whether the connection is new or was quiet before.
         """
         now = time.monotonic()
         if self._reading_since is None:
             self._reading_since = now
-        self._skipped = self._skipped or now - self._reading_since > _READ_S
-        return not self._skipped
+        late = now - self._reading_since > (_READ_FIRST_S if quiet else _READ_S)
+        self._skipped = self._skipped or late
+        return not late
 
     def attend(self, channel: Channel) -> None:
         """Have the loop's thread call `channel.attend`. Safe in other threads."""

@@ -52,6 +52,6 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> list[tuple[str, str]]:
     """
     if not origin or not {origin, "*"} & set(allowed):
         return []
-    headers = [("Access-Control-Allow-Origin", "*" if "*" in allowed else origin)]
+    headers = [("Access-Control-Allow-Origin", origin)]
     headers += [("Access-Control-Expose-Headers", ", ".join(_EXPOSED))]
-    return headers if "*" in allowed else [*headers, ("Vary", "Origin")]
+    return headers if tuple(allowed) == (origin,) else [*headers, ("Vary", "Origin")]

@@ -18,7 +18,8 @@ from app.settings import Settings, SettingsError, probable_typos
         ("MODEL_URL", "http://[::1/model.pt"), ("MODEL_URL", "http://host:port/model.pt"),
         ("MODEL_URL", "file://elsewhere/model.pt"), ("MODEL_TOKEN", "a\nb"), ("API_KEYS", " , "),
         ("UNKNOWN", "no"), ("CORS_ORIGINS", "a.example"), ("CORS_ORIGINS", "https://a.example/path"),
-        ("CORS_ORIGINS", "javascript:alert(1)"),
+        ("CORS_ORIGINS", "javascript:alert(1)"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -31,13 +32,14 @@ def test_bad_values(name, value):
 def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
-        | {"CORS_ORIGINS": "https://a.example, *"}
+        | {"CORS_ORIGINS": "https://a.example, *", "TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, 192.0.2.1"}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
     assert settings.model_sha256 == "ab" * 32
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "*")
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 

@@ -44,7 +44,7 @@ def connection(clocks: Clocks) -> Iterator[Channel]:
         max_body_bytes=1000,
         round=1,
         patience=1.0,
-        may_read=lambda: True,
+        may_read=lambda quiet: True,
         attend=lambda channel: None,
         client=client,
     )
