@@ -32,6 +32,7 @@ SIZE = 32
 SLOW = {
     "app/http/test_drain.py",
     "app/http/test_server.py",
+    "app/http/test_wire_attacks.py",
     "app/inference/test_engine.py",
     "app/inference/test_evidence.py",
     "app/routes/test_api_docs.py::test_the_service_matches_its_description",

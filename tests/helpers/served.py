@@ -6,7 +6,6 @@ import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from flask import Flask
 
@@ -47,8 +46,8 @@ class Served:
         with contextlib.closing(connection):
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, named)
-            response: Any = connection.getresponse()
-            response.content = response.read()
+            response = connection.getresponse()
+            response.content = response.read()  # type: ignore[attr-defined]
         return response
 
     def sample(self, name: str, **labels: str) -> float:
