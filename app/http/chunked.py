@@ -11,10 +11,10 @@ from waitress.utilities import BadRequest, RequestEntityTooLarge
 
 _LINE = 256
 """Largest line with a chunk's size, in bytes."""
-_TRAILER = 4096
+_TRAILER = 1024
 """Largest line of the trailers, in bytes. Trailers are dropped."""
-_FRAMING, _DATA_PER_FRAMING = 8192, 16
-"""A body may have 8,192 bytes of lines between its data, and one more for every 16 bytes of data. A client
+_FRAMING, _DATA_PER_FRAMING = 2048, 16
+"""A body may have 2,048 bytes of lines between its data, and one more for every 16 bytes of data. A client
 can send some small chunks, but not a long body of them, which would take far more time than its data."""
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 

@@ -32,7 +32,7 @@ _IMMEDIATE = 32
 """Responses that the event loop's thread makes in one turn: about 10 ms of work."""
 _ACCEPT = 32
 """Connections that are accepted in one turn: about 3 ms of work."""
-_READ_S, _READ_FIRST_S = 0.02, 0.06
+_READ_S, _READ_FIRST_S = 0.01, 0.04
 """Time after which one turn of the loop reads no further connection. The longer one is for connections that
 are new or were quiet, such as those of probes: they don't wait for clients that send all the time."""
 _THREADS = 4
