@@ -18,7 +18,7 @@ ROUTES = frozenset({PREDICT, FEEDBACK})
 
 _FAILED_PER_S, _FAILED_BURST = 1.0, 30
 """Requests without a valid key that a client address gets 401 for; the others get 429."""
-_FEEDBACK_PER_S, _FEEDBACK_BURST = 2.0, 120
+_FEEDBACK_PER_S, _FEEDBACK_BURST = 20.0, 1000
 """Feedback that is taken from one client: one key, or one address if there are no keys."""
 
 
