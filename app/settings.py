@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 _SERVICE_BYTES = 256 * 1024 * 1024
 """What the service takes beside the photos that it decodes, uploads in memory included."""
 _LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
+Network = IPv4Network | IPv6Network
+
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
@@ -107,6 +110,14 @@ def _public_keys(name: str, text: str) -> tuple[bytes, ...]:
         return tuple(public_key(item) for item in text.split(","))
     except SignatureError as error:
         raise SettingsError(f"{name}: {error}") from None
+
+
+def _networks(name: str, text: str) -> tuple[Network, ...]:
+    items = [item.strip() for item in text.split(",") if item.strip()]
+    try:
+        return tuple(map(ip_network, items or [text]))
+    except ValueError as error:
+        raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
@@ -254,6 +265,13 @@ class Settings:
         "the same one for all replicas.",
         _text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
         secret=True,
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "Networks of the reverse proxies in front of the service. If a connection comes from one of them, "
+        "the limits per client use the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. "
+        "Unset: the header is ignored. docs/deployment.md has the value for each platform.",
+        Parser("comma-separated IP networks such as `10.0.0.0/8`", _networks),
+        (),
     )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "

@@ -33,6 +33,7 @@ SLOW = {
     "app/http/test_drain.py",
     "app/http/test_server.py",
     "app/inference/test_bad_networks.py",
+    "app/http/test_wire_attacks.py",
     "app/inference/test_engine.py",
     "app/inference/test_evidence.py",
     "app/inference/test_model_description.py",

@@ -2,18 +2,22 @@
 
 The way of a request:
 
-1. `Listener` (listener.py) accepts a connection as a `Channel` (channel.py), whose requests are `Request`
-   objects.
-2. The event loop in `Server.run` (server.py) receives a request and passes its channel to
-   `Listener.add_task`.
-3. A prediction goes to `Admission` (admission.py): a worker thread predicts it now or from the queue. The
-   event loop's own thread answers probes and rejected predictions; other requests go to waitress's threads.
-4. The thread calls `Channel.service`, which calls the Flask app by WSGI.
+1. `Listener` (listener.py) accepts a connection as a `Channel` (channel.py). At the limit of connections, it
+   closes the least valuable one for that (eviction.py).
+2. The event loop in `Server.run` (server.py) receives the header of a `Request` (request.py). Then `Gate`
+   (gate.py) checks the key, the rate and the announced length, for the client that addresses.py finds.
+3. The event loop receives the body, with chunked.py if it is chunked. Its bytes count for the `BodyBudget`
+   (body_budget.py) until the request is closed.
+4. The complete request goes to `Listener.add_task`. A prediction goes to `Admission` (admission.py): a worker
+   thread predicts it now or from the queue. The event loop's own thread answers probes and rejected requests;
+   other requests go to waitress's threads.
+5. The thread calls `Channel.service`, which calls the Flask app by WSGI (tasks.py).
 
 A rejected prediction takes the same way, so that it gets what every response gets: authentication before
 anything else, CORS and security headers, its id, a log line, metrics. `Request.rejection` holds the reason (a
 `RejectedError`), `environ[REJECTION]` carries it into the app, and /predict raises it before it reads the
-body.
+body. What the gate, the budget or waitress rejects is `Request.error`. The event loop's thread answers it
+without the app, closes the connection, and looks at nothing that the client sends after it.
 
 Only this package uses waitress. It depends on these internals of waitress, which no version promises to keep.
 So waitress is pinned, and tests/app/http/test_waitress_internals.py checks that each name exists:
@@ -28,9 +32,12 @@ INTERNALS = {
     "wasyncore.close_all": "closes every connection at the end",
     "server.TcpWSGIServer": "base class of Listener",
     "server.TcpWSGIServer.add_task": "overridden: decides which thread answers a request",
-    "server.TcpWSGIServer.handle_accept": "overridden: accepts all waiting connections in one turn",
+    "server.TcpWSGIServer.handle_accept": "overridden: connections are accepted after the others were served",
+    "server.TcpWSGIServer.accept": "called: accepts one connection",
+    "server.TcpWSGIServer.set_socket_options": "called: for an accepted connection",
     "server.TcpWSGIServer.maintenance": "overridden: fails when a thread closes a connection",
-    "server.TcpWSGIServer.readable": "called: whether the limit of connections allows one more",
+    "server.TcpWSGIServer.readable": "overridden: waitress stops to accept connections at the limit",
+    "server.TcpWSGIServer.accepting": "read: whether the socket listens",
     "server.TcpWSGIServer.channel_class": "set to Channel",
     "server.TcpWSGIServer.pull_trigger": "called: wakes the event loop from another thread",
     "server.TcpWSGIServer.del_channel": "called: takes the listening socket out of the event loop",
@@ -43,6 +50,12 @@ INTERNALS = {
     "channel.HTTPChannel.last_activity": "overridden: waitress stores wall-clock time in it",
     "channel.HTTPChannel.total_outbufs_len": "read: bytes of responses that the client hasn't read yet",
     "channel.HTTPChannel.will_close": "set: closes a connection that is too slow or idle",
+    "channel.HTTPChannel.close_when_flushed": "set: closes a connection once its client had time to read",
+    "channel.HTTPChannel.received": "overridden: waitress copies all bytes that follow for each request",
+    "channel.HTTPChannel.handle_read": "overridden: limits the time of a turn, drops what is not wanted",
+    "channel.HTTPChannel.handle_close": "overridden: gives the bytes of bodies back",
+    "channel.HTTPChannel.request": "set: the request that is being received",
+    "channel.HTTPChannel.sent_continue": "set: when a request is complete",
     "channel.HTTPChannel.service": "overridden: counts clients that left the queue",
     "channel.HTTPChannel.send_continue": "overridden: not for a request that is answered already",
     "channel.HTTPChannel.handle_write": "overridden: continues with a request that waited for a slow reader",
@@ -50,15 +63,22 @@ INTERNALS = {
     "channel.HTTPChannel.writable": "overridden: the loop doesn't disturb a thread that is sending",
     "channel.HTTPChannel.readable": "overridden: called in every turn of the loop, so it checks time-outs",
     "parser.HTTPRequestParser": "base class of Request",
-    "parser.HTTPRequestParser.parse_header": "overridden: answers a request on which waitress would hang up",
+    "parser.HTTPRequestParser.parse_header": "overridden: checks what waitress's patterns take long for",
+    "parser.HTTPRequestParser.received": "overridden: counts the bytes of bodies",
+    "parser.HTTPRequestParser.close": "overridden: gives them back",
+    "parser.HTTPRequestParser.body_rcv": "set: our receiver of chunks replaces waitress's",
+    "parser.HTTPRequestParser.completed": "set: a request whose body is not wanted",
+    "parser.HTTPRequestParser.expect_continue": "set: the same",
+    "parser.HTTPRequestParser.error": "set: why a request is answered without the app",
+    "receiver.ChunkedReceiver": "replaced: it takes quadratic time",
     "parser.HTTPRequestParser.headers_finished": "read: which of two time-outs applies",
     "parser.HTTPRequestParser.body_bytes_received": "read: size of the body, for the log",
-    "task.WSGITask": "base class of _Task",
+    "task.WSGITask": "base class of AppTask",
     "task.WSGITask.get_environment": "overridden: adds REJECTION and STARTED",
     "task.WSGITask.build_response_header": "overridden: closes the connection after a response in a drain",
     "task.WSGITask.set_close_on_finish": "called: closes the connection after the response",
     "task.WSGITask.write": "overridden: sends header and body in one packet",
-    "task.ErrorTask": "base class of _ProblemTask",
+    "task.ErrorTask": "base class of ProblemTask",
     "task.ErrorTask.execute": "overridden: answers with a problem document",
 }
 """Names below `waitress` that this package overrides, calls or reads, each with the reason."""

@@ -1,130 +1,65 @@
-"""A connection and its requests: waitress's classes with the changes that `app.http` lists."""
+"""A connection and its requests: waitress's class with the changes that `app.http` lists."""
 
+import re
+import socket
+import threading
 import time
-import uuid
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ErrorTask, WSGITask
+from werkzeug.exceptions import BadRequest, HTTPException
 
-from app.http import problems, security
-from app.http.admission import REJECTION, RejectedError
-from app.telemetry import requests as telemetry
+from app.http.addresses import peer_group
+from app.http.body_budget import Body
+from app.http.request import MAX_HEADER_BYTES, Request, uploads_rejected
+from app.http.tasks import AppTask, ProblemTask
 
-_PREDICT = "/predict"
-_HEADERS_S, _REQUEST_S, _IDLE_S = 15, 120, 120
-"""Seconds that a client has to send the headers, and to send the whole request. Seconds after which a
-connection is closed if the client neither sends a request nor reads a response."""
+_IDLE_S = 120
+"""Seconds after which a connection is closed if the client neither sends a request nor reads a response."""
+_STALLED_S = 5
+"""Seconds without progress after which a client that doesn't read its response may lose the connection."""
+_LINGER_S, _LINGER_IDLE_S = 30, 5
+"""After the response to a request whose body was not wanted: how long a client may go on sending it, and how
+long it may pause. If the connection were closed while it sends, it might never see the response."""
+_LINGER_BODIES = 4
+"""The most that it may send after the response, in largest bodies."""
+_QUIET_S = 1
+"""Seconds after which a connection that begins to send again is read before those that send all the time."""
 
-
-class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """A request while it is received, and then complete.
-
-    Attributes:
-        late: whether it began during a drain.
-        completed_at: when it was complete and the responses before it were read, by `time.perf_counter`; 0:
-            not yet.
-        rejection: why it is not predicted, if it is a prediction; see `app.http`.
-    """
-
-    late = False
-    completed_at = 0.0
-    rejection: RejectedError | None = None
-    error: Any
-    command = path = ""  # until they are parsed, and if they can't be
-
-    def __init__(self, adj: Any) -> None:
-        super().__init__(adj)
-        self._began = time.monotonic()
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Parse the header; raises ParsingError, which becomes a response."""
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:  # from urlsplit or int; waitress would hang up without a response
-            raise ParsingError("the request's target or length can't be parsed") from error
-        # The path is empty in `GET http://host`; werkzeug would redirect, with an HTML page.
-        self.path = self.path or "/"
-
-    def mark_late(self) -> None:
-        """Note that the request began during a drain."""
-        self.late, self.rejection = True, RejectedError("draining", "the service is stopping")
-
-    @property
-    def predicts(self) -> bool:
-        """Whether this is a prediction. Waitress strips slashes from the path in the same way for WSGI."""
-        return not self.error and self.command == "POST" and "/" + self.path.lstrip("/") == _PREDICT
-
-    def too_slow(self, now: float) -> bool:
-        """Whether the client should have sent more of it by now; `now` is by `time.monotonic`."""
-        return bool(now - self._began > (_REQUEST_S if self.headers_finished else _HEADERS_S))
+_EMPTY_LINES = re.compile(rb"[\r\n]{0,64}")
 
 
-class _Task(WSGITask):  # type: ignore[misc]
-    wrote_header: bool
-
-    def get_environment(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environment()
-        environ[REJECTION] = self.request.rejection
-        environ[telemetry.STARTED] = self.request.completed_at
-        return environ
-
-    def build_response_header(self) -> bytes:
-        if self.channel.server.admission.draining:
-            self.set_close_on_finish()  # the client's next request goes elsewhere
-        header: bytes = super().build_response_header()
-        return header
-
-    def write(self, data: bytes) -> None:
-        # Header and body in one packet; waitress would send two.
-        if not self.wrote_header and data and self.has_body and self.content_length == len(data):
-            header = self.build_response_header()
-            self.wrote_header = True
-            self.content_bytes_written = len(data)
-            self.channel.write_soon(header + data)
-        else:
-            super().write(data)
-
-
-class _ProblemTask(ErrorTask):  # type: ignore[misc]
-    """Answers errors that waitress finds (bad syntax, huge headers or bodies) like every other error."""
-
-    def execute(self) -> None:
-        status = HTTPStatus(self.request.error.code)
-        request_id = uuid.uuid4().hex
-        body = problems.body(status.phrase, status, self.request.error.body, request_id)
-        self.status = f"{status.value} {status.phrase}"
-        self.response_headers += [("Content-Type", problems.CONTENT_TYPE), ("X-Request-ID", request_id)]
-        self.response_headers += security.HEADERS.items()
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        request = self.request
-        telemetry.record(
-            self.channel.server.metrics,
-            request_id,
-            request.command,
-            None,
-            status.value,
-            request.completed_at or time.perf_counter(),
-            request.body_bytes_received,
-        )
-        self.write(body)
-
-
-class Channel(HTTPChannel):  # type: ignore[misc]
+class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """A connection, whose requests are answered one after another.
 
     Attributes:
         blocked: whether a complete request waits until the client has read the response before it.
+        peer: what counts as one client at the other end of the connection.
     """
 
-    task_class: Callable[..., Any] = _Task
-    error_task_class: Callable[..., Any] = _ProblemTask
+    task_class: Callable[..., Any] = AppTask
+    error_task_class: Callable[..., Any] = ProblemTask
     blocked = False
+    request: Request | None
+    will_close: bool
+    close_when_flushed: bool
     _sending = False
+    _rejected = False
+    """Whether the last request got an error: nothing that comes after it is parsed."""
+    _lingers_until = 0.0
+    _dropped = 0
+    """Bytes that were dropped after the last response."""
+    _round = 0
+    """In which round of the loop it was read last, see `Listener.may_read`."""
+    _unparsed = b""
+    """Bytes behind the requests that a connection may have at once."""
+
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
+        super().__init__(server, sock, addr, adj, map)
+        self.peer = peer_group(addr[0])
+        # Waitress's lock can't be taken twice, but shedding an upload may lead back to its own connection.
+        self.requests_lock = threading.RLock()
 
     @property
     def last_activity(self) -> float:
@@ -138,30 +73,155 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def parser_class(self, adj: Any) -> Request:
         """Begin a request; one that begins during a drain is late."""
-        request = Request(adj)
+        request = Request(adj, self.server.budget, self.server.max_body_bytes)
         if self.server.admission.draining:
             request.mark_late()
         return request
+
+    def handle_read(self) -> None:
+        """Receive bytes, unless this turn of the loop has taken long enough already."""
+        quiet = not self._round or time.monotonic() - self.last_activity > _QUIET_S
+        if not self.server.may_read(quiet):
+            return
+        self._round = self.server.round
+        if self._lingers_until:
+            self._drop()
+        else:
+            super().handle_read()
+
+    def _drop(self) -> None:
+        self._dropped += len(self.recv(self.adj.recv_bytes))
+        self.last_activity = time.time()
+        if self._dropped > _LINGER_BODIES * self.server.max_body_bytes:
+            self.handle_close()
+
+    def received(self, data: bytes) -> bool:
+        """Add bytes to the requests; parse as many requests as a connection may have at once."""
+        with self.requests_lock:
+            if self.will_close or self.close_when_flushed or self._rejected:
+                return False
+            self._parse(self._unparsed + data)
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        # Waitress would copy all bytes that follow for each request, even for each empty line.
+        position = 0
+        while len(self.requests) <= self.adj.channel_request_lookahead and not self._rejected:
+            if self.request is None:
+                if empty := _EMPTY_LINES.match(data, position):  # clients may send them between requests
+                    position = empty.end()
+                if position == len(data):
+                    break
+                self.request = self.parser_class(self.adj)
+                if data[position] in b"\r\n":
+                    self.request.reject(BadRequest("there are too many empty lines before a request"))
+                    self._complete(self.request)
+                    break
+            elif position == len(data):
+                break
+            position += self._receive(self.request, data, position)
+        self._unparsed = b"" if self._rejected else data[position:]
+
+    def _receive(self, request: Request, data: bytes, position: int) -> int:
+        """Pass bytes to a request; return how many of them belong to it."""
+        in_header = not request.headers_finished
+        size = MAX_HEADER_BYTES if in_header else len(data)
+        consumed = request.received(data[position : position + size])
+        if in_header and request.headers_finished and not request.error:
+            self._check(request)
+        wants_continue = request.expect_continue and request.headers_finished and not self.sent_continue
+        if wants_continue and not self.requests:  # responses have to keep their order
+            self.send_continue()
+        if request.completed:
+            self._complete(request)
+        return consumed
+
+    def _check(self, request: Request) -> None:
+        """Decide about a request whose header is complete."""
+        gate = self.server.gate
+        request.client = gate.client(self.addr[0], request.headers)
+        try:
+            gate.check(request, request.route)
+        except HTTPException as error:
+            request.reject(error)
+        else:
+            if not request.completed:
+                request.body = Body(request.client, lambda: self._shed(request))
+
+    def _complete(self, request: Request) -> None:
+        """Have a complete request answered, after those before it. Needs `requests_lock`."""
+        self.sent_continue = False
+        self.request = None
+        self._rejected = bool(request.error)
+        self.requests.append(request)
+        if len(self.requests) == 1:
+            self.server.add_task(self)
+
+    def _shed(self, request: Request) -> None:
+        """Reject an upload because the bytes of all bodies exceed their limit."""
+        with self.requests_lock:
+            request.reject(uploads_rejected())
+            if self.request is request:
+                self._complete(request)
 
     def service(self) -> None:
         """Answer the first request."""
         if not self.connected and self.requests[0].predicts:  # left while queued: waitress skips the request
             self.server.metrics.rejected.labels("disconnected").inc()
         super().service()
+        if self._unparsed:
+            self.server.attend(self)
+
+    def attend(self) -> None:
+        """Parse what had to wait; after the end of the connection, give up requests that nobody answers."""
+        with self.requests_lock:
+            if self.connected:
+                if self._unparsed and not (self.will_close or self.close_when_flushed):
+                    self._parse(self._unparsed)
+                return
+            self._unparsed = b""
+            answered = 0 if self.blocked else 1  # a thread has the first request, and will close it
+            abandoned = [*self.requests[answered:], *([self.request] if self.request else [])]
+            del self.requests[answered:]
+            self.request = None
+        for request in abandoned:
+            request.close()
+
+    def handle_close(self) -> None:
+        """Close the connection."""
+        super().handle_close()
+        self.server.attend(self)  # not now: this may be a thread that has one of the locks
 
     def send_continue(self) -> None:
         """Ask for the body if the client waits for that (`Expect: 100-continue`)."""
-        if self.request.completed:  # there is no body, or the request is rejected already
+        if self.request and self.request.completed:  # there is no body, or the request is rejected already
             self.request.expect_continue = False
         else:
             super().send_continue()
 
     def handle_write(self) -> None:
         """Send more of the response, then continue with a request that waited for that."""
+        lingers = self._rejected and self.close_when_flushed and not self.will_close
+        self.close_when_flushed = self.close_when_flushed and not lingers
         super().handle_write()
-        if self.blocked and self.connected and not self.total_outbufs_len:
+        if not self.connected:
+            return
+        if lingers:
+            self._linger()
+        elif self.blocked and not self.total_outbufs_len:
             self.blocked = False
             self.server.add_task(self)
+
+    def _linger(self) -> None:
+        """Once the response is sent, receive and drop what the client is still sending, for a while."""
+        if self.total_outbufs_len:
+            self.close_when_flushed = True
+            return
+        self._lingers_until = time.monotonic() + _LINGER_S
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.handle_close()
 
     def write_soon(self, data: Any) -> int:
         """Send from the thread that answers; the loop sends what the socket doesn't take at once."""
@@ -187,9 +247,23 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def readable(self) -> bool:
         """Whether the loop should read. The loop calls it in every turn, so it checks the time-outs too."""
-        now = time.monotonic()
-        too_slow = self.request is not None and self.request.too_slow(now)
-        waits_for_client = bool(self.total_outbufs_len) or not self.requests
-        if too_slow or (waits_for_client and now - self.last_activity > _IDLE_S):
+        if not self.will_close and (reason := self._overdue(time.monotonic())):
+            self.server.metrics.closed.labels(reason).inc()
             self.will_close = True
-        return bool(super().readable())
+        return self._round != self.server.round and not self._unparsed and bool(super().readable())
+
+    def _overdue(self, now: float) -> str:
+        """Return why the connection should be closed now; empty: it shouldn't."""
+        quiet, patience = now - self.last_activity, self.server.patience
+        if self._lingers_until:
+            return "rejected" if now > self._lingers_until or quiet > _LINGER_IDLE_S else ""
+        if self.request is not None and self.request.too_slow(now, patience):
+            return "slow"
+        waits = bool(self.total_outbufs_len) or not self.requests
+        return "idle" if waits and quiet > _IDLE_S * patience else ""
+
+    def waits_for_client(self, now: float) -> bool:
+        """Whether the client has to do something first, so that closing the connection costs no work."""
+        if self.total_outbufs_len:
+            return now - self.last_activity > _STALLED_S
+        return not self.requests and not self.close_when_flushed

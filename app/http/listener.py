@@ -1,8 +1,10 @@
 """The listening socket: accepts connections and decides which thread answers a request."""
 
 import contextlib
+import errno
 import select
 import socket
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -12,7 +14,11 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
 from app.http.admission import Admission, RejectedError
+from app.http.body_budget import BodyBudget, default_limit
 from app.http.channel import Channel
+from app.http.eviction import least_valuable
+from app.http.gate import Gate
+from app.http.request import MAX_HEADER_BYTES
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -24,18 +30,29 @@ except ImportError:  # Windows, where sockets are not file descriptors
 _PROBES = frozenset({"/health", "/ready"})
 _IMMEDIATE = 32
 """Responses that the event loop's thread makes in one turn: about 10 ms of work."""
+_ACCEPT = 32
+"""Connections that are accepted in one turn: about 3 ms of work."""
+_READ_S, _READ_FIRST_S = 0.01, 0.04
+"""Time after which one turn of the loop reads no further connection. The longer one is for connections that
+are new or were quiet, such as those of probes: they don't wait for clients that send all the time."""
 _THREADS = 4
 """Threads for requests that are neither predictions nor answered immediately."""
 _CONNECTIONS = 1000
 _SELECT_CONNECTIONS = 400
-"""Where the system has no poll(): select() takes 512 sockets on Windows."""
-_READ_TO_END = 4
-"""A body of up to this many times MAX_UPLOAD_MB is read to its end: a client that is still sending when the
-connection closes never sees the 413. Beyond that the connection is cut."""
+"""If the system has no poll(): select() takes 512 sockets on Windows."""
+_SPARE_DESCRIPTORS = 100
+"""File descriptors for everything except connections and bodies: the model, threads, libraries."""
+_NEARLY_FULL, _LEAST_PATIENCE = 0.75, 0.1
+"""Share of the connections or of the bytes of bodies from which on clients get less time, and the share of
+the usual time that they get when there is no more room."""
 _IN_MEMORY = 1024 * 1024
 """Bytes of a request's body that are kept in memory; a larger body goes to a temporary file."""
 _RECEIVE = 256 * 1024
 """Bytes that are read at once. With waitress's 8,192 bytes a photo would take many turns of the loop."""
+_NO_LIMIT = 2**62
+_RETRY_S = 0.05
+"""Time to wait for room if no connection can be closed for a new one."""
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
@@ -45,6 +62,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         port: TCP port.
         sockets: every socket of the server by file descriptor: its own, the connections and the loop's
             trigger.
+        round: the number of the round in which each connection is read once, see `may_read`.
+        patience: share of the usual time that clients have to send a request, from 1 down to 0.1.
     """
 
     channel_class = Channel
@@ -65,7 +84,19 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self.sockets: dict[int, Any] = {}
         self.admission = admission
         self.metrics = metrics
+        self.gate = Gate(settings)
+        self.cors_origins = settings.cors_origins
+        self.max_body_bytes = settings.max_upload_bytes
+        self.budget = BodyBudget(default_limit(settings.max_upload_bytes))
+        metrics.body_bytes.set_function(lambda: self.budget.used)
+        self.round, self.patience = 1, 1.0
+        self._reading_since: float | None = None
+        self._skipped = self._accepts = False
+        self._full_until = 0.0
+        self._loop_thread = 0
         self._immediate: deque[Channel] = deque()
+        self._attention: deque[Channel] = deque()
+        self._limit = _connection_limit(self.budget.limit)
         super().__init__(
             app,
             self.sockets,
@@ -76,10 +107,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
                 sockets=[listener],
                 threads=_THREADS,
                 backlog=_CONNECTIONS,
-                connection_limit=_connection_limit(),
+                connection_limit=self._limit,
                 ident=None,
                 clear_untrusted_proxy_headers=True,
-                max_request_body_size=_READ_TO_END * settings.max_upload_bytes + 1,
+                max_request_header_size=MAX_HEADER_BYTES,
+                max_request_body_size=_NO_LIMIT,  # the gate and the receiver of chunks have the limit
                 inbuf_overflow=_IN_MEMORY,
                 recv_bytes=_RECEIVE,
                 send_bytes=1,  # the thread that made a response sends it, without waking another thread
@@ -87,12 +119,90 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             ),
         )
 
+    def begin_turn(self) -> None:
+        """Prepare a turn of the loop: what other threads left to do, and how patient it is."""
+        self._loop_thread = threading.get_ident()
+        self._reading_since = None
+        if not self._skipped:
+            self.round += 1
+        self._skipped = False
+        full = max(len(self.sockets) / self._limit, self.budget.used / self.budget.limit)
+        self.patience = min(1.0, max(_LEAST_PATIENCE, (1 - full) / (1 - _NEARLY_FULL)))
+        for _ in range(len(self._attention)):
+            self._attention.popleft().attend()
+
+    def may_read(self, quiet: bool) -> bool:
+        """Return whether a connection may be read in this turn of the loop.
+
+        Once a turn has taken too long, the connections that are left are read in the next one. Only when all
+        have been read a new round begins, so the first ones can't keep the others from being read.
+
+        Args:
+            quiet: whether the connection is new or was quiet before.
+        """
+        now = time.monotonic()
+        if self._reading_since is None:
+            self._reading_since = now
+        late = now - self._reading_since > (_READ_FIRST_S if quiet else _READ_S)
+        self._skipped = self._skipped or late
+        return not late
+
+    def attend(self, channel: Channel) -> None:
+        """Have the loop's thread call `channel.attend`. Safe in other threads."""
+        self._attention.append(channel)
+        if threading.get_ident() != self._loop_thread:  # the loop itself does so before it waits again
+            self.pull_trigger()
+
+    def readable(self) -> bool:
+        """Whether to wait for new connections."""
+        return bool(self.accepting) and time.monotonic() >= self._full_until
+
     def handle_accept(self) -> None:
-        """Accept every waiting connection; waitress would accept one per turn of the loop."""
-        before = -1
-        while before < len(self.active_channels) and self.readable():
-            before = len(self.active_channels)
-            super().handle_accept()
+        """Note that clients want to connect. `accept_some` accepts them when this turn is nearly over.
+
+        Otherwise a new connection could get the file descriptor of one that has just been closed, and with it
+        what poll() said about that one.
+        """
+        self._accepts = True
+
+    def accept_some(self) -> None:
+        """Accept clients that want to connect; at the limit, each replaces the least valuable connection."""
+        victims: list[Channel] | None = None
+        for _ in range(_ACCEPT if self._accepts else 0):
+            full = len(self.sockets) >= self._limit
+            if full and victims is None:
+                victims = least_valuable(self.active_channels.values(), _ACCEPT)[::-1]
+            if full and not victims:  # all have requests that are being answered
+                self._full_until = time.monotonic() + _RETRY_S
+                break
+            if not self._accept_one():
+                break
+            if full and victims:
+                self._evict(victims.pop())
+        self._accepts = False
+
+    def _accept_one(self) -> bool:
+        try:
+            pair = self.accept()
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTOR:  # other programs of this machine may have taken them
+                for victim in least_valuable(self.active_channels.values(), 1):
+                    self._evict(victim)
+            return False
+        if pair is None:
+            return False
+        connection, address = pair
+        try:
+            self.set_socket_options(connection)
+        except OSError:  # macOS: the client has gone already
+            connection.close()
+        else:
+            self.channel_class(self, connection, address, self.adj, map=self.sockets)
+        return True
+
+    def _evict(self, channel: Channel) -> None:
+        self.metrics.closed.labels("limit").inc()
+        channel.handle_close()
 
     def maintenance(self, now: float) -> None:
         """Do nothing: each channel checks its own time-outs."""
@@ -112,7 +222,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return  # until the client has read the response before; in waitress, a thread would wait for that
         if request.path in _PROBES:
             self._immediate.appendleft(channel)
-        elif request.rejection:
+        elif request.rejection or request.error:
             self._immediate.append(channel)
         elif request.predicts:
             try:
@@ -139,13 +249,18 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
     def close_listener(self) -> None:
         """Accept the connections that the kernel has established already, then listen no more."""
-        self.handle_accept()
+        while len(self.sockets) < self._limit and self._accept_one():
+            pass
         self.del_channel(self.sockets)
         self.socket.close()
 
 
-def _connection_limit() -> int:
-    """Return how many connections this process can have, after raising its limit of file descriptors."""
+def _connection_limit(body_bytes: int) -> int:
+    """Return how many connections this process can have, after raising its limit of file descriptors.
+
+    Args:
+        body_bytes: bytes that all request bodies may take; each larger body takes a descriptor, too.
+    """
     limit = _CONNECTIONS if hasattr(select, "poll") else _SELECT_CONNECTIONS
     if resource is None:
         return limit
@@ -153,4 +268,5 @@ def _connection_limit() -> int:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536), hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(10, min(limit, soft - 100))
+    free = soft - _SPARE_DESCRIPTORS
+    return max(10, min(limit, max(free // 2, free - body_bytes // _IN_MEMORY)))

@@ -1,5 +1,7 @@
 """Security headers, and CORS for the origins in CORS_ORIGINS."""
 
+from collections.abc import Sequence
+
 from flask import Flask, Response
 
 from app.settings import Settings
@@ -14,6 +16,9 @@ HEADERS = {
     "Permissions-Policy": "geolocation=(), microphone=()",
     "Cache-Control": "no-store",  # a response is for this client at this moment
 }
+
+
+_EXPOSED = ["Retry-After", "X-Request-ID"]
 
 
 def register(app: Flask, settings: Settings) -> None:
@@ -32,7 +37,21 @@ def register(app: Flask, settings: Settings) -> None:
             app,
             origins="*" if "*" in settings.cors_origins else list(settings.cors_origins),
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=_EXPOSED,
             methods=["GET", "POST"],
             max_age=600,
         )
+
+
+def cors_headers(origin: str, allowed: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the CORS headers of a response that doesn't come from the app, the same as the app's.
+
+    Args:
+        origin: the request's header Origin; empty: there is none.
+        allowed: CORS_ORIGINS.
+    """
+    if not origin or not {origin, "*"} & set(allowed):
+        return []
+    headers = [("Access-Control-Allow-Origin", origin)]
+    headers += [("Access-Control-Expose-Headers", ", ".join(_EXPOSED))]
+    return headers if tuple(allowed) == (origin,) else [*headers, ("Vary", "Origin")]

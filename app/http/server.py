@@ -82,8 +82,10 @@ class Server:
         """Wait for data to receive or send, then answer some of the requests that need no thread."""
         for channel, rejection in self._admission.remove_timed_out():
             self._listener.reject(channel, rejection)
+        self._listener.begin_turn()
         timeout = 0.0 if self._listener.has_immediate else timeout
         wasyncore.loop(timeout=timeout, use_poll=True, map=self._listener.sockets, count=1)
+        self._listener.accept_some()
         self._listener.answer_immediate()
 
     def _channels(self) -> list[Channel]:

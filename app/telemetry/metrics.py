@@ -79,6 +79,12 @@ class Metrics:
         self.in_flight = gauge("predictions_in_flight", "Requests that workers are predicting")
         self.waiting = gauge("predictions_waiting", "Requests in the queue")
         self.rejected = counter("predictions_rejected_total", "Prediction requests rejected", ["reason"])
+        self.closed = counter(
+            "connections_closed_total", "Connections that the service closed early", ["reason"]
+        )
+        self.body_bytes = gauge(
+            "request_body_bytes", "Bytes of request bodies, in memory and in temporary files"
+        )
         self.feedback = counter(
             "feedback_total", "Predictions that users gave feedback on", ["predicted", "actual"]
         )
@@ -120,8 +126,12 @@ class Metrics:
         self.request_duration.labels("/predict")
         for status in (200, 500, 503):
             self.requests.labels("POST", "/predict", status)
-        for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected", "no_resources"):
+        for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)
+        for reason in ("no_resources", "uploads"):
+            self.rejected.labels(reason)
+        for reason in ("idle", "slow", "limit", "rejected"):
+            self.closed.labels(reason)
         for correct in ("true", "false"):
             self.judged.labels(correct)
 

@@ -24,8 +24,7 @@ def register(app: Flask, metrics: Metrics) -> None:
     @app.before_request
     def _start() -> None:
         g.started = request.environ.get(STARTED) or time.perf_counter()
-        client_id = request.headers.get("X-Request-ID", "")
-        g.request_id = client_id if _VALID_ID.fullmatch(client_id) else uuid.uuid4().hex
+        g.request_id = valid_id(request.headers.get("X-Request-ID", ""))
         g.log_fields = {}  # further fields of the log line
 
     @app.after_request
@@ -37,6 +36,11 @@ def register(app: Flask, metrics: Metrics) -> None:
             metrics, g.request_id, request.method, route, response.status_code, g.started, size, g.log_fields
         )
         return response
+
+
+def valid_id(client_id: str) -> str:
+    """Return the id that the client gave its request; a new one if that is missing or not valid."""
+    return client_id if _VALID_ID.fullmatch(client_id) else uuid.uuid4().hex
 
 
 def record(

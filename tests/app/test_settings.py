@@ -22,6 +22,8 @@ from app.settings import Settings, SettingsError, probable_typos
         ("MODEL_PUBLIC_KEY", "A" * 43 + "=,"), ("MODEL_PUBLIC_KEY", "A" * 5000),
         ("MODEL_PUBLIC_KEY", "-----BEGIN PRIVATE KEY----- " + "A" * 43 + "= -----END PRIVATE KEY-----"),
         ("FEEDBACK_SECRET", "too short"), ("FEEDBACK_SECRET", "a secret with spaces"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "*"),
+        ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
 def test_bad_values(name, value):
@@ -36,6 +38,7 @@ def test_good_values():
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
         | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
+        | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, 192.0.2.1"}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
@@ -44,6 +47,7 @@ def test_good_values():
     assert settings.log_level == "debug"
     assert settings.cors_origins == ("https://a.example", "*")
     assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it
+    assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 

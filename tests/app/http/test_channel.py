@@ -8,8 +8,10 @@ import pytest
 from waitress import channel as waitress_channel
 from waitress.adjustments import Adjustments
 
-from app.http import channel
+from app.http import channel, request
+from app.http.body_budget import BodyBudget
 from app.http.channel import Channel
+from app.telemetry.metrics import Metrics
 
 
 class Clocks:
@@ -25,7 +27,8 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     fake = SimpleNamespace(
         time=lambda: clocks.wall, monotonic=lambda: clocks.monotonic, perf_counter=lambda: clocks.monotonic
     )
-    monkeypatch.setattr(channel, "time", fake)
+    for module in (channel, request):
+        monkeypatch.setattr(module, "time", fake)
     monkeypatch.setattr(waitress_channel, "time", fake)
     return clocks
 
@@ -33,7 +36,18 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 @pytest.fixture
 def connection(clocks: Clocks) -> Iterator[Channel]:
     ours, client = socket.socketpair()
-    server = SimpleNamespace(active_channels={}, admission=SimpleNamespace(draining=False), client=client)
+    server = SimpleNamespace(
+        active_channels={},
+        admission=SimpleNamespace(draining=False),
+        metrics=Metrics(),
+        budget=BodyBudget(1000),
+        max_body_bytes=1000,
+        round=1,
+        patience=1.0,
+        may_read=lambda quiet: True,
+        attend=lambda channel: None,
+        client=client,
+    )
     with client:
         connection = Channel(server, ours, ("127.0.0.1", 1), Adjustments(), map={})
         yield connection
@@ -43,6 +57,7 @@ def connection(clocks: Clocks) -> Iterator[Channel]:
 def begin_request(connection: Channel) -> None:
     connection.server.client.sendall(b"GET / HTTP/1.1\r\nHost")
     connection.handle_read()
+    connection.server.round += 1
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
@@ -52,7 +67,7 @@ def test_a_clock_that_is_set_closes_no_connection(connection: Channel, clocks: C
     assert connection.readable()
     begin_request(connection)
     clocks.wall += hours * 3600
-    clocks.monotonic += channel._HEADERS_S - 1
+    clocks.monotonic += request._HEADERS_S - 1
     assert connection.readable()
 
 
@@ -68,7 +83,7 @@ def test_an_idle_connection_is_closed(connection: Channel, clocks: Clocks, hours
 def test_a_slow_request_is_closed(connection: Channel, clocks: Clocks, hours: int) -> None:
     begin_request(connection)
     clocks.wall += hours * 3600
-    clocks.monotonic += channel._HEADERS_S + 1
+    clocks.monotonic += request._HEADERS_S + 1
     assert not connection.readable()
     assert connection.will_close
 
@@ -78,5 +93,6 @@ def test_data_that_is_received_keeps_a_connection(connection: Channel, clocks: C
     clocks.monotonic += channel._IDLE_S - 1
     connection.server.client.sendall(b"\r\n")  # clients may send empty lines between requests
     connection.handle_read()
-    clocks.monotonic += channel._HEADERS_S - 1
+    connection.server.round += 1
+    clocks.monotonic += request._HEADERS_S - 1
     assert connection.readable()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from app.http import channel
+from app.http import request
 from tests.app.routes.test_predict import RED_JPEG
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.service import COMMAND, Service, blocked, running
@@ -219,17 +219,17 @@ def needed(tool: str) -> str:
 
 _IMPATIENT = """
 import sys
-from app.http import channel
+from app.http import request
 from app.__main__ import main
 
-channel._HEADERS_S, channel._REQUEST_S = map(int, sys.argv[1:])
+request._HEADERS_S, request._REQUEST_S = map(int, sys.argv[1:])
 sys.exit(main([]))
 """
 
 
 def test_a_slow_request_is_closed_and_others_are_served(make_model):
     """With limits of 3 s for the headers or for the whole request; in the service, 15 s and 120 s."""
-    assert (channel._HEADERS_S, channel._REQUEST_S) == (15, 120)
+    assert (request._HEADERS_S, request._REQUEST_S) == (15, 120)
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
     whole = head + f"Content-Length: {len(RED_JPEG)}\r\n\r\n".encode()
     model = make_model().as_uri()

@@ -1,0 +1,113 @@
+"""One limit for all request bodies that are being received or that wait, in memory and in temporary files."""
+
+import math
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+
+from ml.model.host import memory_limit
+
+_SHARE = 8
+"""Bodies may take an eighth of the memory: temporary files are in memory too if /tmp is."""
+_LARGEST = 512 * 1024**2
+"""The limit in bytes, however large the memory is."""
+_UPLOADS = 2
+"""Largest uploads that must find room, however small the memory is."""
+
+
+class Body:
+    """The bytes of one request's body.
+
+    Attributes:
+        client: who sent it.
+        shed: rejects the request and closes this body; called by the thread that received bytes.
+        held: bytes that count.
+        began: when its first byte came, by `time.monotonic`.
+    """
+
+    __slots__ = ("began", "client", "held", "shed")
+
+    def __init__(self, client: Hashable, shed: Callable[[], None]) -> None:
+        self.client, self.shed = client, shed
+        self.held, self.began = 0, time.monotonic()
+
+    def cost(self, now: float) -> float:
+        """Bytes times seconds that the body has taken so far; an upload that stalls costs ever more."""
+        return self.held * (now - self.began)
+
+
+class BodyBudget:
+    """Counts the bytes of all bodies, and sheds uploads when they exceed the limit.
+
+    The client whose unfinished uploads have cost most (bytes times seconds) loses the one of them that has
+    cost most. So clients that begin large uploads and never finish them lose theirs, and one from another
+    address gets through. Complete requests in the queue are never shed. Safe in all threads.
+
+    Args:
+        limit: bytes that all bodies may take together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._unfinished: set[Body] = set()
+        self._lock = threading.Lock()
+
+    def grow(self, body: Body, size: int) -> bool:
+        """Count bytes that were received; return whether they fit, once others have been shed if need be."""
+        with self._lock:
+            self.used += size
+            body.held += size
+            self._unfinished.add(body)
+            victims = self._most_expensive() if self.used > self.limit else []
+        for victim in victims:
+            if victim is body:
+                return False
+            victim.shed()
+        return self.used <= self.limit
+
+    def finish(self, body: Body) -> None:
+        """Note that a body is complete: it still counts, but isn't shed any more."""
+        with self._lock:
+            self._unfinished.discard(body)
+
+    def close(self, body: Body) -> None:
+        """Give a body's bytes back; it may be closed more than once."""
+        with self._lock:
+            self.used -= body.held
+            body.held = 0
+            self._unfinished.discard(body)
+
+    def _most_expensive(self) -> list[Body]:
+        """Return the unfinished uploads to shed, until the bytes of all bodies fit."""
+        now = time.monotonic()
+        by_client: defaultdict[Hashable, list[Body]] = defaultdict(list)
+        for body in self._unfinished:
+            by_client[body.client].append(body)
+        costs = {client: sum(body.cost(now) for body in bodies) for client, bodies in by_client.items()}
+        for bodies in by_client.values():
+            bodies.sort(key=lambda body: body.cost(now))
+        victims, excess = [], self.used - self.limit
+        while excess > 0 and costs:
+            client = max(costs, key=costs.__getitem__)
+            victim = by_client[client].pop()
+            victims.append(victim)
+            excess -= victim.held
+            costs[client] -= victim.cost(now)
+            if not by_client[client]:
+                del costs[client]
+        return victims
+
+
+def default_limit(max_upload_bytes: int) -> int:
+    """Return how many bytes all bodies may take together in this process, from the memory."""
+    memory = min(memory_limit(), _physical_memory())
+    return int(max(_UPLOADS * max_upload_bytes, min(_LARGEST, memory / _SHARE)))
+
+
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return math.inf

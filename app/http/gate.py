@@ -1,0 +1,84 @@
+"""What is decided about a request when its header ends, before its body is received."""
+
+import math
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Network
+from typing import Any
+
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests, Unauthorized
+
+from app.http import addresses
+from app.http.keys import sent_key
+from app.http.rate_limit import RateLimit
+from app.settings import Settings
+
+PREDICT, FEEDBACK = "/predict", "/feedback"
+ROUTES = frozenset({PREDICT, FEEDBACK})
+"""Routes whose POST requests need an API key if there are any."""
+
+_FAILED_PER_S, _FAILED_BURST = 1.0, 30
+"""Requests without a valid key that a client address gets 401 for; the others get 429."""
+_FEEDBACK_PER_S, _FEEDBACK_BURST = 20.0, 1000
+"""Feedback that is taken from one client: one key, or one address if there are no keys."""
+
+
+class Gate:
+    """Checks the key, the rate and the announced length of requests. Only the event loop's thread uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._failed = RateLimit(_FAILED_PER_S, _FAILED_BURST)
+        self._feedback = RateLimit(_FEEDBACK_PER_S, _FEEDBACK_BURST)
+
+    def client(self, peer: str, headers: dict[str, str]) -> IPv4Address | IPv6Network:
+        """Return what counts as the client of a request: its address, or the /64 network of that.
+
+        Args:
+            peer: address of the other end of the connection.
+            headers: as waitress keeps them, `X_FORWARDED_FOR` for X-Forwarded-For.
+        """
+        trusted = self._settings.trusted_proxies
+        if not trusted:
+            return addresses.peer_group(peer)
+        forwarded_for = headers.get("X_FORWARDED_FOR", "")
+        return addresses.group(addresses.client_address(peer, forwarded_for, trusted))
+
+    def check(self, request: Any, route: str) -> None:
+        """Let a request pass.
+
+        Args:
+            request: a `Request` whose header is complete, with its `client`.
+            route: its path, as WSGI will see it.
+
+        Raises:
+            Unauthorized: it needs an API key and has none that is valid.
+            TooManyRequests: the client sent too many requests without a valid key, or too much feedback.
+            RequestEntityTooLarge: its body is larger than MAX_UPLOAD_MB.
+        """
+        if request.command == "POST" and route in ROUTES:
+            key = self._require_key(request)
+            if route == FEEDBACK:
+                self._limit(self._feedback, key or request.client, "too much feedback")
+        if request.content_length > self._settings.max_upload_bytes:
+            raise RequestEntityTooLarge(f"the body is larger than {self._settings.max_upload_mb} MB")
+
+    def _require_key(self, request: Any) -> str:
+        if not self._settings.api_keys:
+            return ""
+        header: Callable[[str, str], str] = request.headers.get
+        try:
+            return sent_key(header("AUTHORIZATION", ""), header("X_API_KEY", ""), self._settings.api_keys)
+        except Unauthorized:
+            # A client with a valid key never comes here, whatever others behind its address do.
+            self._limit(self._failed, request.client, "too many requests without a valid API key")
+            raise
+
+    @staticmethod
+    def _limit(limit: RateLimit, client: object, problem: str) -> None:
+        if seconds := limit.seconds_to_wait(client):
+            raise TooManyRequests(f"{problem}; try again later", retry_after=math.ceil(seconds))
+
+
+def headers_of(error: HTTPException) -> list[tuple[str, str]]:
+    """Return the headers that belong to an exception, such as Retry-After."""
+    return [(name, value) for name, value in error.get_headers() if name != "Content-Type"]

@@ -1,0 +1,108 @@
+"""The limit of bytes of all bodies: whose upload is shed, and that all bytes are given back."""
+
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from app.http import body_budget
+from app.http.body_budget import Body, BodyBudget, default_limit
+
+MB = 1024 * 1024
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(body_budget, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+class Uploads:
+    """Uploads to one budget, and the names of those that were shed."""
+
+    def __init__(self, limit: int) -> None:
+        self.budget, self.shed = BodyBudget(limit), list[str]()
+
+    def begin(self, client: str, name: str) -> Body:
+        def shed() -> None:
+            self.shed.append(name)
+            self.budget.close(body)
+
+        body = Body(client, shed)
+        return body
+
+
+def test_the_client_whose_uploads_cost_most_loses_the_one_that_costs_most(clock):
+    uploads = Uploads(100)
+    for number in range(9):
+        assert uploads.budget.grow(uploads.begin("attacker", f"stalled-{number}"), 10)
+        clock.now += 1
+    honest = uploads.begin("honest", "honest")
+    assert uploads.budget.grow(honest, 10)
+    clock.now += 1
+    for _ in range(5):
+        assert uploads.budget.grow(honest, 10)
+    assert uploads.shed == [f"stalled-{number}" for number in range(5)]
+    assert uploads.budget.used == 100
+
+
+def test_many_addresses_with_one_stalled_upload_each_do_not_push_out_a_fast_large_one(clock):
+    uploads = Uploads(100)
+    for number in range(9):
+        uploads.budget.grow(uploads.begin(f"attacker-{number}", f"stalled-{number}"), 10)
+    clock.now += 30
+    honest = uploads.begin("honest", "honest")
+    for _ in range(8):
+        clock.now += 0.1
+        assert uploads.budget.grow(honest, 10)
+    assert "honest" not in uploads.shed
+
+
+def test_complete_requests_are_not_shed(clock):
+    uploads = Uploads(100)
+    for number in range(10):
+        waiting = uploads.begin("a", f"waiting-{number}")
+        assert uploads.budget.grow(waiting, 10)
+        uploads.budget.finish(waiting)
+    late = uploads.begin("b", "late")
+    assert not uploads.budget.grow(late, 1)
+    uploads.budget.close(late)
+    assert (uploads.shed, uploads.budget.used) == ([], 100)
+
+
+def test_a_body_that_is_closed_twice_gives_its_bytes_back_once():
+    uploads = Uploads(100)
+    one, other = uploads.begin("a", "one"), uploads.begin("a", "other")
+    uploads.budget.grow(one, 10)
+    uploads.budget.grow(other, 10)
+    for _ in range(2):
+        uploads.budget.close(one)
+    assert uploads.budget.used == 10
+
+
+def test_bytes_are_given_back_from_any_thread():
+    budget = BodyBudget(10**9)
+    bodies = [Body("a", lambda: None) for _ in range(2000)]
+    for body in bodies:
+        budget.grow(body, 7)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(budget.close, bodies * 2))
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("memory", "upload", "expected"),
+    [
+        (512 * MB, 10 * MB, 64 * MB),
+        (64 * MB, 10 * MB, 20 * MB),
+        (float("inf"), 10 * MB, 512 * MB),
+        (512 * MB, 1024 * MB, 2048 * MB),
+    ],
+)
+def test_the_limit_follows_the_memory_of_the_container(monkeypatch, memory, upload, expected):
+    monkeypatch.setattr(body_budget, "memory_limit", lambda: memory)
+    monkeypatch.setattr(body_budget, "_physical_memory", lambda: 2**50)
+    assert default_limit(upload) == expected
+    monkeypatch.setattr(body_budget, "_physical_memory", lambda: 8 * MB)
+    assert default_limit(upload) == 2 * upload

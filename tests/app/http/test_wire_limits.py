@@ -1,0 +1,328 @@
+"""What clients may send, hold and ask for: real connections to the real server in this process."""
+
+import contextlib
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+
+import pytest
+
+from app.http import body_budget, gate, listener
+from app.routes import predict
+from tests.app.routes.test_predict import RED_JPEG
+from tests.helpers.served import Served, served
+from tests.helpers.waiting import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
+
+ATTACKER = "127.0.0.2"
+MB = 1024 * 1024
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+PHOTO = HEAD + f"Content-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG
+KEY = {"X_API_Key": "the-key", "Content_Type": "image/jpeg"}
+
+
+def announced(length: int) -> bytes:
+    return HEAD + f"Content-Length: {length}\r\n\r\n".encode()
+
+
+def read_all(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Room for 2 MB of bodies and 30 connections."""
+    monkeypatch.setattr(body_budget, "_LARGEST", 2 * MB)
+    monkeypatch.setattr(listener, "_CONNECTIONS", 30)
+
+
+@pytest.fixture
+def pause(monkeypatch):
+    """Predictions wait until it is set."""
+    event = threading.Event()
+    original = predict.classify
+
+    def classify(*arguments, **options):
+        event.wait(60)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(predict, "classify", classify)
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (CHUNKED + b"1\r\nx\r\n" * 300_000, 400),
+        (CHUNKED + b"\r\n" * 500_000, 400),
+        (CHUNKED + b"1;" + b"x" * MB, 400),
+        (CHUNKED + b"0\r\n" + b"X: y\r\n" * 200_000, 400),
+        (b"\r\n" * 500_000, 400),
+        (b"GET a://" + b"1" * 15_000 + b" x y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX:" + b" " * 15_000 + b"\0\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + b"".join(b"a%d:\r\n" % number for number in range(200)) + b"\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * MB, 431),
+        (announced(5 * MB) + bytes(5 * MB), 413),
+        (CHUNKED + b"180000\r\n" + bytes(2 * MB), 413),
+    ],
+)
+def test_a_request_beyond_the_limits_is_answered_although_the_client_still_sends(make_app, sent, status):
+    with served(make_app, max_upload_mb=1) as service, service.connect() as connection:
+        connection.sendall(sent)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status) or head.startswith(b"HTTP/1.0 %d " % status)
+        assert json.loads(body)["status"] == status
+        assert b"Connection: close" in head
+        until(lambda: not service.listener.budget.used)
+
+
+def test_bytes_may_come_one_by_one(make_app):
+    chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (RED_JPEG[:9], RED_JPEG[9:], b"")]
+    with served(make_app) as service, service.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        whole = b"\r\n" + CHUNKED + b"".join(chunks)
+        for position in range(len(whole)):
+            connection.sendall(whole[position : position + 1])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_uploads_that_are_never_finished_are_shed_and_a_client_elsewhere_gets_through(make_app, small):
+    photo = RED_JPEG + bytes(MB - len(RED_JPEG))  # bytes behind the end of a JPEG don't matter
+    with served(make_app, max_upload_mb=1) as service, contextlib.ExitStack() as stack:
+        stalled = [stack.enter_context(service.connect(ATTACKER)) for _ in range(20)]
+        for connection in stalled:
+            connection.sendall(announced(MB) + bytes(MB // 2))
+        until(lambda: service.sample("predictions_rejected_total", reason="uploads") >= 16)
+        for _ in range(5):
+            assert service.ask("POST", "/predict", photo, Content_Type="image/jpeg").status == 200
+            assert service.listener.budget.used <= 2 * MB
+        answer = stalled[0].recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in answer
+        stack.close()
+        until(lambda: not service.listener.budget.used)
+
+
+def finish(service: Served, pause: threading.Event) -> None:
+    with service.connect() as connection:
+        connection.sendall(PHOTO)
+        pause.set()
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+def cut_off(service: Served, _: threading.Event) -> None:
+    with service.connect() as connection:
+        connection.sendall(announced(2 * len(RED_JPEG)) + RED_JPEG)
+        until(lambda: service.listener.budget.used)
+
+
+def broken_chunk(service: Served, _: threading.Event) -> None:
+    with service.connect() as connection:
+        connection.sendall(CHUNKED + b"3\r\nabc\r\n")
+        until(lambda: service.listener.budget.used)
+        connection.sendall(b"nonsense\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
+def leave_the_queue(service: Served, pause: threading.Event) -> None:
+    connections = [service.connect() for _ in range(4)]
+    for connection in connections:
+        connection.sendall(PHOTO)
+    until(lambda: service.service.admission.waiting == 3)
+    for connection in connections:
+        reset(connection)
+    pause.set()
+
+
+def leave_with_pipelined_uploads(service: Served, pause: threading.Event) -> None:
+    connection = service.connect()
+    connection.sendall(PHOTO * 2 + PHOTO[:-10])
+    until(lambda: service.listener.budget.used >= 2 * len(RED_JPEG))
+    connection.close()
+    time.sleep(0.1)  # the server notices
+    pause.set()
+
+
+def full_queue(service: Served, pause: threading.Event) -> None:
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(service.connect()) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(PHOTO)
+        until(lambda: service.sample("predictions_rejected_total", reason="queue_full") == 4)
+        pause.set()
+        assert sorted(connection.recv(12)[-3:] for connection in connections) == [b"200"] * 4 + [b"503"] * 4
+
+
+def wrong_path(service: Served, _: threading.Event) -> None:
+    assert service.ask("POST", "/nothing", RED_JPEG).status == 404
+
+
+WAYS = [finish, cut_off, broken_chunk, leave_the_queue, leave_with_pipelined_uploads, full_queue, wrong_path]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_however_a_request_ends_its_bytes_are_given_back(make_app, pause, way):
+    with served(make_app, max_concurrency=1, max_queue=3) as service:
+        way(service, pause)
+        until(lambda: not service.listener.budget.used)
+        assert not service.listener.budget._unfinished
+
+
+def test_idle_connections_give_way_and_requests_in_progress_do_not(make_app, small, pause):
+    with served(make_app, max_concurrency=1, max_queue=3) as service, contextlib.ExitStack() as stack:
+        predicting, queued = (stack.enter_context(service.connect(ATTACKER)) for _ in range(2))
+        for connection in (predicting, queued):
+            connection.sendall(PHOTO)
+        until(lambda: service.service.admission.waiting == 1)
+        kept = stack.enter_context(service.connect())
+        kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        beginnings = [b"", HEAD, announced(100) + b"x"]
+        for number in range(90):
+            stack.enter_context(service.connect(ATTACKER)).sendall(beginnings[number % 3])
+            if number % 10 == 9:
+                assert service.ask("GET", "/health").status == 200
+        assert len(service.listener.sockets) <= 30
+        kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")  # the address with most connections loses them
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        assert service.sample("connections_closed_total", reason="limit") >= 60
+        pause.set()
+        for connection in (predicting, queued):
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_patience_is_shorter_when_connections_or_bytes_are_nearly_used_up(make_app, small):
+    with served(make_app, max_upload_mb=1) as service, contextlib.ExitStack() as stack:
+        assert service.listener.patience == 1
+        for _ in range(26):
+            stack.enter_context(service.connect())
+        until(lambda: service.listener.patience < 0.5)
+        stack.close()
+        until(lambda: service.listener.patience == 1)
+        for _ in range(2):
+            stack.enter_context(service.connect()).sendall(announced(MB) + bytes(MB - 1000))
+        until(lambda: service.listener.patience < 0.5)
+
+
+def test_if_every_connection_is_being_answered_a_newcomer_waits(make_app, monkeypatch, pause):
+    monkeypatch.setattr(listener, "_CONNECTIONS", 12)
+    with served(make_app, max_concurrency=1, max_queue=20) as service, contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(service.connect()) for _ in range(10)]
+        for connection in connections:
+            connection.sendall(PHOTO)
+        until(lambda: service.service.admission.waiting == 9)
+        late = stack.enter_context(service.connect())
+        late.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        late.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        late.settimeout(60)
+        pause.set()
+        assert late.recv(65536).startswith(b"HTTP/1.1 200")
+        assert all(connection.recv(65536).startswith(b"HTTP/1.1 200") for connection in connections)
+
+
+def test_without_a_key_no_body_is_received_and_no_place_is_taken(make_app, pause):
+    with (
+        served(make_app, api_keys=("the-key",), max_concurrency=1, max_queue=0) as service,
+        service.connect() as paying,
+    ):
+        paying.sendall(PHOTO.replace(b"Host: x", b"X-API-Key: the-key"))
+        until(lambda: service.service.admission.full)
+        for head in (
+            announced(5 * MB),
+            announced(5 * MB).replace(b"Host: x", b"Expect: 100-continue"),
+            CHUNKED,
+        ):
+            for path in (b"/predict", b"//predict", b"/%70redict", b"/feedback"):
+                with service.connect() as connection:
+                    connection.sendall(head.replace(b"/predict", path))
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+        pause.set()
+        assert paying.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert service.sample("http_requests_total", method="POST", route="/predict", status="401") == 9
+        assert service.sample("predictions_rejected_total", reason="queue_full") == 0
+
+
+@pytest.mark.parametrize(
+    "origins", [(), ("https://a.example",), ("https://a.example", "https://b.example"), ("*",)]
+)
+def test_a_response_without_the_app_has_what_one_of_the_app_has(make_app, origins):
+    settings = {"api_keys": ("the-key",), "cors_origins": origins}
+    headers = {"Origin": "https://a.example", "X-Request-ID": "my-id"}
+    with served(make_app, **settings) as service:
+        response = service.ask("POST", "/predict", b"x", Origin="https://a.example", X_Request_ID="my-id")
+    expected = make_app(**settings).test_client().post("/predict", data=b"x", headers=headers)
+    assert response.status == expected.status_code == 401
+    assert json.loads(response.content) == expected.get_json()
+    theirs = {name.lower(): value for name, value in expected.headers}
+    ours = {name.lower(): value for name, value in response.getheaders()}
+    assert {name: ours.get(name) for name in theirs} == theirs
+    assert ours.keys() - theirs.keys() == {"date", "connection"}
+
+
+def test_browsers_may_ask_without_a_key_whether_they_may_send_one(make_app):
+    with served(make_app, api_keys=("the-key",), cors_origins=("https://a.example",)) as service:
+        asks = {"Origin": "https://a.example", "Access_Control_Request_Method": "POST"}
+        response = service.ask("OPTIONS", "/predict", **asks)
+        assert response.status == 200
+        assert response.getheader("Access-Control-Allow-Origin") == "https://a.example"
+
+
+def statuses(service: Served, count: int, **options: str) -> list[int]:
+    return [service.ask("POST", "/predict", RED_JPEG, **options).status for _ in range(count)]
+
+
+def test_failed_keys_are_limited_per_address_and_a_valid_key_always_passes(make_app, monkeypatch):
+    monkeypatch.setattr(gate, "_FAILED_PER_S", 0.01)
+    with served(make_app, api_keys=("the-key",)) as service:
+        assert statuses(service, 32, X_API_Key="wrong") == [401] * 30 + [429] * 2
+        response = service.ask("POST", "/predict", RED_JPEG)
+        assert (response.status, json.loads(response.content)["status"]) == (429, 429)
+        assert 0 < int(response.getheader("Retry-After")) <= 100
+        assert statuses(service, 3, **KEY) == [200] * 3
+        assert statuses(service, 1, source=ATTACKER) == [401]
+        # Whatever an untrusted client says about its address changes nothing.
+        assert statuses(service, 1, X_Forwarded_For="198.51.100.1") == [429]
+
+
+def test_behind_a_trusted_proxy_the_forwarded_address_counts(make_app, monkeypatch):
+    monkeypatch.setattr(gate, "_FAILED_BURST", 2)
+    monkeypatch.setattr(gate, "_FAILED_PER_S", 0.01)
+    from ipaddress import ip_network
+
+    trusted = (ip_network("127.0.0.1/32"), ip_network("10.0.0.0/8"))
+    with served(make_app, api_keys=("the-key",), trusted_proxies=trusted) as service:
+        assert statuses(service, 3, X_Forwarded_For="198.51.100.1, 10.1.1.1") == [401, 401, 429]
+        assert statuses(service, 1, X_Forwarded_For="9.9.9.9, 198.51.100.1") == [429]
+        assert statuses(service, 1, X_Forwarded_For="198.51.100.2") == [401]
+        assert statuses(service, 3, source=ATTACKER, X_Forwarded_For="198.51.100.3") == [401, 401, 429]
+
+
+def test_feedback_is_limited_per_address_or_per_key(make_app, monkeypatch):
+    monkeypatch.setattr(gate, "_FEEDBACK_BURST", 2)
+    monkeypatch.setattr(gate, "_FEEDBACK_PER_S", 0.01)
+    body = b'{"predicted": "red", "actual": "nothing"}'
+
+    def feedback(service: Served, count: int, **options: str) -> list[int]:
+        options["Content_Type"] = "application/json"
+        return [service.ask("POST", "/feedback", body, **options).status for _ in range(count)]
+
+    with served(make_app) as service:
+        assert feedback(service, 3) == [400, 400, 429]
+        assert feedback(service, 1, source=ATTACKER) == [400]
+    with served(make_app, api_keys=("a", "b")) as service:
+        assert feedback(service, 3, X_API_Key="a") == [400, 400, 429]
+        assert feedback(service, 1, X_API_Key="b") == [400]
+        assert feedback(service, 1) == [401]
