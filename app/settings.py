@@ -5,119 +5,27 @@ name in upper case. `python -m scripts.settings_reference` generates docs/settin
 """
 
 import difflib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
+from app import parsers
+from app.parsers import Network, SettingsError
 from ml.model.host import available_cpus, memory_limit
-from ml.model.signature import SignatureError, public_key
+
+__all__ = ["EMBEDDED", "Network", "Settings", "SettingsError", "probable_typos", "variable"]
 
 EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
-_SERVICE_BYTES = 256 * 1024 * 1024
-"""What the service takes beside the photos that it decodes, uploads in memory included."""
-_LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * 1024 * 1024, 1024 * 1024 * 1024
-Network = IPv4Network | IPv6Network
-
+_MB = 1024 * 1024
+_UPLOADS = 1 / 8
+"""Share of the memory for uploads; see `app.http.body_budget`."""
+_SERVICE_BYTES, _PROCESS_BYTES = 160 * _MB, 32 * _MB
+"""Memory of the service, and of each process that decodes a photo, beside uploads and photos."""
+_LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * _MB, 1024 * _MB
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
-
-
-class SettingsError(ValueError):
-    """A variable has a value that the service can't use; the message is one line that names the variable."""
-
-
-class Parser(NamedTuple):
-    """How the text of a variable becomes a value."""
-
-    values: str
-    """Which texts are valid, for the documentation."""
-    parse: Callable[[str, str], Any]
-    """Takes the variable's name and its text, which is not empty; raises SettingsError."""
-
-
-def _integer(low: int, high: int) -> Parser:
-    def parse(name: str, text: str) -> int:
-        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or not low <= int(text) <= high:
-            raise SettingsError(f"{name}={text!r:.60}: must be a whole number from {low} to {high}")
-        return int(text)
-
-    return Parser(f"{low:,} to {high:,}", parse)
-
-
-def _choice(*choices: str) -> Parser:
-    def parse(name: str, text: str) -> str:
-        if text.lower() not in choices:
-            raise SettingsError(f"{name}={text!r:.60}: must be one of {', '.join(choices)}")
-        return text.lower()
-
-    return Parser(", ".join(f"`{choice}`" for choice in choices), parse)
-
-
-def _switch() -> Parser:
-    choice = _choice("on", "off")
-    return Parser(choice.values, lambda name, text: bool(choice.parse(name, text) == "on"))
-
-
-def _sha256(name: str, text: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{64}", text.lower()):
-        raise SettingsError(f"{name}={text!r:.80}: must be 64 hexadecimal digits")
-    return text.lower()
-
-
-def _url(*schemes: str) -> Parser:
-    def parse(name: str, text: str) -> str:
-        try:  # the URL may contain secrets, so no message repeats it
-            parts = urlsplit(text)
-            _ = parts.port
-        except ValueError:
-            raise SettingsError(f"{name}: not a valid URL") from None
-        if parts.scheme not in schemes or (parts.scheme != "file" and not parts.hostname):
-            raise SettingsError(f"{name}: must start with {' or '.join(f'{one}://' for one in schemes)}")
-        if parts.scheme == "file" and (parts.hostname not in (None, "localhost") or parts.path[:1] != "/"):
-            raise SettingsError(f"{name}: a file URL needs an absolute path, as in file:///models/model.pt")
-        return text
-
-    return Parser(f"URL that starts with {' or '.join(f'`{one}://`' for one in schemes)}", parse)
-
-
-def _text(values: str, pattern: str) -> Parser:
-    def parse(name: str, text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise SettingsError(f"{name}: must be {values}")
-        return text
-
-    return Parser(values, parse)
-
-
-def _list(values: str, pattern: str) -> Parser:
-    def parse(name: str, text: str) -> tuple[str, ...]:
-        items = tuple(item.strip() for item in text.split(",") if item.strip())
-        # None at all is an error too: whoever sets API_KEYS means to restrict access.
-        if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):
-            raise SettingsError(f"{name}: must be {values}")
-        return items
-
-    return Parser(values, parse)
-
-
-def _public_keys(name: str, text: str) -> tuple[bytes, ...]:
-    try:
-        return tuple(public_key(item) for item in text.split(","))
-    except SignatureError as error:
-        raise SettingsError(f"{name}: {error}") from None
-
-
-def _networks(name: str, text: str) -> tuple[Network, ...]:
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    try:
-        return tuple(map(ip_network, items or [text]))
-    except ValueError as error:
-        raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
@@ -128,7 +36,7 @@ def _cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def _setting(
-    meaning: str, parser: Parser, default: Any = None, *, shown: str = "", secret: bool = False
+    meaning: str, parser: parsers.Parser, default: Any = None, *, shown: str = "", secret: bool = False
 ) -> Any:
     """Return a field of `Settings`.
 
@@ -151,34 +59,34 @@ class Settings:
 
     host: str = _setting(
         "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
-        _text("an address or a host name", ".+"),
+        parsers.text("an address or a host name", ".+"),
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )
     port: int = _setting(
         "TCP port to listen on. 0 picks a free port; the log line at start shows it.",
-        _integer(0, 65_535),
+        parsers.integer(0, 65_535),
         8080,
     )
     model_url: str | None = _setting(
         "Where `model.pt` comes from. A `file://` URL needs an absolute path. Unset: the default model, "
         "which is part of the service. The URL's query and user info are never logged.",
-        _url("http", "https", "file"),
+        parsers.url("http", "https", "file"),
         secret=True,
     )
     model_sha256: str | None = _setting(
         "SHA-256 of the model file. If the file has another one, the service doesn't start.",
-        Parser("64 hexadecimal digits", _sha256),
+        parsers.Parser("64 hexadecimal digits", parsers.sha256),
     )
     model_public_key: tuple[bytes, ...] = _setting(
         "If set, a model from MODEL_URL needs a signature that one of these Ed25519 keys made, at MODEL_URL "
         "with `.sig` after its path (docs/deployment.md, *Signed models*). Otherwise the service doesn't "
         "start. Several keys let you replace one. Unset: no signature is needed.",
-        Parser("comma-separated public keys, each in PEM or base64", _public_keys),
+        parsers.Parser("comma-separated public keys, each in PEM or base64", parsers.public_keys),
         (),
     )
     model_cache_dir: Path = _setting(  # noqa: RUF009  (it is a dataclass field)
         "Folder for downloaded models. It is created if it doesn't exist.",
-        Parser("a path", lambda _, text: Path(text)),
+        parsers.Parser("a path", lambda _, text: Path(text)),
         _cache_folder,
         shown="`cats-vs-dogs` in the user's cache folder (XDG_CACHE_HOME, `~/.cache` or LOCALAPPDATA), "
         "or else in the system's temporary folder",
@@ -186,76 +94,76 @@ class Settings:
     model_token: str | None = _setting(
         "Sent as `Authorization: Bearer TOKEN` when the model is downloaded, which private release assets "
         "need. It is not sent to another host if the download is redirected there.",
-        _text("printable ASCII without spaces", "[!-~]+"),
+        parsers.text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     engine: str = _setting(
         "Runtime for the network: `onnx` needs a model file with an ONNX model, `torch` needs "
         "`requirements-torch.txt`, and `auto` uses the ONNX model if the file has one, torch otherwise.",
-        _choice("auto", "onnx", "torch"),
+        parsers.choice("auto", "onnx", "torch"),
         "auto",
     )
     threads: int = _setting(
         "Threads that one prediction uses. Predictions run in parallel anyway, so more than 1 shortens a "
         "single response and costs throughput under load.",
-        _integer(1, 256),
+        parsers.integer(1, 256),
         1,
     )
     max_concurrency: int = _setting(
         "Number of workers: predictions that run in parallel. More workers than CPUs slow each other down "
         "(docs/performance.md).",
-        _integer(1, 256),
+        parsers.integer(1, 256),
         lambda _: available_cpus(),
         shown="number of CPUs available to the process, within its container's CPU quota",
     )
     max_queue: int = _setting(
         "Length of the queue: predictions that wait for a worker. If the queue is full, further requests are "
         "rejected (503).",
-        _integer(0, 1024),
+        parsers.integer(0, 1024),
         64,
     )
     request_timeout_s: int = _setting(
         "Queue timeout: seconds that a prediction may wait for a worker before it is rejected (503). It is "
         "also the CPU time in seconds for the photos of one request; a request that needs more gets 413. And "
         "it is the limit for one run of the network, after which the request gets 500.",
-        _integer(1, 3600),
+        parsers.integer(1, 3600),
         10,
     )
     drain_seconds: int = _setting(
         "Seconds that requests in progress have to finish after SIGTERM or SIGINT. The service stops as "
         "soon as they are finished. Orchestrators kill after 30 s by default, so stay below.",
-        _integer(0, 3600),
+        parsers.integer(0, 3600),
         25,
     )
     max_upload_mb: int = _setting(
         "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413.",
-        _integer(1, 1024),
+        parsers.integer(1, 1024),
         10,
     )
     max_pixels: int = _setting(
         "Largest image, width times height, read from its header before it is decoded. Larger images get "
         "422. What a photo costs is limited by MAX_PHOTO_MB.",
-        _integer(1, 2_000_000_000),
+        parsers.integer(1, 2_000_000_000),
         50_000_000,
     )
     max_photo_mb: int | None = _setting(
         "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
         "422. Up to MAX_CONCURRENCY photos are decoded at the same time. A JPEG takes little, a PNG 4 to 9 "
         "bytes a pixel, a WebP up to 18.",
-        _integer(16, 65_536),
+        parsers.integer(16, 65_536),
         shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )
     unknown: bool = _setting(
         "`on`: a photo that shows none of the classes gets the label `unknown`, if the model has an "
         "out-of-distribution (OOD) score and no class of that name. `off`: it gets the most likely class. "
         "The response contains the score (`known`) either way.",
-        _switch(),
+        parsers.switch(),
         True,
     )
     api_keys: tuple[str, ...] = _setting(
         "If set, `/predict` and `/feedback` need one of these keys, as `Authorization: Bearer KEY` or "
         "`X-API-Key: KEY`. Unset: open to everyone.",
-        _list("comma-separated keys", ".+"),
+        parsers.items("comma-separated keys", ".+"),
         (),
         secret=True,
     )
@@ -263,46 +171,46 @@ class Settings:
         "Key with which the service signs the `request_id` of each answer, which feedback needs. Unset: a "
         "random one at each start, so feedback is accepted only from the process that gave the answer. Set "
         "the same one for all replicas.",
-        _text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
+        parsers.text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
         secret=True,
     )
     trusted_proxies: tuple[Network, ...] = _setting(
         "Networks of the reverse proxies in front of the service. If a connection comes from one of them, "
         "the limits per client use the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. "
         "Unset: the header is ignored. docs/deployment.md has the value for each platform.",
-        Parser("comma-separated IP networks such as `10.0.0.0/8`", _networks),
+        parsers.Parser("comma-separated IP networks such as `10.0.0.0/8`", parsers.networks),
         (),
     )
     metrics_token: str | None = _setting(
         "If set, `/metrics` needs it, as `Authorization: Bearer TOKEN`. Unset: open to everyone who can "
         "reach the service.",
-        _text("printable ASCII without spaces", "[!-~]+"),
+        parsers.text("printable ASCII without spaces", "[!-~]+"),
         secret=True,
     )
     metrics_push_url: str | None = _setting(
         "A Prometheus Pushgateway to send the metrics to, for services that Prometheus can't scrape. User "
         "info in the URL is sent as basic authentication. Unset: nothing is sent.",
-        _url("http", "https"),
+        parsers.url("http", "https"),
         secret=True,
     )
     metrics_push_seconds: int = _setting(
         "Seconds between two pushes to METRICS_PUSH_URL.",
-        _integer(1, 3600),
+        parsers.integer(1, 3600),
         15,
     )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
-        _list("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
+        parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
         (),
     )
     log_level: str = _setting(
         "Least severe level that is logged. Each request is logged as one line at `info`.",
-        _choice("debug", "info", "warning", "error"),
+        parsers.choice("debug", "info", "warning", "error"),
         "info",
     )
     log_format: str = _setting(
         "`json`: one JSON object per line. `text`: for people.",
-        _choice("json", "text"),
+        parsers.choice("json", "text"),
         "json",
     )
 
@@ -315,8 +223,8 @@ class Settings:
     def max_photo_bytes(self) -> int:
         """Memory that decoding one photo may take, in bytes."""
         if self.max_photo_mb is not None:
-            return self.max_photo_mb * 1024 * 1024
-        left = (memory_limit() - _SERVICE_BYTES) / self.max_concurrency
+            return self.max_photo_mb * _MB
+        left = (memory_limit() * (1 - _UPLOADS) - _SERVICE_BYTES) / self.max_concurrency - _PROCESS_BYTES
         return int(min(max(left, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
 
     @classmethod

@@ -106,3 +106,13 @@ def test_variables_of_other_programs_are_no_typos():
     assert probable_typos(dict.fromkeys(OTHERS.split(), "x")) == {}
     names = [field.name.upper() for field in fields(Settings)]
     assert probable_typos(dict.fromkeys(names, "")) == {}
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "workers", "photo_mb"),
+    [(float("inf"), 2, 1024), (512, 1, 256), (2048, 2, 784), (256, 4, 64)],
+)
+def test_the_memory_of_a_photo_follows_from_the_container_s(monkeypatch, memory_mb, workers, photo_mb):
+    monkeypatch.setattr("app.settings.memory_limit", lambda: memory_mb * 2**20)
+    assert Settings(max_concurrency=workers).max_photo_bytes == photo_mb * 2**20
+    assert Settings(max_concurrency=workers, max_photo_mb=100).max_photo_bytes == 100 * 2**20
