@@ -76,7 +76,7 @@ def test_unknown_paths_and_methods_are_problems(client):
 
 
 def test_an_unexpected_error_shows_no_traceback(client, monkeypatch, caplog):
-    def fail(images):
+    def fail(images, evidence):
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(service_of(client.application).model.engine, "answer", fail)

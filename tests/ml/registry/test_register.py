@@ -208,7 +208,7 @@ def test_more_unknown_test_photos_are_worse_and_more_detected_ood_photos_better(
         ({"image_size": 48}, graph(size=48), "48 pixels"),
         ({"resize": "squash"}, graph(), "(squash)"),
         ({}, b"\x08\x09 no graph", "does not run"),
-        ({"format": 9}, graph(), "format 9"),
+        ({"format": 9}, graph(), "bad format"),
     ],
 )
 def test_a_champion_that_cannot_answer_these_photos_is_replaced(
