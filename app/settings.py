@@ -148,8 +148,8 @@ class Settings:
     )
     max_photo_mb: int | None = _setting(
         "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
-        "422. Up to MAX_CONCURRENCY photos are decoded at the same time. A JPEG takes little, a PNG 4 to 9 "
-        "bytes a pixel, a WebP up to 18.",
+        "422. Up to MAX_CONCURRENCY photos are decoded at the same time, or as many as the container has "
+        "memory for. A JPEG takes little, a PNG 4 to 9 bytes a pixel, a WebP 16 to 18.",
         parsers.integer(16, 65_536),
         shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )
@@ -224,8 +224,14 @@ class Settings:
         """Memory that decoding one photo may take, in bytes."""
         if self.max_photo_mb is not None:
             return self.max_photo_mb * _MB
-        left = (memory_limit() * (1 - _UPLOADS) - _SERVICE_BYTES) / self.max_concurrency - _PROCESS_BYTES
-        return int(min(max(left, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
+        each = _photos_memory() / self.max_concurrency - _PROCESS_BYTES
+        return int(min(max(each, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
+
+    @property
+    def costly_photos(self) -> int:
+        """Number of photos that may take MAX_PHOTO_MB at the same time."""
+        places = _photos_memory() / (self.max_photo_bytes + _PROCESS_BYTES)
+        return int(min(max(places, 1), self.max_concurrency))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -241,6 +247,11 @@ class Settings:
             elif callable(default := setting.metadata["default"]):
                 values[setting.name] = default(environ)
         return cls(**values)
+
+
+def _photos_memory() -> float:
+    """Return the memory that is left for decoding photos, in bytes; infinite: unlimited."""
+    return memory_limit() * (1 - _UPLOADS) - _SERVICE_BYTES
 
 
 def variable(setting: Field[Any]) -> str:

@@ -1,5 +1,7 @@
 """Decodes the photos of requests: cheap ones in the worker's own thread, all others in the sandbox."""
 
+import threading
+
 import numpy as np
 
 from app.settings import Settings
@@ -28,6 +30,7 @@ class Decoder:
         self._max_pixels, self._max_bytes = settings.max_pixels, settings.max_photo_bytes
         self._metrics = metrics
         self._sandbox = Sandbox(self._max_bytes, _CPU_S, _NICENESS)
+        self._room = threading.BoundedSemaphore(settings.costly_photos)
 
     def start(self) -> None:
         """Start the sandbox, so that no photo has to wait for that.
@@ -60,10 +63,11 @@ class Decoder:
             try:
                 square = decoder.square(photo, size, resize)
             except (OSError, MemoryError) as error:
-                raise NoWorkerError("the system lacks what decoding the photo needs") from error
+                raise NoWorkerError("the system is out of memory or file descriptors") from error
             return Decoded.of(photo, np.asarray(square)), 0.0
         try:
-            rgb, cpu_s = self._sandbox.decode(photo, size, resize, _DEADLINE_S)
+            with self._room:
+                rgb, cpu_s = self._sandbox.decode(photo, size, resize, _DEADLINE_S)
         except TooCostlyError:
             self._metrics.stopped_decoders.inc()
             raise

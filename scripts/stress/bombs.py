@@ -69,6 +69,14 @@ def repeated_scans(width: int, height: int, scans: int) -> bytes:
     return photo[:-2] + empty * (scans - photo.count(b"\xff\xda")) + photo[-2:]
 
 
+def _one_scan(mode: str, width: int, height: int) -> bytes:
+    """Return a progressive JPEG with nothing but its first scan, which covers all colours."""
+    photo = encoded(Image.new(mode, (width, height)), "JPEG", progressive=True, subsampling=0)
+    first = photo.index(b"\xff\xda")
+    end = min(photo.index(marker, first + 2) for marker in (b"\xff\xda", b"\xff\xc4"))
+    return photo[:end] + b"\xff\xd9"
+
+
 def _photo_with_restarts(width: int, height: int) -> bytes:
     photo = encoded(Image.new("RGB", (width, height)), "JPEG")
     start = photo.index(b"\xff\xda")
@@ -159,6 +167,8 @@ METADATA: dict[str, Callable[[int], bytes]] = {
     "JPEG, quantisation tables": lambda size: _jpeg(_segments(0xDB, (b"\0" + bytes(64)) * 1000, size)),
     "JPEG, Huffman tables": lambda size: _jpeg(_segments(0xC4, (b"\0\1" + bytes(16)) * 3000, size)),
     "JPEG, fill bytes": lambda size: _jpeg(b"\xff" * size),
+    "JPEG, fill bytes without a marker": lambda size: b"\xff\xd8" + b"\xff" * size + b"\0",
+    "JPEG, fill bytes to the end": lambda size: b"\xff\xd8" + b"\xff" * size,
     "JPEG, bytes between segments": lambda size: _jpeg(b"\0\xff" * (size // 2)),
     "JPEG, restart markers": lambda size: _jpeg(b"\xff\xd0" * (size // 2)),
     "JPEG, segments behind the image": lambda size: _small("JPEG") + _segments(0xEF, b"", size),
@@ -220,6 +230,8 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
         Image.new("CMYK", (width, height)), "JPEG", progressive=True
     ),
     "JPEG, a restart marker for each block": _photo_with_restarts,
+    "JPEG, progressive, one scan": lambda width, height: _one_scan("RGB", width, height),
+    "JPEG, four colours, progressive, one scan": lambda width, height: _one_scan("CMYK", width, height),
     "PNG": lambda width, height: encoded(Image.new("RGB", (width, height)), "PNG", compress_level=1),
     "PNG, transparent": lambda width, height: encoded(
         Image.new("RGBA", (width, height), (1, 2, 3, 4)), "PNG", compress_level=1
@@ -229,6 +241,15 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
     ),
     "PNG, transparent palette": lambda width, height: encoded(
         Image.new("P", (width, height)), "PNG", compress_level=1, transparency=0
+    ),
+    "PNG, 16-bit grey, one column": lambda width, height: encoded(
+        Image.new("I;16", (1, width * height // 4)), "PNG", compress_level=1
+    ),
+    "PNG, one bit a pixel, one column": lambda width, height: encoded(
+        Image.new("1", (1, width * height // 3)), "PNG", compress_level=1
+    ),
+    "PNG, transparent, one row": lambda width, height: encoded(
+        Image.new("RGBA", (width * height // 4, 1)), "PNG", compress_level=1
     ),
     "PNG, one bit a pixel": lambda width, height: encoded(Image.new("1", (width, height)), "PNG"),
     "GIF": lambda width, height: encoded(Image.new("P", (width, height)), "GIF"),

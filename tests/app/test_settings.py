@@ -109,10 +109,13 @@ def test_variables_of_other_programs_are_no_typos():
 
 
 @pytest.mark.parametrize(
-    ("memory_mb", "workers", "photo_mb"),
-    [(float("inf"), 2, 1024), (512, 1, 256), (2048, 2, 784), (256, 4, 64)],
+    ("memory_mb", "workers", "photo_mb", "at_once"),
+    [(float("inf"), 2, 1024, 2), (512, 1, 256, 1), (2048, 2, 784, 2), (256, 4, 64, 1), (512, 8, 64, 3)],
 )
-def test_the_memory_of_a_photo_follows_from_the_container_s(monkeypatch, memory_mb, workers, photo_mb):
+def test_the_memory_of_a_photo_follows_from_the_container_s(
+    monkeypatch, memory_mb, workers, photo_mb, at_once
+):
     monkeypatch.setattr("app.settings.memory_limit", lambda: memory_mb * 2**20)
-    assert Settings(max_concurrency=workers).max_photo_bytes == photo_mb * 2**20
+    settings = Settings(max_concurrency=workers)
+    assert (settings.max_photo_bytes, settings.costly_photos) == (photo_mb * 2**20, at_once)
     assert Settings(max_concurrency=workers, max_photo_mb=100).max_photo_bytes == 100 * 2**20

@@ -2,8 +2,8 @@
 
 One module per format walks the file's segments, chunks or blocks. It finds the size, and what decoding costs
 at most. It also leaves out everything that doesn't decide the pixels, such as comments, colour profiles and
-previews, so that no decoder gets to see it. Each walk is bounded: it costs milliseconds for 10 MB of the
-smallest possible parts.
+previews, so that no decoder gets to see it. Each walk is bounded: it costs at most some tens of
+milliseconds for 10 MB of the smallest possible parts.
 """
 
 from ml.model.errors import TooManyPixelsError, UnsupportedImageError

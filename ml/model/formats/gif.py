@@ -1,14 +1,14 @@
 """GIF (87a and 89a): blocks up to the first image."""
 
-from ml.model.formats.structure import PARTS, Structure, broken, crowded, unpack
+from ml.model.formats.structure import PARTS, Structure, broken, too_many_parts, unpack
 
 _KIND = "GIF"
 _TABLE = 0x80  # flag: a colour table follows
 _EXTENSION, _IMAGE = 0x21, 0x2C
-_CONTROL = 0xF9
-_SUB_BLOCK_BYTES = 128
+_CONTROL, _CONTROL_BYTES = 0xF9, 4
+_SUB_BLOCK_BYTES = 32
 """The blocks before the first image may have one more sub-block for each so many bytes of the file; encoders
-write sub-blocks of 255 bytes."""
+write sub-blocks of 255 bytes, and XMP is text whose letters count as lengths."""
 
 
 def inspect(data: bytes) -> Structure:
@@ -27,6 +27,9 @@ def inspect(data: bytes) -> Structure:
             kept.append(data[position:])
             # One byte of Pillow's image, perhaps of a smaller canvas before, and RGB.
             return Structure(_KIND, width, height, b"".join(kept), pixel_bytes=6)
+        if not block:  # as some encoders write between blocks
+            position += 1
+            continue
         if block != _EXTENSION:
             raise broken(_KIND)
         start, position = position, position + 2
@@ -37,10 +40,10 @@ def inspect(data: bytes) -> Structure:
             if not length:
                 break
             if not sub_blocks:
-                raise crowded(_KIND)
-        if data[start + 1] == _CONTROL and position - start == 8:
-            kept.append(data[start:position])
-    raise crowded(_KIND)
+                raise too_many_parts(_KIND)
+        if data[start + 1] == _CONTROL and data[start + 2] >= _CONTROL_BYTES:
+            kept.append(b"!\xf9\4" + data[start + 3 : start + 3 + _CONTROL_BYTES] + b"\0")
+    raise too_many_parts(_KIND)
 
 
 def _table_bytes(flags: int) -> int:

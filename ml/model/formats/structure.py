@@ -9,6 +9,9 @@ PARTS = 1000
 """Metadata segments, chunks or blocks that a photo may have. Real ones have at most a few hundred: a colour
 profile in a JPEG takes up to 255."""
 
+_COLUMN_BYTES, _ROW_BYTES = 24, 32
+"""Memory beside the pixels: buffers of one row, and pointers to each row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Structure:
@@ -41,8 +44,9 @@ class Structure:
     def memory(self, size: int) -> int:
         """Return how much memory decoding takes, in bytes, if a square of `size` pixels is wanted."""
         scale = self.scale(size) if self.scalable else 1
-        pixels = -(-self.width // scale) * -(-self.height // scale)
-        return pixels * self.pixel_bytes + self.buffer_bytes
+        width, height = -(-self.width // scale), -(-self.height // scale)
+        lines = width * _COLUMN_BYTES + height * _ROW_BYTES
+        return width * height * self.pixel_bytes + lines + self.buffer_bytes
 
     def scale(self, size: int) -> int:
         """Return by what to divide width and height so that twice `size` is left for the resizing."""
@@ -55,8 +59,8 @@ def broken(kind: str) -> BrokenImageError:
     return BrokenImageError(f"a truncated or corrupt {kind} image")
 
 
-def crowded(kind: str) -> BrokenImageError:
-    """Return the error for a file of more parts than any real photo."""
+def too_many_parts(kind: str) -> BrokenImageError:
+    """Return the error for a file of more parts than any real photo has."""
     return BrokenImageError(f"a {kind} image of too many parts")
 
 

@@ -3,35 +3,38 @@
 import struct
 
 from ml.model.formats import exif
-from ml.model.formats.structure import PARTS, Structure, broken, crowded, unpack
+from ml.model.formats.structure import PARTS, Structure, broken, too_many_parts, unpack
 
 _KIND = "WEBP"
 _LOSSY, _LOSSLESS, _EXTENDED, _ALPHA, _FRAME = b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANMF"
 _ESSENTIAL = frozenset({_LOSSY, _LOSSLESS, _EXTENDED, _ALPHA, _FRAME, b"ANIM"})
 _FLAGS = 0x12  # transparency and animation; the others announce metadata, which is left out
+_EXIF_FLAG = 0x08
 _EXIF_BYTES = 64 * 1024
 
 
 def inspect(data: bytes) -> Structure:
     """Return the structure of a WebP image, or of an animation's first frame; raises BrokenImageError."""
     chunks: dict[bytes, bytes] = {}  # the first of each kind that is kept
-    orientation, position = 1, 12
+    orientation: int | None = None
+    position = 12
     for _ in range(PARTS):
         if position + 8 > len(data):
             break
         name, length = struct.unpack_from("<4sI", data, position)
         if name in _ESSENTIAL and name not in chunks:
             chunks[name] = data[position : position + 8 + length + length % 2]
-        elif name == b"EXIF":
+        elif name == b"EXIF" and orientation is None:
             orientation = exif.orientation(data[position + 8 : position + 8 + min(length, _EXIF_BYTES)])
         position += 8 + length + length % 2
         if len(chunks) == 1 and name in (_LOSSY, _LOSSLESS):
             break  # the simple format has no more chunks
     else:
-        raise crowded(_KIND)
+        raise too_many_parts(_KIND)
     if header := chunks.get(_EXTENDED):
         flags, low, high, height_low, height_high = unpack(_KIND, "<B3xHBHB", header, 8)
         width, height = 1 + low + (high << 16), 1 + height_low + (height_high << 16)
+        orientation = orientation if flags & _EXIF_FLAG else 1
         chunks[_EXTENDED] = header[:8] + bytes([flags & _FLAGS]) + header[9:]
     elif image := chunks.get(_LOSSY):
         width, height = (side & 0x3FFF for side in unpack(_KIND, "<HH", image, 14))
@@ -51,5 +54,5 @@ def inspect(data: bytes) -> Structure:
         b"RIFF" + struct.pack("<I", len(body)) + body,
         pixel_bytes=16 if lossy else 18,
         bounded=lossy,
-        orientation=orientation,
+        orientation=orientation or 1,
     )

@@ -1,4 +1,4 @@
-"""What the service, the zygote and a worker send each other through sockets of this machine."""
+"""Messages between the service, the zygote and a worker, which travel through sockets of this machine."""
 
 import socket
 import struct
@@ -33,7 +33,9 @@ def receive(connection: socket.socket, size: int, deadline: float | None = None)
     view, received = memoryview(buffer), 0
     while received < size:
         if deadline is not None:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
         count = connection.recv_into(view[received:])
         if not count:
             raise EOFError

@@ -1,6 +1,7 @@
 """The service's side of the sandbox: sends photos to worker processes, and kills those that take too long."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ml.model.decoder import Resize
-from ml.model.errors import BrokenImageError, TooCostlyError
+from ml.model.errors import BrokenImageError, TooCostlyError, one_line
 from ml.model.formats.structure import Structure
 from ml.model.sandbox import messages
 
@@ -22,6 +23,7 @@ AVAILABLE = hasattr(os, "fork") and hasattr(socket, "send_fds")
 _ROOT = Path(__file__).resolve().parents[3]
 _PASSED = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG", "PATH")
 """Beginnings of the variables that the processes get: a decoder needs no secrets."""
+_MESSAGE_BYTES = 200
 _SPARE_BYTES = 16 * 1024 * 1024
 """Memory of a worker beside what decoding takes, for the interpreter and the answer."""
 
@@ -50,7 +52,7 @@ class Sandbox:
         Raises:
             NoWorkerError: it can't be started.
         """
-        with self._lock, _lack():
+        with self._lock, _no_worker():
             self._start()
 
     def decode(self, photo: Structure, size: int, resize: Resize, seconds: float) -> tuple[bytes, float]:
@@ -68,7 +70,7 @@ class Sandbox:
             NoWorkerError: there is no process to decode it in.
         """
         deadline = time.monotonic() + seconds
-        with _lack():
+        with _no_worker():
             ours, theirs = socket.socketpair()
         with ours:
             with theirs:
@@ -84,21 +86,22 @@ class Sandbox:
                 # Its end of the socket is open, so it runs, and no other process can have its number.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                raise self._too_costly() from None
-            except (EOFError, OSError):  # the kernel ended it
-                raise self._too_costly() from None
-        if outcome == messages.NO_MEMORY:
-            raise self._too_costly()
+                raise self._too_costly(seconds) from None
+            except (EOFError, OSError):  # it was ended: by a limit, or by its own fault
+                raise self._too_costly(seconds) from None
+        # A decoder that an attacker has taken over may answer anything.
+        if outcome == messages.PIXELS and len(content) == 3 * size * size:
+            return content, min(max(cpu_s, 0.0), self.cpu_s) if math.isfinite(cpu_s) else self.cpu_s
+        if outcome == messages.REFUSED:
+            raise BrokenImageError(one_line(content[:_MESSAGE_BYTES].decode(errors="replace")))
         if outcome == messages.NO_RESOURCES:
-            raise NoWorkerError("the system lacks what decoding the photo needs")
-        if outcome != messages.PIXELS:
-            raise BrokenImageError(content.decode(errors="replace"))
-        return content, cpu_s
+            raise NoWorkerError("the system is out of memory or file descriptors")
+        raise self._too_costly(seconds)
 
     def _fork(self, worker: socket.socket, photo: Structure, seconds: float) -> None:
         memory = self.memory + _SPARE_BYTES + len(photo.essential)
         limits = messages.LIMITS.pack(memory, self.cpu_s, seconds, self._niceness)
-        with self._lock, _lack():
+        with self._lock, _no_worker():
             control = self._start()
             try:
                 socket.send_fds(control, [limits], [worker.fileno()])
@@ -119,15 +122,17 @@ class Sandbox:
                     pass_fds=[theirs.fileno()],
                     env=environ,
                     stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C in a terminal isn't for it
                 )
                 on_failure.pop_all()
             self._control = ours
             self._end = weakref.finalize(self, _end, ours, zygote)  # with this process at the latest
         return self._control
 
-    def _too_costly(self) -> TooCostlyError:
+    def _too_costly(self, seconds: float) -> TooCostlyError:
         return TooCostlyError(
-            f"decoding it takes more than {self.memory >> 20:,} MB of memory or {self.cpu_s} s of CPU time"
+            f"decoding it takes more than {self.memory >> 20:,} MB of memory, {self.cpu_s} s of CPU time "
+            f"or {seconds:g} s"
         )
 
 
@@ -161,8 +166,8 @@ def _end(control: socket.socket, zygote: "subprocess.Popen[bytes]") -> None:
 
 
 @contextlib.contextmanager
-def _lack() -> Iterator[None]:
-    """Turn a lack of descriptors, processes or memory into NoWorkerError."""
+def _no_worker() -> Iterator[None]:
+    """Translate OSError, such as a lack of file descriptors or processes, into NoWorkerError."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,10 @@
 """A photo's structure: what decoding costs at most, and that decoders see only what decides the pixels."""
 
+import contextlib
 import io
 import struct
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,6 +26,20 @@ SEEN_BY_DECODERS = {
     "BMP, run lengths", "BMP, run lengths of four bits", "BMP, ends of lines", "BMP, jumps",
     "BMP, one-pixel runs of a long line", "BMP, one bit a pixel",
 }  # fmt: skip
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    started = time.thread_time()
+    with contextlib.suppress(image.ImageError):
+        work()
+    return time.thread_time() - started
+
+
+@pytest.mark.parametrize("kind", sorted(bombs.METADATA))
+def test_the_cost_of_looking_grows_no_faster_than_the_file(kind):
+    small, large = bombs.METADATA[kind](100_000), bombs.METADATA[kind](1_600_000)
+    floor = 0.002  # what a busy machine adds
+    assert cpu_s(lambda: inspect(large, LIMIT)) < 16 * 8 * max(floor, cpu_s(lambda: inspect(small, LIMIT)))
 
 
 @pytest.mark.parametrize("kind", sorted(bombs.METADATA))
@@ -98,6 +115,54 @@ def test_a_damaged_png_is_never_answered_from_a_half_black_picture():
     for at in (len(noise) // 4, len(noise) // 2, 3 * len(noise) // 4):
         with pytest.raises(BrokenImageError):
             image.decode(noise[:at] + b"\xff" * 6 + noise[at + 6 :], 16)
+
+
+def test_what_follows_a_jpeg_does_not_count():
+    """As in motion photos: a video behind the image, which holds markers by chance."""
+    photo = encode(PHOTO, "JPEG")
+    video = np.random.default_rng(0).integers(0, 256, 9_000_000, np.uint8).tobytes()
+    assert video.count(b"\xff\xda") > 100
+    structure = inspect(photo + video, LIMIT)
+    assert (structure.passes, structure.essential) == (1, photo)
+
+
+def test_a_progressive_jpeg_of_one_scan_keeps_its_coefficients():
+    photo = inspect(bombs._one_scan("CMYK", 160, 80), LIMIT)
+    assert (photo.passes, photo.buffer_bytes) == (1, 2 * 160 * 80 * 4)
+
+
+@pytest.mark.parametrize(
+    "inserted",
+    [
+        b"\0" * 3,  # bytes between blocks
+        b"!\xff\x0bXMP DataXMP"
+        + b"<x:xmpmeta>some text</x:xmpmeta>" * 7000
+        + bytes(range(255, -1, -1))
+        + b"\0",
+    ],
+)
+def test_a_gif_with_odd_blocks_is_whole(inserted):
+    assert np.array_equal(image.decode(bombs._gif(inserted)), image.decode(bombs._gif(b"")))
+
+
+def test_a_gif_s_transparency_counts_however_long_its_block_is():
+    photo = Image.new("P", (16, 16), 0)
+    photo.putpalette([255, 0, 0] + [0, 0, 255] * 255)
+    data = bombs.encoded(photo, "GIF", transparency=0)
+    start = data.index(b"!\xf9\4")
+    longer = data[:start] + b"!\xf9\5" + data[start + 3 : start + 7] + b"\0" + data[start + 7 :]
+    assert (image.decode(longer) == 255).all()
+
+
+def test_a_png_with_many_small_chunks_is_whole():
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    data = encode(noise, "PNG")
+    start = data.index(b"IDAT") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    pixels = data[start + 8 : start + 8 + length]
+    chunks = [bombs._chunk(b"IDAT", pixels[at : at + 128]) for at in range(0, length, 128)]
+    small = data[:start] + b"".join(chunks) + bombs._chunk(b"IEND", b"")
+    assert np.array_equal(image.decode(small, 64), image.decode(data, 64))
 
 
 def test_passes_and_coefficients_of_a_jpeg():

@@ -56,6 +56,30 @@ def allocate_in_c():
     while (block := libc.malloc(1 << 20)): ctypes.memset(block, 1, 1 << 20)
     os.abort()
 
+def hoard():
+    kept = []
+    try:
+        while True: kept.append(bytearray(b"x" * (1 << 20)))
+    except MemoryError:
+        kept.clear()
+        status = open("/proc/self/status").read()
+        raise BrokenImageError(status.split("VmHWM:")[1].split()[0])
+
+class Bytes(bytes):
+    def tobytes(self): return self
+
+def few_pixels():
+    return Bytes(b"abc")
+
+def long_message():
+    raise BrokenImageError("long " * 500)
+
+def lie():
+    pass
+
+def no_files():
+    raise OSError(24, "Too many open files")
+
 def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -67,8 +91,14 @@ def variables():
 
 def square(photo, size, resize):
     if photo.width == 1:
-        globals()[os.environ["PYTHON_HOSTILE"]]()
+        if answer := globals()[os.environ["PYTHON_HOSTILE"]]():
+            return answer
     return good(photo, size, resize)
+
+if "PYTHON_CPU_S" in os.environ:
+    import resource, types
+    stated = types.SimpleNamespace(ru_utime=float(os.environ["PYTHON_CPU_S"]), ru_stime=0.0)
+    resource.getrusage = lambda who: stated
 
 decoder.square = square
 """
@@ -107,14 +137,15 @@ def test_the_pixels_are_those_of_the_same_decoder_here(form):
 @pytest.mark.parametrize(
     ("behaviour", "seconds"),
     [
-        ("loop", HANG_S), ("loop_deaf_to_signals", HANG_S), ("sleep", 1), ("allocate", HANG_S),
+        ("loop", HANG_S), ("loop_deaf_to_signals", HANG_S), ("sleep", 2), ("allocate", HANG_S),
         ("allocate_in_c", HANG_S), ("crash", HANG_S), ("leave", HANG_S),
     ],
 )  # fmt: skip
 def test_the_limits_hold_for_any_decoder(hostile, hostile_photo, behaviour, seconds):
     hostile(behaviour)
     box = sandbox.Sandbox(64 * MB, 1)
-    with pytest.raises(TooCostlyError, match="more than 64 MB of memory or 1 s of CPU time"):
+    decoded(box)  # the zygote's start is over
+    with pytest.raises(TooCostlyError, match="more than 64 MB of memory, 1 s of CPU time or"):
         decoded(box, hostile_photo, seconds)
     assert decoded(box).shape == (32, 32, 3)
     until(lambda: not children(box))  # nothing is left of it
@@ -131,33 +162,46 @@ def children(box) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no /proc")
-def test_a_hoard_never_exceeds_the_memory(hostile, hostile_photo):
-    hostile("allocate")
-    script = (
-        "import sys; from ml.model.sandbox.sandbox import *; from ml.model.formats import inspect\n"
-        "import os, resource, threading\n"
-        "box = Sandbox(64 << 20, 5); photo = inspect(bytes.fromhex(sys.argv[1]), 99)\n"
-        "box.start(); _, _, (_, zygote), _ = box._end.peek(); most = 0; done = threading.Event()\n"
-        "def watch():\n"
-        "  global most\n"
-        "  while not done.is_set():\n"
-        "    for pid in open(f'/proc/{zygote.pid}/task/{zygote.pid}/children').read().split():\n"
-        "      try: pages = int(open(f'/proc/{pid}/statm').read().split()[1])\n"
-        "      except OSError: continue\n"
-        "      most = max(most, pages * resource.getpagesize())\n"
-        "thread = threading.Thread(target=watch); thread.start()\n"
-        "try: box.decode(photo, 32, 'squash', 100)\n"
-        "except TooCostlyError: pass\n"
-        "done.set(); thread.join(); print(most)\n"
-    )
-    command = [sys.executable, "-c", script, hostile_photo.essential.hex()]
-    shown = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=HANG_S, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ['PYTHONPATH']}"},
-    )  # fmt: skip
-    most = int(shown.stdout)
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
+def test_a_hoard_ends_at_the_memory_limit(hostile, hostile_photo):
+    hostile("hoard")
+    with pytest.raises(BrokenImageError) as error:
+        decoded(sandbox.Sandbox(64 * MB, 60), hostile_photo)
+    most = int(str(error.value)) * 1024
     assert 40 * MB < most < (64 + 16 + 30) * MB  # spare memory, and the interpreter
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "error"), [("few_pixels", TooCostlyError), ("long_message", BrokenImageError)]
+)
+def test_a_decoder_may_answer_anything(hostile, hostile_photo, behaviour, error):
+    hostile(behaviour)
+    with pytest.raises(error) as caught:
+        decoded(sandbox.Sandbox(64 * MB, 10), hostile_photo)
+    assert len(str(caught.value)) <= 200
+
+
+@pytest.mark.parametrize("cpu_s", ["nan", "-1e9", "1e9"])
+def test_the_cpu_time_that_a_decoder_states_is_within_the_limit(hostile, monkeypatch, cpu_s):
+    hostile("lie")
+    monkeypatch.setenv("PYTHON_CPU_S", cpu_s)
+    assert 0 <= sandbox.Sandbox(64 * MB, 10).decode(PHOTO, 32, "center_crop", HANG_S)[1] <= 10
+
+
+def test_a_signal_to_every_process_of_the_service_ends_no_worker():
+    box = sandbox.Sandbox(64 * MB, 10)
+    decoded(box)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        zygote_of(box).send_signal(number)
+    time.sleep(0.2)
+    assert zygote_of(box).poll() is None
+    assert decoded(box).shape == (32, 32, 3)
+
+
+def test_a_lack_in_the_worker_is_not_the_photo_s_fault(hostile, hostile_photo):
+    hostile("no_files")
+    with pytest.raises(sandbox.NoWorkerError, match="out of memory or file descriptors"):
+        decoded(sandbox.Sandbox(64 * MB, 10), hostile_photo)
 
 
 SHAPES = {
@@ -167,6 +211,7 @@ SHAPES = {
     "CMYK JPEG": ("CMYK", "JPEG", {"progressive": True}),
     "grey JPEG": ("L", "JPEG", {}),
     "PNG": ("RGB", "PNG", {}),
+    "one-bit PNG": ("1", "PNG", {}),
     "transparent PNG": ("RGBA", "PNG", {}),
     "grey and alpha PNG": ("LA", "PNG", {}),
     "16-bit PNG": ("I;16", "PNG", {}),
@@ -188,10 +233,11 @@ def box() -> Iterator[object]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
+@pytest.mark.parametrize("size", [(2600, 1800), (16_000, 260), (260, 16_000), (5_200, 2_600)])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_memory_that_a_structure_states_is_enough(box, name):
+def test_the_memory_that_a_structure_states_is_enough(box, name, size):
     mode, form, options = SHAPES[name]
-    photo = inspect(encoded(Image.new(mode, (2600, 1800)), form, **options), LIMIT)
+    photo = inspect(encoded(Image.new(mode, size), form, **options), LIMIT)
     box.memory = photo.memory(224)
     assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
 
