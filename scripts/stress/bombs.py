@@ -211,11 +211,11 @@ METADATA: dict[str, Callable[[int], bytes]] = {
     "WebP, frames of an animation": lambda size: _webp(*[(b"ANMF", bytes(16))] * (size // 24), flags=2),
     "WebP, a colour profile": lambda size: _webp((b"ICCP", bytes(size // 2 * 2))),
     "WebP, EXIF": lambda size: _webp((b"EXIF", _exif(bytes(size // 2 * 2), 65_535))),
-    "BMP, run lengths": lambda size: _bmp(4000, 4000, 8, 1, b"\1\0" * (size // 2)),
-    "BMP, run lengths of four bits": lambda size: _bmp(4000, 4000, 8, 2, b"\xff\x11" * (size // 2)),
-    "BMP, ends of lines": lambda size: _bmp(4000, 4000, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
-    "BMP, jumps": lambda size: _bmp(4000, 4000, 8, 1, b"\0\2\1\0" * (size // 4)),
-    "BMP, one-pixel runs of a long line": lambda size: _bmp(16_000_000, 1, 8, 1, b"\1\0" * (size // 2)),
+    "BMP, run lengths": lambda size: _bmp(3400, 3400, 8, 1, b"\1\0" * (size // 2)),
+    "BMP, run lengths of four bits": lambda size: _bmp(3400, 3400, 8, 2, b"\xff\x11" * (size // 2)),
+    "BMP, ends of lines": lambda size: _bmp(3400, 3400, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
+    "BMP, jumps": lambda size: _bmp(3400, 3400, 8, 1, b"\0\2\1\0" * (size // 4)),
+    "BMP, one-pixel runs of a long line": lambda size: _bmp(60_000, 190, 8, 1, b"\1\0" * (size // 2)),
     "BMP, one bit a pixel": lambda size: _bmp(4000, size // 500, 1, 0, bytes(size)),
 }
 """Makes a file of about so many bytes, by name; few of them are pixels."""
