@@ -24,11 +24,12 @@ def check(**env: str) -> tuple[int, str]:
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost", "::", "::1"])
 def test_healthy_where_it_listens(make_model, host):
     with running(MODEL_URL=make_model().as_uri(), HOST=host) as service:
-        asked = host if ":" in host else "127.0.0.1"
+        # localhost is 127.0.0.1 on some systems, and ::1 on others.
+        asked = socket.getaddrinfo(host or "127.0.0.1", service.port, type=socket.SOCK_STREAM)[0]
 
         def listens() -> bool:
-            with socket.socket(socket.AF_INET6 if ":" in asked else socket.AF_INET) as probe:
-                return probe.connect_ex((asked, service.port)) == 0
+            with socket.socket(asked[0]) as probe:
+                return probe.connect_ex(asked[4]) == 0
 
         until(listens)
         assert check(HOST=host, PORT=f" {service.port} ") == (0, "")

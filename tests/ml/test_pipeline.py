@@ -174,7 +174,16 @@ def test_two_processes_train_as_one(prepared, params):
     with Path("params.yaml").open("w") as file:
         YAML().dump(json.loads(params.model_dump_json()), file)
     one = train.run(params)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--local-addr",
+        "127.0.0.1",
+        "--nproc-per-node",
+        "2",
+    ]
     subprocess.run(
         [*launcher, "-m", "ml", "train"],
         check=True,

@@ -14,7 +14,7 @@ from app.telemetry.metrics import Metrics
 from ml.model.errors import TooCostlyError
 from ml.model.image import read
 from ml.model.sandbox.sandbox import AVAILABLE
-from scripts.stress.bombs import METADATA, encoded
+from scripts.stress.bombs import METADATA, _bmp, encoded
 from tests.app.routes.test_predict import send
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
@@ -22,7 +22,7 @@ from tests.helpers.waiting import HANG_S
 
 PHOTOS = ROOT / "tests" / "photos"
 CAT = (PHOTOS / "cat.jpg").read_bytes()
-SLOW = METADATA["BMP, run lengths"](10_000_000)
+SLOW = _bmp(14_000, 14_000, 8, 1, b"\1\0\0\0" * 15_000)
 PLAIN = Image.new("RGB", (2000, 2000), "orange")
 
 needs_fork = pytest.mark.skipif(not AVAILABLE, reason="this system has no fork")
@@ -52,7 +52,8 @@ def test_a_photo_that_states_its_memory_is_refused_before_it_is_decoded():
 
 @needs_fork
 def test_a_photo_that_takes_too_long_frees_its_worker_and_is_counted():
-    with running(MAX_CONCURRENCY="1", LOG_LEVEL="error") as service:
+    limits = {"MAX_PIXELS": "200000000", "MAX_PHOTO_MB": "4096"}  # enough for ten times the CPU time
+    with running(MAX_CONCURRENCY="1", LOG_LEVEL="error", **limits) as service:
         service.wait()
         status, problem = service.predict(SLOW)
         assert (status, problem["title"]) == (422, "Unprocessable Entity")

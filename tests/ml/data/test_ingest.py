@@ -214,6 +214,7 @@ def test_an_empty_class_beside_a_nested_one_in_a_zip(tmp_path, go):
         go(path)
 
 
+@pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter:DeprecationWarning")  # 3.12 and 3.13
 def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch):
     """torchvision's class downloads and unpacks two small archives of the same layout."""
     from torchvision.datasets import OxfordIIITPet
