@@ -9,7 +9,7 @@ from app.inference.answers import Engine
 from app.inference.decoding import Decoder
 from app.inference.model import Model
 from app.settings import Settings
-from app.telemetry.feedback import AnsweredRequests
+from app.telemetry.feedback import SignedPredictions
 from app.telemetry.metrics import Metrics
 
 
@@ -22,7 +22,7 @@ class Service:
         model: the model, absent until it is loaded.
         decoder: decodes photos.
         admission: workers and queue of predictions.
-        answered: the requests that may get feedback.
+        signed_predictions: the predictions that may get feedback.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -33,7 +33,7 @@ class Service:
         self.admission: Admission[Channel] = Admission(
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
-        self.answered = AnsweredRequests(settings.feedback_secret)
+        self.signed_predictions = SignedPredictions(settings.feedback_secret)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

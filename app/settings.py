@@ -168,8 +168,8 @@ class Settings:
         secret=True,
     )
     feedback_secret: str | None = _setting(
-        "Key with which the service signs the `request_id` of each answer, which feedback needs. Unset: a "
-        "random one at each start, so feedback is accepted only from the process that gave the answer. Set "
+        "Key with which the service signs the `request_id` of each prediction, which feedback needs. Unset: "
+        "a random one at each start, so feedback is accepted only from the process that gave the answer. Set "
         "the same one for all replicas.",
         parsers.text("at least 16 printable ASCII characters without spaces", "[!-~]{16,}"),
         secret=True,

@@ -32,21 +32,36 @@ class Artifactory:
     def upload(self, files: Sequence[File]) -> None:
         """Upload the files that the folder doesn't have; files that exist are never replaced.
 
+        The first file, the model, comes last: a service that downloads it finds its digest and signature.
+
         Raises:
-            PipelineError: the upload fails, or the first file, the model, exists with other content.
+            PipelineError: the upload fails, or the model exists with other content.
         """
-        for file in files:
-            present = self._send("HEAD", file)
-            if not present.ok:
-                with file.path.open("rb") as source:
-                    self._send("PUT", file, source)
-                say(f"Artifactory: uploaded {file.name}")
-            elif present.headers.get("X-Checksum-Sha256") == file.sha256:
-                say(f"Artifactory: {file.name} exists")
-            elif file is files[0]:
-                raise PipelineError(f"{self._folder} has another {file.name}, which is not replaced")
-            else:
-                say(f"Artifactory: {file.name} exists with other content, and is kept")
+        model, *others = files
+        has_model = self._has(model)
+        for file in others:
+            if not self._has(file, or_another=True):
+                self._put(file)
+        if not has_model:
+            self._put(model)
+
+    def _has(self, file: File, or_another: bool = False) -> bool:
+        """Return whether the folder has the file; `or_another`: other content counts too, and is kept."""
+        present = self._send("HEAD", file)
+        if not present.ok:
+            return False
+        if present.headers.get("X-Checksum-Sha256") == file.sha256:
+            say(f"Artifactory: {file.name} exists")
+        elif or_another:
+            say(f"Artifactory: {file.name} exists with other content, and is kept")
+        else:
+            raise PipelineError(f"{self._folder} has another {file.name}, which is not replaced")
+        return True
+
+    def _put(self, file: File) -> None:
+        with file.path.open("rb") as source:
+            self._send("PUT", file, source)
+        say(f"Artifactory: uploaded {file.name}")
 
     def _send(self, method: str, file: File, body: BinaryIO | None = None) -> requests.Response:
         url, headers = f"{self._folder}/{file.name}", {"X-Checksum-Sha256": file.sha256}

@@ -91,7 +91,7 @@ def complaint(response: urllib3.BaseHTTPResponse) -> str:
         return f"content type {media_type!r}"
     try:
         content = json.loads(response.data)
-        # The id of a prediction is signed: a full stop and a token follow.
+        # The id of a single prediction is signed: a full stop and a token follow.
         if content["request_id"].partition(".")[0] != response.headers["X-Request-ID"]:
             return "the request ids of body and header differ"
         if status != 200:

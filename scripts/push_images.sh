@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Push the images in images/*.tar, one OCI archive per platform, unchanged, and join them under the tags of this
-# commit. Print name and digest of the result as lines for $GITHUB_OUTPUT. Needs skopeo, docker with buildx, a login.
+# commit. Print name and digest of the result as lines for $GITHUB_OUTPUT. Needs a login, skopeo, Python, and docker
+# with a buildx that has `imagetools create --metadata-file` (of March 2026, or later).
 # Environment: what scripts/image_names.sh reads
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,6 +24,9 @@ tags=()
 while IFS= read -r tag; do
   tags+=(--tag "$tag")
 done < <(sed '1,/^tags<<END$/d;/^END$/,$d' <<<"$names")
-docker buildx imagetools create "${tags[@]}" "${pushed[@]}" >&2
+# The digest is that of what was pushed here: another workflow run may move the tags in the meantime.
+docker buildx imagetools create --metadata-file "$work/pushed.json" "${tags[@]}" "${pushed[@]}" >&2
+read_digest='import json; print(json.load(open(0))["containerimage.descriptor"]["digest"])'
+digest=$(python3 -c "$read_digest" <"$work/pushed.json")
 echo "name=$name"
-echo "digest=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "${tags[1]}")"
+echo "digest=$digest"

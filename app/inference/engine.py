@@ -6,7 +6,7 @@ from pathlib import Path
 from app.inference.answers import Engine
 from ml.model import bundle
 from ml.model.errors import BundleError, NoOnnxModelError
-from ml.model.host import memory_limit
+from ml.model.host import largest_model
 
 
 def load(path: Path, kind: str, threads: int, limit_s: float = math.inf) -> Engine:
@@ -21,8 +21,8 @@ def load(path: Path, kind: str, threads: int, limit_s: float = math.inf) -> Engi
     Raises:
         BundleError: the engine can't use the file; the message is one line.
     """
-    if (size := path.stat().st_size) > (limit := memory_limit()):
-        raise BundleError(f"it has {size:,} bytes, but the service may use {limit:,.0f} bytes of memory")
+    if (size := path.stat().st_size) > (limit := largest_model()):
+        raise BundleError(f"it has {size:,} bytes, but the memory suffices for at most {limit:,.0f}")
     # Only the runtime that is used is imported: torch takes more than a second.
     if kind != "torch":
         try:

@@ -48,26 +48,28 @@ class Signatures:
 
         Raises:
             SignatureError: it is not valid.
-            DownloadError: it can't be downloaded; UnreachableError if another attempt may succeed.
+            DownloadError: it can't be downloaded; UnreachableError if another attempt may succeed,
+                MissingError if there is none.
             OSError: it can't be written to the cache.
         """
         if not self.keys or self._cached(sha256):
             return
         from ml.model.download import Download
-        from ml.model.http import Client, DownloadError, UnreachableError
+        from ml.model.http import Client, DownloadError, UnreachableError, beside
 
-        parts, partial = urlsplit(self.url), self.cache.partial(shared=False)
+        url, partial = beside(self.url, ".sig"), self.cache.partial(shared=False)
+        path = urlsplit(url).path
         policy = dataclasses.replace(policy, max_bytes=signature.MAX_FILE_BYTES)
         try:
-            with Client(parts._replace(path=f"{parts.path}.sig").geturl(), self.token) as client:
+            with Client(url, self.token) as client:
                 Download(client, policy, self.report, self.failed, "the signature").run(partial, fresh=fresh)
             _check(sha256, partial.path.read_bytes(), self.keys)
             partial.path.replace(self.cache.signature(sha256))
         except UnreachableError as error:
-            raise UnreachableError(f"the signature at {parts.path}.sig: {error}") from None
+            raise UnreachableError(f"the signature at {path}: {error}") from None
         except DownloadError as error:
-            reason = f"MODEL_PUBLIC_KEY requires a signature at {parts.path}.sig, but {error}"
-            raise DownloadError(reason) from None
+            # MissingError stays what it is.
+            raise type(error)(f"MODEL_PUBLIC_KEY requires a signature at {path}, but {error}") from None
         finally:
             partial.discard()
 

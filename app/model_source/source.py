@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 from app.model_source.cache import Cache, CachedModel
 from app.model_source.signatures import Signatures, check_file
 from app.settings import EMBEDDED, Settings
-from ml.model.host import memory_limit
+from ml.model.host import largest_model
 from ml.model.partial import Partial, Version, sha256_of
 from ml.model.signature import SignatureError
 
@@ -185,12 +185,12 @@ class _Remote:
 
     def _download(self, cached: CachedModel | None, partial: Partial) -> ModelFile:
         from ml.model.download import QUICK, Download, Policy, published_sha256
-        from ml.model.http import Client
+        from ml.model.http import Client, MissingError, UnreachableError
 
         started, name = time.perf_counter(), redact(self.url)
         policy = self.policy or (QUICK if cached else Policy())
         # A larger file could not be loaded, and on some hosts files are in memory too.
-        policy = dataclasses.replace(policy, max_bytes=int(min(policy.max_bytes, memory_limit())))
+        policy = dataclasses.replace(policy, max_bytes=int(min(policy.max_bytes, largest_model())))
         with Client(self.url, self.settings.model_token) as client:
             download = Download(client, policy, self.report, self.failed)
             # A cache in between may be stale, and a release may be replaced between the requests.
@@ -213,6 +213,9 @@ class _Remote:
                         if fresh:
                             raise ModelSourceError(f"{name} can't be used: {error}") from error
                         continue
+                    except MissingError as error:  # it may be uploaded after the model
+                        partial.discard()
+                        raise UnreachableError(str(error)) from error
                     path = self.cache.store(partial, sha256, version or Version())
                     seconds = time.perf_counter() - started
                     _log.info("model downloaded from %s in %.1f s", name, seconds)

@@ -5,7 +5,7 @@ from werkzeug.exceptions import BadRequest
 
 from app.routes import auth
 from app.service import current_service
-from app.telemetry.feedback import InvalidIdError
+from app.telemetry.feedback import NOT_SIGNED, InvalidIdError
 
 _MAX_BYTES = 4096
 
@@ -31,9 +31,9 @@ def feedback() -> tuple[str, int]:
             raise BadRequest(f"{name!r} must be one of {', '.join(labels)}")
     signed_id = document.get("request_id")
     if not isinstance(signed_id, str):
-        raise BadRequest("'request_id' must be the one in the body of the answer to /predict")
+        raise BadRequest(NOT_SIGNED)
     try:
-        counts = service.answered.accept(signed_id, str(predicted))
+        counts = service.signed_predictions.accept(signed_id, str(predicted))
     except InvalidIdError as error:
         raise BadRequest(str(error)) from error
     if counts:

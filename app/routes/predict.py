@@ -51,11 +51,17 @@ def predict() -> Response:
             service.metrics.rejected.labels("no_resources").inc()
             raise ServiceUnavailable(f"{error}; try again", retry_after=1) from error
     g.log_fields = _log_fields(predictions)
+    model = {"model": {"version": engine.manifest.version, "arch": engine.manifest.arch}}
     documents = [_document(prediction) for prediction in predictions]
-    response = documents[0] if len(documents) == 1 else {"predictions": documents}
-    model = {"version": engine.manifest.version, "arch": engine.manifest.arch}
-    signed_id = service.answered.sign(g.request_id, [prediction.label for prediction in predictions])
-    return jsonify(response | {"model": model, "request_id": signed_id})
+    # The id of a prediction is signed for its feedback; that of a request with several is only for logs.
+    ids = [
+        {"request_id": service.signed_predictions.sign(g.request_id, prediction.label)}
+        for prediction in predictions
+    ]
+    if len(documents) == 1:
+        return jsonify(documents[0] | model | ids[0])
+    several = [document | signed for document, signed in zip(documents, ids, strict=True)]
+    return jsonify({"predictions": several} | model | {"request_id": g.request_id})
 
 
 def _admit(service: Service) -> Engine:
@@ -85,7 +91,7 @@ def _wants_explanation(arguments: MultiDict[str, str], engine: Engine) -> bool:
 
 
 def _document(prediction: Prediction) -> dict[str, object]:
-    """Return a prediction as it is sent."""
+    """Return a prediction as it is sent, without its id."""
     document: dict[str, object] = {"label": prediction.label, "probabilities": prediction.probabilities}
     if prediction.known is not None:
         document["known"] = prediction.known

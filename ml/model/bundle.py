@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAX_DIRECTORY_BYTES = 4 << 20  # the list of the ZIP's entries, about 100 bytes for each
 _MAX_PICKLE_BYTES = 4 << 20  # names and shapes of the tensors: 40 kB for 300 of them
+_MAX_OPCODES = 200_000  # in the pickle: 10,000 for 300 tensors
 _MAX_DESCRIPTION_BYTES = 1 << 20
 MAX_CARD_BYTES = 64 * 1024
 """Largest model card."""
@@ -164,7 +165,9 @@ def check_archive(data: bytes) -> None:
 def _check_pickle(archive: zipfile.ZipFile) -> None:
     """Check, by reading its opcodes only, that the pickle holds nothing but tensors and plain values."""
     data = _entry(archive, f"{_root(archive)}/data.pkl", _MAX_PICKLE_BYTES)
-    for opcode, argument, _ in pickletools.genops(data):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data), 1):
+        if count > _MAX_OPCODES:
+            raise BundleError(f"its pickle has more than {_MAX_OPCODES:,} opcodes")
         if opcode.name in _UNSAFE_OPCODES:
             raise BundleError(f"rejected: its pickle could run code (opcode {opcode.name})")
         if opcode.name == "GLOBAL" and argument not in _SAFE_GLOBALS:

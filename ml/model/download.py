@@ -6,11 +6,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import requests
 
-from ml.model.http import Client, DownloadError, Patience, UnreachableError, read, refusal
+from ml.model.body import Body
+from ml.model.http import Client, DownloadError, Patience, UnreachableError, beside, refusal
 from ml.model.partial import Partial, Version
 
 _DIGEST_FILE_ATTEMPTS = 3
@@ -141,12 +141,15 @@ class Download:
     def _receive(self, response: requests.Response, partial: Partial, have: int, total: int | None) -> None:
         policy = self.policy
         window, received = time.monotonic(), 0
-        with partial.path.open("ab") as file:
+        read_s = min(policy.patience.read_s, policy.slow_s)
+        with Body(response) as body, partial.path.open("ab") as file:
             self.report(f"downloading {self.name}: {_progress(have, total)}")
             while True:
                 try:
-                    piece = read(response)
+                    piece = body.read(min(time.monotonic() + read_s, self._deadline))
                 except UnreachableError as error:
+                    if time.monotonic() > self._deadline:
+                        raise self._late() from None
                     raise UnreachableError(f"{error}, after {_bytes(have, total)}") from None
                 if not piece:
                     break
@@ -158,13 +161,16 @@ class Download:
                 self.report(f"downloading {self.name}: {_progress(have, total)}")
                 now = time.monotonic()
                 if now > self._deadline:
-                    raise UnreachableError(f"not complete after {policy.total_s:.0f} s")
+                    raise self._late()
                 if now - window > policy.slow_s:
                     if received < policy.slow_bytes:
                         raise UnreachableError("the connection stalled")
                     window, received = now, 0
         if total is not None and have != total:
             raise UnreachableError(f"the connection broke after {_bytes(have, total)}")
+
+    def _late(self) -> UnreachableError:
+        return UnreachableError(f"not complete after {self.policy.total_s:.0f} s")
 
 
 def published_sha256(client: Client) -> str | None:
@@ -176,8 +182,7 @@ def published_sha256(client: Client) -> str | None:
         UnreachableError: no attempt shows whether there is a file, or reads all of it.
         DownloadError: there is a file, but no digest in it.
     """
-    parts = urlsplit(client.url)
-    url = f"{parts.scheme}://{parts.netloc}{parts.path}.sha256"
+    url = beside(client.url, ".sha256")
     deadline = time.monotonic() + _DIGEST_FILE_S
     patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
     for attempt in range(1, _DIGEST_FILE_ATTEMPTS + 1):
@@ -209,10 +214,11 @@ def _digest_file(client: Client, url: str, patience: Patience, deadline: float) 
                 return None
             raise DownloadError(f"its .sha256 file cannot be read: {error}")
         text, announced = b"", _version(response).size or 0
-        while len(text) < _DIGEST_FILE_BYTES and (piece := read(response)):
-            text += piece
-            if time.monotonic() > deadline:
-                raise UnreachableError("it arrives too slowly")
+        with Body(response) as body:
+            while len(text) < _DIGEST_FILE_BYTES and (piece := body.read(deadline)):
+                text += piece
+                if time.monotonic() > deadline:
+                    raise UnreachableError("it arrives too slowly")
         if len(text) < min(announced, _DIGEST_FILE_BYTES):
             raise UnreachableError("the connection broke")
         return text

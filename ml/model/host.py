@@ -51,6 +51,11 @@ def memory_limit() -> float:
     return smallest if smallest < _NO_LIMIT else math.inf  # version 1: near 2**63 means unlimited
 
 
+def largest_model() -> float:
+    """Return how many bytes a model file may have: loading it takes about three times its size in memory."""
+    return memory_limit() / 3
+
+
 def _groups(controller: str) -> set[Path]:
     """Return the folders of the control groups whose limits apply to this process.
 

@@ -23,8 +23,6 @@ from urllib3.util import Retry
 
 MAX_REDIRECTS = 10
 
-_CHUNK_BYTES = 1 << 16
-
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which another attempt may succeed (RFC 9110, RFC 6585, RFC 8470)."""
 _SECRET_HEADERS = ("Authorization", "Proxy-Authorization", "Cookie", "X-API-Key")
@@ -154,7 +152,7 @@ class Patience:
     read_s: float = 30.0
     """Between two pieces of the response."""
     answer_s: float = 60.0
-    """From the request to the end of the response's header, whatever happens in between."""
+    """From the first request to the end of the last response's header, with all redirects."""
 
 
 class DownloadError(RuntimeError):
@@ -171,6 +169,10 @@ class UnreachableError(DownloadError):
     def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class MissingError(DownloadError):
+    """The server has no such file. Storage services answer 403 too for a file that does not exist."""
 
 
 class Client(requests.Session):
@@ -198,9 +200,9 @@ class Client(requests.Session):
             UnreachableError: no connection, or no response in time.
             DownloadError: too many redirects, or an invalid one.
         """
-        auth = self._auth
+        auth, deadline = self._auth, time.monotonic() + patience.answer_s
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(url, headers, auth, patience)
+            response = self._send(url, headers, auth, patience, deadline)
             try:
                 location = self.get_redirect_target(response)
                 if location is None:
@@ -221,7 +223,7 @@ class Client(requests.Session):
         raise DownloadError(f"more than {MAX_REDIRECTS} redirects")
 
     def _send(
-        self, url: str, headers: dict[str, str], auth: AuthBase, patience: Patience
+        self, url: str, headers: dict[str, str], auth: AuthBase, patience: Patience, deadline: float
     ) -> requests.Response:
         """Send the request in a thread that can be abandoned at the deadline.
 
@@ -242,7 +244,7 @@ class Client(requests.Session):
 
         threading.Thread(target=request, name="request", daemon=True).start()
         try:
-            return future.result(timeout=patience.answer_s)
+            return future.result(timeout=max(0.0, deadline - time.monotonic()))
         except (TimeoutError, requests.Timeout):
             future.add_done_callback(_close)
             raise UnreachableError("no answer in time") from None
@@ -262,21 +264,6 @@ def _close(request: Future[requests.Response]) -> None:
         request.result().close()
 
 
-def read(response: requests.Response) -> bytes:
-    """Return the next bytes of the body, or nothing at its end.
-
-    It returns what has arrived without waiting for more, so that the caller notices a slow server.
-
-    Raises:
-        UnreachableError: the connection broke, or nothing arrived in time.
-    """
-    try:
-        piece: bytes = response.raw.read1(_CHUNK_BYTES, decode_content=False)
-    except (urllib3.exceptions.HTTPError, OSError):
-        raise UnreachableError("the connection broke, or nothing arrived in time") from None
-    return piece
-
-
 def refusal(response: requests.Response) -> DownloadError:
     """Return the error for a response's status. Of its URL, the message names the host only."""
     status = response.status_code
@@ -285,7 +272,7 @@ def refusal(response: requests.Response) -> DownloadError:
         return UnreachableError(f"{reason}, a rate limit", pause_s)
     if status in TRANSIENT or status >= 500:
         return UnreachableError(reason, retry_after_s(response.headers.get("Retry-After", "")))
-    return DownloadError(reason)
+    return MissingError(reason) if status in (403, 404, 410) else DownloadError(reason)
 
 
 def rate_limit_s(response: requests.Response) -> float | None:
@@ -305,6 +292,12 @@ def rate_limit_s(response: requests.Response) -> float | None:
 
 def _loses_encryption(url: str, target: str) -> bool:
     return urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https"
+
+
+def beside(url: str, suffix: str) -> str:
+    """Return the URL of the file whose path has this suffix in addition; the query may authorize it too."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path}{suffix}").geturl()
 
 
 def _bare(parts: SplitResult) -> str:

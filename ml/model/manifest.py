@@ -209,7 +209,8 @@ def _is_reference(reference: object) -> bool:
 
 
 def _is_bound(text: str) -> bool:
+    """Return whether it is a number as `describe` writes it: `float` also takes "1_0" and other digits."""
     try:
-        return _is_number(float(text))
+        return str(float(text)) == text and _is_number(float(text))
     except ValueError:
         return False

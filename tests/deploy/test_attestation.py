@@ -1,12 +1,14 @@
 """`--verify`: what this repository's workflows have not attested is not deployed, and nothing is changed."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.helpers.deploying import Deploying, Done
 from tests.helpers.model_server import ModelServer
 from tests.helpers.paths import ROOT
 from tests.helpers.places import IMAGE, OLD_URL, Place
+from tests.helpers.service import Service
 from tests.helpers.waiting import HANG_S
 
 REPOSITORY = "ann-lee/pets"
@@ -32,6 +35,24 @@ def attestation(sha256: str, workflow: str, **changes: Any) -> dict[str, Any]:
         "workflow": workflow,
         "ref": "refs/heads/main",
     } | changes
+
+
+class RealService(Service):
+    """What the stand-in for Render runs instead of a container: the service itself, as a process."""
+
+    def __init__(self, _image: str, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
+        super().__init__(ROOT, **self.env)
+
+    def state(self) -> str:
+        if self.ended() is not None:
+            return f"Exited with status {self.process.returncode}"
+        with contextlib.suppress(OSError):
+            return "ready" if self.get("/ready")[0] == 200 else "starting"
+        return "starting"
+
+    def stop(self) -> None:
+        self.end()
 
 
 class Verified:
@@ -179,27 +200,40 @@ def test_what_is_not_attested_is_not_deployed(place, verified, name) -> None:
 
 
 @pytest.mark.parametrize("by_hand", [True, False], ids=["by hand", "by the workflow"])
-def test_the_delivery_of_a_release(place, verified, deploy, by_hand) -> None:
+def test_the_delivery_of_a_release(place, verified, deploy, by_hand, tmp_path) -> None:
     """As cd.yml runs it: a model that a person put into a release is not deployed."""
-    tag = "c" * 40
+    tag, path = "c" * 40, tmp_path / "model.pt"
+    shutil.copy(EMBEDDED, path)
+    with zipfile.ZipFile(path, "a") as archive:  # the embedded model itself would need no attestation
+        archive.comment = b"released"
+    model, place.provider.run = path.read_bytes(), RealService
+    place.provider.env["MODEL_CACHE_DIR"] = str(tmp_path / "cache")
     with github.GitHub().serving() as server:
-        server.store.add("v1.2.3", {"model.pt": b"any model"})
         name = server.environment()["GITHUB_REPOSITORY"]
-        verified.images = {f"ghcr.io/{name}:{tag}": DIGEST}
+        place.provider.image_path = image = f"ghcr.io/{name}"
+        url = server.download_url("model.pt", "v1.2.3")
+        server.store.add("v1.2.3", {"model.pt": model})
+        verified.images = {f"{image}:{tag}": DIGEST}
         verified.attestations = [attestation(DIGEST, "ci.yml", repository=name)]
         if not by_hand:
-            sha256 = hashlib.sha256(b"any model").hexdigest()
+            sha256 = hashlib.sha256(model).hexdigest()
             verified.attestations.append(attestation(sha256, "release.yml", repository=name))
-        env = deploy.env | verified.env() | server.environment() | {"WAIT_SECONDS": "1"}
-        env |= {"VERIFY": "on", "IMAGE": tag, "RELEASE": "v1.2.3"}
+        env = deploy.env | verified.env() | server.environment()
+        env |= {"API_KEY": "owners-secret-key", "VERIFY": "on", "IMAGE": tag, "RELEASE": "v1.2.3"}
         command = [sys.executable, "-m", "deploy", "deliver"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S)
-    assert done.returncode  # in both cases: Render's stand-in runs another repository's image
+    output = done.stdout + done.stderr
+    assert done.returncode == int(by_hand), output
     assert done.stdout.count("verified: ") == (1 if by_hand else 2)
-    reason = f"/v1.2.3/model.pt has no valid attestation by release.yml of {name}: no attestations found"
-    assert (reason in done.stderr) == by_hand
-    assert (place.provider.seen == []) == by_hand
-    assert place.serves() == ("old", OLD_URL)
+    if by_hand:
+        reason = f"/v1.2.3/model.pt has no valid attestation by release.yml of {name}: no attestations found"
+        assert reason in done.stderr
+        assert place.provider.seen == []
+        assert place.serves() == ("old", OLD_URL)
+    else:
+        assert "checks passed" in done.stdout  # the real smoke test
+        assert place.provider.live().image == f"{image}@sha256:{DIGEST}"
+        assert place.serves()[1] == url
 
 
 def test_another_model_than_the_one_that_was_named(place, verified, server) -> None:

@@ -65,6 +65,7 @@ class Answer:
     trickle: float | None = None  # a pause between two pieces of 100 bytes, in seconds
     slow_header: bool = False  # the header comes byte by byte, without end
     chunked: bool = False  # where all of it is sent
+    endless: tuple[bytes, bytes, float] | None = None  # chunks: the first bytes, those that recur, a pause
     before: Callable[[], None] = lambda: None  # called first
 
 
@@ -148,6 +149,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         answer.before()
         if answer.slow_header:
             self._trickle_header()
+        elif answer.endless is not None:
+            self._endless(*answer.endless)
         elif answer.status is not None:
             self._send(answer.status, {"Content-Length": "0"}, answer)
         elif path in server.files:
@@ -212,6 +215,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Filler: ")
         while not self.model_server.gate.wait(0.02):
             self.wfile.write(b"x")
+
+    def _endless(self, first: bytes, again: bytes, pause: float) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + first)
+        while not self.model_server.gate.wait(pause):
+            self.wfile.write(again)
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -7,11 +7,11 @@ import numpy as np
 import schemathesis
 from hypothesis import strategies
 
-from app.telemetry.feedback import AnsweredRequests
+from app.telemetry.feedback import SignedPredictions
 from tests.conftest import encode
 
 FEEDBACK_SECRET = "known-to-both-sides"
-_ANSWERED = AnsweredRequests(FEEDBACK_SECRET)
+_PREDICTIONS = SignedPredictions(FEEDBACK_SECRET)
 
 FORMATS = {
     "image/jpeg": "JPEG",
@@ -42,5 +42,5 @@ def before_call(_: Any, case: Any, __: Any) -> None:
     body = case.body
     if case.operation.path == "/feedback" and isinstance(body, dict):
         label, signed = body.get("predicted"), body.get("request_id")
-        if isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}\.[A-Za-z0-9_-]{24}", str(signed)):
-            body["request_id"] = _ANSWERED.sign("id", [label.encode(errors="replace").decode()])
+        if isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}\.[A-Za-z0-9_-]{32}", str(signed)):
+            body["request_id"] = _PREDICTIONS.sign("id", label.encode(errors="replace").decode())

@@ -586,15 +586,18 @@ def test_artifactory_gets_the_files_too(github, project, publish_here):
         assert "next attempt" in error
         assert {path.rpartition("/")[2] for path in store.files if path.startswith(folder)} == NAMES
         assert store.files[f"{folder}/model.pt"] == (project / "models/model.pt").read_bytes()
+        # After its digest and its signature, without which a service doesn't start.
+        assert [path for method, path in store.seen if method == "PUT"][-1] == f"{folder}/model.pt"
         store.seen.clear()
         assert publish_here(**env)[0] == 0
         assert {method for method, _ in store.seen} == {"HEAD"}
         store.files[f"{folder}/plot0.png"] = b"another"
         assert "plot0.png exists with other content, and is kept" in publish_here(**env)[1]
-        store.files[f"{folder}/model.pt"] = b"another"
+        store.files = {f"{folder}/model.pt": b"another"}
         code, _, error = publish_here(**env)
         assert code == 1
         assert "which is not replaced" in error
+        assert len(store.files) == 1
         code, output, error = publish_here(**env | {"ARTIFACTORY_TOKEN": "wrong"})
         assert code == 1
         assert "ARTIFACTORY_TOKEN is not accepted" in error

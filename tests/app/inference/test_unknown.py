@@ -56,7 +56,7 @@ def test_each_of_several_photos_has_its_own_score(telling: MakeClient) -> None:
     predictions = send(telling(), *photos).get_json()["predictions"]
     assert [p["label"] for p in predictions] == ["red", "unknown", "blue"] * 4
     assert [p["known"] for p in predictions] == pytest.approx([1, 0, 1] * 4, abs=0.02)
-    assert {tuple(p) for p in predictions} == {("label", "probabilities", "known")}
+    assert {tuple(p) for p in predictions} == {("label", "probabilities", "known", "request_id")}
 
 
 def test_a_score_at_the_threshold_is_known(
@@ -97,7 +97,7 @@ def test_a_model_without_ood_score_never_answers_unknown(
         assert list(answer) == ["label", "probabilities", "model", "request_id"], model
         assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].__getitem__)
         several = send(client, GREEN_PNG, RED_PNG).get_json()["predictions"]
-        assert {tuple(p) for p in several} == {("label", "probabilities")}
+        assert {tuple(p) for p in several} == {("label", "probabilities", "request_id")}
         assert 'label="unknown"' not in client.get("/metrics").text
         assert client.get("/model").get_json()["labels"] == classes or ["red", "blue"]
         told = is_problem(client.post("/feedback", json={"predicted": "unknown", "actual": "unknown"}), 400)

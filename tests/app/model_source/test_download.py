@@ -7,6 +7,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from tests.helpers.model_server import (
     impatient,
     redirect,
 )  # fmt: skip
+from tests.helpers.waiting import HANG_S
 
 HALF = SIZE // 2
 
@@ -206,8 +208,8 @@ def test_an_endless_download_is_given_up(server, cache, chunked):
     assert left(cache) == []
 
 
-def test_a_file_larger_than_the_memory_is_given_up(server, cache, tmp_path, monkeypatch):
-    (tmp_path / "memory.max").write_text(str(HALF))
+def test_a_file_too_large_for_the_memory_is_given_up(server, cache, tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(str(3 * HALF))
     (tmp_path / "membership").write_text("0::/\n")
     monkeypatch.setattr(host, "CGROUPS", tmp_path)
     monkeypatch.setattr(host, "MEMBERSHIP", tmp_path / "membership")
@@ -429,3 +431,31 @@ def test_a_resumed_download_goes_through_the_redirect_again(server, elsewhere, c
     assert get(server, cache, "/asset").path.read_bytes() == MODEL
     assert elsewhere.sent() == SIZE
     assert server.paths()[:2] == ["/asset", "/asset"]
+
+
+# Bodies without end
+
+ENDLESS = {
+    "chunk line": (b"", b"0", 0.01),
+    "extension of a chunk": (b"3;", b"a", 0.01),
+    "trailers": (b"3\r\nabc\r\n0\r\n", b"X: y\r\n", 0.01),
+    "trailers without pause": (b"0\r\n", b"X: y\r\n" * 10_000, 0),
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("suffix", ["", ".sha256", ".sig"])
+@pytest.mark.parametrize("endless", ENDLESS.values(), ids=ENDLESS)
+def test_a_body_without_end_ends_at_the_deadline(cache, tls, endless, suffix, secure, monkeypatch):
+    monkeypatch.setattr("ml.model.download._DIGEST_FILE_S", 0.5)
+    with ModelServer(tls if secure else None).serving() as server, ThreadPoolExecutor(1) as thread:
+        server.files["/model.pt"] = MODEL
+        server.answers[f"/model.pt{suffix}"] = [Answer(endless=endless)]
+        policy = dataclasses.replace(impatient(read_s=0.5), attempts=2)
+        started = thread.submit(get, server, cache, policy=policy, model_public_key=(bytes(32),))
+        try:
+            with pytest.raises(ModelSourceError, match="nothing arrived in time"):
+                started.result(HANG_S)
+        finally:
+            server.gate.set()
+    assert len(server.requests(f"/model.pt{suffix}")) in (1, 2)

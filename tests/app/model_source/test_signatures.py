@@ -123,6 +123,33 @@ def test_a_kept_signature_is_not_trusted(signed, cache, damage) -> None:
         get_signed(signed, cache)
 
 
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_new_model_without_a_signature_does_not_replace_a_signed_copy(
+    signed, cache, caplog, status
+) -> None:
+    """The signature may be uploaded after the model."""
+    get_signed(signed, cache)
+    signed.files["/model.pt"] = OTHER
+    signed.answers["/model.pt.sig"] = [Answer(status)]
+    for _ in range(2):
+        file = get_signed(signed, cache)
+        assert (file.path.read_bytes(), file.stale) == (MODEL, True)
+    assert f"a signature at /model.pt.sig, but 127.0.0.1 answered {status}; using the copy" in caplog.text
+    assert not list(cache.glob("*.part"))
+    signed.answers.clear()
+    signed.files["/model.pt.sig"] = sign(OTHER)
+    assert get_signed(signed, cache).path.read_bytes() == OTHER
+
+
+def test_a_new_model_without_a_signature_does_not_make_an_unsigned_copy_usable(server, cache) -> None:
+    get(server, cache)
+    server.files["/model.pt"] = OTHER
+    with pytest.raises(
+        ModelSourceError, match=r"the cached copy of .*: MODEL_PUBLIC_KEY requires a signature"
+    ):
+        get_signed(server, cache)
+
+
 def test_an_unsigned_model_does_not_replace_a_signed_copy(signed, cache) -> None:
     get_signed(signed, cache)
     for _ in range(3):

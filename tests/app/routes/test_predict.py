@@ -148,7 +148,7 @@ def test_api_keys(make_app: Callable[..., Flask]):
 
 def test_request_ids(client):
     assert re.fullmatch(
-        r"abc-1\.[A-Za-z0-9_-]{24}", signed(client, RED_JPEG, headers={"X-Request-ID": "abc-1"})
+        r"abc-1\.[A-Za-z0-9_-]{32}", signed(client, RED_JPEG, headers={"X-Request-ID": "abc-1"})
     )
     assert client.get("/health", headers={"X-Request-ID": "a.b_c"}).headers["X-Request-ID"] == "a.b_c"
     for strange in ("a b<script>", "x" * 65, "é", ""):
@@ -176,14 +176,27 @@ def test_feedback_is_counted_once_per_answer(client):
         response = client.post("/feedback", json=told | again)
         assert (response.status_code, response.data) == (204, b"")
     assert judged(client) == {"red was blue": 1}
-    two = signed(client, RED_JPEG, BLUE_PNG)
-    for label in ("red", "blue", "red", "blue"):
-        told = {"predicted": label, "actual": label, "request_id": two}
+    for _ in range(2):  # the client's request id may be the same
+        told["request_id"] = signed(client, RED_JPEG, headers={"X-Request-ID": "same"})
         assert client.post("/feedback", json=told).status_code == 204
-    assert judged(client) == {"red was blue": 1, "red was red": 1, "blue was blue": 1}
+    assert judged(client) == {"red was blue": 3}
 
 
-@pytest.mark.parametrize("made_up", [None, "", "abc", 1, ["x"], "id.AAAAAAAAAAAAAAAAAAAAAAAA", "\ud800.x"])
+def test_each_photo_of_a_request_gets_feedback_on_its_own_label(client):
+    answer = send(client, RED_JPEG, BLUE_PNG, RED_JPEG).get_json()
+    ids = [prediction["request_id"] for prediction in answer["predictions"]]
+    assert len(set(ids)) == 3
+    for label, request_id in zip(("red", "blue", "red"), ids, strict=True):
+        for predicted in ("red", "blue", "red", "blue"):  # the label that it didn't get is made up
+            told = {"predicted": predicted, "actual": "blue", "request_id": request_id}
+            assert client.post("/feedback", json=told).status_code == (204 if predicted == label else 400)
+    assert judged(client) == {"red was blue": 2, "blue was blue": 1}
+    told = {"predicted": "red", "actual": "blue", "request_id": answer["request_id"]}
+    assert "'predictions'" in is_problem(client.post("/feedback", json=told), 400)["detail"]
+    assert judged(client) == {"red was blue": 2, "blue was blue": 1}
+
+
+@pytest.mark.parametrize("made_up", [None, "", "abc", 1, ["x"], f"id.{'A' * 32}", "\ud800.x"])
 def test_made_up_feedback_is_rejected(client, made_up):
     for told in ({"request_id": made_up}, {}):
         detail = is_problem(

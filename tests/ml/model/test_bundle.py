@@ -195,6 +195,10 @@ def test_a_huge_pickle_or_description_is_refused(make_model, tmp_path):
     with pytest.raises(BundleError, match=r"data\.pkl.* at most"):
         bundle.read(make_model(data_pkl=b"N0" * 3_000_000))
 
+    for opcodes in (b"(" * 300_000, b"N0" * 1_000_000):  # few bytes, but each is an object
+        with pytest.raises(BundleError, match=r"its pickle has more than 200,000 opcodes"):
+            bundle.read(make_model(data_pkl=b"\x80\x02" + opcodes + b"."))
+
     def long(archive, name, content):
         archive.writestr(name, content + b" " * 2_000_000 if name.endswith("json") else content)
 
