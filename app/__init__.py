@@ -21,7 +21,7 @@ def create_app(settings: Settings) -> Flask:
     from app.service import Service
     from app.telemetry import requests
 
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)  # app.routes.page serves static/
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     assert isinstance(app.json, DefaultJSONProvider)
     app.json.sort_keys = False  # keep the model's order of classes

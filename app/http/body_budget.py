@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable
 
 from ml.model.host import memory_limit
@@ -15,13 +15,16 @@ _LARGEST = 512 * 1024**2
 """The limit in bytes, however large the memory is."""
 _UPLOADS = 2
 """Largest uploads that must find room, however small the memory is."""
+_REMEMBER_S, _CLIENTS = 120, 4096
+"""How long the cost of an upload counts against its client once the upload was given up, and for how many
+clients at most. Otherwise a client that begins its uploads again and again would seem cheap each time."""
 
 
 class Body:
     """The bytes of one request's body.
 
     Attributes:
-        client: who sent it.
+        client: the client that sent it.
         shed: rejects the request and closes this body; called by the thread that received bytes.
         held: bytes that count.
         began: when its first byte came, by `time.monotonic`.
@@ -42,8 +45,9 @@ class BodyBudget:
     """Counts the bytes of all bodies, and sheds uploads when they exceed the limit.
 
     The client whose unfinished uploads have cost most (bytes times seconds) loses the one of them that has
-    cost most. So clients that begin large uploads and never finish them lose theirs, and one from another
-    address gets through. Complete requests in the queue are never shed. Safe in all threads.
+    cost most. Uploads that it gave up or lost in the last two minutes count, too. So clients that begin large
+    uploads and never finish them lose theirs, and one from another address gets through. Complete requests in
+    the queue are never shed. Safe in all threads.
 
     Args:
         limit: bytes that all bodies may take together.
@@ -52,6 +56,9 @@ class BodyBudget:
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
         self._unfinished: set[Body] = set()
+        self._past: OrderedDict[Hashable, tuple[float, float]] = (
+            OrderedDict()
+        )  # cost, time of the last change
         self._lock = threading.Lock()
 
     def grow(self, body: Body, size: int) -> bool:
@@ -75,9 +82,22 @@ class BodyBudget:
     def close(self, body: Body) -> None:
         """Give a body's bytes back; it may be closed more than once."""
         with self._lock:
+            if body in self._unfinished:
+                self._unfinished.discard(body)
+                self._remember(body, time.monotonic())
             self.used -= body.held
             body.held = 0
-            self._unfinished.discard(body)
+
+    def _remember(self, body: Body, now: float) -> None:
+        self._past[body.client] = (self._past_cost(body.client, now) + body.cost(now), now)
+        self._past.move_to_end(body.client)
+        if len(self._past) > _CLIENTS:
+            self._past.popitem(last=False)
+
+    def _past_cost(self, client: Hashable, now: float) -> float:
+        """Return what uploads cost that the client gave up or lost; it falls to 0 within two minutes."""
+        cost, then = self._past.get(client, (0.0, now))
+        return cost * max(0.0, 1 - (now - then) / _REMEMBER_S)
 
     def _most_expensive(self) -> list[Body]:
         """Return the unfinished uploads to shed, until the bytes of all bodies fit."""
@@ -85,16 +105,17 @@ class BodyBudget:
         by_client: defaultdict[Hashable, list[Body]] = defaultdict(list)
         for body in self._unfinished:
             by_client[body.client].append(body)
-        costs = {client: sum(body.cost(now) for body in bodies) for client, bodies in by_client.items()}
-        for bodies in by_client.values():
-            bodies.sort(key=lambda body: body.cost(now))
+        costs = {
+            client: self._past_cost(client, now) + sum(body.cost(now) for body in bodies)
+            for client, bodies in by_client.items()
+        }
         victims, excess = [], self.used - self.limit
         while excess > 0 and costs:
             client = max(costs, key=costs.__getitem__)
-            victim = by_client[client].pop()
+            victim = max(by_client[client], key=lambda body: body.cost(now))
+            by_client[client].remove(victim)
             victims.append(victim)
             excess -= victim.held
-            costs[client] -= victim.cost(now)
             if not by_client[client]:
                 del costs[client]
         return victims

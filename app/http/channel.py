@@ -2,13 +2,12 @@
 
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from waitress.channel import HTTPChannel
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, RequestTimeout
 
 from app.http.addresses import peer_group
 from app.http.body_budget import Body
@@ -26,6 +25,9 @@ _LINGER_BODIES = 4
 """The most that it may send after the response, in largest bodies."""
 _QUIET_S = 1
 """Seconds after which a connection that begins to send again is read before those that send all the time."""
+
+_PIECE = 8 * 1024
+"""Bytes that are read at once, except for those of a body. So there is little that can't be parsed yet."""
 
 _EMPTY_LINES = re.compile(rb"[\r\n]{0,64}")
 
@@ -58,8 +60,6 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:
         super().__init__(server, sock, addr, adj, map)
         self.peer = peer_group(addr[0])
-        # Waitress's lock can't be taken twice, but shedding an upload may lead back to its own connection.
-        self.requests_lock = threading.RLock()
 
     @property
     def last_activity(self) -> float:
@@ -73,7 +73,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def parser_class(self, adj: Any) -> Request:
         """Begin a request; one that begins during a drain is late."""
-        request = Request(adj, self.server.budget, self.server.max_body_bytes)
+        request = Request(adj, self.server.budget)
         if self.server.admission.draining:
             request.mark_late()
         return request
@@ -86,8 +86,27 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self._round = self.server.round
         if self._lingers_until:
             self._drop()
-        else:
-            super().handle_read()
+            return
+        super().handle_read()
+        if self._body_remain:  # a photo that fits takes one turn of the loop, not two
+            try:
+                data = self.socket.recv(self._receive_size())
+            except OSError:  # it isn't there yet; for every other error, the next turn closes the connection
+                return
+            self.received(data)
+
+    def recv(self, buffer_size: int) -> bytes:
+        """Read no more than what may be parsed now. What is left over counts for no budget."""
+        data: bytes = super().recv(buffer_size if self._lingers_until else self._receive_size())
+        return data
+
+    @property
+    def _body_remain(self) -> int:
+        return self.request.body_remain if self.request else 0
+
+    def _receive_size(self) -> int:
+        most: int = self.adj.recv_bytes
+        return min(most, _PIECE + self._body_remain)
 
     def _drop(self) -> None:
         self._dropped += len(self.recv(self.adj.recv_bytes))
@@ -141,12 +160,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         gate = self.server.gate
         request.client = gate.client(self.addr[0], request.headers)
         try:
-            gate.check(request, request.route)
+            max_bytes = gate.check(request, request.route)
         except HTTPException as error:
             request.reject(error)
         else:
             if not request.completed:
-                request.body = Body(request.client, lambda: self._shed(request))
+                request.receive_body(Body(request.client, lambda: self._shed(request)), max_bytes)
 
     def _complete(self, request: Request) -> None:
         """Have a complete request answered, after those before it. Needs `requests_lock`."""
@@ -159,9 +178,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
     def _shed(self, request: Request) -> None:
         """Reject an upload because the bytes of all bodies exceed their limit."""
+        # The loop's thread holds the lock of the connection whose bytes it received. That is another one: a
+        # connection has at most one incomplete body, and the budget doesn't call this for the one that grows.
+        self._give_up(request, uploads_rejected())
+
+    def _give_up(self, request: Request | None, error: HTTPException) -> None:
+        """Reject the request that is being received, unless it is complete by now."""
         with self.requests_lock:
-            request.reject(uploads_rejected())
-            if self.request is request:
+            if request and self.request is request:
+                request.reject(error)
                 self._complete(request)
 
     def service(self) -> None:
@@ -173,7 +198,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             self.server.attend(self)
 
     def attend(self) -> None:
-        """Parse what had to wait; after the end of the connection, give up requests that nobody answers."""
+        """Parse bytes that had to wait; if the connection has ended, give up requests that nobody answers."""
         with self.requests_lock:
             if self.connected:
                 if self._unparsed and not (self.will_close or self.close_when_flushed):
@@ -249,7 +274,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         """Whether the loop should read. The loop calls it in every turn, so it checks the time-outs too."""
         if not self.will_close and (reason := self._overdue(time.monotonic())):
             self.server.metrics.closed.labels(reason).inc()
-            self.will_close = True
+            if reason == "slow":
+                self._give_up(self.request, RequestTimeout("the request wasn't complete in time"))
+            else:
+                self.will_close = True
         return self._round != self.server.round and not self._unparsed and bool(super().readable())
 
     def _overdue(self, now: float) -> str:

@@ -27,6 +27,8 @@ class ChunkedReceiver:
         max_bytes: largest body, in bytes of data.
 
     Attributes:
+        max_bytes: the same.
+        remain: bytes of the current chunk that are still to come.
         completed: whether the end of the body has been received.
         error: why the body is rejected, or None.
     """
@@ -34,21 +36,21 @@ class ChunkedReceiver:
     def __init__(self, buf: Any, max_bytes: int) -> None:
         self.buf, self.completed = buf, False
         self.error: BadRequest | None = None
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._data = self._framing = 0  # bytes so far
-        self._remaining = 0  # bytes of the current chunk that are still to come
-        self._line = b""  # begin of a line whose end hasn't come yet
+        self.remain = 0
+        self._line = b""  # start of a line that is incomplete
         self._parse: Callable[[bytes], str] = self._parse_size
 
     def received(self, data: bytes) -> int:
         """Take bytes from the client; return how many of them belong to this body."""
         position, pieces = 0, []
         while position < len(data) and not self.completed and not self.error:
-            if self._remaining:
-                piece = data[position : position + self._remaining]
+            if self.remain:
+                piece = data[position : position + self.remain]
                 pieces.append(piece)
                 position += len(piece)
-                self._remaining -= len(piece)
+                self.remain -= len(piece)
             else:
                 position = self._receive_line(data, position)
         if pieces:
@@ -75,11 +77,11 @@ class ChunkedReceiver:
         match = _SIZE.fullmatch(line)
         if not match:
             return "a chunk's size is not valid"
-        self._remaining = int(match[1], 16)
-        self._data += self._remaining
-        if self._data > self._max_bytes:
-            self.error = RequestEntityTooLarge(f"the body is larger than {self._max_bytes} bytes")
-        self._parse = self._parse_end if self._remaining else self._parse_trailer
+        self.remain = int(match[1], 16)
+        self._data += self.remain
+        if self._data > self.max_bytes:
+            self.error = RequestEntityTooLarge(f"the body is larger than {self.max_bytes} bytes")
+        self._parse = self._parse_end if self.remain else self._parse_trailer
         return ""
 
     def _parse_end(self, line: bytes) -> str:

@@ -16,6 +16,9 @@ PREDICT, FEEDBACK = "/predict", "/feedback"
 ROUTES = frozenset({PREDICT, FEEDBACK})
 """Routes whose POST requests need an API key if there are any."""
 
+SMALL_BODY_BYTES = 4096
+"""Largest body of a request that doesn't upload photos. Only /feedback needs a body; others may have one."""
+
 _FAILED_PER_S, _FAILED_BURST = 1.0, 30
 """Requests without a valid key that a client address gets 401 for; the others get 429."""
 _FEEDBACK_PER_S, _FEEDBACK_BURST = 20.0, 1000
@@ -43,8 +46,8 @@ class Gate:
         forwarded_for = headers.get("X_FORWARDED_FOR", "")
         return addresses.group(addresses.client_address(peer, forwarded_for, trusted))
 
-    def check(self, request: Any, route: str) -> None:
-        """Let a request pass.
+    def check(self, request: Any, route: str) -> int:
+        """Let a request pass; return how many bytes its body may have.
 
         Args:
             request: a `Request` whose header is complete, with its `client`.
@@ -53,14 +56,21 @@ class Gate:
         Raises:
             Unauthorized: it needs an API key and has none that is valid.
             TooManyRequests: the client sent too many requests without a valid key, or too much feedback.
-            RequestEntityTooLarge: its body is larger than MAX_UPLOAD_MB.
+            RequestEntityTooLarge: its body is larger than that.
         """
         if request.command == "POST" and route in ROUTES:
             key = self._require_key(request)
             if route == FEEDBACK:
                 self._limit(self._feedback, key or request.client, "too much feedback")
-        if request.content_length > self._settings.max_upload_bytes:
-            raise RequestEntityTooLarge(f"the body is larger than {self._settings.max_upload_mb} MB")
+        uploads = request.command == "POST" and route == PREDICT
+        limit = self._settings.max_upload_bytes if uploads else SMALL_BODY_BYTES
+        if request.content_length > limit:
+            raise RequestEntityTooLarge(
+                f"the body is larger than {self._settings.max_upload_mb} MB"
+                if uploads
+                else f"the body is larger than {limit} bytes"
+            )
+        return limit
 
     def _require_key(self, request: Any) -> str:
         if not self._settings.api_keys:

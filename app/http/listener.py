@@ -43,12 +43,12 @@ _SELECT_CONNECTIONS = 400
 _SPARE_DESCRIPTORS = 100
 """File descriptors for everything except connections and bodies: the model, threads, libraries."""
 _NEARLY_FULL, _LEAST_PATIENCE = 0.75, 0.1
-"""Share of the connections or of the bytes of bodies from which on clients get less time, and the share of
-the usual time that they get when there is no more room."""
+"""Share of the connections from which on clients get less time, and the share of the usual time that they get
+when there is no more room. The bytes of bodies don't count: then one client could have others cut off."""
 _IN_MEMORY = 1024 * 1024
 """Bytes of a request's body that are kept in memory; a larger body goes to a temporary file."""
 _RECEIVE = 256 * 1024
-"""Bytes that are read at once. With waitress's 8,192 bytes a photo would take many turns of the loop."""
+"""Bytes of a body that are read at once. With waitress's 8,192 a photo would take many turns of the loop."""
 _NO_LIMIT = 2**62
 _RETRY_S = 0.05
 """Time to wait for room if no connection can be closed for a new one."""
@@ -120,13 +120,13 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         )
 
     def begin_turn(self) -> None:
-        """Prepare a turn of the loop: what other threads left to do, and how patient it is."""
+        """Prepare a turn of the loop: do what other threads left, and decide how long clients may take."""
         self._loop_thread = threading.get_ident()
         self._reading_since = None
         if not self._skipped:
             self.round += 1
         self._skipped = False
-        full = max(len(self.sockets) / self._limit, self.budget.used / self.budget.limit)
+        full = len(self.sockets) / self._limit
         self.patience = min(1.0, max(_LEAST_PATIENCE, (1 - full) / (1 - _NEARLY_FULL)))
         for _ in range(len(self._attention)):
             self._attention.popleft().attend()

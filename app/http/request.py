@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from waitress.parser import HTTPRequestParser, ParsingError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.http.admission import RejectedError
 from app.http.body_budget import Body, BodyBudget
@@ -23,6 +23,8 @@ _HEADERS_S, _REQUEST_S = 15, 120
 # Waitress gets only lines that match these patterns; they take linear time. RFC 9112, sections 3 and 5.
 _FIRST_LINE = re.compile(rb"[!-~]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
 _HEADER_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*(?:\r\n)?")
+_TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:[ \t]*([^\r]*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
@@ -35,7 +37,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         rejection: why it is not predicted, if it is a prediction; see `app.http`.
         error: why it is answered without the app: an HTTPException, or an error that waitress found.
         client: whose request it is, see `Gate.client`; None until the header is complete.
-        body: what counts for the budget; None if there is no body, or if it is closed.
+        body: the body's bytes as the budget counts them; None if there is no body, or if it is closed.
     """
 
     late = False
@@ -43,13 +45,14 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     rejection: RejectedError | None = None
     error: Any
     body_rcv: Any
+    header_plus: bytes
     client: object = None
     body: Body | None = None
     command = path = ""  # until they are parsed, and if they can't be
 
-    def __init__(self, adj: Any, budget: BodyBudget, max_body_bytes: int) -> None:
+    def __init__(self, adj: Any, budget: BodyBudget) -> None:
         super().__init__(adj)
-        self._budget, self._max_body_bytes = budget, max_body_bytes
+        self._budget = budget
         self._began = time.monotonic()
 
     def parse_header(self, header_plus: bytes) -> None:
@@ -65,14 +68,24 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             super().parse_header(header_plus)
         except ValueError as error:  # from urlsplit or int; waitress would hang up without a response
             raise ParsingError("the request's target or length can't be parsed") from error
+        # RFC 9112, sections 6.1 and 6.3: another server may see another end of such a request's body.
+        encodings = _TRANSFER_ENCODING.findall(lines)
+        exact = self.version == "1.1" and [one.lower() for one in encodings] == [b"chunked"]
+        if encodings and (not exact or "CONTENT_LENGTH" in self.headers):
+            raise ParsingError("Transfer-Encoding must be 'chunked', in HTTP/1.1 and without Content-Length")
         if self.chunked:
-            self.body_rcv = ChunkedReceiver(self.body_rcv.getbuf(), self._max_body_bytes)
+            self.body_rcv = ChunkedReceiver(self.body_rcv.getbuf(), max_bytes=0)
         # The path is empty in `GET http://host`; werkzeug would redirect, with an HTML page.
         self.path = self.path or "/"
 
     def received(self, data: bytes) -> int:
         """Take bytes from the client, and count those of the body; return how many belong to this request."""
+        before = self.header_plus[-1:]
         consumed: int = super().received(data)
+        if self.headers_finished:
+            self.header_plus = b""  # the parsed header is enough
+        elif not self.error and _BARE_LF.search(before + data):  # waitress would wait for CR LF
+            self.reject(BadRequest("a line of the header doesn't end with CR LF"))
         if self.body:
             fits = self._budget.grow(self.body, len(self.body_rcv) - self.body.held)
             if self.error:
@@ -82,6 +95,17 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             elif self.completed:
                 self._budget.finish(self.body)
         return consumed
+
+    def receive_body(self, body: Body, max_bytes: int) -> None:
+        """Count a body from now on, and limit it if it is chunked and so has announced no length."""
+        self.body = body
+        if self.chunked:
+            self.body_rcv.max_bytes = max_bytes
+
+    @property
+    def body_remain(self) -> int:
+        """Bytes that certainly still belong to the body; 0 before the header is complete."""
+        return 0 if self.body_rcv is None or self.completed else self.body_rcv.remain
 
     def reject(self, error: HTTPException) -> None:
         """Have the request answered with an error at once; the rest of its body is not wanted."""

@@ -29,6 +29,7 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         """Return the response's header."""
         if self.channel.server.admission.draining:
             self.set_close_on_finish()  # the client's next request goes elsewhere
+        _say_only_close(self)
         header: bytes = super().build_response_header()
         return header
 
@@ -60,6 +61,7 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         self.response_headers += [*headers, *security.HEADERS.items()]
         self.response_headers += security.cors_headers(request.headers.get("ORIGIN", ""), server.cors_origins)
         self.set_close_on_finish()
+        _say_only_close(self)
         self.content_length = len(body)
         if isinstance(request.error, RejectedError) and request.route == PREDICT:
             server.metrics.rejected.labels(request.error.reason).inc()
@@ -73,7 +75,13 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
             request.body_bytes_received,
         )
         self.wrote_header = True
-        self.channel.write_soon(self.build_response_header() + body)
+        self.channel.write_soon(self.build_response_header() + (b"" if request.command == "HEAD" else body))
+
+
+def _say_only_close(task: Any) -> None:
+    """Keep waitress from adding `Connection: Keep-Alive` for an HTTP/1.0 client to `Connection: close`."""
+    if task.close_on_finish:
+        task.request.headers["CONNECTION"] = "close"
 
 
 def _describe(error: Any) -> tuple[int, str, str, list[tuple[str, str]]]:

@@ -4,9 +4,10 @@ import functools
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, json, send_from_directory
+from flask import Blueprint, Response, json
 from werkzeug.exceptions import NotFound
 
+from app.routes import assets
 from app.service import current_service
 from app.settings import Settings
 
@@ -60,7 +61,7 @@ def asset(name: str) -> Response:
         return Response(_START, mimetype="text/javascript")
     if name not in _ASSETS:
         raise NotFound
-    response = send_from_directory(str(files("flask_swagger_ui") / "dist"), name)
+    response = assets.respond(Path(str(files("flask_swagger_ui"))) / "dist" / name)
     response.headers["Cache-Control"] = "public, max-age=86400"
     return response
 

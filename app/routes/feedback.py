@@ -3,11 +3,10 @@
 from flask import Blueprint, request
 from werkzeug.exceptions import BadRequest
 
+from app.http.gate import SMALL_BODY_BYTES
 from app.routes import auth
 from app.service import current_service
 from app.telemetry.feedback import NOT_SIGNED, InvalidIdError
-
-_MAX_BYTES = 4096
 
 blueprint = Blueprint("feedback", __name__)
 blueprint.before_request(auth.require_api_key)
@@ -18,7 +17,7 @@ def feedback() -> tuple[str, int]:
     """Count one correct or wrong prediction of this service, once."""
     service = current_service()
     labels = service.labels
-    request.max_content_length = _MAX_BYTES
+    request.max_content_length = SMALL_BODY_BYTES
     try:
         document = request.get_json()
     except RecursionError:

@@ -59,6 +59,41 @@ def test_many_addresses_with_one_stalled_upload_each_do_not_push_out_a_fast_larg
     assert "honest" not in uploads.shed
 
 
+def test_a_client_that_begins_its_uploads_again_does_not_seem_cheap(clock):
+    uploads = Uploads(100)
+    honest = uploads.begin("honest", "honest")
+    stalled = [uploads.begin("attacker", "stalled") for _ in range(2)]
+    for second in range(100):
+        for number, body in enumerate(stalled):
+            if not body.held:
+                stalled[number] = uploads.begin("attacker", "stalled")
+                uploads.budget.grow(stalled[number], 45)
+        if second % 10 == 9:  # it may also give one up just before it would be shed
+            uploads.budget.close(stalled[0])
+        clock.now += 1
+        assert uploads.budget.grow(honest, 0.4)
+    assert set(uploads.shed) == {"stalled"}
+
+
+def test_the_cost_of_the_past_is_forgotten(clock):
+    uploads = Uploads(100)
+    shed = uploads.begin("once", "once")
+    uploads.budget.grow(shed, 90)
+    clock.now += 100
+    uploads.budget.close(shed)
+    clock.now += 120
+    stalled = uploads.begin("other", "stalled")
+    uploads.budget.grow(stalled, 90)
+    clock.now += 1
+    assert uploads.budget.grow(uploads.begin("once", "again"), 20)
+    assert uploads.shed == ["stalled"]
+    for number in range(5000):
+        body = uploads.begin(f"client-{number}", "one")
+        uploads.budget.grow(body, 1)
+        uploads.budget.close(body)
+    assert len(uploads.budget._past) <= 4096
+
+
 def test_complete_requests_are_not_shed(clock):
     uploads = Uploads(100)
     for number in range(10):

@@ -41,11 +41,12 @@ def connection(clocks: Clocks) -> Iterator[Channel]:
         admission=SimpleNamespace(draining=False),
         metrics=Metrics(),
         budget=BodyBudget(1000),
-        max_body_bytes=1000,
+        answered=[],
         round=1,
         patience=1.0,
         may_read=lambda quiet: True,
         attend=lambda channel: None,
+        add_task=lambda channel: server.answered.append(channel.requests[0].error.code),
         client=client,
     )
     with client:
@@ -80,12 +81,13 @@ def test_an_idle_connection_is_closed(connection: Channel, clocks: Clocks, hours
 
 
 @pytest.mark.parametrize("hours", [-2, 0, 2])
-def test_a_slow_request_is_closed(connection: Channel, clocks: Clocks, hours: int) -> None:
+def test_a_slow_request_is_answered(connection: Channel, clocks: Clocks, hours: int) -> None:
     begin_request(connection)
     clocks.wall += hours * 3600
     clocks.monotonic += request._HEADERS_S + 1
-    assert not connection.readable()
-    assert connection.will_close
+    connection.readable()
+    assert connection.server.answered == [408]
+    assert not connection.will_close
 
 
 def test_data_that_is_received_keeps_a_connection(connection: Channel, clocks: Clocks) -> None:

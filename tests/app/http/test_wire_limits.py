@@ -1,16 +1,20 @@
 """What clients may send, hold and ask for: real connections to the real server in this process."""
 
 import contextlib
+import io
 import json
+import re
 import socket
 import struct
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from waitress.buffers import OverflowableBuffer
 
-from app.http import body_budget, gate, listener
+from app.http import body_budget, gate, listener, request
 from app.routes import predict
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.served import Served, served
@@ -202,7 +206,7 @@ def test_idle_connections_give_way_and_requests_in_progress_do_not(make_app, sma
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_patience_is_shorter_when_connections_or_bytes_are_nearly_used_up(make_app, small):
+def test_patience_is_shorter_when_connections_are_nearly_used_up(make_app, small):
     with served(make_app, max_upload_mb=1) as service, contextlib.ExitStack() as stack:
         assert service.listener.patience == 1
         for _ in range(26):
@@ -210,9 +214,170 @@ def test_patience_is_shorter_when_connections_or_bytes_are_nearly_used_up(make_a
         until(lambda: service.listener.patience < 0.5)
         stack.close()
         until(lambda: service.listener.patience == 1)
-        for _ in range(2):
-            stack.enter_context(service.connect()).sendall(announced(MB) + bytes(MB - 1000))
-        until(lambda: service.listener.patience < 0.5)
+
+
+def keep_bytes_in_use(service: Served, stop: threading.Event) -> None:
+    """Hold one upload that is never finished; begin it again whenever it is shed."""
+    while not stop.is_set():
+        with contextlib.suppress(OSError), service.connect(ATTACKER) as connection:
+            connection.sendall(announced(MB) + bytes(MB - 1000))
+            connection.settimeout(0.1)
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(65536):
+                        break
+
+
+def test_an_attacker_that_holds_nearly_all_bytes_costs_no_slow_honest_upload(make_app, small, monkeypatch):
+    """The upload takes a third of the time that it may take."""
+    monkeypatch.setattr(request, "_REQUEST_S", 9)
+    photo = RED_JPEG + bytes(MB // 2 - len(RED_JPEG))
+    stop = threading.Event()
+    with served(make_app, max_upload_mb=1) as service:
+        attackers = [threading.Thread(target=keep_bytes_in_use, args=(service, stop)) for _ in range(2)]
+        for attacker in attackers:
+            attacker.start()
+        try:
+            until(lambda: service.listener.budget.used > 1.9 * MB)
+            with service.connect() as connection:
+                connection.sendall(announced(len(photo)))
+                for number in range(30):
+                    connection.sendall(photo[number * len(photo) // 30 : (number + 1) * len(photo) // 30])
+                    time.sleep(0.1)
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        finally:
+            stop.set()
+            for attacker in attackers:
+                attacker.join()
+
+
+@pytest.mark.parametrize("beginning", [b"GET /health HTT", HEAD, announced(100) + b"x", CHUNKED + b"5\r\na"])
+def test_a_request_that_is_never_complete_gets_408(make_app, monkeypatch, beginning):
+    monkeypatch.setattr(request, "_HEADERS_S", 0.3)
+    monkeypatch.setattr(request, "_REQUEST_S", 0.3)
+    with served(make_app) as service, service.connect() as connection:
+        connection.sendall(beginning)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert b" 408 Request Timeout\r\n" in head
+        assert json.loads(body)["status"] == 408
+        assert service.sample("connections_closed_total", reason="slow") == 1
+        until(lambda: not service.listener.budget.used)
+
+
+@pytest.mark.parametrize(
+    ("line", "statuses"),
+    [
+        (b"POST /health HTTP/1.1", (405, 413)),
+        (b"PUT /predict HTTP/1.1", (405, 413)),
+        (b"POST /predict/ HTTP/1.1", (404, 413)),
+        (b"GET /nothing HTTP/1.1", (404, 413)),
+        (b"POST /feedback HTTP/1.1", (415, 413)),
+    ],
+)
+def test_only_photos_may_be_large(make_app, line, statuses):
+    with served(make_app) as service:
+        for size, status in zip((4096, 4097), statuses, strict=True):
+            chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+            for start, body in ((announced(size), b"x" * size), (CHUNKED, chunked)):
+                with service.connect() as connection:
+                    connection.sendall(start.replace(b"POST /predict HTTP/1.1", line) + body)
+                    assert connection.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+
+
+NEXT = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nConnection: close\r\n\r\n"
+TE = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /health HTTP/1.0\r\nConnection: keep-alive\r\n" + TE, 400),
+        (b"GET /health HTTP/1.2\r\nConnection: keep-alive\r\n" + TE, 400),
+        (b"GET /health\r\n" + TE, 400),
+        (b"POST /health HTTP/1.1\r\nContent-Length: 5\r\n" + TE, 400),
+        (b"POST /health HTTP/1.1\r\n" + TE + TE, 400),
+        (b"POST /health HTTP/1.1\r\nTransfer-Encoding: ,chunked\r\n", 400),
+        (b"POST /health HTTP/1.1\r\nTransfer-Encoding: ,\r\nContent-Length: 3\r\n", 400),
+        (b"POST /health HTTP/1.1\r\nTransfer-Encoding:\r\nContent-Length: 3\r\n", 400),
+        (b"POST /health HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
+        (b"POST /health HTTP/1.1\r\ntransfer-encoding:\tCHUNKED \r\n", 405),
+    ],
+)
+def test_a_body_whose_end_others_may_see_elsewhere_is_rejected(make_app, head, status):
+    with served(make_app) as service, service.connect() as connection:
+        connection.sendall(head + b"Host: x\r\n\r\n" + NEXT)
+        answers = read_all(connection)
+        assert b" %d " % status in answers.partition(b"\r\n")[0]
+        assert len(re.findall(rb"HTTP/1\.\d \d{3} ", answers)) == (2 if status == 405 else 1)
+
+
+@pytest.mark.parametrize(
+    "lines", [b"GET /health HTTP/1.1\nHost: x\n\n", b"GET /health HTTP/1.1\r\nHost: x\n"]
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_line_that_ends_with_lf_alone_is_answered_at_once(make_app, lines, size):
+    with served(make_app) as service, service.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(ConnectionError):
+            for position in range(0, len(lines), size):
+                connection.sendall(lines[position : position + size])
+        assert b" 400 Bad Request\r\n" in connection.recv(65536)
+
+
+def test_a_response_has_one_connection_header(make_app):
+    with served(make_app) as service:
+        for start in (b"POST /predict HTTP/1.0\r\nContent-Length: 99999999\r\n", b"GET /health HTTP/1.0\r\n"):
+            with service.connect() as connection:
+                connection.sendall(start + b"Connection: keep-alive\r\n\r\n")
+                head = connection.recv(65536).partition(b"\r\n\r\n")[0].lower()
+                kept = b"get" in start.lower()
+                assert re.findall(rb"\r\nconnection: (\S+)", head) == [b"keep-alive" if kept else b"close"]
+        with service.connect() as connection:
+            connection.sendall(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n")
+            until(lambda: service.listener.active_channels)
+            service.service.admission.draining = True
+            connection.sendall(b"\r\n")
+            head = connection.recv(65536).partition(b"\r\n\r\n")[0].lower()
+            assert re.findall(rb"\r\nconnection: (\S+)", head) == [b"close"]
+
+
+def test_an_error_for_head_has_no_body(make_app):
+    with served(make_app) as service, service.connect() as connection:
+        connection.sendall(b"HEAD /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert body == b""
+
+
+def test_little_is_kept_of_what_cannot_be_answered_yet(make_app):
+    """Clients that read no response hold neither a file descriptor nor much memory."""
+    asked = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    ranged = asked.replace(b"Host", b"Range: bytes=1-\r\nHost")
+    with served(make_app) as service, contextlib.ExitStack() as stack:
+        for path in ("/docs/swagger-ui-bundle.js", "/static/page.js"):
+            assert service.ask("GET", path).status == 200
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        for start in (asked * 2, ranged * 2):
+            for _ in range(10):
+                connection = stack.enter_context(socket.socket())
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                connection.connect(("127.0.0.1", service.server.port))
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    connection.sendall(start + b"GET / HTTP/1.1\r\nX: " + bytes(MB))
+        channels = service.listener.active_channels
+        until(lambda: sum(channel.blocked for channel in list(channels.values())) == 20)
+        time.sleep(0.2)
+        # Both ends of each connection are in this process.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2 * 20
+        for channel in list(channels.values()):
+            assert len(channel._unparsed) <= 16 * 1024
+            assert len(channel.outbufs[0]) + channel.total_outbufs_len
+            assert not any(
+                isinstance(buffer.getfile(), io.BytesIO) and len(buffer) > 64 * 1024
+                for buffer in channel.outbufs
+                if isinstance(buffer, OverflowableBuffer)
+            )
 
 
 def test_if_every_connection_is_being_answered_a_newcomer_waits(make_app, monkeypatch, pause):
@@ -292,6 +457,8 @@ def test_failed_keys_are_limited_per_address_and_a_valid_key_always_passes(make_
         assert (response.status, json.loads(response.content)["status"]) == (429, 429)
         assert 0 < int(response.getheader("Retry-After")) <= 100
         assert statuses(service, 3, **KEY) == [200] * 3
+        assert statuses(service, 1, **KEY, Authorization="Bearer other") == [200]
+        assert statuses(service, 1, **KEY | {"X_API_Key": "other"}, Authorization="Bearer the-key") == [200]
         assert statuses(service, 1, source=ATTACKER) == [401]
         # Whatever an untrusted client says about its address changes nothing.
         assert statuses(service, 1, X_Forwarded_For="198.51.100.1") == [429]

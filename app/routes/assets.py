@@ -1,0 +1,36 @@
+"""Files that the service sends as they are: those of the page and of Swagger UI."""
+
+import functools
+import hashlib
+import io
+import mimetypes
+from pathlib import Path
+
+from flask import Response, request
+from werkzeug.wsgi import wrap_file
+
+
+def respond(path: Path) -> Response:
+    """Return a file, or 304 if the client has it already.
+
+    All responses share one copy in memory. An open file would take a file descriptor for as long as a client
+    doesn't read, and a part of the file, which ranges allow, would take memory for each of them.
+
+    Args:
+        path: a file that doesn't change while the service runs; one of few.
+    """
+    content, tag = _read(path)
+    kind = mimetypes.guess_type(path.name)[0]
+    response = Response(
+        wrap_file(request.environ, io.BytesIO(content)), mimetype=kind, direct_passthrough=True
+    )
+    response.content_length = len(content)
+    response.set_etag(tag)
+    response.make_conditional(request)
+    return response
+
+
+@functools.cache
+def _read(path: Path) -> tuple[bytes, str]:
+    content = path.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:32]
