@@ -88,9 +88,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             self._drop()
             return
         super().handle_read()
-        if self._body_remain:  # a photo that fits takes one turn of the loop, not two
+        connection = self.socket  # none if the client has gone
+        if self._body_remain and connection is not None:  # a small photo takes one turn of the loop, not two
             try:
-                data = self.socket.recv(self._receive_size())
+                data = connection.recv(self._receive_size())
             except OSError:  # it isn't there yet; for every other error, the next turn closes the connection
                 return
             self.received(data)

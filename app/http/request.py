@@ -80,7 +80,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     def received(self, data: bytes) -> int:
         """Take bytes from the client, and count those of the body; return how many belong to this request."""
-        before = self.header_plus[-1:]
+        before = b"\r" if self.header_plus.endswith(b"\r") else b""
         consumed: int = super().received(data)
         if self.headers_finished:
             self.header_plus = b""  # the parsed header is enough

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 
 from app.http import body_budget, gate, listener, request
@@ -99,6 +100,28 @@ def test_bytes_may_come_one_by_one(make_app):
         for position in range(len(whole)):
             connection.sendall(whole[position : position + 1])
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("split", range(1, len(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")))
+def test_a_header_may_come_in_two_parts(split):
+    data = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    parsed = request.Request(Adjustments(), body_budget.BodyBudget(1))
+    parsed.received(data[:split])
+    parsed.received(data[split:-1])
+    parsed.received(data[-1:])
+    assert parsed.completed
+    assert parsed.error is None
+
+
+def test_a_client_that_hangs_up_in_its_body_is_no_error(make_app, caplog):
+    with served(make_app) as service:
+        for _ in range(20):
+            with service.connect() as connection:
+                linger = struct.pack("ii", 1, 0)  # close() resets the connection
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                connection.sendall(announced(100_000) + bytes(50_000))
+        until(lambda: len(service.listener.active_channels) == 0)
+    assert "uncaptured" not in caplog.text
 
 
 def test_uploads_that_are_never_finished_are_shed_and_a_client_elsewhere_gets_through(make_app, small):

@@ -184,7 +184,7 @@ UNREADABLE = {
     "rate limit": (Answer(403, {"X-RateLimit-Remaining": "0"}), "a rate limit"),
     "cut": (Answer(stop=10), "broke"),
     "stall": (Answer(stall=0), "in time"),
-    "trickle": (Answer(trickle=0.01), "too slowly"),
+    "trickle": (Answer(trickle=0.01), "(too slowly|in time)"),
     "slow header": (Answer(slow_header=True), "in time"),
 }
 
