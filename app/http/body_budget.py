@@ -56,9 +56,8 @@ class BodyBudget:
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
         self._unfinished: set[Body] = set()
-        self._past: OrderedDict[Hashable, tuple[float, float]] = (
-            OrderedDict()
-        )  # cost, time of the last change
+        # The cost of each client's uploads that were given up or lost, and the time of its last change.
+        self._past: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def grow(self, body: Body, size: int) -> bool:

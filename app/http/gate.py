@@ -5,7 +5,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, TooManyRequests, Unauthorized
+from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests, Unauthorized
 
 from app.http import addresses
 from app.http.keys import sent_key
@@ -87,8 +87,3 @@ class Gate:
     def _limit(limit: RateLimit, client: object, problem: str) -> None:
         if seconds := limit.seconds_to_wait(client):
             raise TooManyRequests(f"{problem}; try again later", retry_after=math.ceil(seconds))
-
-
-def headers_of(error: HTTPException) -> list[tuple[str, str]]:
-    """Return the headers that belong to an exception, such as Retry-After."""
-    return [(name, value) for name, value in error.get_headers() if name != "Content-Type"]

@@ -45,7 +45,11 @@ def respond(error: HTTPException) -> Response:
     """Return the response for an exception, with its headers."""
     status = error.code or 500
     response = Response(body(error.name, status, error.description or error.name, g.request_id), status)
-    for name, value in error.get_headers():  # Allow, Retry-After, WWW-Authenticate
-        response.headers[name] = value
+    response.headers.extend(headers_of(error))
     response.headers["Content-Type"] = CONTENT_TYPE
     return response
+
+
+def headers_of(error: HTTPException) -> list[tuple[str, str]]:
+    """Return the headers that belong to an exception: Allow, Retry-After, WWW-Authenticate."""
+    return [(name, value) for name, value in error.get_headers() if name != "Content-Type"]

@@ -13,9 +13,8 @@ class RateLimit:
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second, self._burst = per_second, burst
-        self._buckets: OrderedDict[Hashable, tuple[float, float]] = (
-            OrderedDict()
-        )  # tokens, time of the last event
+        # The tokens of each client, and the time of its last event.
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def seconds_to_wait(self, client: Hashable) -> float:
         """Count an event; return 0 if it is allowed, else the seconds until the next one is."""

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.http import problems, security
 from app.http.admission import REJECTION, RejectedError
-from app.http.gate import PREDICT, ROUTES, headers_of
+from app.http.gate import PREDICT, ROUTES
 from app.telemetry import requests as telemetry
 
 
@@ -87,6 +87,6 @@ def _say_only_close(task: Any) -> None:
 def _describe(error: Any) -> tuple[int, str, str, list[tuple[str, str]]]:
     """Return status, title, detail and headers of an HTTPException or an error of waitress."""
     if isinstance(error, HTTPException):
-        return error.code or 500, error.name, error.description or error.name, headers_of(error)
+        return error.code or 500, error.name, error.description or error.name, problems.headers_of(error)
     status = HTTPStatus(error.code)
     return status.value, status.phrase, error.body, []

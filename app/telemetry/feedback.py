@@ -45,9 +45,7 @@ class SignedPredictions:
         self._lock = threading.Lock()
         self._counted: set[bytes] = set()  # MACs of the predictions with feedback
         self._by_time: list[tuple[int, bytes]] = []  # heap: the time and MAC of each of them
-        self._forgotten_up_to = (
-            0  # time of the latest prediction that was removed because there were too many
-        )
+        self._forgotten_up_to = 0  # time of the latest prediction that had to make room for others
 
     def sign(self, request_id: str, label: str) -> str:
         """Return a new signed id for a prediction of this request."""

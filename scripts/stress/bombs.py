@@ -69,7 +69,7 @@ def repeated_scans(width: int, height: int, scans: int) -> bytes:
     return photo[:-2] + empty * (scans - photo.count(b"\xff\xda")) + photo[-2:]
 
 
-def _one_scan(mode: str, width: int, height: int) -> bytes:
+def one_scan(mode: str, width: int, height: int) -> bytes:
     """Return a progressive JPEG with nothing but its first scan, which covers all colours."""
     photo = encoded(Image.new(mode, (width, height)), "JPEG", progressive=True, subsampling=0)
     first = photo.index(b"\xff\xda")
@@ -86,7 +86,8 @@ def _photo_with_restarts(width: int, height: int) -> bytes:
 # PNG: chunks are put behind the header.
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
     checksum = zlib.crc32(name + content)
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
 
@@ -103,21 +104,22 @@ def _deflated(size: int) -> bytes:
 
 def _endless_pixels(size: int) -> bytes:
     photo = _small("PNG")
-    pixels = _chunk(b"IDAT", zlib.compress(bytes(100 * size), 9))
-    return photo[:33] + pixels + _chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(bytes(100 * size), 9))
+    return photo[:33] + pixels + chunk(b"IEND", b"")
 
 
 # GIF: blocks are put behind the colour table.
 
 
-def _gif(inserted: bytes) -> bytes:
+def gif(inserted: bytes) -> bytes:
+    """Return a small GIF with blocks inserted before its image."""
     photo = _small("GIF")
     start = 13 + (3 << (photo[10] & 7) + 1 if photo[10] & 0x80 else 0)
     return photo[:start] + inserted + photo[start:]
 
 
 def _gif_of_sub_blocks(size: int) -> bytes:
-    photo = _gif(b"")
+    photo = gif(b"")
     start = photo.index(b",") + 11
     codes = b"\1\0" * (size // 2)
     return photo[:start] + codes + b"\0;"
@@ -149,7 +151,8 @@ def _animation(width: int, height: int) -> bytes:
 # BMP: run lengths.
 
 
-def _bmp(width: int, height: int, depth: int, compression: int, pixels: bytes) -> bytes:
+def bmp(width: int, height: int, depth: int, compression: int, pixels: bytes) -> bytes:
+    """Return a BMP; `compression`: 0 for none, 1 and 2 for run lengths of 8 and 4 bits."""
     table = bytes(range(256)) * 4 if depth <= 8 else b""
     colours = len(table) // 4
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, depth, compression, 0, 0, 0, colours, 0)
@@ -176,47 +179,45 @@ METADATA: dict[str, Callable[[int], bytes]] = {
         _small("JPEG", progressive=True)[:-2] + _segments(0xFE, b"", size)
     ),
     "PNG, EXIF orientations": lambda size: _png(
-        _chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0112, 3, size // 2, 26), 1) + bytes(size))
+        chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0112, 3, size // 2, 26), 1) + bytes(size))
     ),
     "PNG, EXIF rationals": lambda size: _png(
-        _chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0112, 5, size // 8, 26), 1) + bytes(size))
+        chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0112, 5, size // 8, 26), 1) + bytes(size))
     ),
     "PNG, EXIF entries": lambda size: _png(
-        _chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0100, 3, 1, 1) * (size // 12), 65_535))
+        chunk(b"eXIf", _exif(struct.pack(">HHII", 0x0100, 3, 1, 1) * (size // 12), 65_535))
     ),
-    "PNG, empty texts": lambda size: _png(_chunk(b"tEXt", b"a\0") * (size // 14)),
+    "PNG, empty texts": lambda size: _png(chunk(b"tEXt", b"a\0") * (size // 14)),
     "PNG, compressed texts": lambda size: _png(
-        _chunk(b"zTXt", b"a\0\0" + _deflated(6 * _MB)) * (size // 6000)
+        chunk(b"zTXt", b"a\0\0" + _deflated(6 * _MB)) * (size // 6000)
     ),
-    "PNG, a colour profile": lambda size: _png(_chunk(b"iCCP", b"a\0\0" + _deflated(50 * size))),
-    "PNG, empty pixel chunks": lambda size: _png(_chunk(b"IDAT", b"") * (size // 12)),
-    "PNG, unknown chunks": lambda size: _png(_chunk(b"abCd", b"") * (size // 12)),
+    "PNG, a colour profile": lambda size: _png(chunk(b"iCCP", b"a\0\0" + _deflated(50 * size))),
+    "PNG, empty pixel chunks": lambda size: _png(chunk(b"IDAT", b"") * (size // 12)),
+    "PNG, unknown chunks": lambda size: _png(chunk(b"abCd", b"") * (size // 12)),
     "PNG, frames of an animation": lambda size: _png(
-        _chunk(b"acTL", struct.pack(">II", size // 38, 0)), _chunk(b"fcTL", bytes(26)) * (size // 38)
+        chunk(b"acTL", struct.pack(">II", size // 38, 0)), chunk(b"fcTL", bytes(26)) * (size // 38)
     ),
     "PNG, more pixels than it has": _endless_pixels,
-    "GIF, a comment of one-byte sub-blocks": lambda size: _gif(b"!\xfe" + b"\1a" * (size // 2) + b"\0"),
-    "GIF, one-byte comments": lambda size: _gif(b"!\xfe\1a\0" * (size // 5)),
-    "GIF, large comments": lambda size: _gif(
-        (b"!\xfe" + (b"\xff" + bytes(255)) * 9 + b"\0") * (size // 2307)
-    ),
-    "GIF, application data": lambda size: _gif(
+    "GIF, a comment of one-byte sub-blocks": lambda size: gif(b"!\xfe" + b"\1a" * (size // 2) + b"\0"),
+    "GIF, one-byte comments": lambda size: gif(b"!\xfe\1a\0" * (size // 5)),
+    "GIF, large comments": lambda size: gif((b"!\xfe" + (b"\xff" + bytes(255)) * 9 + b"\0") * (size // 2307)),
+    "GIF, application data": lambda size: gif(
         b"!\xff\x0bNETSCAPE2.0" + (b"\xff" + bytes(255)) * (size // 256) + b"\0"
     ),
-    "GIF, empty extensions": lambda size: _gif(b"!\1\0" * (size // 3)),
-    "GIF, control extensions": lambda size: _gif(b"!\xf9\4\1\0\0\0\0" * (size // 8)),
-    "GIF, unknown bytes": lambda size: _gif(bytes(size)),
+    "GIF, empty extensions": lambda size: gif(b"!\1\0" * (size // 3)),
+    "GIF, control extensions": lambda size: gif(b"!\xf9\4\1\0\0\0\0" * (size // 8)),
+    "GIF, unknown bytes": lambda size: gif(bytes(size)),
     "GIF, pixels in one-byte sub-blocks": _gif_of_sub_blocks,
     "WebP, empty chunks": lambda size: _webp(*[(b"abcd", b"")] * (size // 8)),
     "WebP, frames of an animation": lambda size: _webp(*[(b"ANMF", bytes(16))] * (size // 24), flags=2),
     "WebP, a colour profile": lambda size: _webp((b"ICCP", bytes(size // 2 * 2))),
     "WebP, EXIF": lambda size: _webp((b"EXIF", _exif(bytes(size // 2 * 2), 65_535))),
-    "BMP, run lengths": lambda size: _bmp(3400, 3400, 8, 1, b"\1\0" * (size // 2)),
-    "BMP, run lengths of four bits": lambda size: _bmp(3400, 3400, 8, 2, b"\xff\x11" * (size // 2)),
-    "BMP, ends of lines": lambda size: _bmp(3400, 3400, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
-    "BMP, jumps": lambda size: _bmp(3400, 3400, 8, 1, b"\0\2\1\0" * (size // 4)),
-    "BMP, one-pixel runs of a long line": lambda size: _bmp(60_000, 190, 8, 1, b"\1\0" * (size // 2)),
-    "BMP, one bit a pixel": lambda size: _bmp(4000, size // 500, 1, 0, bytes(size)),
+    "BMP, run lengths": lambda size: bmp(3400, 3400, 8, 1, b"\1\0" * (size // 2)),
+    "BMP, run lengths of four bits": lambda size: bmp(3400, 3400, 8, 2, b"\xff\x11" * (size // 2)),
+    "BMP, ends of lines": lambda size: bmp(3400, 3400, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
+    "BMP, jumps": lambda size: bmp(3400, 3400, 8, 1, b"\0\2\1\0" * (size // 4)),
+    "BMP, one-pixel runs of a long line": lambda size: bmp(60_000, 190, 8, 1, b"\1\0" * (size // 2)),
+    "BMP, one bit a pixel": lambda size: bmp(4000, size // 500, 1, 0, bytes(size)),
 }
 """Makes a file of about so many bytes, by name; few of them are pixels."""
 
@@ -230,8 +231,8 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
         Image.new("CMYK", (width, height)), "JPEG", progressive=True
     ),
     "JPEG, a restart marker for each block": _photo_with_restarts,
-    "JPEG, progressive, one scan": lambda width, height: _one_scan("RGB", width, height),
-    "JPEG, four colours, progressive, one scan": lambda width, height: _one_scan("CMYK", width, height),
+    "JPEG, progressive, one scan": lambda width, height: one_scan("RGB", width, height),
+    "JPEG, four colours, progressive, one scan": lambda width, height: one_scan("CMYK", width, height),
     "PNG": lambda width, height: encoded(Image.new("RGB", (width, height)), "PNG", compress_level=1),
     "PNG, transparent": lambda width, height: encoded(
         Image.new("RGBA", (width, height), (1, 2, 3, 4)), "PNG", compress_level=1
@@ -263,7 +264,7 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
         Image.new("RGBA", (width, height), (1, 2, 3, 4)), "WEBP", method=0
     ),
     "WebP, an animation": _animation,
-    "BMP, one pixel a byte": lambda width, height: _bmp(
+    "BMP, one pixel a byte": lambda width, height: bmp(
         width, min(height, 10 * _MB // width), 8, 0, bytes(width * min(height, 10 * _MB // width))
     ),
 }

@@ -30,10 +30,10 @@ def wrong_for_bright(kind: str, limit: float = _LIMIT) -> bytes:
             graph.node.append(softmax)
             graph.node.append(helper.make_node("Add", ["sound", "change"], ["probabilities"]))
         case "endless":
-            constants |= {"for ever": np.array(2**62, np.int64), "yes": np.array(True)}
+            constants |= {"without end": np.array(2**62, np.int64), "yes": np.array(True)}
             _chain(graph, "brightest", ("ReduceMax",), ("Greater", "limit"), to="too bright", keepdims=0)
             cast = helper.make_node("Cast", ["too bright"], ["factor"], to=TensorProto.INT64)
-            turns = helper.make_node("Mul", ["factor", "for ever"], ["turns"])
+            turns = helper.make_node("Mul", ["factor", "without end"], ["turns"])
             loop = helper.make_node("Loop", ["turns", "yes", "nothing"], ["change"], body=_count())
             graph.node.extend([cast, turns, loop])
             graph.node.append(helper.make_node("Add", ["logits", "change"], ["changed logits"]))

@@ -126,7 +126,7 @@ class Sandbox:
                 )
                 on_failure.pop_all()
             self._control = ours
-            self._end = weakref.finalize(self, _end, ours, zygote)  # with this process at the latest
+            self._end = weakref.finalize(self, _close, ours, zygote)  # with this process at the latest
         return self._control
 
     def _too_costly(self, seconds: float) -> TooCostlyError:
@@ -159,7 +159,7 @@ def _exchange(
     return outcome, cpu_s, messages.receive(worker, count, deadline)
 
 
-def _end(control: socket.socket, zygote: "subprocess.Popen[bytes]") -> None:
+def _close(control: socket.socket, zygote: "subprocess.Popen[bytes]") -> None:
     control.close()
     zygote.kill()
     zygote.wait()

@@ -14,7 +14,7 @@ from app.telemetry.metrics import Metrics
 from ml.model.errors import TooCostlyError
 from ml.model.image import read
 from ml.model.sandbox.sandbox import AVAILABLE
-from scripts.stress.bombs import METADATA, _bmp, encoded
+from scripts.stress.bombs import METADATA, bmp, encoded
 from tests.app.routes.test_predict import send
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
@@ -22,7 +22,7 @@ from tests.helpers.waiting import HANG_S
 
 PHOTOS = ROOT / "tests" / "photos"
 CAT = (PHOTOS / "cat.jpg").read_bytes()
-SLOW = _bmp(14_000, 14_000, 8, 1, b"\1\0\0\0" * 15_000)
+SLOW = bmp(14_000, 14_000, 8, 1, b"\1\0\0\0" * 15_000)
 PLAIN = Image.new("RGB", (2000, 2000), "orange")
 
 needs_fork = pytest.mark.skipif(not AVAILABLE, reason="this system has no fork")
