@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from waitress.adjustments import Adjustments
@@ -516,3 +517,23 @@ def test_feedback_is_limited_per_address_or_per_key(make_app, monkeypatch):
         assert feedback(service, 3, X_API_Key="a") == [400, 400, 429]
         assert feedback(service, 1, X_API_Key="b") == [400]
         assert feedback(service, 1) == [401]
+
+
+def test_a_turn_of_the_loop_reads_for_a_limited_time_and_every_connection_once_a_round(make_app, monkeypatch):
+    with served(make_app) as service:
+        server = service.listener
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(listener, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    server.begin_turn()
+    before = server.round
+    assert server.may_read(quiet=False)
+    clock.now += 2 * listener._READ_S
+    assert not server.may_read(quiet=False)
+    assert server.may_read(quiet=True)  # such as a probe
+    clock.now += 2 * listener._READ_FIRST_S
+    assert not server.may_read(quiet=True)
+    server.begin_turn()
+    assert server.round == before  # those that were left are read first
+    assert server.may_read(quiet=False)
+    server.begin_turn()
+    assert server.round == before + 1

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,9 +105,36 @@ for photo in photos:
 def test_a_lack_of_workers_is_503_and_counted(make_app, monkeypatch):
     app = make_app()
     monkeypatch.setattr(sys, "executable", "/does/not/exist")
-    answer = send(app.test_client(), encoded(PLAIN, "WEBP", lossless=True, method=0))
+    # Small, but nothing in its structure bounds what it costs.
+    answer = send(app.test_client(), encoded(PLAIN.resize((60, 60)), "WEBP", lossless=True, method=0))
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert "try again" in json.loads(answer.data)["detail"]
     metrics = app.test_client().get("/metrics").text
     assert 'predictions_rejected_total{reason="no_resources"} 1.0' in metrics
+
+
+@needs_fork
+def test_no_more_costly_photos_at_once_than_there_is_memory_for(monkeypatch):
+    monkeypatch.setattr("app.settings.memory_limit", lambda: 512 * 2**20)
+    decoder = Decoder(Settings(max_concurrency=8), Metrics())
+    decode, lock, running_now, most = decoder._sandbox.decode, threading.Lock(), 0, 0
+
+    def counted(*arguments):
+        nonlocal running_now, most
+        with lock:
+            running_now += 1
+            most = max(most, running_now)
+        time.sleep(0.1)
+        try:
+            return decode(*arguments)
+        finally:
+            with lock:
+                running_now -= 1
+
+    monkeypatch.setattr(decoder._sandbox, "decode", counted)
+    photo = encoded(PLAIN.resize((60, 60)), "WEBP", lossless=True, method=0)
+    with ThreadPoolExecutor(8) as threads:
+        decoded = list(threads.map(lambda _: decoder.read(photo, 32, "squash"), range(16)))
+    assert len(decoded) == 16
+    assert most == 3  # of 64 MB each, beside the service and the uploads
