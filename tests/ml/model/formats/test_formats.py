@@ -165,6 +165,13 @@ def test_a_png_with_many_small_chunks_is_whole():
     assert np.array_equal(image.decode(small, 64), image.decode(data, 64))
 
 
+def test_a_png_has_one_size():
+    data = encode(PHOTO, "PNG")
+    larger = bombs.chunk(b"IHDR", struct.pack(">II", 9000, 9000) + data[24:29])
+    with pytest.raises(BrokenImageError):
+        inspect(data[:33] + larger + data[33:], LIMIT)
+
+
 def test_passes_and_coefficients_of_a_jpeg():
     baseline, progressive = (
         inspect(encode(PHOTO, "JPEG", progressive=progressive), LIMIT) for progressive in (False, True)

@@ -242,6 +242,15 @@ def test_the_memory_that_a_structure_states_is_enough(box, name, size):
     assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "LA", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 2_000_000), (2_000_000, 1)])
+def test_the_memory_of_a_narrow_png_includes_its_rows_and_columns(box, mode, size):
+    photo = inspect(encoded(Image.new(mode, size), "PNG", compress_level=1), LIMIT)
+    box.memory = photo.memory(224)
+    assert len(box.decode(photo, 224, "squash", HANG_S)[0]) == 224 * 224 * 3
+
+
 def test_an_error_of_the_decoder_arrives():
     data = encode(coloured(RED, 96, 64), "PNG")
     with pytest.raises(BrokenImageError, match="truncated or corrupt PNG"):
