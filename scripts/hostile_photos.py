@@ -96,10 +96,11 @@ def main() -> int:
     add("--cpu", type=float, default=3, help="CPU seconds that a photo may take (default: 3)")
     add("--at-once", type=int, default=3, help="how often each photo is sent at once (default: 3)")
     add("--only", default="", help="part of the names of the photos that are sent (default: all)")
-    return command.run_test(parser, attack, **_render_settings())
+    return command.run_test(parser, attack, **render_settings())
 
 
-def _render_settings() -> dict[str, str]:
+def render_settings() -> dict[str, str]:
+    """Return the limits that render.yaml sets, by the names of their settings."""
     (service,) = yaml.safe_load((ROOT / "render.yaml").read_text())["services"]
     variables = {variable["key"]: variable.get("value") for variable in service["envVars"]}
     return {name: value for name, value in variables.items() if value and name.startswith("MAX_")}

@@ -1,0 +1,56 @@
+"""`scripts.wire_attacks`, on the service and on a server that fails its clients."""
+
+import http.server
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scripts import wire_attacks
+
+
+def run(*options: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "scripts.wire_attacks", "--seconds", "1", *options]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    return process.returncode, process.stdout + process.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address of this machine on Linux alone")
+def test_the_service_answers_during_an_attack() -> None:
+    code, output = run("--only", "endless line", "--health-ms", "60000")  # the machine may be busy
+    assert "4 x endless line of a chunk" in output
+    assert code == 0, output
+
+
+class SlowHandler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        time.sleep(0.3)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def slow_url() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_server_that_fails_its_clients_is_reported(slow_url: str) -> None:
+    code, output = run("--only", "none", "--url", slow_url)
+    assert code == 1
+    assert "failed: 0 x none: 501" in output  # POST is not implemented
+    assert "failed: 0 x none: /health took " in output
+
+
+def test_an_upload_may_lack_bytes_that_it_announces() -> None:
+    head, _, body = wire_attacks.upload(b"four", missing=2).partition(b"\r\n\r\n")
+    assert b"Content-Length: 6" in head
+    assert body == b"four"
