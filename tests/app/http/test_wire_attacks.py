@@ -14,46 +14,30 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.wire_attacks import EXPENSIVE, Attack
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
-CHUNKED = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n"
-LONG = 15_000
-"""Bytes of a header that is just short enough."""
-
-ATTACKS = {
-    "one-byte chunks": (CHUNKED, b"1\r\nx\r\n" * 170_000),
-    "empty lines between chunks": (CHUNKED, b"\r\n" * 500_000),
-    "a chunk line without an end": (CHUNKED + b"1;", b"x" * 1_000_000),
-    "endless trailers": (CHUNKED + b"0\r\n", b"X: y\r\n" * 170_000),
-    "empty lines before a request": (b"", b"\r\n" * 500_000),
-    "pipelined requests": (b"", b"GET /nothing HTTP/1.1\r\n\r\n" * 20_000),
-    "a first line that matches slowly": (b"", b"GET a://" + b"1" * LONG + b" x y\r\n\r\n"),
-    "a header that matches slowly": (b"", b"GET / HTTP/1.1\r\nX:" + b" " * LONG + b"\0\r\n\r\n"),
-    "folded headers": (b"", b"GET / HTTP/1.1\r\nX: y\r\n" + b" z\r\n" * 3000 + b"\r\n"),
-    "many small headers": (b"", b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 3500 + b"\r\n"),
-}
-
 
 @contextlib.contextmanager
-def attackers(service: Service, count: int, start: bytes, again: bytes) -> Iterator[None]:
+def attackers(service: Service, attack: Attack) -> Iterator[None]:
     """Send from many connections for as long as the context lasts; connect again when one is closed."""
     stop = threading.Event()
 
-    def attack() -> None:
+    def send() -> None:
         while not stop.is_set():
             with contextlib.suppress(OSError):
                 address = ("127.0.0.1", service.port)
                 with socket.create_connection(address, timeout=1, source_address=("127.0.0.2", 0)) as one:
-                    one.sendall(start)
+                    one.sendall(attack.first)
                     while not stop.is_set():
-                        one.sendall(again)
+                        one.sendall(attack.again)
             stop.wait(0.05)
 
-    threads = [threading.Thread(target=attack, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(attack.connections)]
     for thread in threads:
         thread.start()
     try:
@@ -80,17 +64,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def seconds_beside(service: Service, start: bytes, again: bytes) -> float:
-    with attackers(service, 10, start, again):
+def seconds_beside(service: Service, attack: Attack) -> float:
+    with attackers(service, attack):
         time.sleep(0.3)
         return seconds(service, 10)
 
 
 @pytest.fixture(scope="module")
 def ordinary(service: Service) -> float:
-    return max(seconds_beside(service, b"", b"GET /health HTTP/1.1\r\n\r\n") for _ in range(3))
+    requests = Attack("ordinary requests", 10, b"", b"GET /health HTTP/1.1\r\n\r\n")
+    return max(seconds_beside(service, requests) for _ in range(3))
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", EXPENSIVE, ids=lambda attack: attack.name)
 def test_others_are_answered_meanwhile(service, ordinary, attack):
-    assert seconds_beside(service, *ATTACKS[attack]) < 8 * ordinary
+    assert seconds_beside(service, attack) < 8 * ordinary
