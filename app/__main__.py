@@ -122,11 +122,7 @@ def _load(service: Service, server: Server) -> None:
         server.stop(1)
         raise
     else:
-        address = service.settings.host
-        if address in ("0.0.0.0", "::"):  # noqa: S104
-            address = "127.0.0.1"
-        url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
-        seconds = _seconds_since_start()
+        seconds, url = _seconds_since_start(), server.url
         service.metrics.start_seconds.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
         try:
