@@ -5,8 +5,9 @@ The way of a request:
 1. `Listener` (listener.py) listens on the addresses of HOST (binding.py), and accepts a connection as a
    `Channel` (channel.py). At the limit of connections, it closes the least valuable one for that
    (eviction.py).
-2. The event loop in `Server.run` (server.py) receives the header of a `Request` (request.py). Then `Gate`
-   (gate.py) checks the key, the rate and the announced length, for the client that addresses.py finds.
+2. The event loop in `Server.run` (server.py) receives the header of a `Request` (request.py); first_line.py
+   detects other protocols. Then `Gate` (gate.py) checks the key, the rate and the announced length, for the
+   client that addresses.py finds.
 3. The event loop receives the body, with chunked.py if it is chunked. Its bytes count for the `BodyBudget`
    (body_budget.py) until the request is closed.
 4. The complete request goes to `Listener.add_task`. A prediction goes to `Admission` (admission.py): a worker

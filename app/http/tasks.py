@@ -73,6 +73,7 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
             status,
             request.completed_at or time.perf_counter(),
             request.body_bytes_received,
+            {"error": f"{detail:.200}"},
         )
         self.wrote_header = True
         self.channel.write_soon(self.build_response_header() + (b"" if request.command == "HEAD" else body))
