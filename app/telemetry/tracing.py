@@ -36,7 +36,7 @@ VARIABLES = {
 }
 """The most important variables, for the documentation; OpenTelemetry's SDK reads further ones."""
 
-_SHUTDOWN_S = 2.0
+_SHUTDOWN_S = 1.0
 """How long the end of the service may wait for the collector."""
 
 _log = logging.getLogger(__name__)
