@@ -129,6 +129,20 @@ def test_errors(collector, make_model):
         assert (large.name, large.parent_id) == ("POST /predict", SPAN)
 
 
+def test_hostile_requests_spoil_no_spans(collector, make_model):
+    with traced(collector, make_model) as service:
+        hostile = {
+            "traceparent": f"01-{TRACE}-{SPAN}-01-" + "x" * 400,
+            "tracestate": "a=\xff,\x80" + "b" * 9000,
+        }
+        assert predict(service, path="/%ff%00%ed%a0%80?" + "q" * 2000, **hostile) == 404
+        assert predict(service, traceparent=VALID) == 200
+        collector.wait(2 + 4)
+        (odd,) = [span for span in collector.spans if span.name == "POST"]
+    assert (odd.parent_id, odd.state) == (SPAN, "")
+    assert odd.attributes["url.path"].startswith("/")
+
+
 def test_probes_are_traced_only_for_a_client_that_names_a_trace(collector, make_model):
     with traced(collector, make_model) as service:
         for path in ("/health", "/ready"):
