@@ -113,6 +113,13 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
     """Parse comma-separated IP networks."""
     items = [item.strip() for item in text.split(",") if item.strip()]
     try:
-        return tuple(map(ip_network, items or [text]))
+        return tuple(map(_network, items or [text]))
     except ValueError as error:
         raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    # The service takes ::ffff:192.0.2.1 for the IPv4 address, see `app.http.addresses`.
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network

@@ -58,7 +58,9 @@ class Settings:
     """How the service runs. An empty variable counts as unset. Secrets don't show in `repr`."""
 
     host: str = _setting(
-        "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
+        "Address to listen on; a name stands for all of its addresses. `::`: every IPv6 and IPv4 address. "
+        "`0.0.0.0`: every IPv4 address. `localhost` or `127.0.0.1` makes the service reachable from this "
+        "machine only. The log line at start shows a URL that answers.",
         parsers.text("an address or a host name", ".+"),
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )

@@ -30,7 +30,9 @@ SIZE = 32
 # Test files, or tests (FILE::NAME), that `make check` leaves out: they train, build images, drive browsers,
 # fuzz, or wait for servers. It prints the slowest of the others; the marker `slow` leaves out one more test.
 SLOW = {
+    "app/http/test_binding.py",
     "app/http/test_drain.py",
+    "app/http/test_first_line.py",
     "app/http/test_server.py",
     "app/inference/test_bad_networks.py",
     "app/http/test_wire_attacks.py",
@@ -41,6 +43,7 @@ SLOW = {
     "app/routes/test_api_docs.py::test_the_service_matches_its_description_with_keys",
     "app/routes/test_page_browser.py",
     "app/routes/test_page_unknown.py",
+    "app/telemetry/test_tracing.py",
     "app/test_fuzz.py",
     "ml/model/test_allocator.py",
     "app/test_process.py",

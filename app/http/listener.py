@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import select
-import socket
 import threading
 import time
 from collections import deque
@@ -13,6 +12,7 @@ from flask import Flask
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from app.http import binding
 from app.http.admission import Admission, RejectedError
 from app.http.body_budget import BodyBudget, default_limit
 from app.http.channel import Channel
@@ -60,6 +60,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
     Attributes:
         port: TCP port.
+        url: where a client on this machine finds the service.
         sockets: every socket of the server by file descriptor: its own, the connections and the loop's
             trigger.
         round: the number of the round in which each connection is read once, see `may_read`.
@@ -76,11 +77,9 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         Raises:
             OSError: the service can't listen on the address.
         """
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(address, family=family, backlog=_CONNECTIONS)
+        listener, *others = binding.listen(settings.host, settings.port, _CONNECTIONS)
         self.port: int = listener.getsockname()[1]
+        self.url = binding.url(settings.host, [listener, *others])
         self.sockets: dict[int, Any] = {}
         self.admission = admission
         self.metrics = metrics
@@ -101,7 +100,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             app,
             self.sockets,
             _sock=listener,
-            sockinfo=(family, listener.type, listener.proto, listener.getsockname()),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
             adj=Adjustments(
                 sockets=[listener],
@@ -118,6 +117,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
                 channel_request_lookahead=1,  # keeps reading, and so notices clients that leave the queue
             ),
         )
+        self._listening: deque[Any] = deque([self, *(binding.OtherSocket(self, other) for other in others)])
 
     def begin_turn(self) -> None:
         """Prepare a turn of the loop: do what other threads left, and decide how long clients may take."""
@@ -182,8 +182,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self._accepts = False
 
     def _accept_one(self) -> bool:
+        pair = None
         try:
-            pair = self.accept()
+            for _ in range(len(self._listening)):
+                self._listening.rotate()  # in turn, so that none has to wait for the others
+                if pair := self._listening[0].accept():
+                    break
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR:  # other programs of this machine may have taken them
                 for victim in least_valuable(self.active_channels.values(), 1):
@@ -251,8 +255,9 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         """Accept the connections that the kernel has established already, then listen no more."""
         while len(self.sockets) < self._limit and self._accept_one():
             pass
-        self.del_channel(self.sockets)
-        self.socket.close()
+        for one in self._listening:
+            one.del_channel(self.sockets)
+            one.socket.close()
 
 
 def _connection_limit(body_bytes: int) -> int:

@@ -18,6 +18,7 @@ HEADERS = {
 }
 
 
+_TRACE = ["traceparent", "tracestate"]
 _EXPOSED = ["Retry-After", "X-Request-ID"]
 
 
@@ -36,7 +37,7 @@ def register(app: Flask, settings: Settings) -> None:
         CORS(
             app,
             origins="*" if "*" in settings.cors_origins else list(settings.cors_origins),
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", *_TRACE],
             expose_headers=_EXPOSED,
             methods=["GET", "POST"],
             max_age=600,

@@ -11,6 +11,7 @@ from app.http import problems, security
 from app.http.admission import REJECTION, RejectedError
 from app.http.gate import PREDICT, ROUTES
 from app.telemetry import requests as telemetry
+from app.telemetry.tracing import RequestTrace
 
 
 class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
@@ -65,14 +66,19 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         self.content_length = len(body)
         if isinstance(request.error, RejectedError) and request.route == PREDICT:
             server.metrics.rejected.labels(request.error.reason).inc()
+        route = request.route if request.route in ROUTES else None
+        started = request.completed_at or time.perf_counter()
+        trace = RequestTrace(request.headers.get("TRACEPARENT", ""), request.headers.get("TRACESTATE", ""))
         telemetry.record(
             server.metrics,
             request_id,
             request.command,
-            request.route if request.route in ROUTES else None,
+            route,
             status,
-            request.completed_at or time.perf_counter(),
+            started,
             request.body_bytes_received,
+            {"error": f"{detail:.200}"},
+            trace.finish(request_id, request.command, route, request.path, status, started),
         )
         self.wrote_header = True
         self.channel.write_soon(self.build_response_header() + (b"" if request.command == "HEAD" else body))

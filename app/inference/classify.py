@@ -11,6 +11,7 @@ from app.inference.decoding import Decoder
 from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import stage
 from ml.model.decision import decide_label
 from ml.model.image import Decoded, ImageError
 from ml.model.reference import brightness
@@ -73,24 +74,22 @@ def classify(
     for number, photo in enumerate(photos, 1):
         if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
-        started = time.perf_counter()
         try:
-            each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
+            with stage("decode", metrics.preprocess):
+                each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
         except ImageError as error:
             if len(photos) == 1:
                 raise
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         decoded.append(each)
         elsewhere_s += cpu_s
-        metrics.preprocess.observe(time.perf_counter() - started)
     predictions = []
     for first in range(0, len(decoded), _BATCH):
         batch = decoded[first : first + _BATCH]
         # One photo, the usual case, needs no copy.
         images = batch[0].pixels[np.newaxis] if len(batch) == 1 else np.stack([each.pixels for each in batch])
-        started = time.perf_counter()
-        answers = engine.answer(images, explained)
-        metrics.inference.observe(time.perf_counter() - started)
+        with stage("inference", metrics.inference):
+            answers = engine.answer(images, explained)
         for number, each in enumerate(batch):
             score = None if answers.known is None else float(answers.known[number])
             decision = decide_label(manifest, answers.probabilities[number], score, settings.unknown)

@@ -106,6 +106,7 @@ class Metrics:
             ["label"],
         )
         self._figures = gauge("model_test_figure", "Test metrics of the model", ["figure"])
+        self.lost_spans = counter("trace_spans_lost_total", "Spans of traces that the collector didn't take")
         self.load_seconds = gauge("model_load_seconds", "Time to load the model file")
         self.download_seconds = gauge(
             "model_download_seconds", "Time to download the model file; 0 for a local file"

@@ -38,7 +38,7 @@ def test_good_values():
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
         | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
-        | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, 192.0.2.1"}
+        | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1"}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
