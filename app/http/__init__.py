@@ -8,7 +8,8 @@ The way of a request:
    (gate.py) checks the key, the rate and the announced length, for the client that addresses.py finds.
 3. The event loop receives the body, with chunked.py if it is chunked. Its bytes count for the `BodyBudget`
    (body_budget.py) until the request is closed.
-4. The complete request goes to `Listener.add_task`. A prediction goes to `Admission` (admission.py): a worker
+4. The complete request goes to `Listener.add_task`. If a prediction's body has a URL, fetching.py fetches the
+   photo first, in a thread of its own. A prediction goes to `Admission` (admission.py): a worker
    thread predicts it now or from the queue. The event loop's own thread answers probes and rejected requests;
    other requests go to waitress's threads.
 5. The thread calls `Channel.service`, which calls the Flask app by WSGI (tasks.py).

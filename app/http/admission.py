@@ -39,7 +39,7 @@ class RejectedError(ServiceUnavailable):
     """A prediction is rejected: 503, and the client may try again.
 
     Attributes:
-        reason: `queue_full`, `timeout`, `draining` or `uploads`, the label of its metric.
+        reason: `queue_full`, `timeout`, `draining`, `uploads` or `fetches`, the label of its metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -38,7 +38,7 @@ def predict() -> Response:
     explained = _wants_explanation(request.args, engine)
     top = _top(request.args)
     with service.metrics.in_flight.track_inprogress():
-        photos = uploads.read(request, service.settings.max_upload_bytes)
+        photos = uploads.read(request, service.settings)
         images, sizes = [photo.data for photo in photos], [photo.size for photo in photos]
         try:
             predictions = classify(
