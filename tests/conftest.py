@@ -43,7 +43,7 @@ SLOW = {
     "app/routes/test_page_unknown.py",
     "app/test_fuzz.py",
     "client/test_client.py",
-    "project/test_snippets.py",
+    "app/test_snippets.py",
     "ml/model/test_allocator.py",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",

@@ -43,7 +43,7 @@ def parse(body: bytes) -> dict[str, Any]:
     if sum(map(body.count, (b",", b"[", b"{"))) > _MAX_VALUES:
         raise RequestEntityTooLarge(f"the JSON document has more than {_MAX_VALUES} values")
     try:
-        document = json.loads(body)
+        document = json.loads(body, strict=False)  # base64 may come with its line breaks
     except (ValueError, RecursionError):
         raise BadRequest(f"the body isn't valid JSON; {_EXPECTED}") from None
     if not isinstance(document, dict) or sum(key in document for key in _KEYS) != 1:

@@ -45,6 +45,12 @@ def test_the_content_decides(client, kind):
         assert client.post("/predict", data=body, content_type=kind).get_json()["label"] == "red"
 
 
+def test_line_breaks_that_are_not_escaped(client):
+    """Strictly speaking this is no JSON, but it is what a shell makes of `base64 < photo.jpg`."""
+    body = b'{"image": "%s"}' % base64.encodebytes(RED_JPEG)
+    assert client.post("/predict", data=body).get_json()["label"] == "red"
+
+
 def test_several_images_are_answered_in_their_order(client):
     blue = base64.b64encode(BLUE_PNG).decode()
     answer = client.post("/predict", json={"images": [STANDARD, f"data:image/png;base64,{blue}", STANDARD]})
