@@ -74,6 +74,7 @@ INTERNALS = {
     "parser.HTTPRequestParser.expect_continue": "set: the same",
     "parser.HTTPRequestParser.error": "set: why a request is answered without the app",
     "parser.HTTPRequestParser.headers_finished": "read: which of two time-outs applies",
+    "parser.HTTPRequestParser.get_body_stream": "called: reads a small body, which may have a URL",
     "parser.HTTPRequestParser.body_bytes_received": "read: size of the body, for the log",
     "receiver.FixedStreamReceiver": "read: `remain`, the bytes that are still to come",
     "receiver.ChunkedReceiver": "replaced: it takes quadratic time",
