@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from app import parsers
-from app.parsers import Network, SettingsError
+from app.parsers import Network, Origin, SettingsError
 from ml.model.host import available_cpus, memory_limit
 
 __all__ = ["EMBEDDED", "Network", "Settings", "SettingsError", "probable_typos", "variable"]
@@ -138,7 +138,9 @@ class Settings:
         25,
     )
     max_upload_mb: int = _setting(
-        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413.",
+        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413. In JSON, base64 makes a "
+        "photo a third larger. It is also the limit for a compressed body once it is decompressed, and for a "
+        "photo that the service fetches (ALLOWED_IMAGE_HOSTS).",
         parsers.integer(1, 1024),
         10,
     )
@@ -199,6 +201,15 @@ class Settings:
         "Seconds between two pushes to METRICS_PUSH_URL.",
         parsers.integer(1, 3600),
         15,
+    )
+    allowed_image_hosts: tuple[Origin, ...] = _setting(
+        'Hosts that `/predict` may fetch an image from if it gets `{"url": ...}`. Only https, except for a '
+        "host written as `http://HOST`; only the usual port, except for one written as `HOST:PORT`. A host "
+        "with an address that isn't public is refused, unless that address itself is in this list. "
+        "Subdomains and redirects to other hosts don't count as allowed. The service connects directly, "
+        "not through a proxy. Unset: no image is fetched.",
+        parsers.Parser("comma-separated hosts such as `photos.example.org`", parsers.origins),
+        (),
     )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",

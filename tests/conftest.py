@@ -45,6 +45,8 @@ SLOW = {
     "app/routes/test_page_unknown.py",
     "app/telemetry/test_tracing.py",
     "app/test_fuzz.py",
+    "client/test_client.py",
+    "app/test_snippets.py",
     "ml/model/test_allocator.py",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",

@@ -10,7 +10,8 @@ The way of a request:
    client that addresses.py finds.
 3. The event loop receives the body, with chunked.py if it is chunked. Its bytes count for the `BodyBudget`
    (body_budget.py) until the request is closed.
-4. The complete request goes to `Listener.add_task`. A prediction goes to `Admission` (admission.py): a worker
+4. The complete request goes to `Listener.add_task`. If a prediction's body has a URL, fetching.py fetches the
+   photo first, in a thread of its own. A prediction goes to `Admission` (admission.py): a worker
    thread predicts it now or from the queue. The event loop's own thread answers probes and rejected requests;
    other requests go to waitress's threads.
 5. The thread calls `Channel.service`, which calls the Flask app by WSGI (tasks.py).
@@ -82,6 +83,7 @@ INTERNALS = {
     "parser.HTTPRequestParser.expect_continue": "set: the same",
     "parser.HTTPRequestParser.error": "set: why a request is answered without the app",
     "parser.HTTPRequestParser.headers_finished": "read: which of two time-outs applies",
+    "parser.HTTPRequestParser.get_body_stream": "called: reads a small body, which may have a URL",
     "parser.HTTPRequestParser.body_bytes_received": "read: size of the body, for the log",
     "receiver.FixedStreamReceiver": "read: `remain`, the bytes that are still to come",
     "receiver.ChunkedReceiver": "replaced: it takes quadratic time",

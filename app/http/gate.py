@@ -10,6 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests, Unauthor
 from app.http import addresses
 from app.http.keys import sent_key
 from app.http.rate_limit import RateLimit
+from app.photos import too_large
 from app.settings import Settings
 
 PREDICT, FEEDBACK = "/predict", "/feedback"
@@ -65,11 +66,7 @@ class Gate:
         uploads = request.command == "POST" and route == PREDICT
         limit = self._settings.max_upload_bytes if uploads else SMALL_BODY_BYTES
         if request.content_length > limit:
-            raise RequestEntityTooLarge(
-                f"the body is larger than {self._settings.max_upload_mb} MB"
-                if uploads
-                else f"the body is larger than {limit} bytes"
-            )
+            raise RequestEntityTooLarge(too_large(limit))
         return limit
 
     def _require_key(self, request: Any) -> str:

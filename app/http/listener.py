@@ -6,7 +6,7 @@ import select
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from waitress.adjustments import Adjustments
@@ -21,6 +21,9 @@ from app.http.gate import Gate
 from app.http.request import MAX_HEADER_BYTES
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.http.fetching import Fetching
 
 try:
     import resource
@@ -96,6 +99,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self._immediate: deque[Channel] = deque()
         self._attention: deque[Channel] = deque()
         self._limit = _connection_limit(self.budget.limit)
+        self._fetching = self._make_fetching(settings)
         super().__init__(
             app,
             self.sockets,
@@ -118,6 +122,13 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             ),
         )
         self._listening: deque[Any] = deque([self, *(binding.OtherSocket(self, other) for other in others)])
+
+    def _make_fetching(self, settings: Settings) -> "Fetching | None":
+        if not settings.allowed_image_hosts:
+            return None
+        from app.http.fetching import Fetching  # imported only here: most deployments don't use it
+
+        return Fetching(settings, self)
 
     def begin_turn(self) -> None:
         """Prepare a turn of the loop: do what other threads left, and decide how long clients may take."""
@@ -230,16 +241,28 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self._immediate.append(channel)
         elif request.predicts:
             try:
-                self.admission.submit(channel)
+                if self._fetching and self._fetching.begin(channel):
+                    return
             except RejectedError as rejection:
                 self.reject(channel, rejection)
+            else:
+                self.admit(channel)
         else:
             self.task_dispatcher.add_task(channel)
 
+    def admit(self, channel: Channel) -> None:
+        """Have a worker answer a prediction, in its turn, or reject it. Safe in other threads."""
+        try:
+            self.admission.submit(channel)
+        except RejectedError as rejection:
+            self.reject(channel, rejection)
+
     def reject(self, channel: Channel, rejection: RejectedError) -> None:
-        """Have a prediction answered with the rejection."""
+        """Have a prediction answered with the rejection. Safe in other threads."""
         channel.requests[0].rejection = rejection
         self._immediate.append(channel)
+        if threading.get_ident() != self._loop_thread:
+            self.pull_trigger()
 
     @property
     def has_immediate(self) -> bool:

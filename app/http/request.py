@@ -36,6 +36,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         completed_at: when it was complete and the responses before it were read, by `time.perf_counter`; 0:
             not yet.
         rejection: why it is not predicted, if it is a prediction; see `app.http`.
+        fetched: the photo at the URL in its body, or why there is none; None if the body has no URL.
         error: why it is answered without the app: an HTTPException, or an error that waitress found.
         client: whose request it is, see `Gate.client`; None until the header is complete.
         body: the body's bytes as the budget counts them; None if there is no body, or if it is closed.
@@ -44,6 +45,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     late = False
     completed_at = 0.0
     rejection: RejectedError | None = None
+    fetched: bytes | HTTPException | None = None
     error: Any
     body_rcv: Any
     header_plus: bytes

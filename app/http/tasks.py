@@ -8,7 +8,7 @@ from waitress.task import ErrorTask, WSGITask
 from werkzeug.exceptions import HTTPException
 
 from app.http import problems, security
-from app.http.admission import REJECTION, RejectedError
+from app.http.admission import FETCHED, REJECTION, RejectedError
 from app.http.gate import PREDICT, ROUTES
 from app.telemetry import requests as telemetry
 from app.telemetry.tracing import RequestTrace
@@ -23,6 +23,7 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ[REJECTION] = self.request.rejection
+        environ[FETCHED] = self.request.fetched
         environ[telemetry.STARTED] = self.request.completed_at
         return environ
 

@@ -51,6 +51,7 @@ def classify(
     settings: Settings,
     metrics: Metrics,
     explained: bool = False,
+    sizes: Sequence[tuple[int, int] | None] = (),
 ) -> list[Prediction]:
     """Return a prediction for each photo, in their order.
 
@@ -61,6 +62,8 @@ def classify(
         settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded; UNKNOWN.
         metrics: where times and labels are counted.
         explained: whether each prediction gets an explanation, if the model can give one.
+        sizes: width and height of each photo before its client made it smaller, for the drift statistics;
+            None, or nothing at all: as it was decoded.
 
     Raises:
         ImageError: one of the photos can't be used, so there are no predictions.
@@ -83,7 +86,7 @@ def classify(
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         decoded.append(each)
         elsewhere_s += cpu_s
-    predictions = []
+    predictions: list[Prediction] = []
     for first in range(0, len(decoded), _BATCH):
         batch = decoded[first : first + _BATCH]
         # One photo, the usual case, needs no copy.
@@ -97,14 +100,16 @@ def classify(
             if explained and answers.evidence is not None:
                 explanation = explain(answers.evidence[number], decision.likeliest, each, manifest.resize)
             prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
-            _count(each, prediction, metrics)
+            size = sizes[len(predictions)] if sizes else None
+            _count(each, prediction, metrics, size or (each.width, each.height))
             predictions.append(prediction)
     return predictions
 
 
-def _count(photo: Decoded, prediction: Prediction, metrics: Metrics) -> None:
+def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple[int, int]) -> None:
+    width, height = size
     metrics.predictions.labels(prediction.label).inc()
     metrics.confidence.observe(prediction.confidence)
     metrics.brightness.observe(brightness(photo.pixels))
-    metrics.aspect_ratio.observe(photo.width / photo.height)
-    metrics.short_side.observe(min(photo.width, photo.height))
+    metrics.aspect_ratio.observe(width / height)
+    metrics.short_side.observe(min(size))

@@ -45,7 +45,9 @@ def openapi() -> Response:
     engine = service.model.engine
     labels = service.labels if engine else ()
     outputs = tuple(engine.outputs) if engine else None
-    return Response(_document(labels, outputs, _needs_key(service.settings)), mimetype="application/json")
+    settings = service.settings
+    document = _document(labels, outputs, _needs_key(settings), bool(settings.allowed_image_hosts))
+    return Response(document, mimetype="application/json")
 
 
 @blueprint.get("/docs")
@@ -74,7 +76,10 @@ def _needs_key(settings: Settings) -> tuple[tuple[str, str], ...]:
 
 @functools.cache
 def _document(
-    labels: tuple[str, ...], outputs: tuple[str, ...] | None, needs_key: tuple[tuple[str, str], ...]
+    labels: tuple[str, ...],
+    outputs: tuple[str, ...] | None,
+    needs_key: tuple[tuple[str, str], ...],
+    fetches: bool,
 ) -> str:
     """Return app/openapi.yaml as JSON, adapted to the model and to the keys.
 
@@ -82,6 +87,7 @@ def _document(
         labels: the labels that a photo can get; empty before the model is loaded.
         outputs: what the model returns, see `Engine.outputs`; None before it is loaded.
         needs_key: path and method of each endpoint that needs a key.
+        fetches: whether images can be fetched from a URL.
     """
     import yaml  # only at the first request: most processes never get one
 
@@ -97,6 +103,9 @@ def _document(
                 schemas[name]["required"].append("known")
             else:
                 del schemas[name]["properties"]["known"]
+    if not fetches:
+        del schemas["JsonPhotos"]["properties"]["url"]
+        schemas["JsonPhotos"]["oneOf"].remove({"required": ["url"]})
     for path, method in needs_key:
         document["paths"][path][method]["security"].remove({})
     return json.dumps(document)

@@ -129,7 +129,7 @@ class Metrics:
             self.requests.labels("POST", "/predict", status)
         for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)
-        for reason in ("no_resources", "uploads"):
+        for reason in ("no_resources", "uploads", "fetches"):
             self.rejected.labels(reason)
         for reason in ("idle", "slow", "limit", "rejected"):
             self.closed.labels(reason)

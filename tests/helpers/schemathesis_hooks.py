@@ -1,5 +1,6 @@
 """Images for schemathesis, which would send any bytes as one, and signed request ids for its feedback."""
 
+import base64
 import re
 from typing import Any
 
@@ -34,6 +35,9 @@ def images(form: str) -> strategies.SearchStrategy[bytes]:
 
 for media_type, form in FORMATS.items():
     schemathesis.openapi.media_type(media_type, images(form))
+any_image = strategies.one_of([images(form) for form in FORMATS.values()])
+schemathesis.openapi.media_type("application/octet-stream", any_image)
+schemathesis.openapi.format("byte", any_image.map(lambda image: base64.b64encode(image).decode()))
 
 
 @schemathesis.hook

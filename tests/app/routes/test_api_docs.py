@@ -127,6 +127,14 @@ def test_keys_are_required_only_if_there_are_any(make_app: Callable[..., Flask])
             assert ({} in document["paths"][path]["post"]["security"]) == optional
 
 
+def test_a_url_is_described_only_if_images_can_be_fetched(make_app: Callable[..., Flask]) -> None:
+    for hosts in ((), (("https", "photos.example", 443),)):
+        document = make_app(allowed_image_hosts=hosts).test_client().get("/openapi.json").get_json()
+        schema = document["components"]["schemas"]["JsonPhotos"]
+        assert ("url" in schema["properties"]) == bool(hosts)
+        assert ({"required": ["url"]} in schema["oneOf"]) == bool(hosts)
+
+
 def test_swagger_ui_comes_only_from_the_service(client: FlaskClient) -> None:
     page = client.get("/docs")
     assert page.mimetype == "text/html"
