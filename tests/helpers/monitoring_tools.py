@@ -52,8 +52,9 @@ def ready(url: str) -> bool:
 
 
 def prometheus(config: Path, folder: Path, **env: str) -> contextlib.AbstractContextManager[str]:
-    """Run Prometheus with that configuration; what it keeps goes into the folder."""
+    """Run Prometheus with that configuration, in which localhost:9090 becomes its own address."""
     address = f"127.0.0.1:{free_port()}"
+    config.write_text(config.read_text().replace("localhost:9090", address))
     command = [
         "prometheus",
         f"--config.file={config}",
