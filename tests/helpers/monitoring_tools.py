@@ -60,6 +60,8 @@ def prometheus(config: Path, folder: Path, **env: str) -> contextlib.AbstractCon
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address={address}",
+        # It discovers Alertmanager after 5 s. Alerts from before are sent again, by default after a minute.
+        "--rules.alert.resend-delay=1s",
         "--log.level=warn",
     ]
     return process(command, f"http://{address}", folder / "prometheus.log", **env)
