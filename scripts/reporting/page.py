@@ -49,7 +49,7 @@ def page(source: Source) -> tuple[str, bool]:
         tables=tables,
         title=source.job,
         subtitle=f"{start} to {end} UTC ({duration(source.period.seconds)}), from {host}. "
-        f"Before: the same time before that, from {moment(before.period.start)} UTC.",
+        f"Before: the period of the same length from {moment(before.period.start)} on.",
         start=start,
         end=end,
     )

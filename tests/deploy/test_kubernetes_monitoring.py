@@ -69,7 +69,7 @@ def test_every_pod_is_scraped_with_the_token(objects: Objects) -> None:
     ]
 
 
-def test_rules_are_those_of_monitoring_but_for_prometheus_itself(objects: Objects) -> None:
+def test_rules_are_those_of_monitoring_except_those_about_prometheus(objects: Objects) -> None:
     groups = objects["PrometheusRule", "cats-vs-dogs"]["spec"]["groups"]
     files = [ROOT / "monitoring" / "rules" / name for name in ("recording.yml", "alerts.yml")]
     *expected, own = (group for file in files for group in yaml.safe_load(file.read_text())["groups"])
