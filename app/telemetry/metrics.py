@@ -125,7 +125,7 @@ class Metrics:
         ).set(host.memory_limit())
         # A rate needs a series that already exists, or the first failure would be missed.
         self.request_duration.labels("/predict")
-        for status in (200, 500, 503):
+        for status in (200, 400, 401, 408, 413, 415, 422, 429, 500, 503):
             self.requests.labels("POST", "/predict", status)
         for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)

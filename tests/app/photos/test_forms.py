@@ -13,8 +13,8 @@ from tests.helpers.served import served
 
 LATIN = "Kätzchen.jpg"
 
-# What comes between the boundary and the photo. Those of curl, requests, httpx, aiohttp and Node were seen; the others
-# follow the documentation of the clients or bug reports.
+# What comes between the boundary and the photo. Those of curl, requests, httpx, aiohttp and Node were seen;
+# the others follow the documentation of the clients or bug reports.
 HEADERS = {
     "curl 7, Chromium, Firefox": f'Content-Disposition: form-data; name="file"; filename="{LATIN}"',
     "curl 7 escapes": r'Content-Disposition: form-data; name="file"; filename="a\"b\\.jpg"',
