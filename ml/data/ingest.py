@@ -11,6 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -22,7 +23,8 @@ from ml.data.download import fetch
 from ml.model.errors import PipelineError
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.partial import sha256_of
-from ml.model.photos import is_photo, is_visible
+from ml.model.formats import HEAD_BYTES
+from ml.model.photos import head, is_photo, is_visible
 from ml.params import Ingest
 
 EXAMPLE = "python -m ml ingest"
@@ -32,11 +34,12 @@ MAX_PHOTO_BYTES = 100 << 20
 """A .zip file with a larger entry is rejected before it is unpacked."""
 
 OXFORD_PETS = "oxford-pets"
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
 class IngestReport:
-    """The number of photos per class, and of files that were skipped because their name is not a photo's."""
+    """The number of photos per class, and of files that were skipped because they are no photos."""
 
     source: str
     classes: dict[str, int]
@@ -50,14 +53,14 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
             one, cannot be read, or does not fit on the disk.
     """
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = out.with_name(f".{out.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        skipped = _collect(params, partial, cache)
-        classes = {folder.name: len(list(folder.iterdir())) for folder in sorted(partial.iterdir())}
+        unfinished.mkdir(parents=True)
+        skipped = _collect(params, unfinished, cache)
+        classes = {folder.name: len(list(folder.iterdir())) for folder in sorted(unfinished.iterdir())}
         _check(params.source, classes)
-        _swap(partial, out)
+        _swap(unfinished, out)
     except OSError as error:
         raise PipelineError(f"{params.source}: {error}") from error
     finally:
@@ -109,7 +112,7 @@ def _from_folder(source: Path, out: Path) -> int:
     for folder in sorted(p for p in source.iterdir() if p.is_dir() and is_visible(Path(p.name))):
         target = _class_folder(out, folder.name)
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if is_photo(file.relative_to(folder)):
+            if is_photo(file.relative_to(folder), partial(head, file)):
                 _copy(file, target)
             else:
                 skipped += 1
@@ -122,7 +125,7 @@ def _from_zip(source: Path, out: Path) -> int:
             return _unpack(source, archive, out)
     except PipelineError:
         raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+    except _BAD_ZIP as error:
         raise PipelineError(f"{source}: not a valid .zip file ({error})") from error
 
 
@@ -137,7 +140,10 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
         if len(parts) == depth + 1:
             _class_folder(out, parts[depth])
     photos = [
-        info for info in files if is_photo(PurePosixPath(info.filename)) and len(_folders(info)) > depth
+        info
+        for info in files
+        if len(_folders(info)) > depth
+        and is_photo(PurePosixPath(info.filename), partial(_head, archive, info))
     ]
     total, free = sum(info.file_size for info in photos), shutil.disk_usage(out).free
     if total > free:
@@ -146,6 +152,15 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
         with archive.open(info) as stream:
             _store(stream, _class_folder(out, _folders(info)[depth]), PurePosixPath(info.filename).name)
     return len(files) - len(photos)
+
+
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the first bytes of an entry; none if it can't be read, so that it isn't taken for a photo."""
+    try:
+        with archive.open(info) as stream:
+            return stream.read(HEAD_BYTES)
+    except (*_BAD_ZIP, OSError):
+        return b""
 
 
 def _folders(info: zipfile.ZipInfo) -> tuple[str, ...]:

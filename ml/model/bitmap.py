@@ -16,8 +16,7 @@ _PLANES = {16: "LA", 24: "RGB", 32: "RGBX"}
 def decoded(essential: bytes) -> Image.Image:
     """Return the image of the data that `ml.model.formats.bmp.inspect` hands on; raises BrokenImageError.
 
-    What the file leaves transparent is transparent. As in browsers, transparency that is full everywhere
-    doesn't count: programs forget to fill it in.
+    Transparency that is full everywhere doesn't count: some programs forget to fill it in.
     """
     header, palette, pixels = Header.unpack(essential)
     if header.compression in (RUNS_4, RUNS_8, RUNS_24):
@@ -64,10 +63,10 @@ def _field(parts: tuple[Image.Image, ...], mask: int) -> Image.Image:
 
 
 def _from_runs(header: Header, palette: bytes, data: memoryview) -> Image.Image:
-    """Return an image from run lengths; pixels that no run covers are transparent."""
+    """Return an image from run lengths; pixels that no run covers have the first colour."""
     width, height, depth = header.width, header.height, header.depth
     pixel = 3 if depth == 24 else 1
-    plane, covered = bytearray(width * height * pixel), bytearray(width * height)
+    plane = bytearray(width * height * pixel)
     x = y = at = 0
     while y < height:
         if at + 2 > len(data):
@@ -101,16 +100,12 @@ def _from_runs(header: Header, palette: bytes, data: memoryview) -> Image.Image:
             if depth == 4:
                 run = bytes(half for both in run for half in (both >> 4, both & 15))[:count]
         if (fitting := min(count, width - x)) > 0:
-            start = y * width + x
-            plane[start * pixel : (start + fitting) * pixel] = run[: fitting * pixel]
-            covered[start : start + fitting] = b"\xff" * fitting
+            start, length = (y * width + x) * pixel, fitting * pixel
+            plane[start : start + length] = run[:length]
         x += count
     size, direction = (width, height), 1 if header.top_down else -1
     mode, raw_mode = ("RGB", "BGR") if pixel == 3 else ("P", "P")
     image = Image.frombuffer(mode, size, plane, "raw", raw_mode, 0, direction)
     if palette:
         image.putpalette(palette, "BGRX")
-    if b"\0" in covered:
-        image = image.convert("RGB")
-        image.putalpha(Image.frombuffer("L", size, covered, "raw", "L", 0, direction))
     return image
