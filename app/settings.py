@@ -142,8 +142,8 @@ class Settings:
     )
     max_pixels: int = _setting(
         "Largest image, width times height, read from its header before it is decoded. Larger images get "
-        "422. A large JPEG may have four times as many pixels, because it is decoded at a fraction of its size. "
-        "What a photo costs is limited by MAX_PHOTO_MB.",
+        "422. A JPEG that is decoded at half its width and height, or less, may have four times as many "
+        "pixels. What a photo costs is limited by MAX_PHOTO_MB.",
         parsers.integer(1, 2_000_000_000),
         50_000_000,
     )

@@ -21,9 +21,9 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data.download import fetch
 from ml.model.errors import PipelineError
+from ml.model.formats import HEAD_BYTES
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.partial import sha256_of
-from ml.model.formats import HEAD_BYTES
 from ml.model.photos import head, is_photo, is_visible
 from ml.params import Ingest
 
@@ -64,7 +64,7 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
     except OSError as error:
         raise PipelineError(f"{params.source}: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return IngestReport(params.source, classes, skipped)
 
 
