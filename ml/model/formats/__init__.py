@@ -2,7 +2,7 @@
 
 One module per format walks the file's segments, chunks, blocks or boxes. It finds the size, and what decoding
 costs at most. It also leaves out what doesn't decide the pixels, such as comments, colour profiles and
-previews, so that no decoder gets to see it; in HEIF files, whose boxes point at each other, these stay. Each
+previews, so that no decoder gets to see it; HEIF files, whose parts point at each other, stay whole. Each
 walk is bounded: it costs at most some tens of milliseconds for 10 MB of the smallest possible parts.
 """
 

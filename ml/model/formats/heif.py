@@ -20,6 +20,8 @@ BRANDS = frozenset({
 """What files for this module say that they are."""
 _CODINGS = {b"av01": (AVIF, b"avif"), b"hvc1": (HEIC, b"heic")}
 """Pillow's name of the format, and the brand by which decoders recognise it, by the coding of the pixels."""
+_IGNORED = b"none"
+"""Instead of the kind of metadata: decoders ignore what they don't know."""
 _DERIVED = frozenset({b"grid", b"iovl", b"iden"})
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
 _SIDEWAYS = frozenset({1, 3})  # quarter turns
@@ -36,8 +38,8 @@ _MORE_CHROMA_BYTES, _DEEP_BYTES, _ALPHA_BYTES = 4, 4, 3
 
 def inspect(data: bytes) -> Structure:
     """Return the structure of the main image; raises BrokenImageError or UnsupportedImageError."""
-    number, items, auxiliaries = isobmff.items(data)
-    main = items.get(number, Item())
+    container = isobmff.read(data)
+    items, main = container.items, container.items.get(container.main, Item())
     parts = [items.get(part, Item()) for part in main.parts] if main.kind in _DERIVED else [main]
     if not parts:
         raise broken("HEIF")
@@ -48,7 +50,9 @@ def inspect(data: bytes) -> Structure:
         name = coding.decode("ascii", "replace")
         raise UnsupportedImageError(f"a HEIF image whose pixels are {name!r}, and not AV1 or HEVC")
     kind, brand = _CODINGS[coding]
-    auxiliary = [items[each] for each, of in auxiliaries.items() if of == number and each in items]
+    auxiliary = [
+        items[each] for each, of in container.auxiliaries.items() if of == container.main and each in items
+    ]
     alphas = [item for item in auxiliary if _is_alpha(item)]
     whole = [main, *parts, *alphas, *(items.get(part, Item()) for alpha in alphas for part in alpha.parts)]
     if not all(item.whole for item in whole):
@@ -64,10 +68,14 @@ def inspect(data: bytes) -> Structure:
         turns = (properties.get(b"irot") or b"\0")[0] & 3
         axis = properties[b"imir"][0] & 1 if properties.get(b"imir") else None
         orientation = _ORIENTATIONS[turns, axis]
-    # As the major brand, so that a sequence beside the image is ignored.
-    essential = data[:8] + brand + data[12:]
+    essential = bytearray(data)
+    essential[8:12] = brand  # the major one, so that a sequence beside the image is ignored
+    for position in container.metadata:
+        essential[position : position + 4] = _IGNORED
     pixel_bytes = _PIXEL_BYTES + _extra_bytes(parts[0]) + _ALPHA_BYTES * bool(alphas)
-    return Structure(kind, width, height, essential, pixel_bytes, bounded=False, orientation=orientation)
+    return Structure(
+        kind, width, height, bytes(essential), pixel_bytes, bounded=False, orientation=orientation
+    )
 
 
 def _size(item: Item) -> tuple[int, int]:

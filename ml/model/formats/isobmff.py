@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ml.model.formats.structure import PARTS, broken, too_many_parts, unpack
 
 _KIND = "HEIF or AVIF"
-_MAX_EXTENTS = 4 * PARTS
+_MAX_EXTENTS = _MAX_REFERENCES = 4 * PARTS
+_METADATA = frozenset({b"Exif", b"mime", b"uri "})
 _MAX_ASSOCIATIONS = 16 * PARTS
 
 
@@ -28,6 +29,23 @@ class Item:
     whole: bool = False
 
 
+@dataclass(slots=True)
+class Container:
+    """What a file contains.
+
+    Attributes:
+        main: number of the main image.
+        items: by number.
+        auxiliaries: by the number of an image, the number of the image that it adds to.
+        metadata: where the names of the kinds of metadata are in the file, such as `Exif`.
+    """
+
+    main: int
+    items: dict[int, Item]
+    auxiliaries: dict[int, int]
+    metadata: list[int]
+
+
 def brands(data: bytes) -> frozenset[bytes]:
     """Return what a file says that it conforms to; empty: it is no file of this kind."""
     if data[4:8] != b"ftyp":
@@ -36,8 +54,8 @@ def brands(data: bytes) -> frozenset[bytes]:
     return frozenset(data[at : at + 4] for at in (8, *range(16, end, 4)))
 
 
-def items(data: bytes) -> tuple[int, dict[int, Item], dict[int, int]]:
-    """Return the number of the main item, all items, and by number the item that each is an auxiliary of.
+def read(data: bytes) -> Container:
+    """Return what a file contains.
 
     Raises:
         BrokenImageError: the boxes are cut short or damaged, or there are too many.
@@ -51,13 +69,13 @@ def items(data: bytes) -> tuple[int, dict[int, Item], dict[int, int]]:
     try:
         version, at = data[boxes[b"pitm"][0]], boxes[b"pitm"][0] + 4
         (main,) = unpack(_KIND, ">I" if version else ">H", data, at)
-        _kinds(data, *boxes[b"iinf"], found)
+        metadata = _kinds(data, *boxes[b"iinf"], found)
         _places(data, *boxes[b"iloc"], boxes.get(b"idat", (0, 0)), found)
         _properties(data, *boxes[b"iprp"], found)
     except (KeyError, IndexError):
         raise broken(_KIND) from None
     auxiliaries = _references(data, *boxes[b"iref"], found) if b"iref" in boxes else {}
-    return main, found, auxiliaries
+    return Container(main, found, auxiliaries, metadata)
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -79,13 +97,18 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     raise too_many_parts(_KIND)
 
 
-def _kinds(data: bytes, start: int, end: int, found: dict[int, Item]) -> None:
+def _kinds(data: bytes, start: int, end: int, found: dict[int, Item]) -> list[int]:
+    """Add the items; return where the names of the kinds of metadata are."""
+    metadata = []
     first = start + (8 if data[start] else 6)
     for name, at, _ in _boxes(data, first, end):
         if name != b"infe" or data[at] < 2:
             continue
         number, _, kind = unpack(_KIND, ">HH4s" if data[at] == 2 else ">IH4s", data, at + 4)
         found.setdefault(number, Item(kind))
+        if kind in _METADATA:
+            metadata.append(at + (8 if data[at] == 2 else 10))
+    return metadata
 
 
 def _places(data: bytes, start: int, end: int, idat: tuple[int, int], found: dict[int, Item]) -> None:
@@ -95,7 +118,7 @@ def _places(data: bytes, start: int, end: int, idat: tuple[int, int], found: dic
     reader = _Reader(data, start + 6, end)
     index_bytes = more & 15 if version else 0
     left = _MAX_EXTENTS
-    for _ in range(reader.number(number_bytes)):
+    for _ in range(reader.count(number_bytes)):
         item = found.get(reader.number(number_bytes))
         method = reader.number(2) & 15 if version else 0
         reader.number(2)  # of the file that it is in; other files are out of the question
@@ -127,6 +150,12 @@ class _Reader:
             raise broken(_KIND)
         return int.from_bytes(self._data[at : self._at], "big")
 
+    def count(self, size: int) -> int:
+        """Return the number of items, which is in the next bytes."""
+        if (count := self.number(size)) > PARTS:
+            raise too_many_parts(_KIND)
+        return count
+
 
 def _properties(data: bytes, start: int, end: int, found: dict[int, Item]) -> None:
     known: list[tuple[bytes, bytes]] = []
@@ -136,7 +165,7 @@ def _properties(data: bytes, start: int, end: int, found: dict[int, Item]) -> No
         if name == b"ipma":
             version, wide = data[first], data[first + 3] & 1
             reader, left = _Reader(data, first + 4, last), _MAX_ASSOCIATIONS
-            for _ in range(reader.number(4)):
+            for _ in range(reader.count(4)):
                 item = found.get(reader.number(4 if version else 2), Item())
                 for _ in range(reader.number(1)):
                     index = reader.number(2) & 0x7FFF if wide else reader.number(1) & 0x7F
@@ -148,12 +177,12 @@ def _properties(data: bytes, start: int, end: int, found: dict[int, Item]) -> No
 
 def _references(data: bytes, start: int, end: int, found: dict[int, Item]) -> dict[int, int]:
     size = 4 if data[start : start + 1] > b"\0" else 2
-    auxiliaries = {}
+    auxiliaries, left = {}, _MAX_REFERENCES
     for name, first, last in _boxes(data, start + 4, end):
         reader = _Reader(data, first, last)
         number, count = reader.number(size), reader.number(2)
         if name == b"dimg" and number in found:
-            if count > PARTS:
+            if (left := left - count) < 0:
                 raise too_many_parts(_KIND)
             found[number].parts = tuple(reader.number(size) for _ in range(count))
         elif name == b"auxl" and count:
