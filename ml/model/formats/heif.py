@@ -41,9 +41,9 @@ def inspect(data: bytes) -> Structure:
     container = isobmff.read(data)
     items, main = container.items, container.items.get(container.main, Item())
     parts = [items.get(part, Item()) for part in main.parts] if main.kind in _DERIVED else [main]
-    if not parts:
+    coding = parts[0].kind if parts else b""
+    if not coding:
         raise broken("HEIF")
-    coding = parts[0].kind
     if coding in _DERIVED:  # such as a grid that is turned
         raise UnsupportedImageError("a HEIF image that is derived twice, which isn't supported")
     if coding not in _CODINGS:

@@ -126,7 +126,7 @@ def decoded(box, photo=PHOTO, seconds: float = HANG_S) -> np.ndarray:
     return np.frombuffer(rgb, np.uint8).reshape(32, 32, 3)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_the_pixels_are_those_of_the_same_decoder_here(form):
     photo = inspect(encode(coloured(RED, 300, 200), form), LIMIT)
     assert np.array_equal(
