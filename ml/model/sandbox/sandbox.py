@@ -24,7 +24,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 _PASSED = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG", "PATH")
 """Beginnings of the variables that the processes get: a decoder needs no secrets."""
 _ERRORS = {messages.REFUSED: BrokenImageError, messages.UNSUPPORTED: UnsupportedImageError}
-_MESSAGE_BYTES = 400
+_MESSAGE_BYTES = 200
 _SPARE_BYTES = 16 * 1024 * 1024
 """Memory of a worker beside what decoding takes, for the interpreter and the answer."""
 
