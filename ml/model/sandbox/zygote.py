@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ml.model import decoder, heic
+from ml.model import allocator, decoder, heic
 from ml.model.errors import ImageError, UnsupportedImageError
 from ml.model.formats.structure import Structure
 from ml.model.sandbox import messages
@@ -22,6 +22,7 @@ from ml.model.sandbox import messages
 
 def main(descriptor: int) -> None:
     """Fork workers until the service closes its end of the socket with this descriptor."""
+    allocator.use_one_arena()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker becomes a zombie
     # They may be sent to every process of the service, but requests in progress still need workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
