@@ -4,6 +4,7 @@ The source is a folder, a .zip file, its URL, or oxford-pets, which torchvision 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import lzma
 import shutil
@@ -33,6 +34,7 @@ CACHE = Path("data/cache")
 MAX_PHOTO_BYTES = 100 << 20
 """A .zip file with a larger entry is rejected before it is unpacked."""
 
+_UTF_8 = 0x800  # flag: the name is in UTF-8
 OXFORD_PETS = "oxford-pets"
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
@@ -132,6 +134,7 @@ def _from_zip(source: Path, out: Path) -> int:
 def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
     entries = archive.infolist()
     for info in entries:
+        info.filename = _name(info)
         _reject_malicious(source, info)
     files = [info for info in entries if not info.is_dir()]
     folders = [_folders(info) for info in entries if is_visible(PurePosixPath(info.filename))]
@@ -152,6 +155,18 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
         with archive.open(info) as stream:
             _store(stream, _class_folder(out, _folders(info)[depth]), PurePosixPath(info.filename).name)
     return len(files) - len(photos)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return an entry's name as its author meant it.
+
+    macOS writes UTF-8 and doesn't say so, and .NET before 4.6.1 separates folders by backslashes.
+    """
+    name = info.filename
+    if not info.flag_bits & _UTF_8:
+        with contextlib.suppress(UnicodeError):  # zipfile takes it for code page 437
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
 
 
 def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -176,7 +191,7 @@ def _wrapped(folders: list[tuple[str, ...]]) -> bool:
 def _reject_malicious(source: Path, info: zipfile.ZipInfo) -> None:
     path = PurePosixPath(info.filename)
     faults = {
-        "leaves the folder": path.is_absolute() or ".." in path.parts or "\\" in info.filename,
+        "leaves the folder": path.is_absolute() or ".." in path.parts,
         "is a link": stat.S_ISLNK(info.external_attr >> 16),
         "is encrypted": info.flag_bits & 1,
         f"has {info.file_size:,} bytes": info.file_size > MAX_PHOTO_BYTES,

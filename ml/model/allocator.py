@@ -41,8 +41,8 @@ def bound_freed_memory() -> bool:
 def use_one_arena() -> bool:
     """Make allocations cheap in a process that decodes one photo within a limit of its address space.
 
-    The decoder of HEIC starts a thread for each tile. A thread's own arena reserves 64 MB of addresses. If the
-    limit leaves no room for that, each of its allocations is a system call: 0.6 s for a photo of 12 megapixels
+    The decoder of HEIC starts a thread for each tile. A thread's own arena reserves 64 MB of addresses. If
+    the limit leaves no room for that, each allocation is a system call: 0.6 s for a photo of 12 megapixels
     instead of 0.4.
 
     Returns:

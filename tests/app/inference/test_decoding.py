@@ -14,11 +14,13 @@ from PIL import Image
 from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from ml.model.errors import TooCostlyError
+from ml.model.errors import TooCostlyError, UnsupportedImageError
 from ml.model.image import read
 from ml.model.sandbox.sandbox import AVAILABLE
 from scripts.stress.bombs import bmp, encoded
+from scripts.stress.heif import HEIC_INSTALLED, small, written
 from tests.app.routes.test_predict import send
+from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S
@@ -101,6 +103,17 @@ for photo in photos:
     command = [sys.executable, "-c", script, *map(str, sorted(PHOTOS.glob("*.jpg"))[:2])]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=ROOT)
     assert [line.isdigit() for line in shown.stdout.splitlines()] == [True, True], shown.stderr
+
+
+@pytest.mark.skipif(not HEIC_INSTALLED and not REQUIRE_ALL, reason=not_installed("pillow-heif"))
+def test_without_a_sandbox_avif_is_decoded_and_heic_is_not(monkeypatch):
+    """As on Windows."""
+    monkeypatch.setattr("app.inference.decoding.AVAILABLE", False)
+    decoder = Decoder(Settings(), Metrics())
+    assert decoder.read(written(small(b"av01")), 32, "squash")[0].width == 64
+    with pytest.raises(UnsupportedImageError, match="send a JPEG instead"):
+        decoder.read(written(small(b"hvc1")), 32, "squash")
+    assert "fork" in decoder.heic_problem()
 
 
 @needs_fork
