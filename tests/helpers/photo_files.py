@@ -167,7 +167,7 @@ def _colours_in_full(kind: bytes) -> Item:
 
 def _ten_bits(kind: bytes) -> tuple[bytes, Image.Image]:
     if kind == b"av01":  # Pillow writes none
-        return (ROOT / "tests" / "photos" / "cases" / "ten-bits.avif").read_bytes(), PHOTO
+        return (ROOT / "tests" / "helpers" / "ten-bits.avif").read_bytes(), PHOTO
     import pillow_heif
 
     pixels = np.asarray(PHOTO).astype(np.uint16) << 8
