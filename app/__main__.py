@@ -128,6 +128,8 @@ def _load(service: Service, server: Server) -> None:
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
         try:
             service.decoder.start()
+            if problem := service.decoder.heic_problem():
+                _log.warning("HEIC photos are rejected: %s", problem)
         except NoWorkerError as error:
             _log.warning("only cheap photos can be decoded: %s", error)
 

@@ -18,6 +18,7 @@ pin() {
 # Each file fits the ones before it. Hashes protect the image and the jobs that may release or deploy. The files with
 # torch have none: PyTorch's CPU builds bear the same versions with other hashes.
 pin requirements.txt --generate-hashes pyproject.toml
+pin requirements-heic.txt --generate-hashes --group heic -c requirements.txt
 pin requirements-torch.txt --group torch -c requirements.txt pyproject.toml
 pin requirements-train.txt --group train -c requirements-torch.txt pyproject.toml
 pin requirements-otel.txt --generate-hashes --group otel -c requirements-train.txt

@@ -4,6 +4,7 @@ The source is a folder, a .zip file, its URL, or oxford-pets, which torchvision 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import lzma
 import shutil
@@ -11,6 +12,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -20,9 +22,10 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data.download import fetch
 from ml.model.errors import PipelineError
+from ml.model.formats import HEAD_BYTES
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.partial import sha256_of
-from ml.model.photos import is_photo, is_visible
+from ml.model.photos import head, is_photo, is_visible
 from ml.params import Ingest
 
 EXAMPLE = "python -m ml ingest"
@@ -31,12 +34,14 @@ CACHE = Path("data/cache")
 MAX_PHOTO_BYTES = 100 << 20
 """A .zip file with a larger entry is rejected before it is unpacked."""
 
+_UTF_8 = 0x800  # flag: the name is in UTF-8
 OXFORD_PETS = "oxford-pets"
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
 class IngestReport:
-    """The number of photos per class, and of files that were skipped because their name is not a photo's."""
+    """The number of photos per class, and of files that were skipped because they are no photos."""
 
     source: str
     classes: dict[str, int]
@@ -50,18 +55,18 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
             one, cannot be read, or does not fit on the disk.
     """
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = out.with_name(f".{out.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
-        skipped = _collect(params, partial, cache)
-        classes = {folder.name: len(list(folder.iterdir())) for folder in sorted(partial.iterdir())}
+        unfinished.mkdir(parents=True)
+        skipped = _collect(params, unfinished, cache)
+        classes = {folder.name: len(list(folder.iterdir())) for folder in sorted(unfinished.iterdir())}
         _check(params.source, classes)
-        _swap(partial, out)
+        _swap(unfinished, out)
     except OSError as error:
         raise PipelineError(f"{params.source}: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return IngestReport(params.source, classes, skipped)
 
 
@@ -109,7 +114,7 @@ def _from_folder(source: Path, out: Path) -> int:
     for folder in sorted(p for p in source.iterdir() if p.is_dir() and is_visible(Path(p.name))):
         target = _class_folder(out, folder.name)
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if is_photo(file.relative_to(folder)):
+            if is_photo(file.relative_to(folder), partial(head, file)):
                 _copy(file, target)
             else:
                 skipped += 1
@@ -122,13 +127,14 @@ def _from_zip(source: Path, out: Path) -> int:
             return _unpack(source, archive, out)
     except PipelineError:
         raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
+    except _BAD_ZIP as error:
         raise PipelineError(f"{source}: not a valid .zip file ({error})") from error
 
 
 def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
     entries = archive.infolist()
     for info in entries:
+        info.filename = _name(info)
         _reject_malicious(source, info)
     files = [info for info in entries if not info.is_dir()]
     folders = [_folders(info) for info in entries if is_visible(PurePosixPath(info.filename))]
@@ -137,7 +143,10 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
         if len(parts) == depth + 1:
             _class_folder(out, parts[depth])
     photos = [
-        info for info in files if is_photo(PurePosixPath(info.filename)) and len(_folders(info)) > depth
+        info
+        for info in files
+        if len(_folders(info)) > depth
+        and is_photo(PurePosixPath(info.filename), partial(_head, archive, info))
     ]
     total, free = sum(info.file_size for info in photos), shutil.disk_usage(out).free
     if total > free:
@@ -146,6 +155,27 @@ def _unpack(source: Path, archive: zipfile.ZipFile, out: Path) -> int:
         with archive.open(info) as stream:
             _store(stream, _class_folder(out, _folders(info)[depth]), PurePosixPath(info.filename).name)
     return len(files) - len(photos)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return an entry's name as its author meant it.
+
+    macOS writes UTF-8 and doesn't say so, and .NET before 4.6.1 separates folders by backslashes.
+    """
+    name = info.filename
+    if not info.flag_bits & _UTF_8:
+        with contextlib.suppress(UnicodeError):  # zipfile takes it for code page 437
+            name = name.encode("cp437").decode()
+    return name.replace("\\", "/")
+
+
+def _head(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Return the first bytes of an entry; none if it can't be read, so that it isn't taken for a photo."""
+    try:
+        with archive.open(info) as stream:
+            return stream.read(HEAD_BYTES)
+    except (*_BAD_ZIP, OSError):
+        return b""
 
 
 def _folders(info: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -161,7 +191,7 @@ def _wrapped(folders: list[tuple[str, ...]]) -> bool:
 def _reject_malicious(source: Path, info: zipfile.ZipInfo) -> None:
     path = PurePosixPath(info.filename)
     faults = {
-        "leaves the folder": path.is_absolute() or ".." in path.parts or "\\" in info.filename,
+        "leaves the folder": path.is_absolute() or ".." in path.parts,
         "is a link": stat.S_ISLNK(info.external_attr >> 16),
         "is encrypted": info.flag_bits & 1,
         f"has {info.file_size:,} bytes": info.file_size > MAX_PHOTO_BYTES,

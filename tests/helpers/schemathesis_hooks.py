@@ -9,6 +9,7 @@ import schemathesis
 from hypothesis import strategies
 
 from app.telemetry.feedback import SignedPredictions
+from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import encode
 
 FEEDBACK_SECRET = "known-to-both-sides"
@@ -20,6 +21,7 @@ FORMATS = {
     "image/webp": "WEBP",
     "image/gif": "GIF",
     "image/bmp": "BMP",
+    "image/avif": "AVIF",
 }
 
 
@@ -32,6 +34,12 @@ def images(form: str) -> strategies.SearchStrategy[bytes]:
 
     return strategies.builds(image, side, side, seed)
 
+
+if HEIC_INSTALLED:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS["image/heic"] = "HEIF"
 
 for media_type, form in FORMATS.items():
     schemathesis.openapi.media_type(media_type, images(form))

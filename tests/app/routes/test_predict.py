@@ -42,7 +42,7 @@ def test_one_file_and_the_raw_body_get_the_same_answer(client):
     assert multipart["model"] == {"version": "test-1", "arch": "simple_cnn"}
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_content_decides_the_format(client, form):
     photo = encode(coloured(BLUE), form)
     assert client.post("/predict", data=photo, content_type="image/tiff").get_json()["label"] == "blue"
