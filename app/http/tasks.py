@@ -23,6 +23,9 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         environ: dict[str, Any] = super().get_environment()
         environ[REJECTION] = self.request.rejection
         environ[telemetry.STARTED] = self.request.completed_at
+        environ["wsgi.url_scheme"] = self.channel.server.gate.scheme(
+            self.channel.addr[0], self.request.headers
+        )
         return environ
 
     def build_response_header(self) -> bytes:
