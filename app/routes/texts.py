@@ -26,7 +26,11 @@ def of(tag: str) -> SimpleNamespace:
 
 def language() -> str:
     """Return the language of the response to the current request."""
-    return request.accept_languages.best_match(list(languages()), _DEFAULT) or _DEFAULT
+    for accepted, quality in request.accept_languages:  # the most wanted first
+        for tag in (accepted, accepted.partition("-")[0].lower()):
+            if quality > 0 and tag in languages():
+                return tag
+    return _DEFAULT
 
 
 def vary(response: Response, tag: str) -> Response:

@@ -99,9 +99,12 @@ const sleep = (seconds, signal) =>
   });
 
 /** What is sent for a photo: the file as it is, or a smaller one in a form that says the original size. */
-function upload({ blob, size }) {
+async function upload({ blob, size }) {
   // The service judges an image by its content, but it needs a type of image/*.
-  if (!size) return { body: blob, headers: { "Content-Type": blob.type.startsWith("image/") ? blob.type : "image/unknown" } };
+  if (!size) {
+    const headers = { "Content-Type": blob.type.startsWith("image/") ? blob.type : "image/unknown" };
+    return { body: await blob.arrayBuffer(), headers };
+  }
   const body = new FormData();
   body.append("size", size);
   body.append("file", blob, "photo.jpg");
@@ -117,7 +120,7 @@ export async function predict(photo, { explain, signal, onWait, onProgress }) {
     const started = performance.now();
     try {
       const path = `predict${explain ? "?explain=1" : ""}`;
-      const answer = await call("POST", path, { ...upload(photo), signal, onProgress });
+      const answer = await call("POST", path, { ...(await upload(photo)), signal, onProgress });
       return { ...answer, milliseconds: performance.now() - started };
     } catch (error) {
       if (explain && error.status === 400) {

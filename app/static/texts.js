@@ -33,7 +33,7 @@ export const duration = (milliseconds) =>
     ? `${number.format(Math.round(milliseconds))} ms`
     : `${number.format(Math.round(milliseconds / 100) / 10)} s`;
 
-/** "cat or dog" */
+/** "red or blue" */
 export const listed = (names) => either.format(names);
 
 export const capitalized = (words) => words.charAt(0).toLocaleUpperCase(language) + words.slice(1);
