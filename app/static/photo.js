@@ -115,7 +115,7 @@ export class Photo {
       if (signal.aborted) throw new api.ApiError(0, "");
       this.show("asking", text("predicting"));
       const onWait = (seconds) => this.show("asking", text("busy", { seconds }));
-      const onProgress = this.progress(performance.now());
+      const onProgress = this.progress(signal);
       const explain = this.page.model.explains;
       this.answer = await api.predict(photo, { explain, signal, onWait, onProgress });
       this.showAnswer();
@@ -132,13 +132,23 @@ export class Photo {
     }
   }
 
-  progress(started) {
+  /** Returns a function that shows how much of the photo is sent, once that has taken a while. */
+  progress(signal) {
+    let sent = 0;
+    let slow = false;
+    const show = () => {
+      if (!slow || signal.aborted || this.state !== "asking") return;
+      this.part("sent").hidden = this.part("cancel").hidden = sent === 1;
+      this.part("sent").value = sent;
+      this.part("message").textContent = sent === 1 ? text("predicting") : text("sending", { share: percent(sent) });
+    };
+    setTimeout(() => {
+      slow = true;
+      if (sent < 1) show();
+    }, SLOW_MS);
     return (share) => {
-      const slow = performance.now() - started > SLOW_MS;
-      this.part("sent").hidden = this.part("cancel").hidden = share === 1 || (!slow && this.part("sent").hidden);
-      this.part("sent").value = share;
-      const shown = this.part("sent").hidden ? text("predicting") : text("sending", { share: percent(share) });
-      this.part("message").textContent = shown;
+      sent = share;
+      show();
     };
   }
 
