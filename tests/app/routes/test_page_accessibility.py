@@ -1,4 +1,4 @@
-"""Whether everyone can use the pages: small screens, colour schemes, screen readers, languages; in Chromium."""
+"""Whether everyone can use the pages: small screens, colour schemes, screen readers, languages."""
 
 import re
 import zipfile
