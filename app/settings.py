@@ -182,7 +182,9 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         "Networks of the reverse proxies in front of the service. If a connection comes from one of them, "
         "the limits per client use the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. "
-        "Unset: the header is ignored. docs/deployment.md has the value for each platform.",
+        "`X-Forwarded-Proto` of such a connection says whether the service's own address, which the page "
+        "shows in links, begins with https. Unset: the headers are ignored. docs/deployment.md has the value "
+        "for each platform.",
         parsers.Parser("comma-separated IP networks such as `10.0.0.0/8`", parsers.networks),
         (),
     )

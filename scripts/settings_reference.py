@@ -4,9 +4,10 @@ import sys
 from dataclasses import Field, fields
 from typing import Any
 
+from app.routes.api_markdown import row
 from app.settings import Settings, variable
 from app.telemetry.tracing import VARIABLES
-from scripts.common.generated import row, write_or_check
+from scripts.common.generated import write_or_check
 from scripts.common.process import ROOT
 
 TARGET = ROOT / "docs" / "settings.md"

@@ -47,6 +47,12 @@ class Gate:
         forwarded_for = headers.get("X_FORWARDED_FOR", "")
         return addresses.group(addresses.client_address(peer, forwarded_for, trusted))
 
+    def scheme(self, peer: str, headers: dict[str, str]) -> str:
+        """Return the scheme of the address at which the client reached the service, or its proxy."""
+        trusted = self._settings.trusted_proxies
+        forwarded = headers.get("X_FORWARDED_PROTO") == "https"
+        return "https" if forwarded and addresses.is_in(peer, trusted) else "http"
+
     def check(self, request: Any, route: str) -> int:
         """Let a request pass; return how many bytes its body may have.
 

@@ -25,6 +25,9 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         environ[REJECTION] = self.request.rejection
         environ[FETCHED] = self.request.fetched
         environ[telemetry.STARTED] = self.request.completed_at
+        environ["wsgi.url_scheme"] = self.channel.server.gate.scheme(
+            self.channel.addr[0], self.request.headers
+        )
         return environ
 
     def build_response_header(self) -> bytes:
