@@ -1,6 +1,7 @@
 """Photos in a JSON document: `{"image": ...}`, `{"images": [...]}` or `{"url": ...}`."""
 
 import base64
+import codecs
 import json
 import re
 from typing import Any
@@ -29,7 +30,8 @@ _SPACE = b" \t\r\n"
 
 def is_document(body: bytes, media_type: str) -> bool:
     """Return whether a body is JSON: by its content, and by its type if the content may be JSON."""
-    if body.lstrip(_SPACE)[:1] == b"{":
+    # Windows' programs begin UTF-8 with a byte order mark.
+    if body.removeprefix(codecs.BOM_UTF8).lstrip(_SPACE)[:1] == b"{":
         return True
     return media_type.endswith("json") and body[:1] in _JSON_START
 

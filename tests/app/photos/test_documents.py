@@ -44,7 +44,8 @@ def test_escapes_in_json(client, escaped):
 )
 def test_the_content_decides(client, kind):
     """`curl -d` claims a web form."""
-    for body in (json.dumps({"image": STANDARD}), "\n " + json.dumps({"image": STANDARD}, indent=1)):
+    text = json.dumps({"image": STANDARD})
+    for body in (text, f"\n {json.dumps({'image': STANDARD}, indent=1)}", f"\ufeff{text}"):
         assert client.post("/predict", data=body, content_type=kind).get_json()["label"] == "red"
 
 
