@@ -27,14 +27,15 @@ class Body:
         client: the client that sent it.
         shed: rejects the request and closes this body; called by the thread that received bytes.
         held: bytes that count.
+        fetched: those of them that the service fetched.
         began: when its first byte came, by `time.monotonic`.
     """
 
-    __slots__ = ("began", "client", "held", "shed")
+    __slots__ = ("began", "client", "fetched", "held", "shed")
 
     def __init__(self, client: Hashable, shed: Callable[[], None]) -> None:
         self.client, self.shed = client, shed
-        self.held, self.began = 0, time.monotonic()
+        self.held, self.fetched, self.began = 0, 0, time.monotonic()
 
     def cost(self, now: float) -> float:
         """Bytes times seconds that the body has taken so far; an upload that stalls costs ever more."""
@@ -55,6 +56,7 @@ class BodyBudget:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
+        self._fetched = 0
         self._unfinished: set[Body] = set()
         # The cost of each client's uploads that were given up or lost, and the time of its last change.
         self._past: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
@@ -79,12 +81,18 @@ class BodyBudget:
             self._unfinished.discard(body)
 
     def reserve(self, body: Body, size: int) -> bool:
-        """Count bytes that the service fetched for a complete body; return whether they fit as things are."""
+        """Count bytes that the service fetched for a complete body; return whether they fit as things are.
+
+        They may take half of the limit: a client needs only small requests to have them fetched, and uploads
+        would lose their place to them.
+        """
         with self._lock:
-            fits = self.used + size <= self.limit
+            fits = self.used + size <= self.limit and self._fetched + size <= self.limit // 2
             if fits:
                 self.used += size
+                self._fetched += size
                 body.held += size
+                body.fetched += size
         return fits
 
     def close(self, body: Body) -> None:
@@ -94,7 +102,8 @@ class BodyBudget:
                 self._unfinished.discard(body)
                 self._remember(body, time.monotonic())
             self.used -= body.held
-            body.held = 0
+            self._fetched -= body.fetched
+            body.held = body.fetched = 0
 
     def _remember(self, body: Body, now: float) -> None:
         self._past[body.client] = (self._past_cost(body.client, now) + body.cost(now), now)

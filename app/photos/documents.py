@@ -1,10 +1,10 @@
 """Photos in a JSON document: `{"image": ...}`, `{"images": [...]}` or `{"url": ...}`."""
 
 import base64
+import codecs
 import json
 import re
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
@@ -22,13 +22,16 @@ _JSON_START = b'{["-0123456789tfn \t\r\n'
 
 # The first part of a data: URL (RFC 2397); parameters other than `base64` mean nothing for an image.
 _DATA_URL = re.compile(rb"data:[^,]{0,200},", re.IGNORECASE)
+_PERCENT_CODES = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"=", b"%20": b"", b"%0D": b"", b"%0A": b""}
+"""What clients percent-encode of base64 in a URL. `urllib` would take 200 times the memory of the text."""
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _SPACE = b" \t\r\n"
 
 
 def is_document(body: bytes, media_type: str) -> bool:
     """Return whether a body is JSON: by its content, and by its type if the content may be JSON."""
-    if body.lstrip(_SPACE)[:1] == b"{":
+    # Windows' programs begin UTF-8 with a byte order mark.
+    if body.removeprefix(codecs.BOM_UTF8).lstrip(_SPACE)[:1] == b"{":
         return True
     return media_type.endswith("json") and body[:1] in _JSON_START
 
@@ -85,9 +88,15 @@ def _decode(text: object, name: str) -> bytes:
     if match := _DATA_URL.match(data):
         if not match[0][:-1].lower().endswith(b";base64"):
             raise wrong
-        data = unquote_to_bytes(data[match.end() :]) if b"%" in data else data[match.end() :]
+        data = _percent_decode(data[match.end() :])
     data = data.translate(_TO_STANDARD, _SPACE).rstrip(b"=")
     try:
         return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
     except ValueError:
         raise wrong from None
+
+
+def _percent_decode(data: bytes) -> bytes:
+    for code, character in _PERCENT_CODES.items():
+        data = data.replace(code, character).replace(code.lower(), character)
+    return data

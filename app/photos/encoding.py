@@ -22,7 +22,7 @@ def decoded(body: bytes, encoding: str, max_bytes: int) -> bytes:
     """Return a body as it was before its client compressed it.
 
     Args:
-        body: as it was received.
+        body: as it was received, not empty.
         encoding: value of Content-Encoding, empty if there is none.
         max_bytes: the most that it may become.
 
@@ -39,7 +39,7 @@ def decoded(body: bytes, encoding: str, max_bytes: int) -> bytes:
             f"the Content-Encoding {encoding[:40]!r} isn't supported; send gzip, deflate or none"
         )
     if name == "deflate":  # in zlib's format (RFC 9110); many clients leave that out, as browsers know
-        zlib_header = body[:1] == b"\x78" and int.from_bytes(body[:2], "big") % 31 == 0
+        zlib_header = body[0] % 16 == 8 and int.from_bytes(body[:2], "big") % 31 == 0  # RFC 1950
         bits = _ZLIB if zlib_header else _RAW
     else:
         bits = _GZIP

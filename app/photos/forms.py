@@ -9,8 +9,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from app.photos import FIELD, MAX_PHOTOS, Photo, is_text
 
 _SIZE_FIELD = "size"
-_MAX_HEADERS, _MAX_HEADER_BYTES = 8, 4096
-"""Header lines of a field, and bytes of each."""
+_MAX_FIELDS, _MAX_HEADERS, _MAX_HEADER_BYTES = 2 * MAX_PHOTOS, 8, 4096
+"""Fields, which are photos and their sizes; header lines of each field, and bytes of each line."""
 _SHOWN_FIELDS, _SHOWN_CHARACTERS = 5, 40
 """How many names of other fields an error message repeats, and how much of each."""
 
@@ -42,7 +42,7 @@ def photos(body: bytes, boundary: str) -> list[Photo]:
 
     Raises:
         BadRequest: there is no file, the form is broken, or a size is not valid.
-        RequestEntityTooLarge: it has too many fields.
+        RequestEntityTooLarge: it has too many photos or fields.
     """
     if not boundary:
         raise BadRequest(
@@ -59,6 +59,8 @@ def photos(body: bytes, boundary: str) -> list[Photo]:
     ]
     if not found:
         raise BadRequest(_nothing_found(fields))
+    if len(found) > MAX_PHOTOS:
+        raise RequestEntityTooLarge(f"the form has more than {MAX_PHOTOS} photos; send fewer per request")
     return found
 
 
@@ -75,7 +77,7 @@ def _fields(body: bytes, boundary: str) -> list[_Field]:
         # As Latin-1, any bytes are text: Windows' clients send names in the code page of their user.
         with multipart.PushMultipartParser(
             boundary,
-            max_segment_count=MAX_PHOTOS,
+            max_segment_count=_MAX_FIELDS,
             max_header_count=_MAX_HEADERS,
             max_header_size=_MAX_HEADER_BYTES,
             header_charset="latin-1",
@@ -89,7 +91,7 @@ def _fields(body: bytes, boundary: str) -> list[_Field]:
                 else:
                     fields.append(_Field(header, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
     except multipart.ParserLimitReached as error:
-        limits = f"{MAX_PHOTOS} fields, each with {_MAX_HEADERS} header lines of {_MAX_HEADER_BYTES} bytes"
+        limits = f"{_MAX_FIELDS} fields, each with {_MAX_HEADERS} header lines of {_MAX_HEADER_BYTES} bytes"
         raise RequestEntityTooLarge(f"the form is too large; it can have {limits}") from error
     except (multipart.MultipartError, ValueError) as error:
         raise BadRequest(f"the multipart form is broken: {str(error.args[0])[:100]}") from error

@@ -1,5 +1,7 @@
 """Photos that are fetched from hosts in ALLOWED_IMAGE_HOSTS."""
 
+import contextlib
+import http.client
 import os
 import socket
 import threading
@@ -24,6 +26,9 @@ _TOTAL_S = 10.0
 _PATIENCE = Patience(connect_s=4.0, read_s=5.0, answer_s=_TOTAL_S)
 _ADDRESSES = 3
 """Addresses of one host that are tried."""
+_MAX_HEADER_BYTES = 64 * 1024
+"""Largest header of a response, with the responses 1xx before it. `http.client` alone takes 6 MB, and any
+number of responses 1xx."""
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -79,13 +84,16 @@ class RemotePhotos:
         adapter = _CheckedAdapter(self._allowed, self._room)
         for scheme in ("http://", "https://"):
             client.mount(scheme, adapter)
-        with client, client.open(client.url, _HEADERS, _PATIENCE) as response:
-            if response.status_code != 200:
-                raise refusal(response)
-            announced = response.headers.get("Content-Length", "")
-            if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
-                raise self._too_large()
-            return self._receive(response, deadline, count)
+        try:
+            with client, client.open(client.url, _HEADERS, _PATIENCE) as response:
+                if response.status_code != 200:
+                    raise refusal(response)
+                announced = response.headers.get("Content-Length", "")
+                if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+                    raise self._too_large()
+                return self._receive(response, deadline, count)
+        finally:
+            adapter.disconnect()
 
     def _receive(self, response: requests.Response, deadline: float, count: Callable[[int], None]) -> bytes:
         photo = bytearray()
@@ -97,9 +105,6 @@ class RemotePhotos:
                     raise self._too_large()
                 if time.monotonic() > deadline:
                     raise UnreachableError(f"it isn't complete after {_TOTAL_S:.0f} s")
-        announced = response.headers.get("Content-Length", "")
-        if announced.isdecimal() and len(photo) != int(announced[:20]):
-            raise UnreachableError("the connection broke")
         return bytes(photo)
 
     def _too_large(self) -> RequestEntityTooLarge:
@@ -119,10 +124,12 @@ class _CheckedAdapter(HTTPAdapter):
         super().__init__()
         self._allowed, self._room = allowed, room
         self._address = ""
+        self._socket: socket.socket | None = None
+        self._disconnected = False
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request, to the first of the host's addresses that answers."""
-        # A host that never ends its header keeps the thread, whose caller goes on at the deadline.
+        # A name server that doesn't answer keeps the thread, whose caller goes on at the deadline.
         if not self._room.acquire(blocking=False):
             raise UnreachableError("too many hosts are slow to answer; try again later")
         try:
@@ -141,6 +148,36 @@ class _CheckedAdapter(HTTPAdapter):
         finally:
             self._room.release()
 
+    def disconnect(self) -> None:
+        """End the connection. The caller may have given up waiting for a header that the host still sends."""
+        self._disconnected = True
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which changes it while another thread reads from it.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """Return a pool whose connections can be ended in another thread, and limit headers."""
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        make_connection = type(pool).ConnectionCls
+
+        def connection(**options: Any) -> Any:
+            made = make_connection(**options)
+            made.response_class = self._response
+            return made
+
+        pool.ConnectionCls = connection
+        return pool
+
+    def _response(self, sock: socket.socket, **options: Any) -> "_Response":
+        self._socket = sock
+        if self._disconnected:
+            self._shut_down()
+        return _Response(sock, **options)
+
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[Any, Any]:
@@ -151,6 +188,34 @@ class _CheckedAdapter(HTTPAdapter):
         if place["scheme"] == "https":
             options |= {"server_hostname": place["host"], "assert_hostname": place["host"]}
         return place | {"host": self._address}, options
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose header is limited."""
+
+    def begin(self) -> None:
+        """Read the header, and those of responses 1xx before it."""
+        body = self.fp
+        self.fp = _LimitedLines(body)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            self.fp = body
+
+
+class _LimitedLines:
+    """Reads lines from a file, up to _MAX_HEADER_BYTES altogether."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, _MAX_HEADER_BYTES
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line."""
+        line: bytes = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.LineTooLong("header")
+        return line
 
 
 def _addresses(host: str, port: int) -> list[str]:

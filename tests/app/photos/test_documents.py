@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import tracemalloc
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ TEXTS = {
     "without a type": f"data:;base64,{STANDARD}",
     "another type": f"DATA:text/plain;charset=utf-8;BASE64,{STANDARD}",
     "percent-encoded": f"data:image/jpeg;base64,{quote(STANDARD, safe='')}",
+    "percent-encoded lines": "data:;base64,"
+    + re.sub("%..", lambda code: code[0].lower(), quote(base64.encodebytes(RED_JPEG), safe="")),
 }
 
 
@@ -41,7 +44,8 @@ def test_escapes_in_json(client, escaped):
 )
 def test_the_content_decides(client, kind):
     """`curl -d` claims a web form."""
-    for body in (json.dumps({"image": STANDARD}), "\n " + json.dumps({"image": STANDARD}, indent=1)):
+    text = json.dumps({"image": STANDARD})
+    for body in (text, f"\n {json.dumps({'image': STANDARD}, indent=1)}", f"\ufeff{text}"):
         assert client.post("/predict", data=body, content_type=kind).get_json()["label"] == "red"
 
 
@@ -101,6 +105,8 @@ HOSTILE = {
     "wide characters": b'{"x": "' + "🐈".encode() * 400_000 + b'", "image": 1}',
     "escapes": b'{"x": "' + b"\\ud83d\\udc08" * 150_000 + b'", "image": 1}',
     "one wide character": b'{"image": "' + b"A" * 1_900_000 + b'\\ud83d\\udc08"}',
+    "percent signs": b'{"image": "data:;base64,' + b"%" * 1_900_000 + b'"}',
+    "percent codes": b'{"image": "data:;base64,' + b"%41" * 600_000 + b'"}',
 }
 
 

@@ -17,12 +17,20 @@ TYPES = [
     None, "", "application/octet-stream", "image/tiff", "image/*", "text/plain", "binary/octet-stream",
     "application/x-www-form-urlencoded", "application/json", "multipart/mixed; boundary=x", "no type", "é",
 ]  # fmt: skip
-RAW_DEFLATE = zlib.compressobj(wbits=-15)
+
+
+def deflate(data: bytes, bits: int) -> bytes:
+    """Compress with a window of this many bits; negative: without zlib's header."""
+    compressor = zlib.compressobj(wbits=bits)
+    return compressor.compress(data) + compressor.flush()
+
+
 COMPRESSED = {
     "gzip": gzip.compress,
     "X-GZIP": gzip.compress,
     "deflate": zlib.compress,
-    " deflate ": lambda data: (raw := zlib.compressobj(wbits=-15)).compress(data) + raw.flush(),
+    " deflate ": lambda data: deflate(data, -15),
+    "Deflate": lambda data: deflate(data, 10),
     "identity": bytes,
 }
 
