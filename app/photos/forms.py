@@ -52,16 +52,16 @@ def photos(body: bytes, boundary: str) -> list[Photo]:
     uploads = [field for field in fields if field.header.name == FIELD and field.upload]
     sizes = [_size(field.data) for field in fields if field.header.name == _SIZE_FIELD]
     sizes += [None] * len(uploads)
-    found = [
+    uploaded = [
         Photo(field.data, size)
         for field, size in zip(uploads, sizes, strict=False)
         if field.data or field.file_name
     ]
-    if not found:
+    if not uploaded:
         raise BadRequest(_nothing_found(fields))
-    if len(found) > MAX_PHOTOS:
+    if len(uploaded) > MAX_PHOTOS:
         raise RequestEntityTooLarge(f"the form has more than {MAX_PHOTOS} photos; send fewer per request")
-    return found
+    return uploaded
 
 
 def _fields(body: bytes, boundary: str) -> list[_Field]:

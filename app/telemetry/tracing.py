@@ -125,8 +125,8 @@ def exporting(environ: Mapping[str, str], metrics: Metrics) -> Iterator[None]:
         metrics: where lost spans are counted.
     """
     global _exporter  # a process has one exporter, as it has one log
-    given = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_")}
-    exporter = _start(given, metrics) if _wanted(given) else None
+    variables = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_")}
+    exporter = _start(variables, metrics) if _wanted(variables) else None
     if exporter is None:
         yield
         return
@@ -140,37 +140,44 @@ def exporting(environ: Mapping[str, str], metrics: Metrics) -> Iterator[None]:
         thread.join(_SHUTDOWN_S)
 
 
-def _wanted(given: Mapping[str, str]) -> bool:
-    if given.get("OTEL_SDK_DISABLED", "").lower() == "true":
+def _wanted(variables: Mapping[str, str]) -> bool:
+    if variables.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
-    if exporters := given.get("OTEL_TRACES_EXPORTER"):
+    if exporters := variables.get("OTEL_TRACES_EXPORTER"):
         return exporters.lower() != "none"
-    return bool(_endpoint(given))
+    return bool(_endpoint(variables))
 
 
-def _endpoint(given: Mapping[str, str]) -> str:
-    return given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or given.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
+def _endpoint(variables: Mapping[str, str]) -> str:
+    return (
+        variables.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or variables.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or ""
+    )
 
 
-def _problem(given: Mapping[str, str]) -> str:
+def _problem(variables: Mapping[str, str]) -> str:
     """Return why the service can't do what the variables ask for; empty: it can."""
-    exporters = (given.get("OTEL_TRACES_EXPORTER") or "otlp").lower().split(",")
+    exporters = (variables.get("OTEL_TRACES_EXPORTER") or "otlp").lower().split(",")
     if "otlp" not in map(str.strip, exporters):
         return "OTEL_TRACES_EXPORTER must be otlp or none"
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if protocol := given.get(name):
+        if protocol := variables.get(name):
             if protocol != "http/protobuf":
                 return f"{name} must be http/protobuf; a collector takes that on port 4318"
             break
     # The URL may contain secrets, so no message repeats it.
-    if (endpoint := _endpoint(given)) and not endpoint.lower().startswith(("http://", "https://")):
+    if (endpoint := _endpoint(variables)) and not endpoint.lower().startswith(("http://", "https://")):
         return "the endpoint must start with http:// or https://"
     return ""
 
 
-def _start(given: Mapping[str, str], metrics: Metrics) -> "Exporter | None":
-    if not (problem := _problem(given)):
-        for name, text in given.items():  # the SDK reads them from there, and an empty one would not be unset
+def _start(variables: Mapping[str, str], metrics: Metrics) -> "Exporter | None":
+    if not (problem := _problem(variables)):
+        for (
+            name,
+            text,
+        ) in variables.items():  # the SDK reads them from there, and an empty one would not be unset
             if text:
                 os.environ[name] = text
             else:

@@ -116,8 +116,8 @@ class Client:
     Args:
         url: address of the service, such as https://photos.example.org.
         key: one of its API_KEYS, if it has any.
-        timeout_s: longest wait for a single answer, in seconds.
-        deadline_s: how long a photo may take with all repeated attempts, in seconds.
+        timeout_s: longest wait for an answer, and for each of its parts, in seconds.
+        deadline_s: no attempt begins, and none waits for an answer, after so many seconds for a photo.
     """
 
     def __init__(

@@ -70,6 +70,11 @@ def test_unhealthy_responses(answer):
     assert error.count("\n") == 1
 
 
+def test_healthy_if_the_system_has_no_ipv6(server):
+    server.files["/health"] = b"ok"
+    assert check(HOST="::", PORT=str(server.port)) == (0, "")
+
+
 def test_unhealthy_without_a_port():
     assert check(PORT="http") == (1, "error: invalid literal for int() with base 10: 'http'\n")
     assert check(PORT="0")[0] == 1

@@ -1,6 +1,8 @@
 """HOST: which addresses the service listens on, and which one its log shows."""
 
+import errno
 import http.client
+import itertools
 import json
 import re
 import signal
@@ -150,3 +152,22 @@ def test_after_a_signal_neither_family_accepts(make_model):
         service.wait()
         assert service.end(signal.SIGTERM)[0] == 0
         assert [health_or_not(host, service.port) for host in ("127.0.0.1", "::1")] == [None, None]
+
+
+@needs_ipv6
+def test_a_port_that_only_one_family_has_free_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, listeners, calls = socket.create_server, [], itertools.count()
+
+    def create_server(address: tuple, *, family: int, backlog: int) -> socket.socket:
+        if next(calls) == 1:  # the second address of the first attempt
+            raise OSError(errno.EADDRINUSE, "another program has it")
+        listeners.append(original(address, family=family, backlog=backlog))
+        return listeners[-1]
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    assert binding.listen("::", 0, 1) == listeners[1:]
+    left, *used = listeners
+    assert left.fileno() == -1
+    assert len({listener.getsockname()[1] for listener in used}) == 1
+    for listener in used:
+        listener.close()

@@ -227,6 +227,15 @@ def test_a_collector_that_takes_nothing_costs_no_answer(collector, make_model, t
     assert "secret" not in json.dumps(lines)
 
 
+def test_spans_that_are_sent_make_room_for_others(collector, make_model):
+    small = {"OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "8"}
+    with traced(collector, make_model, **small) as service:
+        for number in range(1, 5):
+            assert predict(service) == 200
+            collector.wait(4 * number)
+        assert "trace_spans_lost_total 0.0" in service.metrics()
+
+
 def test_a_collector_that_comes_back(collector, make_model):
     collector.status = 400
     with traced(collector, make_model) as service:
