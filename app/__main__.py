@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app import create_app
 from app.http.server import Server
+from app.inference.model import LOADER
 from app.model_source.source import ModelSourceError
 from app.service import Service, service_of
 from app.settings import Settings, SettingsError, probable_typos
@@ -80,7 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with pushing(settings, service.metrics), exporting(environ, service.metrics):
         loading.start()
         exit_code = server.run()
-    loading.join(timeout=1.0)  # an interpreter that ends while a library is being loaded may crash
+    loading.join(timeout=1.0)
+    if any(thread.name in ("load", LOADER) for thread in threading.enumerate()):
+        # An interpreter that ends while a thread is inside a library may crash, so the process ends at once.
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(exit_code)
     return exit_code
 
 

@@ -17,6 +17,9 @@ from ml.model.errors import BundleError
 LOAD_S = 300.0
 """How long a model file may take to load. One second is usual, ten seconds on a tenth of a CPU."""
 
+LOADER = "load file"
+"""Name of the thread that loads a model file. It may be left behind, inside a library."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +79,7 @@ class Model:
             except BaseException as error:  # noqa: BLE001  (passed to the caller)
                 result.set_exception(error)
 
-        threading.Thread(target=run, name="load file", daemon=True).start()
+        threading.Thread(target=run, name=LOADER, daemon=True).start()
         try:
             return result.result(LOAD_S)
         except TimeoutError:

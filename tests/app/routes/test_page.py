@@ -148,7 +148,7 @@ def test_every_language_has_every_text_with_its_values() -> None:
 
 def test_every_text_is_used_and_none_is_elsewhere() -> None:
     texts = json.loads((TEXTS / "en.json").read_text("utf-8"))
-    pages = "".join(path.read_text("utf-8") for path in (ROOT / "app" / "templates").iterdir())
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "app" / "templates").glob("*.html"))
     routes = (ROOT / "app" / "routes" / "page.py").read_text("utf-8")
     scripts = "".join(path.read_text("utf-8") for path in STATIC.glob("*.js"))
     used = set(re.findall(r"text\.(\w+)", pages + routes)) | set(re.findall(r'"(\w+)"', scripts))
