@@ -22,10 +22,15 @@ class Interval:
 
 
 def by_name(intervals: Mapping[str, Interval]) -> dict[str, float]:
-    """Return the value and both ends of each interval as `NAME`, `NAME_low` and `NAME_high`."""
+    """Return the value and both ends of each interval as `NAME`, `NAME_low` and `NAME_high`.
+
+    An end whose name is that of another value is left out: there may be classes called cat and cat_low.
+    """
     metrics: dict[str, float] = {}
     for name, interval in intervals.items():
-        metrics |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        ends = {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        metrics[name] = interval.value
+        metrics |= {end: value for end, value in ends.items() if end not in intervals}
     return metrics
 
 

@@ -15,6 +15,7 @@ from ml.data.dataset import Dataset
 from ml.evaluation.metrics import Floats, Labels
 
 mpl.use("Agg")
+mpl.rcParams["text.parse_math"] = False  # names of classes may contain dollar signs
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ml.evaluation import metrics
+from ml.reporting.stage_reports import classes_of
 
 LABELS = np.array([0, 0, 1, 1])
 SURE = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
@@ -161,3 +162,12 @@ def test_the_temperature_is_nearly_as_good_as_the_best_for_few_photos_of_many_cl
 
 def test_the_temperature_of_a_single_photo():
     assert metrics.fit_temperature(np.array([[3.0, 1.0, 0.0]]), np.array([0])) == 1
+
+
+def test_classes_whose_names_end_like_those_of_intervals() -> None:
+    names = ("risk", "risk_high", "risk_low")
+    probabilities = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    labels = np.array([0, 0, 1, 0, 2, 1])
+    found = metrics.classification_metrics(probabilities, labels, names, 10, 100, 0.95)
+    assert [found[f"recall_{name}"] for name in names] == pytest.approx([2 / 3, 1 / 2, 1])
+    assert classes_of(found) == list(names)
