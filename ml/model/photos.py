@@ -5,6 +5,8 @@ from pathlib import Path, PurePath
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"})
 """Usual suffixes of the formats that `ml.model.image` decodes, in lower case. Decoding goes by content."""
 
+_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+
 
 def is_photo(path: PurePath) -> bool:
     """Return whether a path, relative to the folder that is read, has a photo's suffix and is not hidden."""
@@ -12,8 +14,8 @@ def is_photo(path: PurePath) -> bool:
 
 
 def is_visible(path: PurePath) -> bool:
-    """Return whether no part of a relative path is hidden or metadata of a .zip file made on macOS."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Return whether no part of a relative path is hidden or belongs to a system."""
+    return not any(part.startswith(".") or part in _OF_SYSTEMS for part in path.parts)
 
 
 def find(path: Path) -> list[Path]:
