@@ -228,8 +228,11 @@ def _drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
                 other = next(p for p in group if p.label != photo.label)
                 dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}")
         else:
-            rank = (lambda photo: _EVALUATED_FIRST.index(photo.split)) if keep_evaluated else (lambda _: 0)
-            first, *rest = sorted(group, key=lambda photo: (rank(photo), photo.sha256, photo.path))
+            best = min(group, key=lambda photo: _EVALUATED_FIRST.index(photo.split)).split
+            first, *rest = sorted(
+                group,
+                key=lambda photo: (keep_evaluated and photo.split != best, photo.sha256, photo.path),
+            )
             for photo in rest:
                 dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}")
     return [dropped.get(photo.path, photo) for photo in photos]
