@@ -1,5 +1,7 @@
 # Image of the service. `make image` builds it with docker or podman.
 #   --build-arg RUNTIME=torch       adds the torch engine, for plain checkpoints
+#   --build-arg OTEL=1              adds OpenTelemetry, to export traces
+#   --build-arg HEIC=1              adds the decoder of HEIC; its licence is the GPLv2 (docs/deployment.md)
 #   --build-arg TORCH_INDEX_URL=…   index for torch's wheel; empty: the index in pip's configuration
 #   --build-arg BASE=…              the base image. CI builds on the one in .github/base/Dockerfile, by digest, which
 #                                   Dependabot updates. By default it is the tag, so your build gets its updates.
@@ -27,6 +29,20 @@ RUN case $RUNTIME in \
         fi && \
         python -m pip --python /venv/bin/python install -c requirements-torch.txt torch ;; \
       *) echo "RUNTIME=$RUNTIME: must be onnx or torch" >&2; exit 1 ;; \
+    esac
+ARG OTEL=0
+COPY requirements-otel.txt /
+RUN case $OTEL in \
+      0) ;; \
+      1) python -m pip --python /venv/bin/python install -r requirements-otel.txt ;; \
+      *) echo "OTEL=$OTEL: must be 0 or 1" >&2; exit 1 ;; \
+    esac
+ARG HEIC=0
+COPY requirements-heic.txt /
+RUN case $HEIC in \
+      0) ;; \
+      1) python -m pip --python /venv/bin/python install -r requirements-heic.txt ;; \
+      *) echo "HEIC=$HEIC: must be 0 or 1" >&2; exit 1 ;; \
     esac
 # Remove what the service never imports: 62 of 197 MB. ONNX Runtime's Python module contains the whole runtime; the
 # library beside it is for other packages (microsoft/onnxruntime#21223). Compile the rest here, because the file

@@ -40,8 +40,8 @@ REFERENCES := api_reference settings_reference command_reference
 docs: $(VENV)/.dev  ## regenerate docs/API.md, docs/settings.md and docs/command-line.md from the code
 	@for name in $(REFERENCES); do $(BIN)/python -m scripts.$$name || exit 1; done
 
-dashboards: $(VENV)/.dev  ## regenerate monitoring/grafana/dashboards from monitoring/dashboards
-	$(BIN)/python -m monitoring.dashboards
+dashboards: $(VENV)/.dev  ## regenerate Grafana's dashboards and the PrometheusRule of deploy/k8s from monitoring/
+	$(BIN)/python -m monitoring
 
 monitoring-test: $(VENV)/.dev  ## cause each kind of trouble and check that its alert fires
 	REAL_PHOTOS=1 $(BIN)/python -m pytest -s tests/monitoring/test_alerts_fire.py
@@ -70,8 +70,8 @@ types: $(VENV)/.dev  ## check types with mypy
 	$(BIN)/mypy
 
 audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serve, release and deploy
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-release.txt \
-		-r requirements-deploy.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-heic.txt \
+		-r requirements-otel.txt -r requirements-release.txt -r requirements-deploy.txt
 
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
 # measure how well they are detected. Both are written to params.yaml.
@@ -117,7 +117,7 @@ deliver: $(VENV)/.deploy  ## deploy this repository's image and latest release t
 mlflow: $(VENV)/.dev  ## browse the training runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
-owner:  ## write your repository's name into render.yaml and deploy/; from the remote origin or OWNER=me/repo
+owner:  ## write your repository's name into render.yaml, deploy/ and monitoring/; from the remote origin or OWNER=me/repo
 	scripts/set_owner.sh $(OWNER)
 
 requirements: $(VENV)/.dev  ## pin requirements*.txt again after a change of pyproject.toml; UPGRADE=--upgrade for newer versions

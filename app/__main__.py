@@ -17,6 +17,7 @@ from app.service import Service, service_of
 from app.settings import Settings, SettingsError, probable_typos
 from app.telemetry import logs
 from app.telemetry.push import pushing
+from app.telemetry.tracing import exporting
 from ml.model.allocator import bound_freed_memory
 from ml.model.sandbox.sandbox import NoWorkerError
 
@@ -76,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, lambda number, _: _drain(server, number))
     # In parallel, so that /health answers and /ready gives the reason while the model is downloaded.
     loading = threading.Thread(target=_load, args=(service, server), name="load", daemon=True)
-    loading.start()
-    with pushing(settings, service.metrics):
+    with pushing(settings, service.metrics), exporting(environ, service.metrics):
+        loading.start()
         exit_code = server.run()
     loading.join(timeout=1.0)  # an interpreter that ends while a library is being loaded may crash
     return exit_code
@@ -122,15 +123,13 @@ def _load(service: Service, server: Server) -> None:
         server.stop(1)
         raise
     else:
-        address = service.settings.host
-        if address in ("0.0.0.0", "::"):  # noqa: S104
-            address = "127.0.0.1"
-        url = f"http://{f'[{address}]' if ':' in address else address}:{server.port}"
-        seconds = _seconds_since_start()
+        seconds, url = _seconds_since_start(), server.url
         service.metrics.start_seconds.set(seconds)
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
         try:
             service.decoder.start()
+            if problem := service.decoder.heic_problem():
+                _log.warning("HEIC photos are rejected: %s", problem)
         except NoWorkerError as error:
             _log.warning("only cheap photos can be decoded: %s", error)
 

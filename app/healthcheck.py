@@ -6,29 +6,44 @@ The image's HEALTHCHECK runs it twice a minute, so it imports neither the app no
 import os
 import socket
 import sys
+from contextlib import suppress
 
 _TIMEOUT_S = 3.0
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (addresses to connect to, not to listen on)
+# Addresses to connect to, by the address to listen on. With `::`, the service may have IPv4 only.
+_ANY = {"0.0.0.0": ["127.0.0.1"], "::": ["::1", "127.0.0.1"]}  # noqa: S104
 
 
 def check(host: str, port: int) -> None:
     """Request /health.
 
+    Args:
+        host: what the service listens on, as in HOST.
+        port: its TCP port.
+
     Raises:
         OSError: the service can't be reached, doesn't answer in time, or doesn't answer 200.
     """
-    with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
+    with _connect(host, port) as connection:
         connection.sendall(b"GET /health HTTP/1.0\r\nHost: localhost\r\n\r\n")
         status = connection.recv(64).partition(b"\r\n")[0]
     if status.split(b" ")[1:2] != [b"200"]:
         raise OSError(f"/health answers {status.decode('latin-1')!r}")
 
 
+def _connect(host: str, port: int) -> socket.socket:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    *others, last = _ANY.get(str(answers[0][4][0]), [host])
+    for each in others:
+        with suppress(OSError):
+            return socket.create_connection((each, port), timeout=_TIMEOUT_S)
+    return socket.create_connection((last, port), timeout=_TIMEOUT_S)
+
+
 def main() -> int:
     """Check the service at HOST and PORT; return the exit code."""
-    host = os.environ.get("HOST", "").strip()
+    host = os.environ.get("HOST", "").strip() or "0.0.0.0"  # noqa: S104
     try:
-        check(_ANY.get(host, host), int(os.environ.get("PORT", "").strip() or "8080"))
+        check(host, int(os.environ.get("PORT", "").strip() or "8080"))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ml.model.signature import SignatureError, public_key
 
 Network = IPv4Network | IPv6Network
+Origin = tuple[str, str, int]
+"""Scheme, host and port of a URL."""
 
 
 class SettingsError(ValueError):
@@ -113,6 +115,33 @@ def networks(name: str, text: str) -> tuple[Network, ...]:
     """Parse comma-separated IP networks."""
     items = [item.strip() for item in text.split(",") if item.strip()]
     try:
-        return tuple(map(ip_network, items or [text]))
+        return tuple(map(_network, items or [text]))
     except ValueError as error:
         raise SettingsError(f"{name}: must be networks such as 10.0.0.0/8; {error!s:.100}") from None
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    # The service takes ::ffff:192.0.2.1 for the IPv4 address, see `app.http.addresses`.
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
+def origins(name: str, text: str) -> tuple[Origin, ...]:
+    """Parse comma-separated hosts, each with an optional scheme and port; https is the default."""
+    return tuple(_origin(name, item.strip()) for item in text.split(","))
+
+
+def _origin(name: str, item: str) -> Origin:
+    try:
+        parts = urlsplit(item if "://" in item else f"https://{item}")
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme not in ("http", "https") or parts.netloc != item.rpartition("://")[2]:
+            raise ValueError
+        if ":" in host:
+            host = str(ip_address(host))
+        elif not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", host) or "@" in parts.netloc or port == 0:
+            raise ValueError
+    except ValueError:
+        raise SettingsError(f"{name}: {item!r:.60} must be a host such as photos.example.org") from None
+    return parts.scheme, host, port or (443 if parts.scheme == "https" else 80)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from app import parsers
-from app.parsers import Network, SettingsError
+from app.parsers import Network, Origin, SettingsError
 from ml.model.host import available_cpus, memory_limit
 
 __all__ = ["EMBEDDED", "Network", "Settings", "SettingsError", "probable_typos", "variable"]
@@ -58,7 +58,9 @@ class Settings:
     """How the service runs. An empty variable counts as unset. Secrets don't show in `repr`."""
 
     host: str = _setting(
-        "Address to listen on. `127.0.0.1` makes the service reachable from this machine only.",
+        "Address to listen on; a name stands for all of its addresses. `::`: every IPv6 and IPv4 address. "
+        "`0.0.0.0`: every IPv4 address. `localhost` or `127.0.0.1` makes the service reachable from this "
+        "machine only. The log line at start shows a URL that answers.",
         parsers.text("an address or a host name", ".+"),
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )
@@ -136,20 +138,23 @@ class Settings:
         25,
     )
     max_upload_mb: int = _setting(
-        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413.",
+        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413. In JSON, base64 makes a "
+        "photo a third larger. It is also the limit for a compressed body once it is decompressed, and for a "
+        "photo that the service fetches (ALLOWED_IMAGE_HOSTS).",
         parsers.integer(1, 1024),
         10,
     )
     max_pixels: int = _setting(
         "Largest image, width times height, read from its header before it is decoded. Larger images get "
-        "422. What a photo costs is limited by MAX_PHOTO_MB.",
+        "422. A JPEG that is decoded at half its width and height, or less, may have four times as many "
+        "pixels. What a photo costs is limited by MAX_PHOTO_MB.",
         parsers.integer(1, 2_000_000_000),
         50_000_000,
     )
     max_photo_mb: int | None = _setting(
         "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
         "422. Up to MAX_CONCURRENCY photos are decoded at the same time, or as many as the container has "
-        "memory for. A JPEG takes little, a PNG 4 to 9 bytes a pixel, a WebP 16 to 18.",
+        "memory for. A JPEG takes little, a PNG 4 to 9 bytes a pixel, AVIF and HEIC 8 to 19, WebP 16 to 18.",
         parsers.integer(16, 65_536),
         shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )
@@ -177,7 +182,9 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         "Networks of the reverse proxies in front of the service. If a connection comes from one of them, "
         "the limits per client use the rightmost entry of `X-Forwarded-For` that is not a trusted proxy. "
-        "Unset: the header is ignored. docs/deployment.md has the value for each platform.",
+        "`X-Forwarded-Proto` of such a connection says whether the service's own address, which the page "
+        "shows in links, begins with https. Unset: the headers are ignored. docs/deployment.md has the value "
+        "for each platform.",
         parsers.Parser("comma-separated IP networks such as `10.0.0.0/8`", parsers.networks),
         (),
     )
@@ -197,6 +204,15 @@ class Settings:
         "Seconds between two pushes to METRICS_PUSH_URL.",
         parsers.integer(1, 3600),
         15,
+    )
+    allowed_image_hosts: tuple[Origin, ...] = _setting(
+        'Hosts that `/predict` may fetch an image from if it gets `{"url": ...}`. Only https, except for a '
+        "host written as `http://HOST`; only the usual port, except for one written as `HOST:PORT`. A host "
+        "with an address that isn't public is refused, unless that address itself is in this list. "
+        "Subdomains and redirects to other hosts don't count as allowed. The service connects directly, "
+        "not through a proxy. Unset: no image is fetched.",
+        parsers.Parser("comma-separated hosts such as `photos.example.org`", parsers.origins),
+        (),
     )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",

@@ -99,7 +99,7 @@ def run_wrk(url: str, service: Family, script: Path, connections: int, seconds: 
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     figures = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
     latencies = {percent: float(number) * _TO_MS[unit] for percent, number, unit in figures}
-    if not count or not rate or len(latencies) < 2:
+    if not count or not int(count[1]) or not rate or len(latencies) < 2:
         raise process.ProcessError(f"wrk reported no figures: {output}")
     return Figures(float(rate[1]), 1000 * cpu_s / int(count[1]), latencies["50"], latencies["99"])
 

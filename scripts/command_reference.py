@@ -29,7 +29,7 @@ Most have a shorter form; `make help` lists them.
 def commands() -> Iterator[tuple[str, ...]]:
     """Yield the arguments of `python` for each command: those of the packages, and the scripts."""
     yield ("-m", "app")
-    yield ("-m", "monitoring.dashboards")
+    yield ("-m", "monitoring")
     for package in _PACKAGES:
         yield ("-m", package)
         listed = getattr(importlib.import_module(f"{package}.__main__"), "COMMANDS", {})

@@ -1,9 +1,10 @@
 """Write a report of the service and its model over a period, from the data of Prometheus, as one HTML file.
 
 It shows traffic, objectives and their error budget, latency, rejected requests, starts, alerts, model
-versions, label shares, confidence, drift and feedback, each with a figure and a chart. The file needs no
-script and no other address. Objectives, drift and feedback need the rules of monitoring/rules; the other
-charts need only the service's metrics. If PROMETHEUS_TOKEN is set, it is sent as a Bearer token.
+versions, label shares, confidence, drift and feedback, each with a figure, the figure of the period before,
+and a chart. `unknown` means that Prometheus has no data. The file needs no script and no other address.
+Objectives, drift and feedback need the rules of monitoring/rules; the other charts need only the service's
+metrics. If PROMETHEUS_TOKEN is set, it is sent as a Bearer token.
 """
 
 import math
@@ -11,6 +12,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.common import arguments
@@ -20,7 +22,7 @@ from scripts.reporting.prometheus import Period, Source
 _MAX_HOURS = 24 * 366
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write the report, and return the exit code."""
     parser = arguments.parser("report", __doc__, "http://localhost:9090 --hours 24")
     add = parser.add_argument
@@ -29,7 +31,7 @@ def main() -> int:
     add("--out", type=Path, default=Path("report.html"), help="default: report.html")
     add("--job", default="cats-vs-dogs", help="job in Prometheus (default: cats-vs-dogs)")
     add("--timeout", type=float, default=60.0, help="seconds for the answer to a query (default: 60)")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if not 0 < options.hours <= _MAX_HOURS:
         parser.error(f"--hours must be above 0 and at most {_MAX_HOURS}")
     if not re.fullmatch(r"[\w.:/-]+", options.job):
@@ -39,7 +41,7 @@ def main() -> int:
     token, period = os.environ.get("PROMETHEUS_TOKEN", ""), Period.before(time.time(), options.hours)
     try:
         source = Source(options.url, token, options.job, period, options.timeout)
-        source.value("vector(1)")  # fail before the slow import of matplotlib
+        source.check()  # fail before the slow import of matplotlib
         from ml.reporting.rendering import write
         from scripts.reporting.page import page
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set the repository whose images and releases are deployed, in render.yaml and the manifests under deploy/.
+# Set the repository whose images and releases are deployed, and whose runbook alerts and dashboards link to: in
+# render.yaml, the manifests under deploy/, and the files under monitoring/.
 # usage: set_owner.sh [OWNER/REPO]     default: the repository on GitHub that the remote origin names
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,10 +20,11 @@ if ! [[ $slug =~ ^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$ ]]; then
 fi
 image=$(tr '[:upper:]' '[:lower:]' <<<"$slug") # image names are lower case
 
-find render.yaml deploy -name '*.yaml' | while IFS= read -r file; do
+files=(-name '*.yaml' -o -path 'monitoring/*' '(' -name '*.yml' -o -name '*.json' -o -name '*.py' ')')
+find render.yaml deploy monitoring "${files[@]}" | while IFS= read -r file; do
   changed=$(sed -E -e "s#ghcr\.io/[^/[:space:]]+/[^:@[:space:]]+#ghcr.io/$image#" \
     -e "s#(docker\.pkg\.dev/[^/[:space:]]+/ghcr)/[^/[:space:]]+/[^:@[:space:]]+#\1/$image#" \
-    -e "s#github\.com/[^/[:space:]]+/[^/[:space:]]+/releases#github.com/$slug/releases#" "$file")
+    -e "s#github\.com/[^/[:space:]]+/[^/[:space:]]+/(releases|blob/main)/#github.com/$slug/\1/#" "$file")
   [ "$changed" = "$(cat "$file")" ] && continue
   printf '%s\n' "$changed" >"$file"
   echo "$file: $slug"

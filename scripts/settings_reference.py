@@ -4,8 +4,10 @@ import sys
 from dataclasses import Field, fields
 from typing import Any
 
+from app.routes.api_markdown import row
 from app.settings import Settings, variable
-from scripts.common.generated import row, write_or_check
+from app.telemetry.tracing import VARIABLES
+from scripts.common.generated import write_or_check
 from scripts.common.process import ROOT
 
 TARGET = ROOT / "docs" / "settings.md"
@@ -24,6 +26,18 @@ the service logs a warning.
 | --- | --- | --- | --- |
 """
 
+_TRACING = """
+## Tracing
+
+If OpenTelemetry is installed ([monitoring.md](monitoring.md#tracing)), its standard variables configure it.
+These are the most important ones;
+[its specification](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) lists
+all. An invalid value causes a warning, never a failed start.
+
+| variable | meaning |
+| --- | --- |
+"""
+
 
 def table() -> str:
     """Return the document, Markdown."""
@@ -31,7 +45,8 @@ def table() -> str:
         row(f"`{variable(one)}`", one.metadata["parser"].values, _default(one), one.metadata["meaning"])
         for one in fields(Settings)
     )
-    return _HEAD + "".join(f"{line}\n" for line in rows)
+    tracing = (row(f"`{name}`", meaning) for name, meaning in VARIABLES.items())
+    return _HEAD + "".join(f"{line}\n" for line in rows) + _TRACING + "".join(f"{line}\n" for line in tracing)
 
 
 def _default(setting: Field[Any]) -> str:

@@ -34,7 +34,8 @@ echo "testing the service on Python $(version "$python"): $python"
 environment=$(mktemp -d)
 trap 'rm -rf "$environment"' EXIT
 .venv/bin/uv venv --quiet --python "$python" "$environment/venv"
-.venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt -c requirements-dev.txt \
+.venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt \
+  -r requirements-otel.txt -c requirements-dev.txt \
   cryptography hypothesis onnx pytest pytest-timeout pytest-xdist schemathesis
 # Left out: the engines' tests, which need torch to build models, and those in a browser, which test no Python.
 ignored=(--ignore=tests/app/inference)

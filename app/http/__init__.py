@@ -2,13 +2,16 @@
 
 The way of a request:
 
-1. `Listener` (listener.py) accepts a connection as a `Channel` (channel.py). At the limit of connections, it
-   closes the least valuable one for that (eviction.py).
-2. The event loop in `Server.run` (server.py) receives the header of a `Request` (request.py). Then `Gate`
-   (gate.py) checks the key, the rate and the announced length, for the client that addresses.py finds.
+1. `Listener` (listener.py) listens on the addresses of HOST (binding.py), and accepts a connection as a
+   `Channel` (channel.py). At the limit of connections, it closes the least valuable one for that
+   (eviction.py).
+2. The event loop in `Server.run` (server.py) receives the header of a `Request` (request.py); first_line.py
+   detects other protocols. Then `Gate` (gate.py) checks the key, the rate and the announced length, for the
+   client that addresses.py finds.
 3. The event loop receives the body, with chunked.py if it is chunked. Its bytes count for the `BodyBudget`
    (body_budget.py) until the request is closed.
-4. The complete request goes to `Listener.add_task`. A prediction goes to `Admission` (admission.py): a worker
+4. The complete request goes to `Listener.add_task`. If a prediction's body has a URL, fetching.py fetches the
+   photo first, in a thread of its own. A prediction goes to `Admission` (admission.py): a worker
    thread predicts it now or from the queue. The event loop's own thread answers probes and rejected requests;
    other requests go to waitress's threads.
 5. The thread calls `Channel.service`, which calls the Flask app by WSGI (tasks.py).
@@ -30,6 +33,13 @@ INTERNALS = {
     "adjustments.Adjustments": "the settings; `create_server` always makes waitress's own server class",
     "wasyncore.loop": "one turn of the event loop, so that our loop can drain and time out the queue",
     "wasyncore.close_all": "closes every connection at the end",
+    "wasyncore.dispatcher": "base class of the second listening socket, for the other family of addresses",
+    "wasyncore.dispatcher.accept": "called: accepts one of its connections",
+    "wasyncore.dispatcher.accepting": "set: it is a listening socket",
+    "wasyncore.dispatcher.del_channel": "called: takes it out of the event loop",
+    "wasyncore.dispatcher.handle_accept": "overridden: the Listener accepts its connections",
+    "wasyncore.dispatcher.readable": "overridden: it stops when the Listener does",
+    "wasyncore.dispatcher.writable": "overridden: it never sends",
     "server.TcpWSGIServer": "base class of Listener",
     "server.TcpWSGIServer.add_task": "overridden: decides which thread answers a request",
     "server.TcpWSGIServer.handle_accept": "overridden: connections are accepted after the others were served",
@@ -73,6 +83,7 @@ INTERNALS = {
     "parser.HTTPRequestParser.expect_continue": "set: the same",
     "parser.HTTPRequestParser.error": "set: why a request is answered without the app",
     "parser.HTTPRequestParser.headers_finished": "read: which of two time-outs applies",
+    "parser.HTTPRequestParser.get_body_stream": "called: reads a small body, which may have a URL",
     "parser.HTTPRequestParser.body_bytes_received": "read: size of the body, for the log",
     "receiver.FixedStreamReceiver": "read: `remain`, the bytes that are still to come",
     "receiver.ChunkedReceiver": "replaced: it takes quadratic time",

@@ -32,6 +32,12 @@ def client_address(peer: str, forwarded_for: str, trusted: Sequence[Network]) ->
     return address
 
 
+def is_in(peer: str, networks: Sequence[Network]) -> bool:
+    """Return whether the other end of a connection belongs to one of the networks."""
+    address = _parse(peer)
+    return address is not None and any(address in network for network in networks)
+
+
 def group(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Network:
     """Return what counts as one client: an IPv4 address, or the /64 network of an IPv6 address.
 

@@ -15,6 +15,10 @@ from werkzeug.exceptions import ServiceUnavailable
 REJECTION = "app.rejection"
 """Key in the WSGI environment: the RejectedError of a rejected prediction, or None. See `app.http`."""
 
+FETCHED = "app.fetched"
+"""Key in the WSGI environment: the photo at the URL in the body, or the exception that explains why there is
+none; None if the body has no URL. See `app.http.fetching`."""
+
 _NICENESS = 10
 _STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
 
@@ -35,7 +39,7 @@ class RejectedError(ServiceUnavailable):
     """A prediction is rejected: 503, and the client may try again.
 
     Attributes:
-        reason: `queue_full`, `timeout`, `draining` or `uploads`, the label of its metric.
+        reason: `queue_full`, `timeout`, `draining`, `uploads` or `fetches`, the label of its metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:

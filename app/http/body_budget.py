@@ -78,6 +78,15 @@ class BodyBudget:
         with self._lock:
             self._unfinished.discard(body)
 
+    def reserve(self, body: Body, size: int) -> bool:
+        """Count bytes that the service fetched for a complete body; return whether they fit as things are."""
+        with self._lock:
+            fits = self.used + size <= self.limit
+            if fits:
+                self.used += size
+                body.held += size
+        return fits
+
     def close(self, body: Body) -> None:
         """Give a body's bytes back; it may be closed more than once."""
         with self._lock:

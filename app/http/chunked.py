@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 
+from app.photos import too_large
+
 _LINE = 256
 """Largest line with a chunk's size, in bytes."""
 _TRAILER = 1024
@@ -80,7 +82,7 @@ class ChunkedReceiver:
         self.remain = int(match[1], 16)
         self._data += self.remain
         if self._data > self.max_bytes:
-            self.error = RequestEntityTooLarge(f"the body is larger than {self.max_bytes} bytes")
+            self.error = RequestEntityTooLarge(too_large(self.max_bytes))
         self._parse = self._parse_end if self.remain else self._parse_trailer
         return ""
 

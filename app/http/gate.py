@@ -10,6 +10,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, TooManyRequests, Unauthor
 from app.http import addresses
 from app.http.keys import sent_key
 from app.http.rate_limit import RateLimit
+from app.photos import too_large
 from app.settings import Settings
 
 PREDICT, FEEDBACK = "/predict", "/feedback"
@@ -46,6 +47,12 @@ class Gate:
         forwarded_for = headers.get("X_FORWARDED_FOR", "")
         return addresses.group(addresses.client_address(peer, forwarded_for, trusted))
 
+    def scheme(self, peer: str, headers: dict[str, str]) -> str:
+        """Return the scheme of the address at which the client reached the service, or its proxy."""
+        trusted = self._settings.trusted_proxies
+        forwarded = headers.get("X_FORWARDED_PROTO") == "https"
+        return "https" if forwarded and addresses.is_in(peer, trusted) else "http"
+
     def check(self, request: Any, route: str) -> int:
         """Let a request pass; return how many bytes its body may have.
 
@@ -65,11 +72,7 @@ class Gate:
         uploads = request.command == "POST" and route == PREDICT
         limit = self._settings.max_upload_bytes if uploads else SMALL_BODY_BYTES
         if request.content_length > limit:
-            raise RequestEntityTooLarge(
-                f"the body is larger than {self._settings.max_upload_mb} MB"
-                if uploads
-                else f"the body is larger than {limit} bytes"
-            )
+            raise RequestEntityTooLarge(too_large(limit))
         return limit
 
     def _require_key(self, request: Any) -> str:

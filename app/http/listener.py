@@ -3,16 +3,16 @@
 import contextlib
 import errno
 import select
-import socket
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from app.http import binding
 from app.http.admission import Admission, RejectedError
 from app.http.body_budget import BodyBudget, default_limit
 from app.http.channel import Channel
@@ -21,6 +21,9 @@ from app.http.gate import Gate
 from app.http.request import MAX_HEADER_BYTES
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.http.fetching import Fetching
 
 try:
     import resource
@@ -60,6 +63,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
 
     Attributes:
         port: TCP port.
+        url: where a client on this machine finds the service.
         sockets: every socket of the server by file descriptor: its own, the connections and the loop's
             trigger.
         round: the number of the round in which each connection is read once, see `may_read`.
@@ -76,11 +80,9 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         Raises:
             OSError: the service can't listen on the address.
         """
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(address, family=family, backlog=_CONNECTIONS)
+        listener, *others = binding.listen(settings.host, settings.port, _CONNECTIONS)
         self.port: int = listener.getsockname()[1]
+        self.url = binding.url(settings.host, [listener, *others])
         self.sockets: dict[int, Any] = {}
         self.admission = admission
         self.metrics = metrics
@@ -97,11 +99,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self._immediate: deque[Channel] = deque()
         self._attention: deque[Channel] = deque()
         self._limit = _connection_limit(self.budget.limit)
+        self._fetching = self._make_fetching(settings)
         super().__init__(
             app,
             self.sockets,
             _sock=listener,
-            sockinfo=(family, listener.type, listener.proto, listener.getsockname()),
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
             bind_socket=False,
             adj=Adjustments(
                 sockets=[listener],
@@ -118,6 +121,14 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
                 channel_request_lookahead=1,  # keeps reading, and so notices clients that leave the queue
             ),
         )
+        self._listening: deque[Any] = deque([self, *(binding.OtherSocket(self, other) for other in others)])
+
+    def _make_fetching(self, settings: Settings) -> "Fetching | None":
+        if not settings.allowed_image_hosts:
+            return None
+        from app.http.fetching import Fetching  # imported only here: most deployments don't use it
+
+        return Fetching(settings, self)
 
     def begin_turn(self) -> None:
         """Prepare a turn of the loop: do what other threads left, and decide how long clients may take."""
@@ -182,8 +193,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self._accepts = False
 
     def _accept_one(self) -> bool:
+        pair = None
         try:
-            pair = self.accept()
+            for _ in range(len(self._listening)):
+                self._listening.rotate()  # in turn, so that none has to wait for the others
+                if pair := self._listening[0].accept():
+                    break
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR:  # other programs of this machine may have taken them
                 for victim in least_valuable(self.active_channels.values(), 1):
@@ -226,16 +241,28 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self._immediate.append(channel)
         elif request.predicts:
             try:
-                self.admission.submit(channel)
+                if self._fetching and self._fetching.begin(channel):
+                    return
             except RejectedError as rejection:
                 self.reject(channel, rejection)
+            else:
+                self.admit(channel)
         else:
             self.task_dispatcher.add_task(channel)
 
+    def admit(self, channel: Channel) -> None:
+        """Have a worker answer a prediction, in its turn, or reject it. Safe in other threads."""
+        try:
+            self.admission.submit(channel)
+        except RejectedError as rejection:
+            self.reject(channel, rejection)
+
     def reject(self, channel: Channel, rejection: RejectedError) -> None:
-        """Have a prediction answered with the rejection."""
+        """Have a prediction answered with the rejection. Safe in other threads."""
         channel.requests[0].rejection = rejection
         self._immediate.append(channel)
+        if threading.get_ident() != self._loop_thread:
+            self.pull_trigger()
 
     @property
     def has_immediate(self) -> bool:
@@ -251,8 +278,9 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         """Accept the connections that the kernel has established already, then listen no more."""
         while len(self.sockets) < self._limit and self._accept_one():
             pass
-        self.del_channel(self.sockets)
-        self.socket.close()
+        for one in self._listening:
+            one.del_channel(self.sockets)
+            one.socket.close()
 
 
 def _connection_limit(body_bytes: int) -> int:

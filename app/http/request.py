@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from app.http.admission import RejectedError
 from app.http.body_budget import Body, BodyBudget
 from app.http.chunked import ChunkedReceiver
+from app.http.first_line import find_problem
 from app.http.gate import PREDICT
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -20,8 +21,8 @@ _HEADERS_S, _REQUEST_S = 15, 120
 """Seconds that a client has to send the header, and to send the whole request."""
 
 # On a line that they don't match, waitress's own patterns take time that grows with the square of its length.
-# Waitress gets only lines that match these patterns; they take linear time. RFC 9112, sections 3 and 5.
-_FIRST_LINE = re.compile(rb"[!-~]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+# Waitress gets only lines that match these patterns and those of first_line.py; they take linear time.
+# RFC 9112, section 5.
 _HEADER_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*(?:\r\n)?")
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:[ \t]*([^\r]*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -35,6 +36,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         completed_at: when it was complete and the responses before it were read, by `time.perf_counter`; 0:
             not yet.
         rejection: why it is not predicted, if it is a prediction; see `app.http`.
+        fetched: the photo at the URL in its body, or why there is none; None if the body has no URL.
         error: why it is answered without the app: an HTTPException, or an error that waitress found.
         client: whose request it is, see `Gate.client`; None until the header is complete.
         body: the body's bytes as the budget counts them; None if there is no body, or if it is closed.
@@ -43,12 +45,14 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     late = False
     completed_at = 0.0
     rejection: RejectedError | None = None
+    fetched: bytes | HTTPException | None = None
     error: Any
     body_rcv: Any
     header_plus: bytes
     client: object = None
     body: Body | None = None
     command = path = ""  # until they are parsed, and if they can't be
+    _has_first_line = False
 
     def __init__(self, adj: Any, budget: BodyBudget) -> None:
         super().__init__(adj)
@@ -57,9 +61,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the header; raises ParsingError, which becomes a response."""
-        first_line, _, lines = header_plus.partition(b"\r\n")
-        if not _FIRST_LINE.fullmatch(first_line.rstrip()):
-            raise ParsingError("the first line is not valid")
+        lines = header_plus.partition(b"\r\n")[2]
         if lines.count(b"\r\n") > _MAX_HEADER_LINES:
             raise ParsingError(f"the header has more than {_MAX_HEADER_LINES} lines")
         if not _HEADER_LINES.fullmatch(lines):
@@ -80,6 +82,12 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     def received(self, data: bytes) -> int:
         """Take bytes from the client, and count those of the body; return how many belong to this request."""
+        if not self._has_first_line:
+            start = self.header_plus + data
+            if problem := find_problem(start):
+                self.reject(problem)
+                return len(data)
+            self._has_first_line = b"\r\n" in start
         before = b"\r" if self.header_plus.endswith(b"\r") else b""
         consumed: int = super().received(data)
         if self.headers_finished:

@@ -13,11 +13,12 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "geolocation=(), microphone=()",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",  # a response is for this client at this moment
 }
 
 
+_TRACE = ["traceparent", "tracestate"]
 _EXPOSED = ["Retry-After", "X-Request-ID"]
 
 
@@ -36,7 +37,7 @@ def register(app: Flask, settings: Settings) -> None:
         CORS(
             app,
             origins="*" if "*" in settings.cors_origins else list(settings.cors_origins),
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", *_TRACE],
             expose_headers=_EXPOSED,
             methods=["GET", "POST"],
             max_age=600,

@@ -40,6 +40,11 @@ class Server:
         """TCP port that it listens on."""
         return self._listener.port
 
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the service."""
+        return self._listener.url
+
     def run(self) -> int:
         """Answer requests until `stop` is called or a drain has ended; return the exit code."""
         while self._exit_code is None:

@@ -8,9 +8,10 @@ from waitress.task import ErrorTask, WSGITask
 from werkzeug.exceptions import HTTPException
 
 from app.http import problems, security
-from app.http.admission import REJECTION, RejectedError
+from app.http.admission import FETCHED, REJECTION, RejectedError
 from app.http.gate import PREDICT, ROUTES
 from app.telemetry import requests as telemetry
+from app.telemetry.tracing import RequestTrace
 
 
 class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
@@ -22,7 +23,11 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ[REJECTION] = self.request.rejection
+        environ[FETCHED] = self.request.fetched
         environ[telemetry.STARTED] = self.request.completed_at
+        environ["wsgi.url_scheme"] = self.channel.server.gate.scheme(
+            self.channel.addr[0], self.request.headers
+        )
         return environ
 
     def build_response_header(self) -> bytes:
@@ -65,14 +70,19 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         self.content_length = len(body)
         if isinstance(request.error, RejectedError) and request.route == PREDICT:
             server.metrics.rejected.labels(request.error.reason).inc()
+        route = request.route if request.route in ROUTES else None
+        started = request.completed_at or time.perf_counter()
+        trace = RequestTrace(request.headers.get("TRACEPARENT", ""), request.headers.get("TRACESTATE", ""))
         telemetry.record(
             server.metrics,
             request_id,
             request.command,
-            request.route if request.route in ROUTES else None,
+            route,
             status,
-            request.completed_at or time.perf_counter(),
+            started,
             request.body_bytes_received,
+            {"error": f"{detail:.200}"},
+            trace.finish(request_id, request.command, route, request.path, status, started),
         )
         self.wrote_header = True
         self.channel.write_soon(self.build_response_header() + (b"" if request.command == "HEAD" else body))

@@ -11,6 +11,7 @@ from app.inference.decoding import Decoder
 from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import stage
 from ml.model.decision import decide_label
 from ml.model.image import Decoded, ImageError
 from ml.model.reference import brightness
@@ -50,6 +51,7 @@ def classify(
     settings: Settings,
     metrics: Metrics,
     explained: bool = False,
+    sizes: Sequence[tuple[int, int] | None] = (),
 ) -> list[Prediction]:
     """Return a prediction for each photo, in their order.
 
@@ -60,6 +62,8 @@ def classify(
         settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded; UNKNOWN.
         metrics: where times and labels are counted.
         explained: whether each prediction gets an explanation, if the model can give one.
+        sizes: width and height of each photo before its client made it smaller, for the drift statistics;
+            None, or nothing at all: as it was decoded.
 
     Raises:
         ImageError: one of the photos can't be used, so there are no predictions.
@@ -73,24 +77,22 @@ def classify(
     for number, photo in enumerate(photos, 1):
         if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
-        started = time.perf_counter()
         try:
-            each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
+            with stage("decode", metrics.preprocess):
+                each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
         except ImageError as error:
             if len(photos) == 1:
                 raise
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         decoded.append(each)
         elsewhere_s += cpu_s
-        metrics.preprocess.observe(time.perf_counter() - started)
-    predictions = []
+    predictions: list[Prediction] = []
     for first in range(0, len(decoded), _BATCH):
         batch = decoded[first : first + _BATCH]
         # One photo, the usual case, needs no copy.
         images = batch[0].pixels[np.newaxis] if len(batch) == 1 else np.stack([each.pixels for each in batch])
-        started = time.perf_counter()
-        answers = engine.answer(images, explained)
-        metrics.inference.observe(time.perf_counter() - started)
+        with stage("inference", metrics.inference):
+            answers = engine.answer(images, explained)
         for number, each in enumerate(batch):
             score = None if answers.known is None else float(answers.known[number])
             decision = decide_label(manifest, answers.probabilities[number], score, settings.unknown)
@@ -98,14 +100,16 @@ def classify(
             if explained and answers.evidence is not None:
                 explanation = explain(answers.evidence[number], decision.likeliest, each, manifest.resize)
             prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
-            _count(each, prediction, metrics)
+            size = sizes[len(predictions)] if sizes else None
+            _count(each, prediction, metrics, size or (each.width, each.height))
             predictions.append(prediction)
     return predictions
 
 
-def _count(photo: Decoded, prediction: Prediction, metrics: Metrics) -> None:
+def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple[int, int]) -> None:
+    width, height = size
     metrics.predictions.labels(prediction.label).inc()
     metrics.confidence.observe(prediction.confidence)
     metrics.brightness.observe(brightness(photo.pixels))
-    metrics.aspect_ratio.observe(photo.width / photo.height)
-    metrics.short_side.observe(min(photo.width, photo.height))
+    metrics.aspect_ratio.observe(width / height)
+    metrics.short_side.observe(min(size))

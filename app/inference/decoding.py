@@ -6,9 +6,10 @@ import numpy as np
 
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from ml.model import decoder
-from ml.model.errors import TooCostlyError
-from ml.model.formats import inspect
+from ml.model import decoder, heic
+from ml.model.errors import BrokenImageError, TooCostlyError, UnsupportedImageError
+from ml.model.formats import heif, inspect
+from ml.model.formats.structure import Structure
 from ml.model.image import Decoded, Resize
 from ml.model.sandbox.sandbox import AVAILABLE, NoWorkerError, Sandbox
 
@@ -20,6 +21,10 @@ _CPU_S = 2
 """CPU time that any other photo may take; one of 50 megapixels takes less than one second."""
 _DEADLINE_S = 30.0
 """How long it may take: a container with a tenth of a CPU takes 20 s for the CPU time above."""
+_PROBE_SIZE = 32  # an error message is not longer than the square
+_NO_SANDBOX = (
+    "a HEIC image, which this system can't decode safely, because it has no fork(2); send a JPEG instead"
+)
 _NICENESS = 10  # as the workers of `app.http.admission`
 
 
@@ -41,6 +46,24 @@ class Decoder:
         if AVAILABLE:
             self._sandbox.start()
 
+    def heic_problem(self) -> str | None:
+        """Return why the installed decoder of HEIC isn't used; None if it is used, or none is installed.
+
+        Raises:
+            NoWorkerError: the sandbox can't be started.
+        """
+        if not heic.INSTALLED:
+            return None
+        if not AVAILABLE:
+            return _NO_SANDBOX
+        try:  # the service doesn't import the decoder
+            self._sandbox.decode(Structure(heif.HEIC, 1, 1, b"", 0), _PROBE_SIZE, "squash", _DEADLINE_S)
+        except UnsupportedImageError as error:
+            return str(error)
+        except (BrokenImageError, TooCostlyError):  # nothing is no photo, and the decoder says so
+            pass
+        return None
+
     def read(self, data: bytes, size: int, resize: Resize) -> tuple[Decoded, float]:
         """Decode a photo as `ml.model.image.read` does.
 
@@ -51,7 +74,9 @@ class Decoder:
             ImageError: the photo can't be used; it is not of an accepted format, corrupt, or takes too much.
             NoWorkerError: the system lacks a process, memory or open files; the photo may be good.
         """
-        photo = inspect(data, self._max_pixels)
+        photo = inspect(data, self._max_pixels, size)
+        if photo.kind == heif.HEIC and not AVAILABLE:
+            raise UnsupportedImageError(_NO_SANDBOX)
         memory = photo.memory(size)
         if memory > self._max_bytes:
             raise TooCostlyError(

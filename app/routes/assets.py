@@ -1,4 +1,4 @@
-"""Files that the service sends as they are: those of the page and of Swagger UI."""
+"""Files that the service sends as they are: those of its pages."""
 
 import functools
 import hashlib

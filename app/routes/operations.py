@@ -1,10 +1,10 @@
 """For operators and their machines: is the service alive, is it ready, which model, which metrics."""
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
-from app.routes import auth
+from app.routes import auth, documents, examples, markdown
 from app.service import current_service
 from ml.model import VERSION
 
@@ -38,6 +38,7 @@ def describe_model() -> Response:
         "labels": service.labels,
         "explains": "evidence" in engine.outputs,
         "card": "/model/card" if engine.card else None,
+        "examples": examples.of(engine.manifest.classes),
         "sha256": engine.sha256,
         "engine": engine.name,
         "service_version": VERSION,
@@ -47,10 +48,15 @@ def describe_model() -> Response:
 
 @blueprint.get("/model/card")
 def model_card() -> Response:
-    """Answer with the model card, in Markdown as it is: whoever shows it as HTML must sanitize it."""
+    """Answer with the model card: a page if the client prefers HTML, otherwise the Markdown as it is."""
     if not (card := current_service().engine.card):
         raise NotFound("this model has no card")
-    return Response(card, content_type="text/markdown; charset=utf-8")
+    if request.accept_mimetypes.best_match(["text/markdown", "text/html"]) == "text/html":
+        response = documents.respond(markdown.render(card), root="../")
+    else:
+        response = Response(card, content_type="text/markdown; charset=utf-8")
+    response.vary.add("Accept")
+    return response
 
 
 @blueprint.get("/metrics")

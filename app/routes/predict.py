@@ -1,6 +1,7 @@
 """`POST /predict`: photos in, labels out."""
 
 import dataclasses
+import re
 
 from flask import Blueprint, Response, g, jsonify, request
 from werkzeug.datastructures import MultiDict
@@ -22,6 +23,9 @@ from ml.model.errors import AnswerError
 from ml.model.image import ImageError, UnsupportedImageError
 from ml.model.sandbox.sandbox import NoWorkerError
 
+_MAX_TOP = 1000
+"""As many classes as a model can have."""
+
 blueprint = Blueprint("predict", __name__)
 blueprint.before_request(auth.require_api_key)
 
@@ -32,11 +36,13 @@ def predict() -> Response:
     service = current_service()
     engine = _admit(service)
     explained = _wants_explanation(request.args, engine)
+    top = _top(request.args)
     with service.metrics.in_flight.track_inprogress():
-        photos = uploads.read(request)
+        photos = uploads.read(request, service.settings)
+        images, sizes = [photo.data for photo in photos], [photo.size for photo in photos]
         try:
             predictions = classify(
-                engine, service.decoder, photos, service.settings, service.metrics, explained
+                engine, service.decoder, images, service.settings, service.metrics, explained, sizes
             )
         except UnsupportedImageError as error:
             raise UnsupportedMediaType(str(error)) from error
@@ -52,7 +58,7 @@ def predict() -> Response:
             raise ServiceUnavailable(f"{error}; try again", retry_after=1) from error
     g.log_fields = _log_fields(predictions)
     model = {"model": {"version": engine.manifest.version, "arch": engine.manifest.arch}}
-    documents = [_document(prediction) for prediction in predictions]
+    documents = [_document(prediction, top) for prediction in predictions]
     # The id of a prediction is signed for its feedback; that of a request with several is only for logs.
     ids = [
         {"request_id": service.signed_predictions.sign(g.request_id, prediction.label)}
@@ -90,9 +96,23 @@ def _wants_explanation(arguments: MultiDict[str, str], engine: Engine) -> bool:
     return explain == "1"
 
 
-def _document(prediction: Prediction) -> dict[str, object]:
-    """Return a prediction as it is sent, without its id."""
-    document: dict[str, object] = {"label": prediction.label, "probabilities": prediction.probabilities}
+def _top(arguments: MultiDict[str, str]) -> int | None:
+    """Return how many classes an answer should have; None: all of them."""
+    top = arguments.get("top")
+    if top is None:
+        return None
+    if not re.fullmatch(r"\d{1,4}", top, re.ASCII) or not 1 <= int(top) <= _MAX_TOP:
+        raise BadRequest(f"'top' must be a whole number from 1 to {_MAX_TOP}")
+    return int(top)
+
+
+def _document(prediction: Prediction, top: int | None) -> dict[str, object]:
+    """Return a prediction as it is sent, without its id; with the `top` most likely classes, or with all."""
+    probabilities = prediction.probabilities
+    if top is not None:
+        likeliest = sorted(probabilities, key=probabilities.__getitem__, reverse=True)[:top]
+        probabilities = {name: probabilities[name] for name in likeliest}
+    document: dict[str, object] = {"label": prediction.label, "probabilities": probabilities}
     if prediction.known is not None:
         document["known"] = prediction.known
     if prediction.explanation is not None:

@@ -1,59 +1,64 @@
-"""The photos of a request: one as the body, or several as fields of a form."""
+"""The photos of a request: one as the body, several as fields of a form, or any of these as JSON."""
 
-import multipart
 from flask import Request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge, UnsupportedMediaType
 
-_FIELD = "file"
-_MAX_PARTS = 100
-_HOW = f"send an image as the multipart field '{_FIELD}' or as an image/* body"
+from app.http.admission import FETCHED
+from app.photos import HOW, Photo, documents, forms, is_text, too_large
+from app.photos.encoding import decoded
+from app.settings import Settings
+
+_OFF = "this service fetches no images; its owner can allow hosts with the setting ALLOWED_IMAGE_HOSTS"
+_URL_ALONE = f"a body with 'url' can have up to {documents.MAX_URL_BODY} bytes, and no Content-Encoding"
 
 
-def read(request: Request) -> list[bytes]:
-    """Return the encoded images of a request, at least one and none empty.
+def read(request: Request, settings: Settings) -> list[Photo]:
+    """Return the photos of a request, at least one and none empty.
+
+    The content of the body decides how it is read. Its type is needed for forms only.
+
+    Args:
+        request: the request, whose body has not been read.
+        settings: MAX_UPLOAD_MB, the most that the body may have, as it is and decompressed;
+            ALLOWED_IMAGE_HOSTS.
 
     Raises:
-        HTTPException: 400 if there is no image, an empty one or a broken form; 413 if the body is too large
-            or has too many fields; 415 if the body is of another type.
+        HTTPException: 400 if there is no image, an empty one, or a broken form or document; 413 if the body
+            is too large or has too many parts; 415 if it is text, or compressed in a way that isn't
+            supported; or why the image at a URL couldn't be fetched.
     """
-    kind = request.mimetype
-    if kind == "multipart/form-data":
-        photos = _fields(request.get_data(cache=False), request.mimetype_params.get("boundary", ""))
-        if not photos:
-            raise BadRequest(f"no file; send the image as the multipart field '{_FIELD}'")
-    elif kind.startswith("image/"):
-        photos = [request.get_data(cache=False)]
-    elif not request.content_length:
-        raise BadRequest(f"no file; {_HOW}")
-    else:
-        raise UnsupportedMediaType(_HOW)
-    if not all(photos):
-        raise BadRequest("the file is empty")
-    return photos
-
-
-def _fields(body: bytes, boundary: str) -> list[bytes]:
-    """Return the contents of the fields called `file` (RFC 7578).
-
-    The parser of the library `multipart` takes a hundredth of the time that werkzeug's takes for a photo: it
-    finds the boundary with `bytearray.find`. The body is in memory already.
-    """
-    photos: list[bytes] = []
-    parts: list[bytes] | None = None  # of the current field, if it is one of ours
+    max_bytes = settings.max_upload_bytes
     try:
-        with multipart.PushMultipartParser(boundary, max_segment_count=_MAX_PARTS) as parser:
-            for event in parser.parse(body):
-                if isinstance(event, multipart.MultipartSegment):
-                    # A plain text field of that name is not an upload.
-                    upload = event.filename is not None or (event.content_type or "").startswith("image/")
-                    parts = [] if event.name == _FIELD and upload else None
-                elif event:
-                    if parts is not None:
-                        parts.append(bytes(event))
-                elif parts is not None:
-                    photos.append(parts[0] if len(parts) == 1 else b"".join(parts))
-    except multipart.ParserLimitReached as error:
-        raise RequestEntityTooLarge(f"the form is too large; it can have {_MAX_PARTS} fields") from error
-    except (multipart.MultipartError, ValueError) as error:
-        raise BadRequest("the multipart form is broken") from error
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise RequestEntityTooLarge(too_large(max_bytes)) from None
+    if body:
+        body = decoded(body, request.headers.get("Content-Encoding", ""), max_bytes)
+    if request.mimetype == "multipart/form-data":
+        photos = forms.photos(body, request.mimetype_params.get("boundary", ""))
+    elif documents.is_document(body, request.mimetype):
+        document = documents.parse(body)
+        remote = documents.url(document) is not None
+        photos = (
+            [_fetched(request, settings)] if remote else [Photo(data) for data in documents.images(document)]
+        )
+    elif not body:
+        raise BadRequest(f"no file; {HOW}")
+    elif is_text(body):
+        raise UnsupportedMediaType(f"the body is text, not an image; {HOW}")
+    else:
+        photos = [Photo(body)]
+    for number, photo in enumerate(photos, 1):
+        if not photo.data:
+            raise BadRequest("the file is empty" if len(photos) == 1 else f"file {number} is empty")
     return photos
+
+
+def _fetched(request: Request, settings: Settings) -> Photo:
+    """Return the photo that the server has fetched before it passed the request on."""
+    outcome = request.environ.get(FETCHED)
+    if outcome is None:
+        raise BadRequest(_URL_ALONE if settings.allowed_image_hosts else _OFF)
+    if isinstance(outcome, HTTPException):
+        raise outcome
+    return Photo(outcome)

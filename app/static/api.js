@@ -1,5 +1,7 @@
 // Client of the service's API. Every error is an ApiError, whose message is for the user.
 
+import { has, text } from "./texts.js";
+
 const ATTEMPTS = 5; // for one photo, while the service is busy
 const KEY = "api-key";
 
@@ -9,7 +11,7 @@ export class ApiError extends Error {
   constructor(status, message, detail = "", retryAfter = 1) {
     super(message);
     this.status = status; // HTTP status, 0 if there was no complete response
-    this.detail = detail; // the service's explanation
+    this.detail = detail; // the service's explanation, in English
     this.retryAfter = retryAfter; // seconds
   }
 
@@ -38,44 +40,56 @@ export const key = {
   },
 };
 
-// A header consists of bytes; fetch takes them as the characters with the same codes.
-const utf8 = (text) => String.fromCharCode(...new TextEncoder().encode(text));
+// A header consists of bytes; browsers take them as the characters with the same codes.
+const utf8 = (characters) => String.fromCharCode(...new TextEncoder().encode(characters));
 
-const MESSAGES = {
-  400: "The service can't read this file.",
-  401: "An API key is needed.",
-  413: "This photo is too large for the service.",
-  415: "This is not a JPEG, PNG, WebP, GIF or BMP image.",
-  422: "This image is damaged, incomplete, or has too many pixels.",
-  429: "The service is too busy.",
-  502: "The service can't be reached right now.",
-  503: "The service is too busy, or is restarting.",
-  504: "The service took too long to respond.",
-};
+/**
+ * Send a request; resolves to the JSON of the response. XMLHttpRequest, because fetch doesn't say how much of a body
+ * is sent; `onProgress(share)` is called with that.
+ */
+function call(method, path, { body = null, headers = {}, signal, onProgress } = {}) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    if (key.get()) request.setRequestHeader("X-API-Key", utf8(key.get()));
+    if (onProgress) request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 1);
+    signal?.addEventListener("abort", () => request.abort());
+    request.onabort = request.onerror = () => reject(new ApiError(0, text("error_0")));
+    request.onload = () => {
+      try {
+        resolve(result(request));
+      } catch (error) {
+        reject(error);
+      }
+    };
+    request.send(body);
+  });
+}
 
-async function call(path, options = {}) {
-  const headers = new Headers(options.headers);
-  if (key.get()) headers.set("X-API-Key", utf8(key.get()));
-  let response;
+function parsed(json) {
   try {
-    response = await fetch(path, { ...options, headers });
+    return JSON.parse(json);
   } catch {
-    throw new ApiError(0, "The service can't be reached. Check the connection.");
+    return undefined;
   }
-  if (response.status === 204) return null;
-  if (response.ok) {
-    return response.json().catch(() => {
-      throw new ApiError(0, "The connection was lost before the response was complete.");
-    });
+}
+
+const reason = (status) => text(has(`error_${status}`) ? `error_${status}` : "error_other");
+
+/** Return the JSON of a response; throws an ApiError unless it is good. */
+function result(request) {
+  const { status } = request;
+  if (status === 204) return null;
+  const json = parsed(request.responseText);
+  if (status >= 200 && status < 300) {
+    if (json === undefined) throw new ApiError(0, text("error_incomplete"));
+    return json;
   }
   // Proxies in front of the service respond in formats of their own.
-  const problem = await response.json().catch(() => null);
-  const detail = typeof problem?.detail === "string" ? problem.detail : "";
-  const message =
-    response.status === 422 && detail
-      ? `This image can't be used: ${detail}.`
-      : (MESSAGES[response.status] ?? "Something went wrong in the service.");
-  throw new ApiError(response.status, message, detail, Number(response.headers.get("Retry-After")) || 1);
+  const detail = typeof json?.detail === "string" ? json.detail : "";
+  const message = status === 422 && detail ? text("error_422_detail", { detail }) : reason(status);
+  throw new ApiError(status, message, detail, Number(request.getResponseHeader("Retry-After")) || 1);
 }
 
 const sleep = (seconds, signal) =>
@@ -84,17 +98,29 @@ const sleep = (seconds, signal) =>
     signal?.addEventListener("abort", done);
   });
 
+/** What is sent for a photo: the file as it is, or a smaller one in a form that says the original size. */
+async function upload({ blob, size }) {
+  // The service judges an image by its content, but it needs a type of image/*.
+  if (!size) {
+    const headers = { "Content-Type": blob.type.startsWith("image/") ? blob.type : "image/unknown" };
+    return { body: await blob.arrayBuffer(), headers };
+  }
+  const body = new FormData();
+  body.append("size", size);
+  body.append("file", blob, "photo.jpg");
+  return { body };
+}
+
 /**
  * Predict a photo's label. With `explain`, the response contains the evidence too, because a second request would
  * cost another prediction. While the service is busy, try again when it says; `onWait(seconds)` is called then.
  */
-export async function predict(bytes, type, { explain, signal, onWait }) {
+export async function predict(photo, { explain, signal, onWait, onProgress }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
-      // The service judges an image by its content, but it needs a type of image/*.
-      const headers = { "Content-Type": type.startsWith("image/") ? type : "image/unknown" };
-      const answer = await call(`predict${explain ? "?explain=1" : ""}`, { method: "POST", body: bytes, headers, signal });
+      const path = `predict${explain ? "?explain=1" : ""}`;
+      const answer = await call("POST", path, { ...(await upload(photo)), signal, onProgress });
       return { ...answer, milliseconds: performance.now() - started };
     } catch (error) {
       if (explain && error.status === 400) {
@@ -108,21 +134,26 @@ export async function predict(bytes, type, { explain, signal, onWait }) {
   }
 }
 
-export const feedback = (predicted, actual, request_id) =>
-  call("feedback", {
-    method: "POST",
-    body: JSON.stringify({ predicted, actual, request_id }),
-    headers: { "Content-Type": "application/json" },
+/** Report the correct label. The request goes on when the page is left. */
+export async function feedback(predicted, actual, request_id) {
+  const headers = { "Content-Type": "application/json" };
+  if (key.get()) headers["X-API-Key"] = utf8(key.get());
+  const body = JSON.stringify({ predicted, actual, request_id });
+  const response = await fetch("feedback", { method: "POST", body, headers, keepalive: true }).catch(() => {
+    throw new ApiError(0, text("error_0"));
   });
+  if (!response.ok) throw new ApiError(response.status, reason(response.status));
+}
 
 /** The description of the model, as soon as it is loaded; until then, `onWait(reason)` is called for each attempt. */
 export async function model(onWait) {
   for (;;) {
     try {
-      return await call("model");
+      return await call("GET", "model");
     } catch (error) {
-      onWait(error.status === 503 && error.detail ? `Not ready yet: ${error.detail}.` : error.message);
-      await sleep(error.status === 503 ? error.retryAfter : 3);
+      const { status, detail, message, retryAfter } = error;
+      onWait(status === 503 && detail ? text("not_ready", { detail }) : message);
+      await sleep(status === 503 ? retryAfter : 3);
     }
   }
 }

@@ -1,6 +1,8 @@
 // Shows the evidence as an overlay on a photo's preview: while the mouse or the keyboard focus is on it, or until it is
 // switched off.
 
+import { fromDataUrl } from "./shrink.js";
+
 export class HeatMap {
   /** `frame` contains the preview, the overlay and a button; `onPress()` is called when the overlay is switched on. */
   constructor(frame, onPress) {
@@ -25,8 +27,7 @@ export class HeatMap {
   set({ overlay, box }) {
     this.clear();
     this.box = box;
-    const png = Uint8Array.from(atob(overlay.slice(overlay.indexOf(",") + 1)), (letter) => letter.charCodeAt(0));
-    this.url = URL.createObjectURL(new Blob([png], { type: "image/png" })); // the page's security policy forbids data: URLs
+    this.url = URL.createObjectURL(fromDataUrl(overlay));
     this.overlay.src = this.url;
     this.overlay.hidden = this.button.hidden = false;
     this.lay();

@@ -1,38 +1,64 @@
-// The page: takes photos from the file dialog, drag and drop, the clipboard or the camera, and sends a few at a time.
+// The page: takes photos, sends a few at a time, and shows and keeps the answers.
 
 import * as api from "./api.js";
-import { Photo, megabytes, percent } from "./photo.js";
+import { offerCamera } from "./camera.js";
+import { Photo } from "./photo.js";
+import "./snippets.js";
+import { listen, offerExamples } from "./sources.js";
+import * as store from "./store.js";
+import * as table from "./table.js";
+import { capitalized, listed, percent, text } from "./texts.js";
 
 const PARALLEL = 2; // requests in progress: one user must not fill the service's queue
+const SPOKEN_MS = 3000; // how long an announcement stays for screen readers
 
 const $ = (id) => document.getElementById(id);
 const photos = new Set();
 const queue = [];
 let asking = 0;
+let awaited = null; // the photo whose answer is to be scrolled to
+
+/** The photos in the order of the page: the latest first. */
+const shown = () => [...photos].sort((a, b) => (a.element.compareDocumentPosition(b.element) & 4 ? -1 : 1));
+const records = () => shown().filter(({ answer }) => answer).map((photo) => photo.record());
 
 const page = {
   model: null, // the service's description of it
   limit: Number(document.documentElement.dataset.maxUploadBytes),
-  announce: (text) => ($("announce").textContent = text),
+  /** Each announcement is an element of its own, so that a later one doesn't replace it before it is read. */
+  announce(words) {
+    const now = performance.now();
+    for (const old of [...$("announce").children]) if (now - old.dataset.at > SPOKEN_MS) old.remove();
+    const line = Object.assign(document.createElement("p"), { textContent: words });
+    line.dataset.at = now;
+    $("announce").append(line);
+  },
   changed() {
     const done = [...photos].filter((photo) => !["waiting", "asking"].includes(photo.state)).length;
-    $("count").textContent = photos.size > 1 ? `${done} of ${photos.size}` : "";
+    $("count").textContent = photos.size > 1 ? text("progress", { done, all: photos.size }) : "";
+    $("bar").hidden = !photos.size;
+    $("downloads").hidden = ![...photos].some(({ answer }) => answer);
   },
   again(photo) {
     queue.push(photo);
-    photo.show("waiting", "Waiting…");
+    photo.show("waiting", text("waiting"));
     next();
   },
+  keep: () => store.keep(records()),
+  answered(photo) {
+    page.keep();
+    if (photo === awaited) reveal(photo.element);
+  },
   needKey() {
-    $("key-hint").textContent = api.key.get() ? "This key is not valid." : "Kept in this tab only.";
+    $("key-hint").textContent = text(api.key.get() ? "key_invalid" : "key_hint");
     $("key").hidden = false;
     $("key-value").focus();
   },
   removed(photo, neighbour) {
     photos.delete(photo);
     if (queue.includes(photo)) queue.splice(queue.indexOf(photo), 1);
-    $("bar").hidden = !photos.size;
     page.changed();
+    page.keep();
     (neighbour?.querySelector(".remove") ?? $("choose")).focus();
   },
 };
@@ -47,41 +73,44 @@ function next() {
   }
 }
 
+/** Scroll until a photo and its answer are visible, unless they are. */
+function reveal(element) {
+  const { top, bottom, height } = element.getBoundingClientRect();
+  if (top >= 0 && bottom <= innerHeight) return;
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
+  element.scrollIntoView({ behavior, block: height > innerHeight ? "start" : "nearest" });
+}
+
 function add(files) {
   const added = [...files].map((file) => new Photo(file, page));
   if (!added.length) return;
   for (const photo of added) photos.add(photo);
   $("photos").prepend(...added.map((photo) => photo.element));
-  $("bar").hidden = false;
   page.changed();
+  awaited = added[0];
+  reveal(awaited.element);
   queue.push(...added);
   next();
 }
 
-for (const [button, input] of [["choose", "files"], ["camera", "capture"]]) {
-  $(button).addEventListener("click", () => $(input).click());
-  $(input).addEventListener("change", (event) => {
-    add(event.target.files);
-    event.target.value = ""; // so that the same file can be chosen again
-  });
+// A user who scrolls wants to see something else.
+for (const event of ["wheel", "touchmove", "keydown"]) {
+  document.addEventListener(event, () => (awaited = null), { passive: true });
 }
 
-let depth = 0; // every element on the way causes a dragenter and a dragleave
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
-const dragging = (on) => document.body.classList.toggle("dragging", on);
-document.addEventListener("dragenter", (event) => carriesFiles(event) && dragging(++depth > 0));
-document.addEventListener("dragleave", (event) => carriesFiles(event) && dragging(--depth > 0));
-document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault());
-document.addEventListener("drop", (event) => {
-  if (!carriesFiles(event)) return;
-  event.preventDefault();
-  dragging((depth = 0) > 0);
-  add(event.dataTransfer.files);
-});
-document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
+const { addAddress } = listen(add);
+offerCamera(add, (words) => ($("source-message").textContent = words));
 
 $("clear").addEventListener("click", () => {
   for (const photo of [...photos]) photo.remove();
+});
+
+$("csv").addEventListener("click", () => table.download(table.csv(records()), "results.csv", "text/csv;charset=utf-8"));
+$("json").addEventListener("click", () => table.download(table.json(records()), "results.json", "application/json"));
+
+// The page may be closed after this, or be put away: what the user said must not be lost.
+addEventListener("pagehide", () => {
+  for (const photo of photos) photo.feedback.flush();
 });
 
 $("key").addEventListener("submit", (event) => {
@@ -92,21 +121,30 @@ $("key").addEventListener("submit", (event) => {
   for (const photo of photos) if (photo.state === "failed") page.again(photo);
 });
 
-$("limit").textContent = megabytes(page.limit);
-
 const status = $("status");
 page.model = await api.model((reason) => {
   status.textContent = reason;
   status.hidden = false;
 });
-const { classes, version, arch, metrics, card } = page.model;
+const { classes, version, arch, metrics, card, examples } = page.model;
 status.hidden = true;
-next();
-if (classes.length <= 3) {
-  const [last, ...rest] = [...classes].reverse();
-  const words = `${rest.reverse().join(", ")} or ${last}?`;
-  $("title").textContent = document.title = words[0].toUpperCase() + words.slice(1);
+for (const record of store.kept()) {
+  try {
+    const photo = Photo.restored(record, page);
+    photos.add(photo);
+    $("photos").append(photo.element);
+  } catch {
+    // another version of the page kept it
+  }
 }
-const accuracy = metrics?.accuracy ? ` · ${percent(metrics.accuracy)} accuracy on its test photos` : "";
+page.changed();
+next();
+if (classes.length <= 3) $("title").textContent = document.title = capitalized(`${listed(classes)}?`);
+offerExamples(examples ?? [], addAddress);
+const facts = [text("model", { version, arch })];
+if (metrics?.accuracy) {
+  const share = percent(metrics.accuracy);
+  facts.push(metrics.photos ? text("accuracy", { share, count: metrics.photos }) : text("accuracy_alone", { share }));
+}
 $("card").hidden = !card;
-$("model").textContent = `Model ${version} · ${arch}${accuracy}`;
+$("model").textContent = facts.join(" · ");

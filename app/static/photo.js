@@ -1,17 +1,17 @@
 // One photo on the page: its preview, its prediction, and the user's feedback.
 
 import * as api from "./api.js";
+import { place } from "./evidence.js";
+import { Feedback } from "./feedback.js";
 import { HeatMap } from "./heat.js";
-import { neither, noneOf, place } from "./words.js";
-
-const PLACES = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-// Rounding must not suggest certainty.
-export const percent = (share) =>
-  share < 1 && share >= 0.9995 ? ">99.9%" : share > 0 && share < 0.0005 ? "<0.1%" : PLACES.format(share);
+import { fromDataUrl, shrunk, thumbnail } from "./shrink.js";
+import { duration, listed, megabytes, percent, text } from "./texts.js";
 
 const SHOWN = 5; // bars; those of further classes are folded away
+const LISTED = 3; // a sentence names at most so many classes
+const SLOW_MS = 700; // an upload that takes longer gets a progress bar
 
-export const megabytes = (bytes) => `${Math.round(bytes / 104857.6) / 10} MB`;
+let count = 0;
 
 function bar(name, share, top) {
   const [row, term, value, track, fill] = ["div", "dt", "dd", "span", "span"].map((tag) => document.createElement(tag));
@@ -28,36 +28,64 @@ function bar(name, share, top) {
 
 export class Photo {
   /**
-   * `page`: limit (bytes), model (from /model), announce (text), again (photo), changed (), needKey (),
-   * removed (photo, neighbour).
+   * `page`: limit (bytes), model (from /model), announce (text), again (photo), changed (), keep (),
+   * answered (photo), needKey (), removed (photo, neighbour). `file` is null for a photo of an earlier visit.
    */
-  constructor(file, page) {
+  constructor(file, page, name = file.name || "photo.jpg") {
     this.file = file;
     this.page = page;
-    this.abort = new AbortController();
+    this.name = name;
     this.element = document.getElementById("photo").content.cloneNode(true).firstElementChild;
-    this.name = file.name || "photo";
-    this.part("name").textContent = this.name;
-    this.element.setAttribute("aria-label", this.name);
-    const remove = this.part("remove");
-    remove.setAttribute("aria-label", `Remove ${this.name}`);
-    remove.addEventListener("click", () => this.remove());
+    const heading = this.element.querySelector("h3");
+    heading.id = `photo-${++count}`;
+    this.element.setAttribute("aria-labelledby", heading.id);
+    this.part("name").textContent = name;
+    for (const [part, key] of [
+      ["remove", "remove"], ["retry", "again_name"], ["cancel", "cancel_name"], ["why", "why_name"], ["up", "right_name"],
+      ["down", "wrong_name"], ["sent", "sending_name"],
+    ]) this.part(part).setAttribute("aria-label", text(key, { name })); // prettier-ignore
+    this.part("remove").addEventListener("click", () => this.remove());
     this.part("retry").addEventListener("click", () => this.page.again(this));
-    this.part("up").addEventListener("click", () => this.judge(this.answer.label));
-    this.part("down").addEventListener("click", () => this.correct());
-    // Not on change: with the keyboard, every option on the way is a change.
-    this.part("send").addEventListener("click", () => this.judge(this.part("actual").querySelector("select").value));
-    const image = this.part("preview");
+    this.part("cancel").addEventListener("click", () => this.abort.abort());
+    this.feedback = new Feedback(this);
     this.heat = new HeatMap(this.part("frame"), () => this.page.announce(this.part("where").textContent));
-    this.url = URL.createObjectURL(file);
-    image.addEventListener("error", () => this.element.classList.add("unseeable"));
-    image.alt = `Preview of ${this.name}`;
-    image.src = this.url;
-    this.show("waiting", "Waiting…");
+    this.preview = this.part("preview");
+    this.preview.addEventListener("error", () => this.element.classList.add("unseeable"));
+    this.preview.alt = text("preview", { name });
+    if (file) this.see(file);
+    this.show("waiting", text("waiting"));
+  }
+
+  /** A photo of an earlier visit, from what `record` returned. */
+  static restored({ name, seen, answer, actual }, page) {
+    const photo = new Photo(null, page, name);
+    photo.answer = answer;
+    photo.thumbnail = seen;
+    if (seen) photo.see(fromDataUrl(seen));
+    else photo.element.classList.add("unseeable");
+    photo.showAnswer();
+    if (actual) photo.feedback.restore(actual);
+    return photo;
+  }
+
+  /** What is kept of an answered photo. */
+  record() {
+    this.thumbnail ??= thumbnail(this.preview);
+    const actual = this.feedback.sent ? this.feedback.actual : null;
+    return { name: this.name, seen: this.thumbnail, answer: this.answer, actual };
   }
 
   part(name) {
     return this.element.querySelector(`.${name}`);
+  }
+
+  see(blob) {
+    this.url = URL.createObjectURL(blob);
+    this.preview.src = this.url;
+  }
+
+  saved() {
+    this.page.keep();
   }
 
   show(state, message = "") {
@@ -66,112 +94,117 @@ export class Photo {
     this.element.setAttribute("aria-busy", String(state === "waiting" || state === "asking"));
     this.part("message").textContent = message;
     this.part("retry").hidden = state !== "failed";
+    this.part("sent").hidden = this.part("cancel").hidden = true;
     this.page.changed();
   }
 
   async ask() {
-    this.show("asking", "Predicting…");
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    this.show("asking", text("preparing"));
     try {
-      if (this.file.size > this.page.limit) {
-        const size = `${megabytes(this.file.size)}, over the limit of ${megabytes(this.page.limit)}`;
-        throw new api.ApiError(413, `This photo is too large: ${size}.`);
-      }
-      const bytes = await this.file.arrayBuffer().catch(() => {
-        throw new api.ApiError(400, "This file can't be read.");
+      if (!this.file.size) throw new api.ApiError(400, text("empty"));
+      await this.file.slice(0, 1).arrayBuffer().catch(() => {
+        throw new api.ApiError(400, text("unreadable"));
       });
-      if (!bytes.byteLength) throw new api.ApiError(400, "This file is empty.");
-      const onWait = (seconds) => this.show("asking", `The service is busy. Trying again in ${seconds} s…`);
+      const photo = await shrunk(this.file, this.preview, this.page.model.image_size);
+      if (photo.blob.size > this.page.limit) {
+        const [size, limit] = [megabytes(photo.blob.size), megabytes(this.page.limit)];
+        throw new api.ApiError(413, text("too_large", { size, limit }));
+      }
+      if (signal.aborted) throw new api.ApiError(0, "");
+      this.show("asking", text("predicting"));
+      const onWait = (seconds) => this.show("asking", text("busy", { seconds }));
+      const onProgress = this.progress(signal);
       const explain = this.page.model.explains;
-      this.answer = await api.predict(bytes, this.file.type, { explain, signal: this.abort.signal, onWait });
+      this.answer = await api.predict(photo, { explain, signal, onWait, onProgress });
       this.showAnswer();
+      this.announce();
+      await this.preview.decode().catch(() => {}); // it has its size then, and can be kept
+      this.page.answered(this);
     } catch (error) {
-      if (this.abort.signal.aborted) return;
+      if (!this.element.isConnected) return;
       if (!(error instanceof api.ApiError)) throw error;
-      this.show(error.temporary ? "failed" : "rejected", error.message);
-      this.page.announce(`${this.name}: ${error.message}`);
+      const message = signal.aborted ? text("cancelled") : error.message;
+      this.show(error.temporary ? "failed" : "rejected", message);
+      this.page.announce(text("announce", { name: this.name, result: message }));
       if (error.status === 401) this.page.needKey();
     }
+  }
+
+  /** Returns a function that shows how much of the photo is sent, once that has taken a while. */
+  progress(signal) {
+    let sent = 0;
+    let slow = false;
+    const show = () => {
+      if (!slow || signal.aborted || this.state !== "asking") return;
+      this.part("sent").hidden = this.part("cancel").hidden = sent === 1;
+      this.part("sent").value = sent;
+      this.part("message").textContent = sent === 1 ? text("predicting") : text("sending", { share: percent(sent) });
+    };
+    setTimeout(() => {
+      slow = true;
+      if (sent < 1) show();
+    }, SLOW_MS);
+    return (share) => {
+      sent = share;
+      show();
+    };
+  }
+
+  get classes() {
+    return Object.keys(this.answer.probabilities);
+  }
+
+  get none() {
+    return !this.classes.includes(this.answer.label);
+  }
+
+  /** Says that the photo shows none of the classes. */
+  get noneOfThem() {
+    const { classes } = this;
+    return classes.length > LISTED
+      ? text("none_of_many", { count: classes.length })
+      : text("none_of_few", { classes: listed(classes) });
+  }
+
+  announce() {
+    const { label, probabilities } = this.answer;
+    const result = this.none ? this.noneOfThem : text("announce_label", { label, share: percent(probabilities[label]) });
+    this.page.announce(text("announce", { name: this.name, result }));
   }
 
   showAnswer() {
     const { label, probabilities, explanation, milliseconds } = this.answer;
-    const classes = Object.keys(probabilities);
+    const { none } = this;
     const ranked = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
-    const none = !classes.includes(label);
     this.element.classList.toggle("none", none);
-    this.show("answered", none ? neither(classes) : "");
-    this.part("label").textContent = none ? "Something else" : label;
-    this.part("instead").textContent = none ? "If it were one of these classes:" : "";
-    const bars = ranked.map(([name, share]) => bar(name, share, name === label));
+    this.part("label").textContent = none ? text("unknown") : label;
+    this.part("instead").textContent = none ? text("instead") : "";
     if (explanation) {
       const where = place(explanation.grid, explanation.box);
-      this.part("where").textContent = none
-        ? `The part most like ${ranked[0][0]} is ${where}.`
-        : `The evidence for ${label} is ${where}.`;
+      this.part("where").textContent = text(none ? "evidence_most" : "evidence", { label: ranked[0][0], place: where });
       this.heat.set(explanation);
     }
+    const bars = ranked.map(([name, share]) => bar(name, share, name === label));
     this.part("bars").replaceChildren(...bars.splice(0, bars.length > SHOWN + 1 ? SHOWN : bars.length));
     this.part("more").hidden = !bars.length;
-    this.part("more").querySelector("summary").textContent = `${bars.length} more`;
+    this.part("more").querySelector("summary").textContent = text("more", { count: bars.length });
     this.part("more").querySelector("dl").replaceChildren(...bars);
-    const duration = milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
-    this.part("time").textContent = `Answered in ${duration}`;
+    this.part("time").textContent = text("answered", { time: duration(milliseconds) });
     this.part("feedback").hidden = false;
-    this.page.announce(`${this.name}: ${none ? neither(classes) : `${label}, ${percent(probabilities[label])}`}`);
+    this.show("answered", none ? this.noneOfThem : "");
   }
 
   /** A label as the user sees it. */
   called(label) {
-    const classes = Object.keys(this.answer.probabilities);
-    return classes.includes(label) ? label : noneOf(classes);
-  }
-
-  /** The prediction is wrong: take the only other label, or let the user choose one. */
-  correct() {
-    const others = this.page.model.labels.filter((label) => label !== this.answer.label);
-    if (others.length === 1) return this.judge(others[0]);
-    if (others.length === 2) return this.offer(others);
-    const choice = this.part("actual");
-    const select = choice.querySelector("select");
-    select.replaceChildren(new Option("…", ""), ...others.map((label) => new Option(this.called(label), label)));
-    choice.hidden = false;
-    select.focus();
-  }
-
-  offer(labels) {
-    const buttons = labels.map((label) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = this.called(label);
-      button.addEventListener("click", () => this.judge(label));
-      return button;
-    });
-    this.part("others").replaceChildren("It is", ...buttons);
-    this.part("others").hidden = false;
-    buttons[0].focus();
-  }
-
-  async judge(actual) {
-    if (!actual) return;
-    const controls = this.part("feedback").querySelectorAll("button, select");
-    const thanks = this.part("thanks");
-    thanks.classList.remove("not-sent");
-    const right = actual === this.answer.label;
-    for (const control of controls) control.disabled = true;
-    try {
-      await api.feedback(this.answer.label, actual, this.answer.request_id);
-      this.part(right ? "up" : "down").setAttribute("aria-pressed", "true");
-      thanks.textContent = right ? "Thank you." : `Thank you. Noted as ${this.called(actual)}.`;
-    } catch (error) {
-      for (const control of controls) control.disabled = false;
-      thanks.classList.add("not-sent");
-      thanks.textContent = `Not sent. ${error.message}`;
-      if (error.status === 401) this.page.needKey();
-    }
+    if (this.classes.includes(label)) return label;
+    return text(this.classes.length === 2 ? "neither" : "none");
   }
 
   remove() {
-    this.abort.abort();
+    this.feedback.flush();
+    this.abort?.abort();
     this.heat.clear();
     URL.revokeObjectURL(this.url);
     const next = this.element.nextElementSibling ?? this.element.previousElementSibling;

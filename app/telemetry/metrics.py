@@ -106,6 +106,7 @@ class Metrics:
             ["label"],
         )
         self._figures = gauge("model_test_figure", "Test metrics of the model", ["figure"])
+        self.lost_spans = counter("trace_spans_lost_total", "Spans of traces that the collector didn't take")
         self.load_seconds = gauge("model_load_seconds", "Time to load the model file")
         self.download_seconds = gauge(
             "model_download_seconds", "Time to download the model file; 0 for a local file"
@@ -124,11 +125,11 @@ class Metrics:
         ).set(host.memory_limit())
         # A rate needs a series that already exists, or the first failure would be missed.
         self.request_duration.labels("/predict")
-        for status in (200, 500, 503):
+        for status in (200, 400, 401, 408, 413, 415, 422, 429, 500, 503):
             self.requests.labels("POST", "/predict", status)
         for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)
-        for reason in ("no_resources", "uploads"):
+        for reason in ("no_resources", "uploads", "fetches"):
             self.rejected.labels(reason)
         for reason in ("idle", "slow", "limit", "rejected"):
             self.closed.labels(reason)

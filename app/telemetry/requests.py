@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from app.telemetry.metrics import Metrics
+from app.telemetry.trace_context import TraceContext
+from app.telemetry.tracing import RequestTrace
 
 STARTED = "app.started"
 """Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
@@ -26,15 +28,18 @@ def register(app: Flask, metrics: Metrics) -> None:
         g.started = request.environ.get(STARTED) or time.perf_counter()
         g.request_id = valid_id(request.headers.get("X-Request-ID", ""))
         g.log_fields = {}  # further fields of the log line
+        headers = request.environ
+        g.trace = RequestTrace(headers.get("HTTP_TRACEPARENT", ""), headers.get("HTTP_TRACESTATE", ""))
+        g.trace.begin(g.started)
 
     @app.after_request
     def _end(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
         route = request.url_rule.rule if request.url_rule else None
         size = request.content_length or 0
-        record(
-            metrics, g.request_id, request.method, route, response.status_code, g.started, size, g.log_fields
-        )
+        status = response.status_code
+        span = g.trace.finish(g.request_id, request.method, route, request.path, status, g.started)
+        record(metrics, g.request_id, request.method, route, status, g.started, size, g.log_fields, span)
         return response
 
 
@@ -52,6 +57,7 @@ def record(
     started: float,
     size: int,
     more_fields: Mapping[str, object] | None = None,
+    span: TraceContext | None = None,
 ) -> None:
     """Count and log an answered request.
 
@@ -64,6 +70,7 @@ def record(
         started: when the request was complete, by `time.perf_counter`.
         size: size of the request's body, in bytes.
         more_fields: further fields of the log line.
+        span: the request's span, or its client's; None: there is none.
     """
     duration = time.perf_counter() - started
     # Both are bounded: clients can invent paths and methods, and each would become a new time series.
@@ -74,4 +81,5 @@ def record(
     if _log.isEnabledFor(logging.INFO):
         fields = {"request_id": request_id, "method": method, "route": route, "status": status}
         fields |= {"duration_ms": round(duration * 1000, 2), "bytes": size, **(more_fields or {})}
+        fields |= span.fields if span else {}
         _log.info("request", extra={"fields": fields})

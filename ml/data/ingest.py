@@ -61,19 +61,19 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
             one, cannot be read, or does not fit on the disk.
     """
-    partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = out.with_name(f".{out.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        partial.mkdir(parents=True)
+        unfinished.mkdir(parents=True)
         if params.source == OXFORD_PETS:
-            report = _oxford_pets(partial, cache)
+            report = _oxford_pets(unfinished, cache)
         else:
-            report = _copy_all(params.source, _file(params, cache), partial)
-        _swap(partial, out)
+            report = _copy_all(params.source, _file(params, cache), unfinished)
+        _swap(unfinished, out)
     except OSError as error:
         raise PipelineError(f"{params.source}: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return report
 
 

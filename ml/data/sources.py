@@ -16,11 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ml.model.errors import PipelineError
+from ml.model.formats import HEAD_BYTES
 from ml.model.photos import is_photo, is_visible
 
 MAX_PHOTO_BYTES = 100 << 20
 """An archive with a larger entry is rejected before it is unpacked."""
 _MAX_TABLE_BYTES = 50 << 20
+_UTF_8 = 0x800  # flag of an entry of a .zip file: its name is in UTF-8
 
 _BROKEN = (
     zipfile.BadZipFile,
@@ -46,7 +48,7 @@ class Source:
     """What a source contains.
 
     Attributes:
-        photos: the files that have a photo's suffix.
+        photos: the files that have a photo's suffix or begin like a photo.
         folders: paths of all visible folders.
         tables: the texts of its .csv files, by path.
         skipped: number of other files.
@@ -96,7 +98,7 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
-        elif is_photo(entry.path):
+        elif is_photo(entry.path, partial(_head, entry.open)):
             photos.append(File(entry.path, entry.open))
             photo_bytes += entry.size
         else:
@@ -109,6 +111,15 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
                 with entry.open() as table:
                     tables[str(entry.path)] = table.read(_MAX_TABLE_BYTES).decode("utf-8-sig", "replace")
     return Source(photos, folders, tables, skipped, photo_bytes)
+
+
+def _head(opener: Callable[[], IO[bytes]]) -> bytes:
+    """Return the first bytes of a file; none if it can't be read, so that it isn't taken for a photo."""
+    try:
+        with opener() as stream:
+            return stream.read(HEAD_BYTES)
+    except (*_BROKEN, OSError):
+        return b""
 
 
 def _walk(root: Path) -> Iterator[_Entry]:
@@ -144,11 +155,10 @@ def _named(name: str) -> PurePosixPath:
 
 
 def _zip_entries(source: Path, archive: zipfile.ZipFile) -> Iterator[_Entry]:
-    windows = not any("/" in info.filename for info in archive.infolist())  # as .NET wrote names before 4.6.1
     for info in archive.infolist():
-        name = info.filename if info.flag_bits & 0x800 else _as_utf8(info.filename)
-        path = _named(name.replace("\\", "/") if windows else name)
-        is_folder = info.is_dir() or (windows and name.endswith("\\"))
+        name = info.filename if info.flag_bits & _UTF_8 else _as_utf8(info.filename)
+        name = name.replace("\\", "/")  # .NET before 4.6.1 separates folders like this
+        path, is_folder = _named(name), name.endswith("/")
         _check(source, path, info.file_size, is_link=stat.S_ISLNK(info.external_attr >> 16))
         if info.flag_bits & 1:
             raise PipelineError(f"{source}: rejected, an entry is encrypted: {name!r}")
@@ -187,7 +197,7 @@ def _parents(path: PurePosixPath) -> Iterator[_Entry]:
 
 def _check(source: Path, path: PurePosixPath, size: int, is_link: bool) -> None:
     faults = {
-        "leaves the folder": path.is_absolute() or ".." in path.parts or "\\" in str(path),
+        "leaves the folder": path.is_absolute() or ".." in path.parts,
         "is a link": is_link,
         f"has {size:,} bytes": size > MAX_PHOTO_BYTES,
     }

@@ -6,11 +6,17 @@ It imports no NumPy, because decoding workers (`ml.model.sandbox`) import this m
 import contextlib
 import io
 import itertools
+import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, get_args
 
-from PIL import Image, WebPImagePlugin  # noqa: F401  (the other formats are imported by preinit)
+from PIL import AvifImagePlugin, Image, WebPImagePlugin  # noqa: F401  (the others are imported by preinit)
 
+from ml.model import bitmap, heic
+from ml.model.colour_key import without_colour_key
+from ml.model.errors import ImageError
+from ml.model.formats import bmp, heif, jpeg
 from ml.model.formats.structure import Structure, broken
 
 Resize = Literal["center_crop", "squash"]
@@ -20,8 +26,12 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 Image.preinit()
 # Sizes are checked before Pillow sees a photo, against limits that differ from call to call.
 Image.MAX_IMAGE_PIXELS = None
+# One photo gets one CPU.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _TILE = 512  # width and height, in pixels
+_FILLINGS = b"", b"\x55\xaa" * 128
+"""Bytes that stand for what may be missing at the end of a JPEG."""
 _HIGH_BYTES = bytes(value >> 8 for value in range(65_536))
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,12 +51,14 @@ def square(photo: Structure, size: int, resize: Resize) -> Image.Image:
         BrokenImageError: it is truncated or corrupt.
         MemoryError, OSError: the system lacks memory or open files; the photo may be good.
     """
+    if photo.kind == "JPEG" and not jpeg.has_end(photo.essential):
+        photo = _ended(photo)
     with opened(photo) as image:
         # libjpeg can decode at 1/2, 1/4 or 1/8 of the size for a fraction of the cost. At least twice the
         # target size is kept, so that the filter below does the antialiasing. No effect on other formats.
         image.draft("RGB", (2 * size, 2 * size))
         image.load()
-        rgb = to_rgb(image)
+        rgb = to_rgb(without_colour_key(image, photo) if photo.kind == "PNG" else image)
         width, height = rgb.size
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
@@ -59,16 +71,52 @@ def square(photo: Structure, size: int, resize: Resize) -> Image.Image:
 def opened(photo: Structure) -> Iterator[Image.Image]:
     """Open a photo with Pillow, not decoded yet; for the errors that decoding it raises see `square`."""
     try:
-        with Image.open(io.BytesIO(photo.essential), formats=[photo.kind]) as image:
-            if image.size != (photo.width, photo.height):
+        if photo.kind == heif.HEIC:
+            heic.register()
+        with (
+            bitmap.decoded(photo.essential)
+            if photo.kind == bmp.KIND
+            else Image.open(io.BytesIO(photo.essential), formats=[photo.kind]) as image
+        ):
+            # libheif may round the size of a cropped image, but checks it.
+            if image.size != (photo.width, photo.height) and photo.kind != heif.HEIC:
                 raise broken(photo.kind)
             yield image
-    except MemoryError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # Pillow's own have none
             raise
+        if str(error).startswith("Memory allocation error"):  # libheif's
+            raise MemoryError from error
         raise broken(photo.kind) from error
+
+
+def _ended(photo: Structure) -> Structure:
+    """Return a JPEG, which lacks its end, with one.
+
+    libjpeg invents what is missing, and doesn't tell. Whether something is missing shows if other bytes
+    follow: they change the image then, and are ignored otherwise.
+
+    Raises:
+        BrokenImageError: more is missing than the marker of the end.
+    """
+    start = photo.essential.rstrip(b"\xff")
+    photos = [replace(photo, essential=start + filling + jpeg.END) for filling in _FILLINGS]
+    if len({_checksum(each) for each in photos}) > 1:
+        raise broken(photo.kind)
+    return photos[0]
+
+
+def _checksum(photo: Structure) -> int:
+    """Return a checksum of the pixels in full size."""
+    checksum = 0
+    with opened(photo) as image:
+        image.load()
+        for top in range(0, image.height, _TILE):
+            rows = image.crop((0, top, image.width, min(top + _TILE, image.height)))
+            checksum = zlib.crc32(rows.tobytes(), checksum)
+    return checksum
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

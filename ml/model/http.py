@@ -248,6 +248,8 @@ class Client(requests.Session):
         except (TimeoutError, requests.Timeout):
             future.add_done_callback(_close)
             raise UnreachableError("no answer in time") from None
+        except DownloadError:  # of an adapter
+            raise
         except requests.ConnectionError as error:  # its text may hold the URL with its secrets
             raise UnreachableError(f"no connection ({type(error).__name__})") from None
         except Exception as error:  # noqa: BLE001

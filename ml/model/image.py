@@ -71,19 +71,20 @@ def read(
 ) -> Decoded:
     """Decode an image and resize it to a square.
 
-    Of an animation, the first frame counts. The EXIF orientation is applied, transparency is put over white,
-    16 bits are reduced to 8, and the resizing uses Pillow's antialiased bilinear filter.
+    Of an animation, the first frame counts. The orientation is applied: that of EXIF, and in HEIC and AVIF
+    that of the image's properties. Transparency is put over white, 16 bits are reduced to 8, and the resizing
+    uses Pillow's antialiased bilinear filter.
 
     Args:
-        data: a JPEG, PNG, WebP, GIF or BMP file.
+        data: a JPEG, PNG, WebP, GIF, BMP, AVIF or HEIC file.
         size: height and width of the result, in pixels.
         resize: `center_crop` (the largest centred square) or `squash` (the whole image).
-        max_pixels: an image whose header states more is rejected.
+        max_pixels: an image whose header states more is rejected; see `ml.model.formats.inspect`.
 
     Raises:
         UnsupportedImageError: the content is not of an accepted format.
         BrokenImageError: it is truncated or corrupt.
-        TooManyPixelsError: it has more than `max_pixels` pixels.
+        TooManyPixelsError: it has more pixels than `max_pixels` allows.
     """
-    photo = inspect(data, max_pixels)
+    photo = inspect(data, max_pixels, size)
     return Decoded.of(photo, np.asarray(decoder.square(photo, size, resize)))

@@ -5,62 +5,116 @@ from grafana_foundation_sdk.builders.timeseries import Panel
 from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from monitoring.dashboards.parts import Rows, heat, limited, lines, new_board, number, quantiles
+from monitoring.dashboards.parts import OF, Rows, heat, limited, lines, new_board, number, quantiles
 
 DRIFT = 0.25
 """Threshold of the alert ModelDrift."""
+UNKNOWN = 0.2
+"""Threshold of the alert UnknownShareHigh."""
 
-_PER_PHOTO = ' / on () group_left sum(increase(prediction_confidence_count{job="$job"}[1h]))'
+_PER_PHOTO = f" / on () group_left sum(increase(prediction_confidence_count{{{OF}}}[1h]))"
 
 
 def board() -> Dashboard:
     """Return the dashboard."""
-    version = ('group by (version, arch) (model_info{job="$job"})', "{{version}} ({{arch}})")
-    test_accuracy = ('max(model_test_figure{job="$job", figure="accuracy"})', "")
     rows: Rows = {
         "Now": [
-            number("Model", version).text_mode(BigValueTextMode.NAME),
-            number("Photos in the last hour", ('model:photos:1h{job="$job"}', "")),
-            number("Judged correct in the last day", ('feedback:accuracy:1d{job="$job"}', ""), "percentunit"),
-            number("Accuracy on the test photos", test_accuracy, "percentunit"),
+            number(
+                "Model",
+                "Version and architecture that the instances serve. Two at once: a deployment is under way, "
+                "or has stopped halfway. Alerts ModelChanged and ModelsDiffer.",
+                (f"group by (version, arch) (model_info{{{OF}}})", "{{version}} ({{arch}})"),
+            ).text_mode(BigValueTextMode.NAME),
+            number(
+                "Photos in the last hour",
+                "Photos that were classified, by all instances.",
+                ('model:photos:1h{job="$job"}', ""),
+            ),
+            number(
+                "Judged correct in the last day",
+                "Share of the answers with feedback that users judged correct. Users report wrong answers "
+                "more often than right ones, so it is below the accuracy. Alert LiveAccuracyLow.",
+                ('feedback:accuracy:1d{job="$job"}', ""),
+                "percentunit",
+            ),
+            number(
+                "Accuracy on the test photos",
+                "Measured once, before the release. It holds for photos like those of the test split.",
+                (f'max(model_test_figure{{{OF}, figure="accuracy"}})', ""),
+                "percentunit",
+            ),
         ],
         "Answers": [
             lines(
                 "Labels, last hour",
-                (f'sum by (label) (increase(predictions_total{{job="$job"}}[1h])){_PER_PHOTO}', "{{label}}"),
-                ('max by (label) (model_reference_label_share{job="$job"})', "{{label}} expected"),
+                "Share of each label among the answers. Dashed: among the answers to the model's test "
+                "photos.",
+                (f"sum by (label) (increase(predictions_total{{{OF}}}[1h])){_PER_PHOTO}", "{{label}}"),
+                (f"max by (label) (model_reference_label_share{{{OF}}})", "{{label}} expected"),
                 unit="percentunit",
             ),
-            heat("Answers by confidence", 'prediction_confidence_bucket{job="$job"}', "percentunit"),
+            heat(
+                "Answers by confidence",
+                "Probability of the answered label. Most answers should be near 100 %.",
+                f"prediction_confidence_bucket{{{OF}}}",
+                "percentunit",
+            ),
             lines(
                 "Answers with low confidence, last hour",
+                "Share of the answers up to that probability. Dashed: on the model's test photos. Far above "
+                "it: the photos are blurred, or show something that is none of the classes.",
                 (
-                    'sum by (le) (increase(prediction_confidence_bucket{job="$job", le=~"0.9|0.99"}[1h]))'
+                    f'sum by (le) (increase(prediction_confidence_bucket{{{OF}, le=~"0.9|0.99"}}[1h]))'
                     + _PER_PHOTO,
                     "up to {{le}}",
                 ),
                 (
-                    'max by (le) (model_reference_share{job="$job", statistic="confidence", le=~"0.9|0.99"})',
+                    f'max by (le) (model_reference_share{{{OF}, statistic="confidence", le=~"0.9|0.99"}})',
                     "up to {{le}} expected",
                 ),
                 unit="percentunit",
             ),
+            limited(
+                lines(
+                    "Unknown, last hour",
+                    "Share of the photos, of all instances, that the model takes for none of its classes. "
+                    "Empty if it cannot say `unknown`. Above the line, UnknownShareHigh fires if the day "
+                    "before was better.",
+                    ('model:unknown_ratio:1h{job="$job"}', "unknown"),
+                    unit="percentunit",
+                ),
+                UNKNOWN,
+            ).span(24),
         ],
         "Drift from the training reference statistics: 0 same, 1 disjoint; needs 200 photos": [
             _drift("Last hour", 'model:drift:1h{job="$job"}'),
             _drift("Last day", 'model:drift:1d{job="$job"}'),
         ],
         "Photos, last hour": [
-            quantiles("Brightness, 0 black to 1 white", 'photo_brightness_bucket{job="$job"}[1h]'),
-            quantiles("Width divided by height", 'photo_aspect_ratio_bucket{job="$job"}[1h]'),
-            quantiles("Shorter side, pixels", 'photo_short_side_pixels_bucket{job="$job"}[1h]'),
+            quantiles(
+                "Brightness, 0 black to 1 white",
+                "Mean of a photo's pixels. Lower at night, or if a client darkens the photos.",
+                f"photo_brightness_bucket{{{OF}}}[1h]",
+            ),
+            quantiles(
+                "Width divided by height",
+                "After EXIF rotation. A jump: a client crops or scales in another way.",
+                f"photo_aspect_ratio_bucket{{{OF}}}[1h]",
+            ),
+            quantiles(
+                "Shorter side, pixels",
+                "As sent. Below the network's input, 224 pixels for the embedded model, the photo lacks "
+                "detail.",
+                f"photo_short_side_pixels_bucket{{{OF}}}[1h]",
+            ),
         ],
         "Feedback of users, last day": [
             _accuracy(),
             lines(
                 "Judged answers",
+                "Number of answers with feedback. A pair of classes that grows: these two are confused.",
                 (
-                    'sum by (predicted, actual) (increase(feedback_total{job="$job"}[1d]))',
+                    f"sum by (predicted, actual) (increase(feedback_total{{{OF}}}[1d]))",
                     "answered {{predicted}}, actually {{actual}}",
                 ),
             ).span(12),
@@ -70,7 +124,12 @@ def board() -> Dashboard:
 
 
 def _drift(title: str, query: str) -> Panel:
-    return limited(lines(title, (query, "{{statistic}}")), DRIFT).max(1).span(12)
+    text = (
+        "Largest distance of photos and answers of all instances from those of the training, per statistic. "
+        "Above the line, with at least 200 photos, ModelDrift fires: the test accuracy says little about "
+        "such photos."
+    )
+    return limited(lines(title, text, (query, "{{statistic}}")), DRIFT).max(1).span(12)
 
 
 def _accuracy() -> Panel:
@@ -79,11 +138,13 @@ def _accuracy() -> Panel:
     return (
         lines(
             "Judged correct, with the 95 % interval, and the test accuracy",
+            "If the whole band is below the dashed lines, LiveAccuracyLow fires. With few answers the band "
+            "is wide.",
             ('feedback:accuracy_high:1d{job="$job"}', "upper bound"),
             ('feedback:accuracy:1d{job="$job"}', "judged correct"),
             ('feedback:accuracy_low:1d{job="$job"}', "lower bound"),
             (
-                'max by (figure) (model_test_figure{job="$job", figure=~"accuracy(_low|_high)?"})',
+                f'max by (figure) (model_test_figure{{{OF}, figure=~"accuracy(_low|_high)?"}})',
                 "{{figure}} expected",
             ),
             unit="percentunit",

@@ -37,7 +37,7 @@ def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
     photos = [photo for photo in find([root]) if photo.label]
     others = sum(1 for file in root.rglob("*") if file.is_file()) - len(photos)
     if others:
-        print(f"left out: {others} files that are hidden, not photos by their names, or in no class's folder")
+        print(f"left out: {others} files that are hidden, not photos, or in no class's folder")
     if not photos:
         raise PipelineError(f"{data}: there are no photos in folders named for their classes")
     return root, photos

@@ -1,4 +1,4 @@
-"""What the scripts that generate a document in docs/ share: the command line, and rows of tables."""
+"""What the scripts that generate a document in docs/ share: the command line."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -24,8 +24,3 @@ def write_or_check(
         print(f"error: docs/{path.name} is out of date; run {parser.prog}", file=sys.stderr)
         return 1
     return 0
-
-
-def row(*cells: str) -> str:
-    """Return a row of a Markdown table, without the end of the line."""
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

@@ -1,6 +1,7 @@
 """Sections on the model: versions, labels, confidence, drift, and feedback of users."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def versions(source: Source) -> Section:
         "Model versions",
         count(len(series), "version") if series else NONE,
         "Version, architecture, engine, and the first characters of the file's SHA-256.",
-        spans(source.period, series),
+        partial(spans, source.period, series),
         Table(("model", "first seen", "last seen", "for"), sorted(rows, key=lambda row: row[1])),
     )
 
@@ -43,7 +44,7 @@ def labels(source: Source) -> Section:
     )
     rate = "rate(predictions_total{$job}[$rate])"
     series = source.series(f"sum by (label) ({rate}) / on () group_left () (sum({rate}) > 0)", "label")
-    total = sum(photos.values())
+    total = sum(photos.values()) if photos else math.nan
     shares = {label: number / total for label, number in photos.items()} if total > 0 else {}
     largest = sorted(shares, key=lambda label: -shares[label])
     rows = [
@@ -53,14 +54,21 @@ def labels(source: Source) -> Section:
     return Section(
         "Label share",
         ", ".join(f"{label} {100 * shares[label]:.0f} %" for label in largest[:3]) or NONE,
-        f"Answers to {count(total, 'photo')}, beside the model's answers to its test photos.",
-        lines(
+        f"Share of each label among the answers, beside the model's answers to its test photos. Photos: "
+        f"{count(total)}.",
+        partial(
+            lines,
             source.period,
             {label: 100 * values for label, values in series.items()},
             "% of the answers",
             ends=(0, 100),
         ),
-        Table(("label", "photos", "share", "test photos"), rows),
+        Table(
+            ("label", "photos", "share", "test photos"),
+            rows,
+            compare=2,
+            absent=("0", percent(0), NONE),
+        ),
     )
 
 
@@ -79,7 +87,7 @@ def confidence(source: Source) -> Section:
         "Confidence",
         f"mean {mean:.3f}" if math.isfinite(mean) else NONE,
         "Probability of the answered label. Quantiles are estimated from the histogram.",
-        lines(source.period, drawn, "probability", ends=(axis_start(drawn.values(), 0.05), 1.0)),
+        partial(lines, source.period, drawn, "probability", ends=(axis_start(drawn.values(), 0.05), 1.0)),
     )
 
 
@@ -87,7 +95,8 @@ def drift(source: Source) -> Section:
     """Report how far photos and answers are from the training reference statistics."""
     series = source.series("max by (statistic) (model:drift:1h{$job})", "statistic")
     series = {name.replace("_", " "): values for name, values in series.items()}
-    photos = np.nan_to_num(source.series("max(model:photos:1h{$job})").get("", np.zeros(1)))
+    per_hour = source.series("max(model:photos:1h{$job})").get("", np.full(1, np.nan))
+    photos, busiest = np.nan_to_num(per_hour), math.nan if np.isnan(per_hour).all() else np.nanmax(per_hour)
     rows, largest, bad = [], math.nan, False
     for name, values in series.items():
         peak = int(np.nanargmax(values))
@@ -99,10 +108,10 @@ def drift(source: Source) -> Section:
         "Drift",
         f"at most {largest:.2f}" if math.isfinite(largest) else NONE,
         "Largest distance between the distributions of the last hour and the training reference statistics, "
-        f"from 0 (equal) to 1. An alert needs more than {DRIFT_ALLOWED} and {DRIFT_PHOTOS} photos; the "
-        f"busiest hour had {count(float(photos.max()))}.",
-        lines(source.period, series, "distance", {"alert": DRIFT_ALLOWED}, ends=(0, 1)),
-        Table(("statistic", "largest", "at", "last"), rows),
+        f"from 0 (equal) to 1. An alert needs more than {DRIFT_ALLOWED} and {DRIFT_PHOTOS} photos. Photos in "
+        f"the busiest hour: {count(busiest)}.",
+        partial(lines, source.period, series, "distance", {"alert": DRIFT_ALLOWED}, ends=(0, 1)),
+        Table(("statistic", "largest", "at", "last"), rows, compare=1),
         bad=bad,
     )
 
@@ -110,14 +119,14 @@ def drift(source: Source) -> Section:
 def feedback(source: Source) -> Section:
     """Report the share of correct answers among those that users judged, with its interval."""
     judged = source.values("sum by (correct) (increase(feedback_judged_total{$job}[$range]))", "correct")
-    correct = round(judged.get("true", 0.0))
-    answers = correct + round(judged.get("false", 0.0))
+    correct, wrong = (judged.get(name, 0.0 if judged else math.nan) for name in ("true", "false"))
+    answers = correct + wrong
     test = source.values(
         'max by (figure) (last_over_time(model_test_figure{$job, figure=~"accuracy.*"}[$range]))', "figure"
     )
     headline, test_low, bad = NONE, test.get("accuracy_low", math.nan), False
-    if answers > 0:
-        live = wilson(correct, answers, _CONFIDENCE)
+    if judged and round(answers) > 0:
+        live = wilson(round(correct), round(correct) + round(wrong), _CONFIDENCE)
         headline = f"{100 * live.value:.1f} % ({100 * live.low:.1f} to {100 * live.high:.1f} %)"
         bad = live.high < test_low
     drawn = {
@@ -131,11 +140,11 @@ def feedback(source: Source) -> Section:
     return Section(
         "Feedback accuracy",
         headline,
-        f"Share of correct answers among {count(answers, 'answer')} that users judged, with its "
-        f"{100 * _CONFIDENCE:.0f} % interval. The model's accuracy on its test photos is "
-        f"{percent(test.get('accuracy', math.nan))}, at least {percent(test_low)}. Each point of the chart "
-        "covers the day before it.",
-        lines(source.period, drawn, "% correct", limits, band=band, ends=(start, 100)),
-        Table(("judged", "answers"), [("correct", count(correct)), ("wrong", count(answers - correct))]),
+        "Share of correct answers among those that users judged, with its "
+        f"{100 * _CONFIDENCE:.0f} % interval. Judged answers: {count(answers)}. The model's accuracy on its "
+        f"test photos is {percent(test.get('accuracy', math.nan))}, at least {percent(test_low)}. Each point "
+        "of the chart covers the day before it.",
+        partial(lines, source.period, drawn, "% correct", limits, band=band, ends=(start, 100)),
+        Table(("judged", "answers"), [("correct", count(correct)), ("wrong", count(wrong))], compare=1),
         bad=bad,
     )

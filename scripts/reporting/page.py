@@ -29,16 +29,28 @@ def page(source: Source) -> tuple[str, bool]:
     Raises:
         RequestError: Prometheus does not answer, or rejects a query.
     """
+    before = source.before()
     sections = {make.__name__: make(source) for make in SECTIONS}
+    earlier = {make.__name__: make(before) for make in SECTIONS}
+    charts = {name: section.draw() for name, section in sections.items()}
+    tables = {
+        name: section.table.compared(other)
+        for name, section in sections.items()
+        if section.table and (other := earlier[name].table)
+    }
     start, end = moment(source.period.start), moment(source.period.end)
     host = source.url.partition("://")[2]
     text = render(
         "service_report.html.jinja",
         Path(__file__).parent,
         sections=sections,
+        earlier=earlier,
+        charts=charts,
+        tables=tables,
         title=source.job,
-        subtitle=f"{start} to {end} UTC ({duration(source.period.seconds)}), from {host}",
+        subtitle=f"{start} to {end} UTC ({duration(source.period.seconds)}), from {host}. "
+        f"Before: the period of the same length from {moment(before.period.start)} on.",
         start=start,
         end=end,
     )
-    return text, any(section.chart for section in sections.values())
+    return text, any(charts.values())

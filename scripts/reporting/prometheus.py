@@ -1,9 +1,12 @@
 """Client of Prometheus' HTTP API: series over a period, and values at its end."""
 
+import copy
 import math
 import re
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ _RATE_S, _SPAN_S = 300, 30
 """Shortest windows of $rate and $span; they grow with the distance between two points."""
 _ATTEMPTS = 3
 _CONNECT_S = 3.0
+_CHECK_S = 10.0
+"""For the first answer, with all attempts."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,33 @@ class Source:
             "$rate": f"{self.rate_s}s",
             "$span": f"{max(_SPAN_S, period.step)}s",
         }
+
+    def before(self) -> "Source":
+        """Return the data of the period before, which is as long."""
+        earlier, length = copy.copy(self), self.period.seconds
+        start, end = self.period.start - length, self.period.end - length
+        earlier.period = replace(self.period, start=start, end=end)
+        return earlier
+
+    def check(self, within_s: float = _CHECK_S) -> None:
+        """Return if Prometheus answers; raise RequestError if not, after some seconds at most.
+
+        The time-outs of a request bound neither name resolution nor the number of a name's addresses.
+        """
+        answer: Future[float] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self.value("vector(1)"))
+            except RequestError as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            answer.result(within_s)
+        except TimeoutError:
+            reason = f"no answer within {within_s:g} s; is this the URL of Prometheus?"
+            raise RequestError(f"{self.url}: {reason}") from None
 
     def series(self, query: str, label: str = "") -> dict[str, Values]:
         """Return each series of a query at the points of the period, NaN where it has no finite value.

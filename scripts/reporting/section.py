@@ -2,20 +2,37 @@
 
 import datetime
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-NONE = "no data"
+NONE = "unknown"
+"""What a figure is without data. It is never 0, which would mean that nothing happened."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The headings of the columns, and rows of texts."""
+    """The headings of the columns, and rows of texts; the first cell of a row names it."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    compare: int | None = None  # column that is compared with the period before
+    absent: Sequence[str] = ()  # cells of a row that is missing although there is data; empty: unknown
+
+    def compared(self, before: "Table") -> "Table":
+        """Return the table with a column of the values in the period before."""
+        if self.compare is None:
+            return self
+        earlier = {row[0]: row[self.compare] for row in before.rows}
+        rows = {row[0]: row for row in self.rows}
+        missing = NONE
+        if self.absent and earlier:
+            missing = self.absent[self.compare - 1]
+        if self.absent and rows:
+            rows |= {name: (name, *self.absent) for name in earlier if name not in rows}
+        made = [(*row, earlier.get(name, missing)) for name, row in rows.items()]
+        return replace(self, head=(*self.head, "before"), rows=made)
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Section:
     title: str
     headline: str  # its most important figure
     text: str  # explains the figures
-    chart: Markup | None  # None: there is nothing to draw
+    draw: Callable[[], Markup | None]  # returns its chart; None: there is nothing to draw
     table: Table | None = None  # the figures one by one
     bad: bool = False  # whether the headline is worse than it should be
 

@@ -1,6 +1,7 @@
 """Sections on the service: traffic, objectives, latency, rejected requests, starts, alerts."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -48,9 +49,9 @@ def traffic(source: Source) -> Section:
     return Section(
         "Traffic",
         count(total, "request"),
-        f"Requests to /predict, with {count(photos, 'photo')} classified{peaks}.",
-        lines(source.period, rates, "requests per second"),
-        Table(("status", "requests", "share"), rows),
+        f"Requests to /predict{peaks}. Photos classified: {count(photos)}.",
+        partial(lines, source.period, rates, "requests per second"),
+        Table(("status", "requests", "share"), rows, compare=1, absent=("0", percent(0))),
     )
 
 
@@ -75,8 +76,8 @@ def objectives(source: Source) -> Section:
         "The burn rate is the measured share divided by the allowed share. At 1 and with even traffic, the "
         f"error budget of {_BUDGET_DAYS} days lasts {_BUDGET_DAYS} days. Each point of the chart covers the "
         f"{window} before it.",
-        lines(period, drawn, "% of requests", allowed_lines),
-        Table(("requests", "allowed", "in this period", "burn rate", "of the budget"), rows),
+        partial(lines, period, drawn, "% of requests", allowed_lines),
+        Table(("requests", "allowed", "in this period", "burn rate", "of the budget"), rows, compare=2),
         bad=worst > 1,
     )
 
@@ -94,8 +95,8 @@ def latency(source: Source) -> Section:
         "Latency",
         rows[-1][1] if rows[-1][1] == NONE else f"99 % within {rows[-1][1]}",
         "Time from a complete request to its answer, without the network; estimated from the histogram.",
-        lines(source.period, drawn, "ms"),
-        Table(("share of the requests", "within"), rows),
+        partial(lines, source.period, drawn, "ms"),
+        Table(("share of the requests", "within"), rows, compare=1),
     )
 
 
@@ -103,13 +104,14 @@ def rejections(source: Source) -> Section:
     """Report the rejected requests by reason."""
     reasons = source.values("sum by (reason) (increase(predictions_rejected_total{$job}[$range]))", "reason")
     rates = source.series("sum by (reason) (rate(predictions_rejected_total{$job}[$rate]))", "reason")
+    rows = [(reason, count(number)) for reason, number in reasons.items()]
     return Section(
         "Rejected requests",
         count(sum(reasons.values()), "request") if reasons else NONE,
         "Requests without a prediction: the queue is full or too slow, no model is loaded yet, the service "
         "is stopping, or the client disconnected.",
-        lines(source.period, _not_zero(rates), "requests per second"),
-        Table(("reason", "requests"), [(reason, count(number)) for reason, number in reasons.items()]),
+        partial(lines, source.period, _not_zero(rates), "requests per second"),
+        Table(("reason", "requests"), rows, compare=1, absent=("0",)),
     )
 
 
@@ -123,13 +125,25 @@ def starts(source: Source) -> Section:
         started |= {round(value, 2) for value in values[np.isfinite(values)]}
     in_period = sorted(time for time in started if time >= period.start)
     slowest = source.value("max(max_over_time(service_start_seconds{$job}[$range]))")
-    up = np.nan_to_num(next(iter(instances.values()), np.zeros(1))) > 0
+    # A point without `up` is one at which Prometheus did not look. Pushed metrics have no `up`.
+    up = source.series(
+        "max(max_over_time(up{$job}[$span]))"
+        " or on () group(max_over_time(process_start_time_seconds{$job}[$span]))"
+    ).get("", np.full(1, np.nan))
+    known = up[np.isfinite(up)]
     return Section(
         "Starts",
         count(len(in_period), "start") if started else NONE,
-        f"The slowest process took {seconds(slowest)} to load its model. At least one instance was up "
-        f"{percent(float(up.mean()))} of the time. Vertical lines are starts.",
-        lines(period, {"instances": instances[""]}, "instances", marks=in_period) if instances else None,
+        f"Vertical lines are starts. Slowest load of a model: {seconds(slowest)}. At least one instance up: "
+        f"{percent(float(known.mean())) if len(known) else NONE} of the time for which Prometheus has data, "
+        f"which is {percent(len(known) / len(up))} of the period.",
+        partial(
+            lines,
+            period,
+            {name or "instances": v for name, v in instances.items()},
+            "instances",
+            marks=in_period,
+        ),
         Table(("started",), [(moment(time),) for time in in_period[-20:]]),
     )
 
@@ -144,11 +158,17 @@ def alerts(source: Source) -> Section:
         for name, values in series.items()
         for start, end in stretches(period, values)
     ]
+    evaluated = source.values("count(count_over_time(predict:requests:rate5m{$job}[$range]))")
+    text = "docs/RUNBOOK.md explains each alert."
+    if not rows:
+        text = (
+            "No alert fired." if evaluated else "Prometheus has not evaluated the rules of monitoring/rules."
+        )
     return Section(
         "Alerts",
-        f"{count(len(series), 'alert')} fired",
-        "docs/RUNBOOK.md explains each alert." if rows else "No alert fired, or Prometheus has no rules.",
-        spans(period, series),
+        f"{count(len(series), 'alert')} fired" if rows or evaluated else NONE,
+        text,
+        partial(spans, period, series),
         Table(("alert, severity", "from", "to", "for"), sorted(rows, key=lambda row: row[1])),
         bad=bool(rows),
     )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 from PIL import Image
 
+from scripts.stress import heif_bombs
+
 _MB = 1_000_000
 _FULL = 10 * _MB
 """Size of the largest files; MAX_UPLOAD_MB allows a little more."""
@@ -160,6 +162,16 @@ def bmp(width: int, height: int, depth: int, compression: int, pixels: bytes) ->
     return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + table + pixels
 
 
+def _bit_fields(size: int) -> bytes:
+    """Return a BMP whose colours have ten bits each."""
+    width, height = 1000, max(1, size // 4000)
+    masks = struct.pack("<IIII", 0x3FF00000, 0xFFC00, 0x3FF, 0)
+    header = struct.pack("<IiiHHIIiiII", 56, width, height, 1, 32, 3, 0, 0, 0, 0, 0) + masks
+    start = 14 + len(header)
+    pixels = bytes(4 * width * height)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + pixels
+
+
 METADATA: dict[str, Callable[[int], bytes]] = {
     "JPEG, empty APP15 segments": lambda size: _jpeg(_segments(0xEF, b"", size)),
     "JPEG, empty comments": lambda size: _jpeg(_segments(0xFE, b"", size)),
@@ -213,14 +225,14 @@ METADATA: dict[str, Callable[[int], bytes]] = {
     "WebP, a colour profile": lambda size: _webp((b"ICCP", bytes(size // 2 * 2))),
     "WebP, EXIF": lambda size: _webp((b"EXIF", _exif(bytes(size // 2 * 2), 65_535))),
     "BMP, run lengths": lambda size: bmp(3400, 3400, 8, 1, b"\1\0" * (size // 2)),
-    "BMP, run lengths of four bits": lambda size: bmp(3400, 3400, 8, 2, b"\xff\x11" * (size // 2)),
+    "BMP, run lengths of four bits": lambda size: bmp(3400, 3400, 4, 2, b"\xff\x11" * (size // 2)),
     "BMP, ends of lines": lambda size: bmp(3400, 3400, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
     "BMP, jumps": lambda size: bmp(3400, 3400, 8, 1, b"\0\2\1\0" * (size // 4)),
     "BMP, one-pixel runs of a long line": lambda size: bmp(60_000, 190, 8, 1, b"\1\0" * (size // 2)),
     "BMP, one bit a pixel": lambda size: bmp(4000, size // 500, 1, 0, bytes(size)),
+    "BMP, bit fields": lambda size: _bit_fields(size),
 }
 """Makes a file of about so many bytes, by name; few of them are pixels."""
-
 _PIXELS: dict[str, Callable[[int, int], bytes]] = {
     "JPEG": lambda width, height: encoded(Image.new("RGB", (width, height)), "JPEG"),
     "JPEG, progressive": lambda width, height: encoded(
@@ -268,3 +280,5 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
         width, min(height, 10 * _MB // width), 8, 0, bytes(width * min(height, 10 * _MB // width))
     ),
 }
+METADATA |= heif_bombs.metadata()
+_PIXELS |= heif_bombs.pixels()

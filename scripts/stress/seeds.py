@@ -1,5 +1,6 @@
 """Small generated photos of every accepted format and mode; always the same bytes."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from scripts.stress import heif
 
 Seeds = dict[str, bytes]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -55,7 +58,16 @@ def seeds() -> Seeds:
         "bmp-bits": _encoded(grey.convert("1"), "BMP"),
         "bmp-alpha": _encoded(alpha, "BMP"),
         "bmp-runs": _run_length_bmp(),
+        "avif": _encoded(rgb, "AVIF", speed=10),
+        "avif-alpha": _encoded(alpha, "AVIF", exif=exif, speed=10),
+        "avif-animated": _encoded(rgb, "AVIF", **frames, speed=10),
     }
+    if heif.HEIC_INSTALLED:
+        tile = dataclasses.replace(heif.small(b"hvc1"), hidden=True)
+        files["heic"] = heif.written(heif.small(b"hvc1"))
+        files["heic-tiles"] = heif.written(
+            heif.grid(2, 1, 128, 64, (1, 2), heif.turn_box(1)), tile, tile, metadata=b"Exif\0\0MM\0*"
+        )
     with_thumbnail = b"Exif\0\0" + _exif_with_thumbnail(files["jpeg-grey"])
     return files | {"jpeg-thumbnail": _encoded(rgb, "JPEG", exif=with_thumbnail)}
 

@@ -23,6 +23,12 @@ from app.settings import Settings, SettingsError, probable_typos
         ("MODEL_PUBLIC_KEY", "-----BEGIN PRIVATE KEY----- " + "A" * 43 + "= -----END PRIVATE KEY-----"),
         ("FEEDBACK_SECRET", "too short"), ("FEEDBACK_SECRET", "a secret with spaces"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "*"),
+        ("ALLOWED_IMAGE_HOSTS", ","), ("ALLOWED_IMAGE_HOSTS", "ftp://a.ex"), ("ALLOWED_IMAGE_HOSTS", "*"),
+        ("ALLOWED_IMAGE_HOSTS", "*.example"), ("ALLOWED_IMAGE_HOSTS", "https://a.example/path"),
+        ("ALLOWED_IMAGE_HOSTS", "u@a.example"), ("ALLOWED_IMAGE_HOSTS", "a.example:0"),
+        ("ALLOWED_IMAGE_HOSTS", "a.example:99999"), ("ALLOWED_IMAGE_HOSTS", "[::x]"),
+        ("ALLOWED_IMAGE_HOSTS", "a.example?"), ("ALLOWED_IMAGE_HOSTS", "9" * 5000 + "/"),
+        ("ALLOWED_IMAGE_HOSTS", "bücher.example"), ("ALLOWED_IMAGE_HOSTS", "a.example."),
         ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
@@ -38,7 +44,8 @@ def test_good_values():
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
         | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
-        | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, 192.0.2.1"}
+        | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1"}
+        | {"ALLOWED_IMAGE_HOSTS": "A.example, http://b.example, c.ex:8443,https://[0::1]:1, 127.0.0.1:80"}
     )
     assert settings.port == 80
     assert settings.api_keys == ("a", "b")
@@ -48,6 +55,10 @@ def test_good_values():
     assert settings.cors_origins == ("https://a.example", "*")
     assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it
     assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
+    assert settings.allowed_image_hosts == (
+        ("https", "a.example", 443), ("http", "b.example", 80), ("https", "c.ex", 8443),
+        ("https", "::1", 1), ("https", "127.0.0.1", 80),
+    )  # fmt: skip
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from app.telemetry.tracing import VARIABLES
 from tests.conftest import not_installed
 from tests.helpers.container import ENGINE, TAG, engine, needs_container
 from tests.helpers.paths import ROOT
@@ -84,6 +85,7 @@ def test_the_app_has_time_to_drain() -> None:
 
 def test_every_setting_is_passed_on() -> None:
     settings = {name.upper() for name in Settings.__dataclass_fields__} - {"HOST", "PORT", "MODEL_CACHE_DIR"}
+    settings |= set(VARIABLES)
     passed = set(COMPOSE["services"]["app"]["environment"])
     assert passed == settings, "docker-compose.yml: services.app.environment must list exactly the settings"
     command = ["make", "-n", "-B", "run-image", "CONTAINER=docker"]

@@ -163,8 +163,8 @@ def layers(image: str) -> list[str]:
 
 @needs_container
 def test_a_change_of_the_code_builds_nothing_else_again(image: str, tmp_path: Path) -> None:
-    for name in ("Dockerfile", ".dockerignore", "requirements.txt", "requirements-torch.txt"):
-        shutil.copy2(ROOT / name, tmp_path)
+    for path in (ROOT / "Dockerfile", ROOT / ".dockerignore", *ROOT.glob("requirements*.txt")):
+        shutil.copy2(path, tmp_path)
     for name in ("app", "ml"):
         shutil.copytree(ROOT / name, tmp_path / name)
     page = tmp_path / "app" / "routes" / "page.py"
@@ -183,9 +183,10 @@ def test_a_change_of_the_code_builds_nothing_else_again(image: str, tmp_path: Pa
 
 
 @needs_container
-def test_a_runtime_that_there_is_not(image: str) -> None:
-    with pytest.raises(AssertionError, match="RUNTIME=tensorflow: must be onnx or torch"):
-        build("--build-arg", "RUNTIME=tensorflow", tag=f"{TAG}-wrong")
+@pytest.mark.parametrize("problem", ["RUNTIME=tensorflow: must be onnx or torch", "OTEL=yes: must be 0 or 1"])
+def test_a_build_argument_that_there_is_not(image: str, problem: str) -> None:
+    with pytest.raises(AssertionError, match=problem):
+        build("--build-arg", problem.partition(":")[0], tag=f"{TAG}-wrong")
 
 
 def make(*arguments: str, cwd: Path, **env: str) -> subprocess.Popen[str]:

@@ -106,10 +106,17 @@ def test_health_check_is_readiness(service) -> None:
 
 
 def test_a_fork_puts_its_name_in(tmp_path) -> None:
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    for folder in ("deploy", "monitoring"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "scripts").mkdir()
     script = shutil.copy(ROOT / "scripts" / "set_owner.sh", tmp_path / "scripts")
-    files = [Path("render.yaml"), *(path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.yaml"))]
+    named = [
+        path for kind in ("yaml", "yml", "json", "py") for path in (ROOT / "monitoring").rglob(f"*.{kind}")
+    ]
+    files = [
+        Path("render.yaml"),
+        *(path.relative_to(ROOT) for path in [*(ROOT / "deploy").rglob("*.yaml"), *named]),
+    ]
 
     def run(*command: str, code: int = 0) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S)
@@ -131,7 +138,11 @@ def test_a_fork_puts_its_name_in(tmp_path) -> None:
         shutil.copy(ROOT / "render.yaml", tmp_path)
         run(script)
         run(script)
-        assert changes() == {
+        changed = changes()
+        links = {line for line in changed if "RUNBOOK.md" in line}
+        assert len(links) > 20
+        assert all("https://github.com/Ann-Lee/Pets/blob/main/docs/RUNBOOK.md" in line for line in links)
+        assert changed - links == {
             "url: ghcr.io/ann-lee/pets:main",
             "newName: ghcr.io/ann-lee/pets",
             "image: REGION-docker.pkg.dev/PROJECT/ghcr/ann-lee/pets:main",

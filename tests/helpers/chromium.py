@@ -30,20 +30,23 @@ def launched() -> Iterator[Browser]:
 class Watch:
     """What went wrong on a page: errors of scripts and of its policy, and requests to other origins."""
 
-    def __init__(self, page: Page, origin: str) -> None:
+    def __init__(self, page: Page, origin: str, allowed: str, quiet: str) -> None:
         self.errors: list[str] = []
         self.foreign: list[str] = []
+        self._allowed = allowed
+        self._quiet = quiet
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._console)
         page.on("request", lambda request: self._request(request.url, origin))
 
     def _console(self, message: Any) -> None:
         # Chromium itself says so of every answer over 399; whether one is right is the test's business.
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+        expected = "Failed to load resource" in message.text or (self._quiet and self._quiet in message.text)
+        if message.type in ("error", "warning") and not expected:
             self.errors.append(message.text)
 
     def _request(self, url: str, origin: str) -> None:
-        if urlsplit(url).scheme not in ("blob", "data") and not url.startswith(f"{origin}/"):
+        if urlsplit(url).scheme not in ("blob", "data") and not url.startswith((f"{origin}/", self._allowed)):
             self.foreign.append(url)
 
 
@@ -56,13 +59,24 @@ def wait_until(page: Page, holds: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, port: int, path: str = "/", **options: Any) -> Iterator[Page]:
-    """A page of its own context; nothing may have gone wrong on it when it is closed."""
+def opened(
+    browser: Browser, port: int, path: str = "/", allowed: str = "", quiet: str = "", **options: Any
+) -> Iterator[Page]:
+    """A page of its own context; nothing may have gone wrong on it when it is closed.
+
+    Args:
+        browser: where it is opened.
+        port: of the service, on loopback.
+        path: of the page.
+        allowed: another origin that it may load from.
+        quiet: errors with this text in the console are expected.
+        options: of the context.
+    """
     origin = f"http://127.0.0.1:{port}"
     context = browser.new_context(**options)
     context.set_default_timeout(1000 * HANG_S)
     page = context.new_page()
-    watch = Watch(page, origin)
+    watch = Watch(page, origin, allowed or origin, quiet)
     page.goto(f"{origin}{path}")
     yield page
     context.close()

@@ -45,6 +45,7 @@ def endpoint(
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for a delayed acknowledgement
 
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))

@@ -7,6 +7,7 @@ this machine's hiccups, and the shortest window still holds three.
 """
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.helpers import monitoring_tools as tools
+from tests.helpers.endpoint import Reply, Sent, endpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S
@@ -50,15 +53,22 @@ class Stack:
     service: Service
     prometheus: str
     alertmanager: str
+    notifications: list[Sent]
+    """What Alertmanager has sent, to the path of each receiver's name."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.service.port}"
 
     def alerts(self) -> list[dict[str, str]]:
-        """Labels of the alerts that Alertmanager tells somebody of, those it keeps back left out."""
+        """Labels of the alerts that Alertmanager tells somebody of, except inhibited ones and Watchdog."""
         told = tools.ask(f"{self.alertmanager}/api/v2/alerts", inhibited="false")
-        return [alert["labels"] for alert in told]
+        return [alert["labels"] for alert in told if alert["labels"]["alertname"] != "Watchdog"]
+
+    def notified(self, receiver: str) -> list[dict[str, Any]]:
+        """Alerts that a receiver was told of, in every notification again."""
+        bodies = [json.loads(sent.body) for sent in self.notifications if sent.path == f"/{receiver}"]
+        return [alert for body in bodies for alert in body["alerts"]]
 
     @contextlib.contextmanager
     def traffic(self, photos: Path, mode: str = "normal", rate: float = 15) -> Iterator[None]:
@@ -83,8 +93,9 @@ def stack(folder: Path, **env: str) -> Iterator[Stack]:
     for name in ("alertmanager.yml", "prometheus.yml"):
         (folder / name).write_text(faster((ROOT / "monitoring" / name).read_text()))
     with (
+        endpoint(lambda _: Reply()) as (receiver, notifications),
         running(LOG_LEVEL="error", **env) as service,
-        tools.alertmanager(folder / "alertmanager.yml", folder) as alertmanager,
+        tools.alertmanager(receiving(folder / "alertmanager.yml", receiver), folder) as alertmanager,
     ):
         service.wait()
         config = (folder / "prometheus.yml").read_text()
@@ -93,4 +104,18 @@ def stack(folder: Path, **env: str) -> Iterator[Stack]:
             config = config.replace(name, address.removeprefix("http://"))
         (folder / "prometheus.yml").write_text(config)
         with tools.prometheus(folder / "prometheus.yml", folder) as prometheus:
-            yield Stack(service, prometheus, alertmanager)
+            yield Stack(service, prometheus, alertmanager, notifications)
+
+
+def receiving(config: Path, url: str) -> Path:
+    """Add a webhook to each receiver of Alertmanager, as its comments say."""
+    text = config.read_text()
+    text, count = re.subn(
+        r"^  - name: (\w+)$",
+        rf"  - name: \1\n    webhook_configs: [{{url: {url}/\1, send_resolved: false}}]",
+        text,
+        flags=re.MULTILINE,
+    )
+    assert count == 4
+    config.write_text(text)
+    return config

@@ -52,13 +52,16 @@ def ready(url: str) -> bool:
 
 
 def prometheus(config: Path, folder: Path, **env: str) -> contextlib.AbstractContextManager[str]:
-    """Run Prometheus with that configuration; what it keeps goes into the folder."""
+    """Run Prometheus with that configuration, in which localhost:9090 becomes its own address."""
     address = f"127.0.0.1:{free_port()}"
+    config.write_text(config.read_text().replace("localhost:9090", address))
     command = [
         "prometheus",
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address={address}",
+        # It discovers Alertmanager after 5 s. Alerts from before are sent again, by default after a minute.
+        "--rules.alert.resend-delay=1s",
         "--log.level=warn",
     ]
     return process(command, f"http://{address}", folder / "prometheus.log", **env)

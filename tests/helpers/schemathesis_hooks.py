@@ -1,5 +1,6 @@
 """Images for schemathesis, which would send any bytes as one, and signed request ids for its feedback."""
 
+import base64
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ import schemathesis
 from hypothesis import strategies
 
 from app.telemetry.feedback import SignedPredictions
+from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import encode
 
 FEEDBACK_SECRET = "known-to-both-sides"
@@ -19,6 +21,7 @@ FORMATS = {
     "image/webp": "WEBP",
     "image/gif": "GIF",
     "image/bmp": "BMP",
+    "image/avif": "AVIF",
 }
 
 
@@ -32,8 +35,17 @@ def images(form: str) -> strategies.SearchStrategy[bytes]:
     return strategies.builds(image, side, side, seed)
 
 
+if HEIC_INSTALLED:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS["image/heic"] = "HEIF"
+
 for media_type, form in FORMATS.items():
     schemathesis.openapi.media_type(media_type, images(form))
+any_image = strategies.one_of([images(form) for form in FORMATS.values()])
+schemathesis.openapi.media_type("application/octet-stream", any_image)
+schemathesis.openapi.format("byte", any_image.map(lambda image: base64.b64encode(image).decode()))
 
 
 @schemathesis.hook

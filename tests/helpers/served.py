@@ -57,7 +57,7 @@ class Served:
 
 @contextlib.contextmanager
 def served(make_app: Callable[..., Flask], **settings: object) -> Iterator[Served]:
-    running = Served(make_app(host="127.0.0.1", port=0, **settings))
+    running = Served(make_app(**{"host": "127.0.0.1", "port": 0} | settings))
     thread = threading.Thread(target=running.server.run)
     thread.start()
     try:

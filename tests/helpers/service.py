@@ -30,23 +30,25 @@ def free_port() -> int:
 
 
 class Client:
-    """Talks to a service on a port of loopback."""
+    """Talks to a service on a port of this machine."""
 
     started: float
     """When it was started, by `time.perf_counter`."""
+    host = "127.0.0.1"
+    """How it is addressed."""
 
     def __init__(self, port: int) -> None:
         self.port = port
 
     def get(self, path: str) -> tuple[int, dict]:
-        return self._open(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}"))
+        return self._open(urllib.request.Request(f"http://{self.host}:{self.port}{path}"))
 
     def predict(self, photo: bytes) -> tuple[int, dict]:
-        url = f"http://127.0.0.1:{self.port}/predict"
+        url = f"http://{self.host}:{self.port}/predict"
         return self._open(urllib.request.Request(url, photo, {"Content-Type": "image/jpeg"}))
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=HANG_S) as response:
+        with urllib.request.urlopen(f"http://{self.host}:{self.port}/metrics", timeout=HANG_S) as response:
             text: str = response.read().decode()
         return text
 

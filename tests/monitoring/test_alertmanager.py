@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 
 import pytest
+import yaml
 
 from tests.conftest import needs
 from tests.helpers.monitoring_tools import alertmanager
@@ -32,6 +33,16 @@ def test_the_configuration_is_valid():
 def test_each_severity_has_a_receiver(severity):
     labels = ["alertname=ServiceDown", "job=cats-vs-dogs", f"severity={severity}"]
     assert amtool("config", "routes", "test", f"--config.file={CONFIG}", *labels).strip() == severity
+
+
+def test_the_watchdog_has_a_receiver_of_its_own_and_is_never_silent():
+    """It is repeated every few minutes, and not only once a day as other alerts."""
+    labels = ["alertname=Watchdog", "severity=none"]
+    assert amtool("config", "routes", "test", f"--config.file={CONFIG}", *labels).strip() == "watchdog"
+    (route,) = [
+        r for r in yaml.safe_load(CONFIG.read_text())["route"]["routes"] if r["receiver"] == "watchdog"
+    ]
+    assert (route["group_interval"], route["repeat_interval"]) == ("1m", "5m")
 
 
 def test_redundant_alerts_are_inhibited(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from ml.model.reference import brightness, describe
 from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode, needs
 from tests.helpers.monitoring_stack import INTERVAL_S, Stack, faster, scaled, stack
 from tests.helpers.monitoring_tools import query
-from tests.helpers.waiting import HANG_S
+from tests.helpers.waiting import HANG_S, until
 
 ZIP = SHARED / "data" / "cats-vs-dogs.zip"
 REAL = bool(os.environ.get("REAL_PHOTOS")) and ZIP.exists()
@@ -74,13 +75,13 @@ def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
     # Room for the seconds in which a slow machine does nothing, and too little for the bursts.
     with stack(tmp_path, MAX_CONCURRENCY="1", MAX_QUEUE="256", REQUEST_TIMEOUT_S="60", **settings) as running:
         story = Story(running)
-        with running.traffic(photos):
+        with running.traffic(photos, rate=20):
             story.stays_calm(12)
-        with running.traffic(photos, "dark"):
+        with running.traffic(photos, "dark", rate=20):
             alerts = story.wait_for("ModelDrift", scaled("1h") + scaled("10m"))
         statistics = {alert["statistic"] for alert in alerts}
         assert statistics == {"brightness"}
-        with running.traffic(photos):
+        with running.traffic(photos, rate=40):  # so that dark photos are soon a small share again
             story.wait_until_over("ModelDrift", scaled("1d"))
         with running.traffic(photos, "burst", rate=200):
             story.wait_for("PredictRefusing", scaled("1h") + scaled("2m"))
@@ -88,6 +89,24 @@ def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
             story.wait_until_over("PredictRefusing", scaled("30m"))
         running.service.process.terminate()
         story.wait_for("ServiceDown", scaled("2m"))
+        check_notifications(running)
+
+
+def check_notifications(running: Stack) -> None:
+    """Receivers got the alerts with their links, and the dead man's switch got Watchdog again and again."""
+    until(lambda: running.notified("page") and len(running.notified("watchdog")) > 10)
+    assert {alert["labels"]["alertname"] for alert in running.notified("watchdog")} == {"Watchdog"}
+    until(lambda: any(alert["labels"]["alertname"] == "ServiceDown" for alert in running.notified("page")))
+    told = {alert["labels"]["alertname"]: alert["annotations"] for alert in running.notified("page")}
+    told |= {alert["labels"]["alertname"]: alert["annotations"] for alert in running.notified("ticket")}
+    assert {"PredictRefusing", "ServiceDown", "ModelDrift"} <= set(told)
+    boards = {"PredictRefusing": "service", "ServiceDown": "service", "ModelDrift": "model"}
+    for name, board in boards.items():
+        link = f"http://localhost:3000/d/cats-vs-dogs-{board}?var-job=cats-vs-dogs"
+        assert told[name]["dashboard_url"] == link
+        assert re.fullmatch(
+            rf"https://github\.com/[^/]+/.*/RUNBOOK\.md#{name.lower()}", told[name]["runbook_url"]
+        )
 
 
 class Story:

@@ -57,7 +57,8 @@ def test_all_but_grafana_find_each_other(image: str, override: Path) -> None:
         assert discovered["url"] == "http://alertmanager:9093/api/v2/alerts"
         groups = tools.ask(f"{url}/api/v1/rules")["data"]["groups"]
         assert {group["file"] for group in groups} == {f"/etc/prometheus/rules/{file.name}" for file in RULES}
-        assert not tools.query(url, 'ALERTS{alertname!="ModelChanged"}')
+        until(lambda: tools.query(url, 'up{job="prometheus"} == 1 and on () up{job="alertmanager"} == 1'))
+        assert not tools.query(url, 'ALERTS{alertname!~"ModelChanged|Watchdog", alertstate="firing"}')
         status = tools.ask(f"http://127.0.0.1:{alertmanager}/api/v2/status")
         assert "inhibit_rules" in status["config"]["original"]
         names = engine("ps", "--format", "{{.Names}}", "--filter", f"name={project}").split()

@@ -58,7 +58,7 @@ def test_counting_takes_less_than_a_fiftieth_of_a_prediction():
         with metrics.in_flight.track_inprogress():
             metrics.preprocess.observe(0.001)
             metrics.inference.observe(0.004)
-            _count(photo, prediction, metrics)
+            _count(photo, prediction, metrics, (photo.width, photo.height))
         metrics.requests.labels("POST", "/predict", 200).inc()
         metrics.request_duration.labels("/predict").observe(0.005)
 

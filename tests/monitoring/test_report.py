@@ -1,10 +1,12 @@
 """The service's report, from a Prometheus that scrapes the real service and from stand-ins."""
 
+import contextlib
 import dataclasses
 import functools
 import http.server
-import os
+import io
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import yaml
 
 import ml.model.http
 from scripts.common.web import RequestError
+from scripts.report import main
 from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
@@ -42,15 +45,26 @@ TITLES = [
     "Feedback accuracy",
 ]
 
+BEFORE = r'<p class="before">[^<]*</p>|<td>unknown</td></tr>'
+"""What the section says of the period before."""
+
 
 def report(url: str, out: Path, *arguments: object, code: int = 0, **env: str) -> tuple[str, str]:
-    """Run the command; return the page, and what was printed."""
-    command = [*COMMAND, url, "--out", out, *arguments]
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=HANG_S, env=os.environ | env
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return out.read_text() if out.exists() else "", done.stdout + done.stderr
+    """Run the command in this process; return the page, and what was printed."""
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        for name, value in env.items():
+            patch.setenv(name, value)
+        try:
+            returned = main([url, "--out", str(out), *map(str, arguments)])
+        except SystemExit as end:  # argparse rejects the arguments
+            returned = int(end.code or 0)
+    assert returned == code, printed.getvalue()
+    return out.read_text() if out.exists() else "", printed.getvalue()
 
 
 def sections(page: str) -> dict[str, str]:
@@ -118,13 +132,16 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
 
 @needs("prometheus")
 def test_a_period_of_the_real_service(watched: str, tmp_path: Path) -> None:
-    page, printed = report(watched, tmp_path / "report.html", "--hours", 0.03)
-    assert printed == f"{tmp_path / 'report.html'}\n"
+    out = tmp_path / "report.html"
+    command = [*COMMAND, watched, "--out", str(out), "--hours", "0.03"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=True).stdout
+    assert printed == f"{out}\n"
+    page = out.read_text()
     found = sections(page)
     assert list(found) == TITLES
     for title, part in found.items():
         assert "<svg " in part, title
-        assert "no data" not in part, title
+        assert "unknown" not in re.sub(BEFORE, "", part), title
         assert re.search(r'role="img" aria-label="\w.{30,}"', part), title
         assert "<td>" in part or title == "Confidence"
     answered = {title: re.search(r'<p class="figure[^>]*>([^<]*)', part)[1] for title, part in found.items()}
@@ -223,9 +240,77 @@ def test_a_period_without_data(tmp_path: Path) -> None:
     found = sections(page)
     assert list(found) == TITLES
     assert all("There is nothing to draw" in part for part in found.values())
-    assert page.count('<p class="figure">no data</p>') == len(TITLES) - 1
-    assert "0 alerts fired" in found["Alerts"]
+    for title, part in found.items():
+        assert '<p class="figure">unknown</p>' in part, title
+        assert '<p class="before">Before: unknown</p>' in part, title
+        prose = re.sub(
+            r"30 days|[\d.]+ %( interval|\.)|0 \(equal\) to 1|0\.25 and 200|slower than 1 s|which is 0.00 %",
+            "",
+            part,
+        )
+        assert not re.search(r"\b0 |\b0\.00", re.sub(r"<[^>]*>", "", prose)), title
     assert "nan" not in re.sub(r"<style.*</style>", "", page, flags=re.DOTALL)
+
+
+def test_the_period_before_is_shown_beside_this_one(tmp_path: Path) -> None:
+    """In the period, 30 requests got 200 and none 422; before it 100 and 7."""
+    asked_at: set[int] = set()
+    counts = {True: {"200": 30}, False: {"200": 100, "422": 7}}
+
+    def reply(sent: Sent) -> Reply:
+        query = asked(sent)
+        if "range" in sent.path:
+            return answer([])
+        asked_at.add(int(query["time"]))
+        now = int(query["time"]) == max(asked_at)
+        if query["query"].startswith("sum by (status) (increase(http_requests_total"):
+            values = counts[now]
+            return answer([{"metric": {"status": s}, "value": [0, str(n)]} for s, n in values.items()])
+        if query["query"].startswith('sum(increase(http_requests_total{job="cats-vs-dogs", method='):
+            return answer([{"metric": {}, "value": [0, str(sum(counts[now].values()))]}])
+        if query["query"].startswith("sum by (reason)"):
+            return answer([{"metric": {"reason": "timeout"}, "value": [0, "0"]}] if now else [])
+        return answer([])
+
+    with endpoint(reply) as (url, _):
+        page, _ = report(url, tmp_path / "report.html", "--hours", 24)
+    assert max(asked_at) - min(asked_at) == 24 * 3600
+    found = {title: re.sub(r"\s+", " ", part) for title, part in sections(page).items()}
+    assert '<p class="figure">30 requests</p>' in found["Traffic"]
+    assert '<p class="before">Before: 107 requests</p>' in found["Traffic"]
+    assert "<td>200</td><td>30</td><td>100.00 %</td><td>100</td>" in found["Traffic"]
+    assert "<td>422</td><td>0</td><td>0.00 %</td><td>7</td>" in found["Traffic"]
+    assert "<td>timeout</td><td>0</td><td>unknown</td>" in found["Rejected requests"]
+    assert '<p class="figure">0 requests</p>' in found["Rejected requests"]
+    assert '<p class="before">Before: unknown</p>' in found["Rejected requests"]
+
+
+def test_no_alert_is_known_only_if_the_rules_were_evaluated(tmp_path: Path) -> None:
+    def reply(sent: Sent) -> Reply:
+        known = "predict:requests:rate5m" in asked(sent)["query"] and "range" not in sent.path
+        return answer([{"metric": {}, "value": [0, "1"]}] if known else [])
+
+    with endpoint(reply) as (url, _):
+        page, _ = report(url, tmp_path / "report.html")
+    assert "0 alerts fired" in sections(page)["Alerts"]
+
+
+def test_time_without_scrapes_is_not_counted_as_down(tmp_path: Path) -> None:
+    """Half of the period has no sample, a quarter is up and a quarter is down."""
+
+    def reply(sent: Sent) -> Reply:
+        query = asked(sent)
+        if "range" not in sent.path or "(up{" not in query["query"]:
+            return answer([])
+        start, step = int(query["start"]), int(query["step"])
+        values = [[start + step * n, "1" if n < 60 else "0"] for n in range(120)]
+        return answer([{"metric": {}, "values": values}])
+
+    with endpoint(reply) as (url, _):
+        page, _ = report(url, tmp_path / "report.html")
+    starts = re.sub(r"\s+", " ", sections(page)["Starts"])
+    assert "At least one instance up: 50.00 % of the time for which Prometheus has data" in starts
+    assert "which is 49.79 % of the period" in starts
 
 
 def test_errors_of_prometheus(tmp_path: Path) -> None:
@@ -267,6 +352,15 @@ def test_an_address_where_nothing_listens_is_given_up_soon(monkeypatch: pytest.M
     assert "\n" not in str(error.value)
     assert len(pauses) == 2
     assert sum(pauses) < 5
+
+
+def test_something_that_never_answers_is_given_up_soon() -> None:
+    """It accepts connections, as a port does behind which a program hangs. An answer may take a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        source = Source(url, "", "job", Period.before(0, 1), 3600)
+        with pytest.raises(RequestError, match=r"no answer within 0.2 s; is this the URL of Prometheus\?"):
+            source.check(0.2)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,10 @@ from tests.helpers.checkout import copied
 from tests.helpers.service import Client, free_port
 from tests.helpers.waiting import HANG_S
 
-CLASSES = ("circle", "square", "triangle")
-CORNERS = {"triangle": 3, "square": 4}
+TRIANGLE = "tri & angle (50 %), 'no.' #1 + @ = [x]; ! $a$ \N{CAT}"
+"""A folder may have any name."""
+CLASSES = ("circle", "square", TRIANGLE)
+CORNERS = {TRIANGLE: 3, "square": 4}
 PHOTOS = 40
 """Photos per class."""
 ENV = os.environ | {

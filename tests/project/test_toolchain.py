@@ -13,7 +13,7 @@ from tests.conftest import SLOW
 from tests.helpers.paths import ROOT
 
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
-HASHED = [ROOT / f"requirements{use}.txt" for use in ("", "-release", "-deploy", "-uv")]
+HASHED = [ROOT / f"requirements{use}.txt" for use in ("", "-otel", "-heic", "-release", "-deploy", "-uv")]
 # A Python of that version. The probe runs in the real one; an environment gets a copy of this script, and its
 # `pip install` of requirements-uv.txt copies the stand-in for uv.
 PYTHON = f"""#!/bin/sh

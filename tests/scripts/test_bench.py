@@ -12,12 +12,15 @@ from tests.helpers.waiting import HANG_S
 pytestmark = needs("wrk")
 
 
-def bench(photos: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def bench(photos: Path, seconds: int = 1, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.bench", photos]
-    options = ["--connections", "1,4", "--seconds", "1", "--rounds", "1"]
-    return subprocess.run(
+    options = ["--connections", "1,4", "--seconds", str(seconds), "--rounds", "1"]
+    done = subprocess.run(
         [*command, *options], capture_output=True, text=True, timeout=HANG_S, env=os.environ | env
     )
+    if "no figures" in done.stderr and seconds == 1:  # a very busy machine gave no answer in that time
+        return bench(photos, 20, **env)
+    return done
 
 
 def test_one_row_per_number_of_connections():

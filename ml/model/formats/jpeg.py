@@ -22,6 +22,13 @@ _HEADER_BYTES = 64 * 1024
 _SCANS = 100
 """Scans of a photo; common progressive ones have 10. Each costs a pass over the whole image, even if it is
 empty."""
+END = b"\xff\xd9"
+"""Marker of the end of the image."""
+
+
+def has_end(essential: bytes) -> bool:
+    """Return whether a file, without metadata, has a marker of its end."""
+    return essential.rfind(END) >= 0  # it is at the end, where the search begins
 
 
 def inspect(data: bytes) -> Structure:
@@ -78,8 +85,9 @@ def _scans(data: bytes, position: int) -> tuple[int, int]:
 
     What follows the image, such as the video of a motion photo, doesn't count.
     """
-    if data.find(b"\xff\xda", position) < 0:
-        return 1, len(data)  # the usual case
+    if data.find(b"\xff\xda", position) < 0:  # the usual case
+        end = data.rfind(END, position)
+        return 1, len(data) if end < 0 else end + len(END)
     scans = 1
     for _ in range(PARTS):
         if (match := _MARKER_IN_SCAN.search(data, position)) is None:
@@ -110,6 +118,9 @@ def _structure(
     # libjpeg keeps all coefficients, of two bytes each, if it can't output rows during the only scan.
     keeps = marker in _PROGRESSIVE or scans > 1 or scan_components < components
     samples = width * height * sum(h * v for h, v in sides) // largest
+    ended = has_end(essential)
+    if not ended and keeps and marker not in _PROGRESSIVE:  # the scans of some colours may be missing
+        raise broken(_KIND)
     return Structure(
         _KIND,
         width,
@@ -117,8 +128,9 @@ def _structure(
         essential,
         pixel_bytes={1: 5, 3: 4}.get(components, 8),
         buffer_bytes=2 * samples if keeps else 0,
-        passes=scans,
-        scalable=True,
+        # Without an end, it is decoded more than once, see `ml.model.decoder`.
+        passes=scans if ended else 3 * scans,
+        scalable=ended,
         bounded=marker in _COMMON_FRAMES,
         orientation=orientation,
     )

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from ml.model.errors import BrokenImageError
 
@@ -64,11 +65,11 @@ def too_many_parts(kind: str) -> BrokenImageError:
     return BrokenImageError(f"a {kind} image of too many parts")
 
 
-def unpack(kind: str, layout: str, data: bytes, position: int) -> tuple[int, ...]:
-    """Return numbers at a position, see `struct`.
+def unpack(kind: str, layout: str, data: bytes, position: int) -> tuple[Any, ...]:
+    """Return what is at a position, see `struct`.
 
     Raises:
-        BrokenImageError: the file ends before them.
+        BrokenImageError: the file ends before it.
     """
     try:
         return struct.unpack_from(layout, data, position)

@@ -13,8 +13,8 @@ PHOTO = struct.Struct("<8sIIBHBI")
 number of bytes that follow."""
 ANSWER = struct.Struct("<BdI")
 """Worker to service: outcome, CPU seconds, and the number of bytes that follow."""
-PIXELS, REFUSED, NO_MEMORY, NO_RESOURCES = range(4)
-"""Outcomes. What follows are RGB pixels, or the message of an ImageError."""
+PIXELS, REFUSED, UNSUPPORTED, NO_MEMORY, NO_RESOURCES = range(5)
+"""Outcomes. What follows are RGB pixels, or the message of a BrokenImageError or an UnsupportedImageError."""
 
 
 def receive(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ml.model.decoder import Resize
-from ml.model.errors import BrokenImageError, TooCostlyError, one_line
+from ml.model.errors import BrokenImageError, TooCostlyError, UnsupportedImageError, one_line
 from ml.model.formats.structure import Structure
 from ml.model.sandbox import messages
 
@@ -23,6 +23,7 @@ AVAILABLE = hasattr(os, "fork") and hasattr(socket, "send_fds")
 _ROOT = Path(__file__).resolve().parents[3]
 _PASSED = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG", "PATH")
 """Beginnings of the variables that the processes get: a decoder needs no secrets."""
+_ERRORS = {messages.REFUSED: BrokenImageError, messages.UNSUPPORTED: UnsupportedImageError}
 _MESSAGE_BYTES = 200
 _SPARE_BYTES = 16 * 1024 * 1024
 """Memory of a worker beside what decoding takes, for the interpreter and the answer."""
@@ -66,6 +67,7 @@ class Sandbox:
 
         Raises:
             BrokenImageError: the photo is truncated or corrupt.
+            UnsupportedImageError: there is no decoder for it.
             TooCostlyError: it can't be decoded within the limits.
             NoWorkerError: there is no process to decode it in.
         """
@@ -92,8 +94,8 @@ class Sandbox:
         # A decoder that an attacker has taken over may answer anything.
         if outcome == messages.PIXELS and len(content) == 3 * size * size:
             return content, min(max(cpu_s, 0.0), self.cpu_s) if math.isfinite(cpu_s) else self.cpu_s
-        if outcome == messages.REFUSED:
-            raise BrokenImageError(one_line(content[:_MESSAGE_BYTES].decode(errors="replace")))
+        if outcome in _ERRORS:
+            raise _ERRORS[outcome](one_line(content[:_MESSAGE_BYTES].decode(errors="replace")))
         if outcome == messages.NO_RESOURCES:
             raise NoWorkerError("the system is out of memory or file descriptors")
         raise self._too_costly(seconds)

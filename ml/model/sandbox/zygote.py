@@ -14,18 +14,22 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ml.model import decoder
-from ml.model.errors import ImageError
+from ml.model import allocator, decoder, heic
+from ml.model.errors import ImageError, UnsupportedImageError
 from ml.model.formats.structure import Structure
 from ml.model.sandbox import messages
 
 
 def main(descriptor: int) -> None:
     """Fork workers until the service closes its end of the socket with this descriptor."""
+    allocator.use_one_arena()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no worker becomes a zombie
     # They may be sent to every process of the service, but requests in progress still need workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    if heic.INSTALLED:  # once, and not in each worker
+        with contextlib.suppress(UnsupportedImageError):  # which the workers report
+            heic.register()
     address_space = _address_space()
     control = socket.socket(fileno=descriptor)
     while True:
@@ -79,6 +83,8 @@ def _decode(
     try:
         resize: decoder.Resize = "center_crop" if cropped else "squash"
         return messages.PIXELS, decoder.square(photo, side, resize).tobytes()
+    except UnsupportedImageError as error:
+        return messages.UNSUPPORTED, str(error).encode()
     except ImageError as error:
         return messages.REFUSED, str(error).encode()
     except MemoryError:

@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from app.http.addresses import client_address, group, peer_group
+from tests.helpers.served import served
 
 PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "172.64.0.0/13", "fd00::/8")))
 
@@ -43,3 +44,19 @@ def test_a_network_of_ipv6_is_one_client():
     assert group(ip_address("192.0.2.1")) != group(ip_address("192.0.2.2"))
     assert peer_group("::ffff:192.0.2.1") == peer_group("192.0.2.1")
     assert peer_group("fe80::1%eth0") == group(ip_address("fe80::2"))
+
+
+@pytest.mark.parametrize(
+    ("source", "proto", "scheme"),
+    [
+        ("127.0.0.2", "https", "https"),
+        ("127.0.0.2", "http", "http"),
+        ("127.0.0.2", "https, http", "http"),
+        ("127.0.0.2", "javascript", "http"),
+        ("127.0.0.3", "https", "http"),  # no trusted proxy
+    ],
+)
+def test_a_trusted_proxy_says_the_scheme_of_the_services_address(make_app, source, proto, scheme):
+    with served(make_app, trusted_proxies=(ip_network("127.0.0.2/32"),)) as service:
+        page = service.ask("GET", "/", source=source, Host="photos.example", X_Forwarded_Proto=proto)
+        assert f'content="{scheme}://photos.example/static/share.png"'.encode() in page.content

@@ -11,11 +11,12 @@ def test_every_response_has_the_headers(client):
 
 def test_only_listed_origins_may_call(make_app):
     client = make_app(cors_origins=("https://pets.example",), api_keys=("key",)).test_client()
-    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+    wanted = "traceparent, tracestate, x-api-key"
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
     good = client.options("/predict", headers={"Origin": "https://pets.example", **ask})
     assert good.status_code == 200
     assert good.headers["Access-Control-Allow-Origin"] == "https://pets.example"
-    assert "x-api-key" in good.headers["Access-Control-Allow-Headers"].lower()
+    assert good.headers["Access-Control-Allow-Headers"].lower() == wanted
     bad = client.options("/predict", headers={"Origin": "https://evil.example", **ask})
     assert "Access-Control-Allow-Origin" not in bad.headers
     refused = client.post("/predict", headers={"Origin": "https://pets.example"})

@@ -26,27 +26,49 @@ def photo(*headers: str) -> bytes:
     return f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG
 
 
-def test_clients_that_never_read_block_no_thread(make_model):
+_WITH_FILES = """
+import sys
+from pathlib import Path
+from app.__main__ import main
+from app.http import channel
+from app.routes import page
+
+channel._IDLE_S, page._STATIC = int(sys.argv.pop()), Path(sys.argv.pop())
+sys.exit(main([]))
+"""
+
+
+def with_large_file(folder: Path, idle_s: int = 120) -> tuple[str, ...]:
+    """A service with a file of 1.5 MB, /static/large.js, and a small one."""
+    (folder / "large.js").write_bytes(bytes(1_500_000))
+    (folder / "small.js").write_bytes(b"// small")
+    return (sys.executable, "-c", _WITH_FILES, str(folder), str(idle_s))
+
+
+def test_clients_that_never_read_block_no_thread(make_model, tmp_path):
+    command = with_large_file(tmp_path)
     with (
-        running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service,
+        running(command=command, MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service,
         contextlib.ExitStack() as stack,
     ):
         service.wait()
         for _ in range(6):  # more than there are threads
             connection = stack.enter_context(connect(service))
-            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
+            connection.sendall(b"GET /static/large.js HTTP/1.1\r\nHost: x\r\n\r\n" * 40)
         time.sleep(0.5)
         assert "http_requests_total" in service.metrics()
 
 
-def test_pipelined_requests_are_all_answered_in_order(make_model):
-    with running(MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
+def test_pipelined_requests_are_all_answered_in_order(make_model, tmp_path):
+    with running(
+        command=with_large_file(tmp_path), MODEL_URL=make_model().as_uri(), LOG_LEVEL="error"
+    ) as service:
         service.wait()
         with connect(service) as connection:
             script, health = (
-                f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in ("/docs/start.js", "/health")
+                f"GET {path} HTTP/1.1\r\n\r\n".encode() for path in ("/static/small.js", "/health")
             )
-            bundle = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n"
+            bundle = b"GET /static/large.js HTTP/1.1\r\n\r\n"
             last = photo("Connection: close", "Expect: 100-continue")
             connection.sendall((photo() + bundle + script + health) * 15 + last)
             time.sleep(0.5)  # its answers fill what the kernel holds
@@ -117,26 +139,16 @@ def test_errors_found_by_waitress_are_counted_and_logged_and_have_the_usual_head
     assert all(0 <= line["duration_ms"] <= elapsed_ms for line in lines)
 
 
-_IMPATIENT = """
-import sys
-from app.http import channel
-from app.__main__ import main
-
-channel._IDLE_S = 3
-sys.exit(main())
-"""
-
-
-def test_idle_connections_are_closed(make_model):
+def test_idle_connections_are_closed(make_model, tmp_path):
     """After 3 s in this test; after 120 s in the service."""
     assert channel._IDLE_S == 120
-    command = (sys.executable, "-c", _IMPATIENT)
+    command = with_large_file(tmp_path, idle_s=3)
     with running(command=command, MODEL_URL=make_model().as_uri(), LOG_LEVEL="error") as service:
         service.wait()
         started = time.monotonic()
         with connect(service) as silent, connect(service) as kept, connect(service) as unread:
             kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")
-            unread.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n" * 40)
+            unread.sendall(b"GET /static/large.js HTTP/1.1\r\n\r\n" * 40)
             assert kept.recv(65536).startswith(b"HTTP/1.1 200 OK")
             assert (silent.recv(1), kept.recv(1)) == (b"", b"")
             assert time.monotonic() - started >= 3

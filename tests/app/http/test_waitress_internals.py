@@ -30,7 +30,7 @@ def test_it_exists(name: str) -> None:
 
 
 def test_everything_that_is_overridden_is_listed() -> None:
-    for module in ("channel", "listener", "request", "tasks"):
+    for module in ("binding", "channel", "listener", "request", "tasks"):
         ours = importlib.import_module(f"app.http.{module}")
         for cls in vars(ours).values():
             if isinstance(cls, type) and cls.__module__ == ours.__name__:

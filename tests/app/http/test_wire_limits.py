@@ -17,7 +17,7 @@ from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 
 from app.http import body_budget, gate, listener, request
-from app.routes import predict
+from app.routes import page, predict
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.served import Served, served
 from tests.helpers.waiting import until
@@ -373,12 +373,15 @@ def test_an_error_for_head_has_no_body(make_app):
         assert body == b""
 
 
-def test_little_is_kept_of_what_cannot_be_answered_yet(make_app):
+def test_little_is_kept_of_what_cannot_be_answered_yet(make_app, tmp_path, monkeypatch):
     """Clients that read no response hold neither a file descriptor nor much memory."""
-    asked = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    (tmp_path / "large.js").write_bytes(bytes(3 * MB // 2))
+    (tmp_path / "small.js").write_bytes(bytes(5000))
+    monkeypatch.setattr(page, "_STATIC", tmp_path)
+    asked = b"GET /static/large.js HTTP/1.1\r\nHost: x\r\n\r\n"
     ranged = asked.replace(b"Host", b"Range: bytes=1-\r\nHost")
     with served(make_app) as service, contextlib.ExitStack() as stack:
-        for path in ("/docs/swagger-ui-bundle.js", "/static/page.js"):
+        for path in ("/static/large.js", "/static/small.js"):
             assert service.ask("GET", path).status == 200
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         for start in (asked * 2, ranged * 2):

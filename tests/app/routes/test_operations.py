@@ -69,7 +69,7 @@ def test_a_model_without_a_card_answers_404(client, make_model, make_app):
 
 def test_unknown_paths_and_methods_are_problems(client):
     assert is_problem(client.get("/no/such/path"), 404)["detail"] == "there is nothing at this path"
-    is_problem(client.get("/docs//swagger-ui.css"), 404)
+    is_problem(client.get("/docs//page.css"), 404)
     assert "POST" in client.get("/predict").headers["Allow"]
     is_problem(client.get("/predict"), 405)
     is_problem(client.delete("/health"), 405)

@@ -76,6 +76,16 @@ def loads(page: Page, url: str | None) -> bool:
     return bool(page.evaluate(load, url))
 
 
+def send_feedback(page: Page) -> None:
+    """Let the page send feedback as it does when it is left; it would wait for changes otherwise."""
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    expect(page.locator('.feedback[data-sent="true"]').first).to_be_visible()
+
+
+def counted_feedback(service: Service, page: Page, sample: str, count: float) -> None:
+    wait_until(page, lambda: metric(service, sample) == count)
+
+
 def metric(service: Service, sample: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/metrics") as response:
         found = re.search(rf"^{re.escape(sample)} (\S+)$", response.read().decode(), re.MULTILINE)
@@ -180,7 +190,9 @@ def test_feedback(page: Page, service: Service, thumb: str, counted: str, thanks
     if "dog" in thanks and "unknown" in service.get("/model")[1]["labels"]:  # then it may be neither, too
         answered.get_by_role("button", name="dog", exact=True).click()
     expect(answered.locator(".thanks")).to_contain_text(thanks)
-    assert metric(service, counted) == before + 1
+    send_feedback(page)
+    expect(answered.locator(".thanks")).to_contain_text(thanks)
+    counted_feedback(service, page, counted, before + 1)
     for button in answered.locator(".thumb").all():
         expect(button).to_be_disabled()  # one answer, one judgement
 
@@ -199,10 +211,10 @@ def test_with_the_keyboard_only(page: Page, service: Service) -> None:
         assert focused.evaluate("e => getComputedStyle(e).outlineStyle") == "solid", reached
         if reached[-1] == "Remove cat.jpg":
             break
-    why = ["Show evidence"] if service.get("/model")[1]["explains"] else []
+    why = ["Show evidence: cat.jpg"] if service.get("/model")[1]["explains"] else []
     assert reached == [
-        "Skip to the results", "Choose photos", "Clear all", *why, "The prediction is right",
-        "The prediction is wrong", "Remove cat.jpg",
+        "Skip to the results", "Choose photos", "Add a photo by its address", "Clear all", *why,
+        "The prediction is right: cat.jpg", "The prediction is wrong: cat.jpg", "Remove cat.jpg",
     ]  # fmt: skip
     page.keyboard.press("Enter")
     expect(page.locator(".photo")).to_have_count(0)
@@ -211,7 +223,7 @@ def test_with_the_keyboard_only(page: Page, service: Service) -> None:
     wait_until(page, lambda: choosers)
 
 
-def test_the_camera_is_offered_on_phones_only(browser: Browser, service: Service) -> None:
+def test_the_camera_app_is_offered_on_phones_only(browser: Browser, service: Service) -> None:
     with opened(browser, service.port, has_touch=True, is_mobile=True) as phone:
         with phone.expect_file_chooser() as chooser:
             phone.get_by_role("button", name="Take a photo").click()
@@ -257,7 +269,9 @@ def test_reduced_motion_is_respected(browser: Browser, service: Service) -> None
 def test_without_javascript_it_shows_the_command(browser: Browser, service: Service) -> None:
     with opened(browser, service.port, java_script_enabled=False) as page:
         expect(page.locator("noscript p")).to_be_visible()
-        expect(page.locator("noscript code")).to_contain_text("curl -F file=@photo.jpg")
+        expect(page.locator("noscript code")).to_contain_text(
+            f'curl -F "file=@photo.jpg;filename=photo.jpg" http://127.0.0.1:{service.port}/predict'
+        )
         expect(page.get_by_role("button")).to_have_count(0)
 
 
@@ -265,7 +279,6 @@ def test_a_file_over_the_limit_is_not_sent(browser: Browser) -> None:
     with running(LOG_LEVEL="error", MAX_UPLOAD_MB="1") as service:
         service.wait()
         with opened(browser, service.port) as page:
-            expect(page.locator("#limit")).to_have_text("1 MB")
             sent: list[str] = []
             page.on("request", lambda request: sent.append(request.url))
             choose(page, {"name": "big.jpg", "mimeType": "image/jpeg", "buffer": bytes(2**21)})
@@ -286,10 +299,11 @@ def test_an_api_key_is_asked_for_and_used(browser: Browser) -> None:
             page.get_by_role("button", name="Use key").click()
             expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
             page.get_by_role("button", name="The prediction is right").click()
+            send_feedback(page)
             expect(page.locator(".thanks")).to_have_text("Thank you.")
             page.reload()
-            choose(page, CAT)
-            expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
+            choose(page, {"name": "new.jpg", "mimeType": "image/jpeg", "buffer": CAT.read_bytes()})
+            expect(card(page, "new.jpg").locator(".label")).to_have_text("cat")
             elsewhere = page.context.new_page()  # another tab knows nothing of it
             elsewhere.goto(page.url)
             assert elsewhere.evaluate("sessionStorage.length + localStorage.length") == 0
@@ -368,9 +382,11 @@ def test_feedback_that_fails_can_be_sent_again(page: Page) -> None:
     choose(page, CAT)
     said = card(page, "cat.jpg").locator(".thanks")
     page.get_by_role("button", name="The prediction is right").click()
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
     expect(said).to_have_text(re.compile("^Not sent. "))
     lost = said.evaluate("e => getComputedStyle(e).color")
     page.get_by_role("button", name="The prediction is right").click()
+    send_feedback(page)
     expect(said).to_have_text("Thank you.")
     assert said.evaluate("e => getComputedStyle(e).color") != lost
 
@@ -488,7 +504,8 @@ def test_any_other_classes(browser: Browser, make_model: Callable[..., Path]) ->
             page.keyboard.press("Tab")
             page.keyboard.press("Enter")
             expect(answered.locator(".thanks")).to_contain_text("Noted as <b>grey</b>")
-            assert metric(service, 'feedback_total{actual="<b>grey</b>",predicted="blue"}') == 1
+            send_feedback(page)
+            counted_feedback(service, page, 'feedback_total{actual="<b>grey</b>",predicted="blue"}', 1)
             assert metric(service, 'feedback_total{actual="red",predicted="blue"}') == 0
 
 
@@ -529,9 +546,3 @@ def test_real_photos_in_one_go(page: Page, tmp_path: Path) -> None:
     ]
     assert len(right) >= 8
     assert sum(right) >= len(right) - 1
-
-
-def test_swagger_ui_shows_every_operation(browser: Browser, service: Service) -> None:
-    with opened(browser, service.port, "/docs") as page:
-        expect(page.locator(".opblock")).to_have_count(7)
-        expect(page.locator("#ui")).to_contain_text("Predict the label of one photo or several")

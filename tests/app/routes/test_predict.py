@@ -42,7 +42,7 @@ def test_one_file_and_the_raw_body_get_the_same_answer(client):
     assert multipart["model"] == {"version": "test-1", "arch": "simple_cnn"}
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_content_decides_the_format(client, form):
     photo = encode(coloured(BLUE), form)
     assert client.post("/predict", data=photo, content_type="image/tiff").get_json()["label"] == "blue"
@@ -99,8 +99,7 @@ def test_a_form_of_very_many_fields(client):
 
 def test_text_and_an_unknown_format(client):
     is_problem(send(client, b"this is no image"), 415)
-    is_problem(client.post("/predict", data=b"{}", content_type="application/json"), 415)
-    is_problem(client.post("/predict", data=RED_JPEG), 415)
+    is_problem(client.post("/predict", data=b"this is no image"), 415)
     is_problem(send(client, encode(coloured(RED), "TIFF")), 415)
 
 
@@ -238,3 +237,23 @@ def test_invalid_feedback(client, body):
 def test_feedback_of_another_type_or_size(client):
     is_problem(client.post("/feedback", data=b"predicted=red&actual=red"), 415)
     is_problem(client.post("/feedback", data=b" " * 5000, content_type="application/json"), 413)
+
+
+def test_top_keeps_the_likeliest_classes(client):
+    def probabilities(photo: bytes, top: object) -> dict[str, float]:
+        response = client.post(f"/predict?top={top}", data=photo)
+        return response.get_json()["probabilities"]
+
+    whole = client.post("/predict", data=BLUE_PNG).get_json()["probabilities"]
+    assert list(whole) == ["red", "blue"]  # without it, in the model's order
+    assert list(probabilities(BLUE_PNG, 1).items()) == [("blue", whole["blue"])]
+    for top in (2, 3, 1000):
+        assert list(probabilities(BLUE_PNG, top).items()) == [("blue", whole["blue"]), ("red", whole["red"])]
+    for top in (0, -1, "", "x", "1.0", "1e1", 1001, "9" * 5000, "٣", "%2B1", "+1"):
+        assert "'top'" in is_problem(client.post(f"/predict?top={top}", data=RED_JPEG), 400)["detail"]
+
+
+def test_top_applies_to_each_of_several_photos(client):
+    files = [(io.BytesIO(photo), "x") for photo in (RED_JPEG, BLUE_PNG)]
+    answer = client.post("/predict?top=1", data={"file": files}).get_json()
+    assert [list(one["probabilities"]) for one in answer["predictions"]] == [["red"], ["blue"]]

@@ -20,6 +20,7 @@ from ml.data import ingest, sources
 from ml.model.errors import PipelineError
 from ml.model.photos import SUFFIXES
 from ml.params import Ingest
+from tests.conftest import RED, coloured, encode
 from tests.helpers.model_server import Answer, ModelServer
 
 
@@ -68,6 +69,40 @@ def test_every_suffix_that_is_predicted_is_ingested(make_photos, go, archive):
     assert report.classes == {"blue": 12, "red": 12 + len(SUFFIXES)}
     assert {".jfif", ".jpe"} < SUFFIXES
     assert go(archive(extra={"red/a.jfif": b"x", "red/b.JPE": b"x"})).classes["red"] == 14 + len(SUFFIXES)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "AVIF"])
+def test_a_photo_of_any_name_is_ingested(make_photos, go, archive, form):
+    photo = encode(coloured(RED), form)
+    (make_photos(12) / "red" / "IMG_0001").write_bytes(photo)
+    assert go(archive(extra={"red/photo.heic.orig": photo, "red/notes": b"x"})).classes["red"] == 14
+
+
+def test_names_that_macos_writes_without_a_flag(archive, go):
+    path = archive()
+    with zipfile.ZipFile(path, "a") as file:
+        for number in range(2):
+            file.writestr(f"H\u00fcndin/{number}.png", b"x")
+    # zipfile sets the flag for names that aren't ASCII, at both places where a name is.
+    data = path.read_bytes().replace(b"\0\x08\0\0", b"\0\0\0\0")
+    path.write_bytes(data)
+    with zipfile.ZipFile(path) as file:
+        assert not any(info.flag_bits & 0x800 for info in file.infolist())
+    assert go(path).classes == {"blue": 12, "red": 12, "H\u00fcndin": 2}
+
+
+def test_names_in_other_code_pages_are_kept(archive, go):
+    path = archive()
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("Hxndin/1.png", b"x")
+    path.write_bytes(path.read_bytes().replace(b"Hxndin", b"H\x81ndin"))
+    assert "H\u00fcndin" in go(path).classes
+
+
+def test_folders_separated_by_backslashes(archive, go):
+    path = archive()
+    path.write_bytes(path.read_bytes().replace(b"red/", b"red\\").replace(b"blue/", b"blue\\"))
+    assert go(path).classes == {"blue": 12, "red": 12}
 
 
 @pytest.mark.parametrize("prefix", ["", "photos/"])

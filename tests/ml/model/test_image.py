@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.model.image import BrokenImageError, TooManyPixelsError, UnsupportedImageError, decode, to_rgb
+from ml.model.image import (
+    DEFAULT_MAX_PIXELS,
+    BrokenImageError,
+    TooManyPixelsError,
+    UnsupportedImageError,
+    decode,
+    inspect,
+    to_rgb,
+)
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
@@ -26,6 +34,7 @@ def close(a: np.ndarray, b: np.ndarray, tolerance: float) -> bool:
     ("form", "options", "tolerance"),
     [
         ("PNG", {}, 0), ("BMP", {}, 0), ("WEBP", {"lossless": True}, 0), ("GIF", {}, 12),
+        ("AVIF", {"quality": 95}, 5),
         ("JPEG", {"quality": 95}, 4), ("JPEG", {"quality": 95, "progressive": True}, 4),
     ],
 )  # fmt: skip
@@ -139,7 +148,7 @@ def test_other_content_is_unsupported(data):
         decode(data)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
 def test_truncated_files(form, share):
     data = encode(coloured(RED, 200, 150), form)
@@ -149,13 +158,56 @@ def test_truncated_files(form, share):
 
 def test_random_damage_raises_only_image_errors():
     random = np.random.default_rng(0)
-    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"):
         good = np.frombuffer(encode(UPRIGHT, form), np.uint8)
         for _ in range(40):
             bad = good.copy()
             bad[random.integers(0, len(bad), 8)] = random.integers(0, 256, 8)
             with contextlib.suppress(BrokenImageError, UnsupportedImageError, TooManyPixelsError):
                 assert decode(bad.tobytes(), 16).shape == (16, 16, 3)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(200, 120), (1200, 900)])  # the larger one is decoded at a reduced scale
+def test_a_jpeg_may_lack_its_end_but_nothing_else(progressive, size):
+    whole = save(Image.fromarray(NOISE).resize(size), "JPEG", progressive=progressive)
+    for end in (len(whole) - 1, len(whole) - 2):
+        assert np.array_equal(decode(whole[:end]), decode(whole))
+    scan = whole.index(b"\xff\xda")
+    for end in (*range(len(whole) - 40, len(whole) - 4, 7), *range(scan + 20, len(whole), len(whole) // 30)):
+        with pytest.raises(BrokenImageError):
+            decode(whole[:end])
+
+
+def test_a_jpeg_of_several_scans_without_its_end():
+    """A colour may be missing."""
+    one = save(Image.fromarray(NOISE).convert("L"), "JPEG")
+    frame = one.index(b"\xff\xc0")
+    three = one[: frame + 2] + b"\0\x11" + one[frame + 4 : frame + 9] + b"\3\1\x11\0\2\x11\0\3\x11\0"
+    three += one[frame + 2 + int.from_bytes(one[frame + 2 : frame + 4]) :]
+    with pytest.raises(BrokenImageError):
+        decode(three[:-2])
+    decode(three)  # browsers show it, too
+
+
+@pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144)])
+def test_jpegs_of_fifty_megapixels_are_within_the_default_limit(size):
+    structure = inspect(save(Image.new("L", size), "JPEG"), DEFAULT_MAX_PIXELS)
+    assert structure.memory(224) < 8_000_000
+
+
+def test_a_jpeg_that_is_decoded_at_a_reduced_scale_may_have_four_times_the_pixels():
+    photo = Image.new("RGB", (1800, 1000))
+    assert not decode(save(photo, "JPEG"), max_pixels=450_000).any()
+    for data, limit in (
+        (save(photo, "JPEG"), 449_999), (save(photo, "PNG"), 1_799_999),
+        (save(photo.resize((800, 800)), "JPEG"), 639_999),
+    ):  # fmt: skip
+        with pytest.raises(TooManyPixelsError):
+            decode(data, max_pixels=limit)
 
 
 def test_the_limit_is_checked_before_decoding():

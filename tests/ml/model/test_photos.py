@@ -1,4 +1,4 @@
-"""Which files are photos, by their names, is the same everywhere."""
+"""Which files are photos, by their content and their names, is the same everywhere."""
 
 from pathlib import PurePosixPath
 
@@ -26,7 +26,21 @@ def test_photos_in_folders_and_files(tmp_path):
         photos.find(tmp_path / "none")
 
 
-def test_suffixes_are_of_formats_that_are_decoded():
-    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP"):
-        assert inspect(encode(coloured(RED), form), 10**6).kind == form
-        assert photos.is_photo(PurePosixPath(f"photo.{form}"))
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_suffixes_are_of_formats_that_are_decoded(form):
+    assert inspect(encode(coloured(RED), form), 10**6).kind == form
+    assert photos.is_photo(PurePosixPath(f"photo.{form}"), lambda: b"")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_photo_of_any_name_is_found_by_its_content(tmp_path, form):
+    (tmp_path / "IMG_0001").write_bytes(encode(coloured(RED), form))
+    (tmp_path / "photo.heic.orig").write_bytes(encode(coloured(RED), form))
+    for name, content in (
+        ("notes", b"BM is short for bitmap"), ("empty", b""), ("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(12)),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    assert [file.name for file in photos.find(tmp_path)] == ["IMG_0001", "photo.heic.orig"]

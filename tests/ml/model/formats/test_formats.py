@@ -24,7 +24,7 @@ SEEN_BY_DECODERS = {
     "JPEG, fill bytes", "JPEG, segments behind the image", "JPEG, comments between scans",
     "GIF, pixels in one-byte sub-blocks", "PNG, more pixels than it has", "WebP, frames of an animation",
     "BMP, run lengths", "BMP, run lengths of four bits", "BMP, ends of lines", "BMP, jumps",
-    "BMP, one-pixel runs of a long line", "BMP, one bit a pixel",
+    "BMP, one-pixel runs of a long line", "BMP, one bit a pixel", "BMP, bit fields",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_the_cost_of_looking_grows_no_faster_than_the_file(kind):
     assert cpu_s(lambda: inspect(large, LIMIT)) < 16 * 8 * max(floor, cpu_s(lambda: inspect(small, LIMIT)))
 
 
-@pytest.mark.parametrize("kind", sorted(bombs.METADATA))
+@pytest.mark.parametrize("kind", sorted(name for name in bombs.METADATA if name[:4] not in ("AVIF", "HEIC")))
 def test_no_decoder_sees_a_flood_of_metadata(kind):
     data = bombs.METADATA[kind](1_000_000)
     try:
@@ -183,7 +183,7 @@ def test_passes_and_coefficients_of_a_jpeg():
         inspect(bombs.repeated_scans(64, 64, 101), LIMIT)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_a_file_cut_anywhere_raises_only_image_errors(form):
     whole = encode(PHOTO, form)
     for end in [*range(min(len(whole), 150)), *range(150, len(whole), 97)]:

@@ -16,8 +16,11 @@ from ml.model import decoder
 from ml.model.errors import BrokenImageError, TooCostlyError
 from ml.model.formats import inspect
 from scripts.stress.bombs import encoded
+from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import RED, coloured, encode
+from tests.helpers.bitmaps import bitmap
 from tests.helpers.paths import ROOT
+from tests.helpers.photo_files import deep_png
 from tests.helpers.waiting import HANG_S, until
 
 sandbox = pytest.importorskip("ml.model.sandbox.sandbox")
@@ -126,7 +129,7 @@ def decoded(box, photo=PHOTO, seconds: float = HANG_S) -> np.ndarray:
     return np.frombuffer(rgb, np.uint8).reshape(32, 32, 3)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_the_pixels_are_those_of_the_same_decoder_here(form):
     photo = inspect(encode(coloured(RED, 300, 200), form), LIMIT)
     assert np.array_equal(
@@ -224,7 +227,19 @@ SHAPES = {
     "transparent WebP": ("RGBA", "WEBP", {"method": 0}),
     "lossless WebP": ("RGBA", "WEBP", {"method": 0, "lossless": True, "quality": 0}),
     "BMP": ("RGB", "BMP", {}),
+    "AVIF": ("RGB", "AVIF", {"speed": 10}),
+    "transparent AVIF": ("RGBA", "AVIF", {"speed": 10}),
+    "AVIF, whole chroma": ("RGB", "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
 }
+if HEIC_INSTALLED:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    SHAPES |= {
+        "HEIC": ("RGB", "HEIF", {}),
+        "transparent HEIC": ("RGBA", "HEIF", {}),
+        "HEIC, whole chroma": ("RGB", "HEIF", {"chroma": 444}),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +253,26 @@ def box() -> Iterator[object]:
 def test_the_memory_that_a_structure_states_is_enough(box, name, size):
     mode, form, options = SHAPES[name]
     photo = inspect(encoded(Image.new(mode, size), form, **options), LIMIT)
+    box.memory = photo.memory(224)
+    assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
+
+
+OTHER_SHAPES = {
+    "a JPEG without its end": encoded(Image.new("RGB", (2600, 1800)), "JPEG")[:-2],
+    "a PNG of 16 bits with a transparent colour": deep_png(
+        np.zeros((1800, 2600, 3), np.uint16), 16, (1, 2, 3)
+    ),
+    "a BMP of bit fields": bitmap(
+        np.zeros((900, 1300), np.uint8), 32, 56, 3, (0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    ),
+    "a BMP of runs": bitmap(np.zeros((1800, 2600), np.uint8), 8, 40, 1, palette=bytes(1024), data=b"\0\1"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
+@pytest.mark.parametrize("name", OTHER_SHAPES)
+def test_the_memory_that_is_stated_for_odd_files_is_enough(box, name):
+    photo = inspect(OTHER_SHAPES[name], LIMIT)
     box.memory = photo.memory(224)
     assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
 

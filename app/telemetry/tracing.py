@@ -1,0 +1,188 @@
+"""Traces: the stages of each request, exported by OpenTelemetry if its OTEL_* variables ask for that.
+
+If they don't, nothing of OpenTelemetry is imported, and a request only logs the trace that its client names.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import Histogram
+
+from app.telemetry.metrics import Metrics
+from app.telemetry.trace_context import TraceContext, parse_parent
+
+if TYPE_CHECKING:
+    from app.telemetry.otel import Exporter
+
+VARIABLES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "URL of a collector, such as `http://localhost:4318`. Traces are sent to "
+    "the path `/v1/traces` below it, by HTTP with protobuf. Unset: nothing is sent.",
+    "OTEL_EXPORTER_OTLP_HEADERS": "Headers for the collector, such as `authorization=Bearer%20TOKEN`.",
+    "OTEL_SERVICE_NAME": "The service's name in traces. Unset: `cats-vs-dogs`.",
+    "OTEL_RESOURCE_ATTRIBUTES": "What else describes this process, such as "
+    "`deployment.environment.name=production`.",
+    "OTEL_TRACES_SAMPLER": "Which requests are traced. Unset: `parentbased_always_on`, all except those that "
+    "the client's `traceparent` excludes. `traceidratio`: a share, whatever clients say.",
+    "OTEL_TRACES_SAMPLER_ARG": "That share, such as `0.01`.",
+    "OTEL_TRACES_EXPORTER": "`otlp`: traces are sent, to `http://localhost:4318` if no endpoint is set. "
+    "`none`: nothing is sent.",
+    "OTEL_SDK_DISABLED": "`true`: nothing is sent.",
+}
+"""The most important variables, for the documentation; OpenTelemetry's SDK reads further ones."""
+
+_SHUTDOWN_S = 1.0
+"""How long the end of the service may wait for the collector."""
+
+_log = logging.getLogger(__name__)
+_local = threading.local()
+_exporter: "Exporter | None" = None
+
+
+class Stage(NamedTuple):
+    """A part of a request's work; times by `time.perf_counter`."""
+
+    name: str
+    started: float
+    ended: float
+    error: str = ""
+    """Name of the exception that ended it; empty: it succeeded."""
+
+
+class stage:  # noqa: N801  (used like a function)
+    """Context of a stage of the current request: times it for the trace and, if it succeeds, for a metric."""
+
+    def __init__(self, name: str, histogram: Histogram) -> None:
+        self._name, self._histogram = name, histogram
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ended = time.perf_counter()
+        if kind is None:
+            self._histogram.observe(ended - self._started)
+        if _exporter is not None:
+            stages: list[Stage] = getattr(_local, "stages", [])
+            stages.append(Stage(self._name, self._started, ended, kind.__name__ if kind else ""))
+
+
+class RequestTrace:
+    """What a request's headers and its stages say, until it is answered.
+
+    Attributes:
+        parent: the client's span; None: it names none.
+        state: the header `tracestate`.
+        stages: the stages so far; empty unless traces are exported.
+    """
+
+    def __init__(self, traceparent: str, tracestate: str) -> None:
+        self.parent = parse_parent(traceparent)
+        self.state = tracestate
+        self.stages: list[Stage] = []
+
+    def begin(self, waiting_since: float) -> None:
+        """Collect the stages of the request that this thread begins to work on.
+
+        Args:
+            waiting_since: when the request was complete, by `time.perf_counter`.
+        """
+        if _exporter is not None:
+            _local.stages = self.stages
+            self.stages.append(Stage("queue", waiting_since, time.perf_counter()))
+
+    def finish(
+        self, request_id: str, method: str, route: str | None, path: str, status: int, started: float
+    ) -> TraceContext | None:
+        """Export the request's spans if traces are exported; return the span for its log line.
+
+        Args:
+            request_id: the request's id.
+            method: the method as the client sent it.
+            route: the rule that its path matched, or None.
+            path: its path.
+            status: status of the response.
+            started: when the request was complete, by `time.perf_counter`.
+        """
+        if _exporter is None:
+            return self.parent
+        return _exporter.export(self, request_id, method, route, path, status, started)
+
+
+@contextlib.contextmanager
+def exporting(environ: Mapping[str, str], metrics: Metrics) -> Iterator[None]:
+    """Export traces while the context lasts, if the variables ask for that; log why if it isn't possible.
+
+    Args:
+        environ: the variables, which may come from a `.env` file.
+        metrics: where lost spans are counted.
+    """
+    global _exporter  # a process has one exporter, as it has one log
+    given = {name: text.strip() for name, text in environ.items() if name.startswith("OTEL_")}
+    exporter = _start(given, metrics) if _wanted(given) else None
+    if exporter is None:
+        yield
+        return
+    _exporter = exporter
+    try:
+        yield
+    finally:
+        _exporter = None
+        thread = threading.Thread(target=exporter.shutdown, name="end of traces", daemon=True)
+        thread.start()
+        thread.join(_SHUTDOWN_S)
+
+
+def _wanted(given: Mapping[str, str]) -> bool:
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if exporters := given.get("OTEL_TRACES_EXPORTER"):
+        return exporters.lower() != "none"
+    return bool(_endpoint(given))
+
+
+def _endpoint(given: Mapping[str, str]) -> str:
+    return given.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or given.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
+
+
+def _problem(given: Mapping[str, str]) -> str:
+    """Return why the service can't do what the variables ask for; empty: it can."""
+    exporters = (given.get("OTEL_TRACES_EXPORTER") or "otlp").lower().split(",")
+    if "otlp" not in map(str.strip, exporters):
+        return "OTEL_TRACES_EXPORTER must be otlp or none"
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if protocol := given.get(name):
+            if protocol != "http/protobuf":
+                return f"{name} must be http/protobuf; a collector takes that on port 4318"
+            break
+    # The URL may contain secrets, so no message repeats it.
+    if (endpoint := _endpoint(given)) and not endpoint.lower().startswith(("http://", "https://")):
+        return "the endpoint must start with http:// or https://"
+    return ""
+
+
+def _start(given: Mapping[str, str], metrics: Metrics) -> "Exporter | None":
+    if not (problem := _problem(given)):
+        for name, text in given.items():  # the SDK reads them from there, and an empty one would not be unset
+            if text:
+                os.environ[name] = text
+            else:
+                os.environ.pop(name, None)
+        try:
+            from app.telemetry.otel import Exporter
+
+            return Exporter(metrics)
+        except ImportError:
+            problem = "OpenTelemetry isn't installed; run pip install -r requirements-otel.txt, or build the "
+            problem += "image with --build-arg OTEL=1"
+        except Exception as error:  # noqa: BLE001  (whatever the variables make the SDK raise)
+            problem = f"check the OTEL_* variables: {error!s:.200}"
+    _log.warning("traces are not exported: %s", problem)
+    return None

@@ -1,0 +1,223 @@
+"""Where the page takes photos from: examples, the camera, addresses and links; in a real Chromium."""
+
+import base64
+import io
+import ssl
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from scripts.common.chromium import CHROMIUM
+from tests.app.routes.test_page_browser import CAT, card
+from tests.helpers.chromium import opened, wait_until
+from tests.helpers.service import Service, running
+from tests.helpers.tls import certificate
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running(LOG_LEVEL="error") as service:
+        service.wait()
+        yield service
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    with opened(browser, service.port) as page:
+        expect(page).to_have_title("Cat or dog?")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def camera_browser(browser: Browser) -> Iterator[Browser]:
+    """A browser with a camera, whose use it allows."""
+    fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *fake]) as other:
+        yield other
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another site; the browser may read only what is below /open."""
+
+    def do_GET(self) -> None:
+        page = self.path.endswith("page.html")
+        body = b"<h1>a page</h1>" if page else CAT.read_bytes()
+        self.send_response(404 if "missing" in self.path else 200)
+        self.send_header("Content-Type", "text/html" if page else "image/jpeg")
+        self.send_header("Content-Length", str(len(body)))
+        if self.path.startswith("/open"):
+            self.send_header("Access-Control-Allow-Origin", "*")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path_factory.mktemp("tls")))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def reaching(browser: Browser, service: Service, elsewhere: str) -> Iterator[Page]:
+    """The page in a browser that trusts the other site and may go there."""
+    with opened(browser, service.port, allowed=elsewhere, ignore_https_errors=True) as page:
+        expect(page).to_have_title("Cat or dog?")
+        yield page
+
+
+def test_an_example_is_one_click(page: Page) -> None:
+    for name in ("cat", "dog"):
+        page.get_by_role("button", name=f"Example: {name.title()}").click()
+        expect(card(page, f"{name}.jpg").locator(".label")).to_have_text(name)
+        page.get_by_role("button", name="Clear all").click()
+    for image in page.locator(".example img").all():
+        assert image.evaluate("e => e.naturalWidth") > 0
+
+
+def enter(page: Page, address: str) -> None:
+    if not page.get_by_label("Address of a photo").is_visible():
+        page.get_by_text("Add a photo by its address").click()
+    page.get_by_label("Address of a photo").fill(address)
+    page.get_by_role("button", name="Add", exact=True).click()
+
+
+def test_a_photo_by_its_address(reaching: Page, elsewhere: str) -> None:
+    enter(reaching, f"{elsewhere}/open/a%20cat.jpg?size=large")
+    expect(card(reaching, "a cat.jpg").locator(".label")).to_have_text("cat")
+    expect(reaching.get_by_label("Address of a photo")).to_have_value("")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/closed/cat.jpg", "can't load this address"),
+        ("/open/page.html", "no photo at this address"),
+        ("/open/missing.jpg", "no photo at this address"),
+    ],
+)
+def test_an_address_that_cannot_be_used(
+    browser: Browser, service: Service, elsewhere: str, path: str, message: str
+) -> None:
+    with opened(browser, service.port, allowed=elsewhere, quiet="CORS", ignore_https_errors=True) as page:
+        enter(page, elsewhere + path)
+        expect(page.locator("#source-message")).to_contain_text(message)
+        expect(page.locator(".photo")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/cat.jpg", "ftp://example.org/cat.jpg", "about:blank"]
+)
+def test_only_https_addresses_are_loaded(page: Page, address: str) -> None:
+    enter(page, address)
+    expect(page.locator("#source-message")).to_contain_text("must begin with https://")
+
+
+def paste(page: Page, text: str, onto: str = "h1") -> None:
+    page.evaluate(
+        """([text, onto]) => {
+            const data = new DataTransfer();
+            data.setData("text/plain", text);
+            const event = new ClipboardEvent("paste", {clipboardData: data, bubbles: true, cancelable: true});
+            document.querySelector(onto).dispatchEvent(event);
+        }""",
+        [text, onto],
+    )
+
+
+def test_an_address_can_be_pasted(reaching: Page, elsewhere: str) -> None:
+    paste(reaching, f"{elsewhere}/open/cat.jpg")
+    expect(card(reaching, "cat.jpg").locator(".label")).to_have_text("cat")
+    paste(reaching, "some words")
+    paste(reaching, f"{elsewhere}/open/other.jpg", onto="#key-value")
+    paste(reaching, "data:image/jpeg;base64," + base64.b64encode(CAT.read_bytes()).decode())
+    expect(card(reaching, "photo").locator(".label")).to_have_text("cat")
+    expect(reaching.locator(".photo")).to_have_count(2)
+
+
+def drop(page: Page, kind: str, value: str) -> bool:
+    """Drop something on the page; return whether the browser would go there."""
+    return bool(
+        page.evaluate(
+            """([kind, value]) => {
+                const data = new DataTransfer();
+                data.setData(kind, value);
+                const fire = (type) => document.querySelector("h1").dispatchEvent(
+                    new DragEvent(type, {dataTransfer: data, bubbles: true, cancelable: true}));
+                fire("dragenter");
+                return fire("dragover") || fire("drop");
+            }""",
+            [kind, value],
+        )
+    )
+
+
+def test_a_dropped_link_is_loaded_and_does_not_leave_the_page(reaching: Page, elsewhere: str) -> None:
+    assert not drop(reaching, "text/uri-list", f"# a comment\r\n{elsewhere}/open/cat.jpg")
+    expect(card(reaching, "cat.jpg").locator(".label")).to_have_text("cat")
+    assert not drop(reaching, "text/plain", "words")
+    expect(reaching.locator("body")).not_to_have_class("dragging")
+
+
+def test_a_link_of_the_page_itself_can_be_dropped_on_it(page: Page) -> None:
+    address = page.url
+    page.get_by_role("link", name="API").drag_to(page.locator("h1"))
+    assert page.url == address
+    expect(page.locator(".photo")).to_have_count(0)
+    expect(page.locator("#source-message")).to_be_hidden()
+
+
+def test_the_camera_of_a_computer(camera_browser: Browser, service: Service) -> None:
+    with opened(camera_browser, service.port) as page:
+        page.get_by_role("button", name="Use the camera").click()
+        dialog = page.get_by_role("dialog", name="Camera")
+        expect(dialog).to_be_visible()
+        page.evaluate("document.querySelector('video').dataset.seen = ''")
+        tracks = "window.tracks ??= document.querySelector('video').srcObject?.getTracks()"
+        wait_until(page, lambda: page.evaluate(f"({tracks})?.length"))
+        dialog.get_by_role("button", name="Take the photo").click()
+        expect(dialog).to_be_hidden()
+        assert page.evaluate("window.tracks.map((track) => track.readyState)") == ["ended"]
+        expect(card(page, "camera.jpg").locator(".label")).to_be_visible()
+        assert page.locator(".preview").evaluate("e => e.naturalWidth") >= 640
+        for close in (lambda: page.keyboard.press("Escape"), lambda: page.get_by_text("Close").click()):
+            page.get_by_role("button", name="Use the camera").click()
+            page.evaluate("delete window.tracks")
+            wait_until(page, lambda: page.evaluate(f"({tracks})?.length"))
+            close()
+            assert page.evaluate("window.tracks.map((track) => track.readyState)") == ["ended"]
+            assert page.evaluate("document.querySelector('video').srcObject") is None
+
+
+def test_a_camera_that_is_denied_has_a_message(camera_browser: Browser, service: Service) -> None:
+    with opened(camera_browser, service.port) as page:
+        page.evaluate(
+            "() => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException() } }"
+        )
+        page.get_by_role("button", name="Use the camera").click()
+        expect(page.locator("#source-message")).to_contain_text("The camera can't be used.")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+def test_without_a_camera_none_is_offered(page: Page) -> None:
+    expect(page.get_by_role("button", name="Choose photos")).to_be_visible()
+    expect(page.get_by_role("button", name="Use the camera")).to_be_hidden()
+
+
+def test_the_examples_are_small_photos() -> None:
+    for path in (Path(__file__).parents[3] / "app" / "static" / "examples").glob("*.jpg"):
+        assert path.stat().st_size < 60_000
+        with Image.open(io.BytesIO(path.read_bytes())) as image:
+            assert image.format == "JPEG"

@@ -1,0 +1,82 @@
+"""The snippets that the documentation and the page show: each is run as it is, against a real service."""
+
+import base64
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import needs
+from tests.helpers.chromium import opened
+from tests.helpers.paths import ROOT
+from tests.helpers.service import Service, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+SNIPPETS = {
+    path.stem: path.read_text("utf-8") for path in sorted((ROOT / "app/templates/snippets").iterdir())
+}
+CAT = ROOT / "tests/photos/cat.jpg"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running() as service:
+        service.wait()
+        yield service
+
+
+def snippet(name: str, service: Service) -> str:
+    return SNIPPETS[name].replace("{{ url }}", f"http://127.0.0.1:{service.port}")
+
+
+def output(command: list[str], folder: Path) -> str:
+    shutil.copy(CAT, folder / "photo.jpg")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_is_in_the_documentation_and_ready_for_html() -> None:
+    text = (ROOT / "docs/clients.md").read_text("utf-8")
+    for name, source in SNIPPETS.items():
+        assert source.count("{{ url }}") == 1, name
+        assert f"\n{source.replace('{{ url }}', 'http://localhost:8080')}```" in text, name
+        assert not set("<&") & set(source), name
+
+
+@needs("curl")
+def test_curl(service: Service, tmp_path: Path) -> None:
+    assert '"label":"cat"' in output(["sh", "-c", snippet("curl", service)], tmp_path)
+
+
+@pytest.mark.parametrize("name", ["client", "python"])
+def test_python(service: Service, tmp_path: Path, name: str) -> None:
+    shutil.copytree(ROOT / "client/photo_classifier", tmp_path / "photo_classifier")
+    (tmp_path / "snippet.py").write_text(snippet(name, service), "utf-8")
+    assert output([sys.executable, "snippet.py"], tmp_path).startswith("cat {'cat': ")
+
+
+@needs("node")
+def test_node(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "snippet.mjs").write_text(snippet("node", service), "utf-8")
+    assert output([shutil.which("node") or "", "snippet.mjs"], tmp_path).startswith("cat { cat: ")
+
+
+def test_browser(service: Service, browser: "Browser") -> None:
+    make_photo = (
+        """text => new File([Uint8Array.from(atob(text), byte => byte.charCodeAt(0))], "photo.jpg")"""
+    )
+    with opened(browser, service.port) as page:
+        printed: list[str] = []
+        page.on("console", lambda message: printed.append(message.text))
+        script = f"async text => {{ const photo = ({make_photo})(text);\n{snippet('browser', service)} }}"
+        page.evaluate(script, base64.b64encode(CAT.read_bytes()).decode())
+        page.wait_for_timeout(0)
+    assert len(printed) == 1
+    assert printed[0].startswith("cat ")

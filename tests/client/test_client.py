@@ -1,0 +1,342 @@
+"""The client in Python, against the real service, and against one that is busy, broken or slow."""
+
+import email.utils
+import http.server
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import photo_classifier
+import pytest
+from photo_classifier import ClassifierError, Client, Prediction, RejectedError, UnreachableError
+from PIL import Image
+
+from tests.helpers.paths import ROOT
+from tests.helpers.service import Service, free_port, running
+
+CAT, DOG = ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg"
+ANSWER = {
+    "label": "cat",
+    "probabilities": {"cat": 1.0, "dog": 0.0},
+    "model": {"version": "1", "arch": "a"},
+    "request_id": "x",
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running(API_KEYS="the-kéy") as service:
+        service.wait()
+        yield service
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    with Client(f"http://127.0.0.1:{service.port}/", key="the-kéy") as client:
+        yield client
+
+
+class Scripted:
+    """A service whose answers are given: status, headers and body of each request in turn."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self.seen: list[float] = []  # when requests came
+        self.busy = self.busiest = 0
+        self.work: Callable[[], None] = lambda: None
+        scripted, lock = self, threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                with lock:
+                    scripted.seen.append(time.monotonic())
+                    scripted.busy += 1
+                    scripted.busiest = max(scripted.busiest, scripted.busy)
+                    answers = scripted.answers
+                    answer = answers.pop(0) if len(answers) > 1 else answers[0]
+                scripted.work()
+                with lock:
+                    scripted.busy -= 1
+                status, headers, body = answer
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    scripted = Scripted()
+    thread = threading.Thread(target=scripted.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield scripted
+    scripted.server.shutdown()
+    thread.join()
+    scripted.server.server_close()
+
+
+def good(**changes: object) -> tuple[int, dict[str, str], bytes]:
+    return 200, {}, json.dumps(ANSWER | changes).encode()
+
+
+def problem(status: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    body = {"title": "A title", "status": status, "detail": "what to do", "request_id": "id-1"}
+    return (
+        status,
+        {name.replace("_", "-"): value for name, value in headers.items()},
+        json.dumps(body).encode(),
+    )
+
+
+def test_every_kind_of_photo(client: Client) -> None:
+    image = Image.open(CAT)
+    photos = [
+        *(str(CAT), CAT, CAT.read_bytes(), bytearray(CAT.read_bytes()), memoryview(CAT.read_bytes())),
+        *(
+            io.BytesIO(CAT.read_bytes()),
+            image,
+            image.convert("RGBA"),
+            image.convert("CMYK"),
+            image.convert("P"),
+        ),
+    ]
+    for photo in photos:
+        answer = client.predict(photo)
+        assert answer.label == "cat"
+        assert list(answer.probabilities) == ["cat", "dog"]
+        assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    with CAT.open("rb") as file:
+        assert client.predict(file).label == "cat"
+
+
+def test_an_image_of_pil_is_turned_as_its_exif_says(client: Client) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, buffer = Image.open(CAT).rotate(90, expand=True), io.BytesIO()
+    turned.save(buffer, "JPEG", exif=exif, quality=95)
+    straight = client.predict(CAT).probabilities["cat"]
+    assert client.predict(Image.open(buffer)).probabilities["cat"] == pytest.approx(straight, abs=0.01)
+
+
+def test_answers_have_types(client: Client) -> None:
+    answer = client.predict(CAT, explain=True, top=1)
+    assert isinstance(answer, Prediction)
+    assert list(answer.probabilities) == ["cat"]
+    assert answer.known is not None
+    assert 0 <= answer.known <= 1
+    assert answer.model_arch == "efficientnet_lite0"
+    assert answer.explanation is not None
+    assert len(answer.explanation.box) == 4
+    assert answer.explanation.overlay.startswith("data:image/png;base64,")
+    assert client.predict(CAT).explanation is None
+
+
+def test_feedback(client: Client) -> None:
+    answer = client.predict(CAT)
+    client.feedback(answer, "dog")
+    with pytest.raises(RejectedError, match="'actual' must be one of"):
+        client.feedback(answer, "horse")
+
+
+def test_errors_have_the_service_s_words(client: Client, service: Service, tmp_path: Path) -> None:
+    with pytest.raises(RejectedError, match="text, not an image") as caught:
+        client.predict(b"text")
+    assert (caught.value.status, caught.value.title) == (415, "Unsupported Media Type")
+    assert len(caught.value.request_id) == 32
+    with pytest.raises(RejectedError, match="10 MB") as caught:
+        client.predict(bytes(20 << 20))
+    assert caught.value.status == 413
+    with Client(client._url, key="another") as stranger, pytest.raises(RejectedError) as caught:
+        stranger.predict(CAT)
+    assert caught.value.status == 401
+    for unreadable in (tmp_path / "missing.jpg", tmp_path, "a\0b", 5):
+        with pytest.raises(ClassifierError, match="can't be read"):
+            client.predict(unreadable)  # type: ignore[arg-type]
+
+
+def test_many_photos_are_answered_in_their_order(client: Client, tmp_path: Path) -> None:
+    photos = [CAT, DOG, tmp_path / "missing", b"text"] * 5
+    answers = list(client.predict_many(photos, at_once=4))
+    labels = [answer.label if isinstance(answer, Prediction) else type(answer).__name__ for answer in answers]
+    assert labels == ["cat", "dog", "ClassifierError", "RejectedError"] * 5
+
+
+def test_many_photos_are_read_and_sent_a_few_at_a_time(scripted: Scripted) -> None:
+    scripted.answers = [good()]
+    scripted.work = lambda: time.sleep(0.02)
+    read = itertools.count()
+    endless = (b"photo" for _ in read)
+    with Client(scripted.url) as client:
+        answers = client.predict_many(endless, at_once=3)
+        for _ in range(20):
+            next(answers)
+        answers.close()  # type: ignore[attr-defined]
+        assert next(read) <= 20 + 2 * 3
+        assert scripted.busiest <= 3
+        assert list(client.predict_many([])) == []
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
+def test_a_busy_service_is_asked_again(scripted: Scripted, status: int) -> None:
+    scripted.answers = [problem(status, Retry_After="0"), problem(status), good()]
+    with Client(scripted.url) as client:
+        assert client.predict(b"photo").label == "cat"
+    assert len(scripted.seen) == 3
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_retry_after_is_the_least_pause(scripted: Scripted, form: str) -> None:
+    after = "2" if form == "seconds" else email.utils.formatdate(time.time() + 3, usegmt=True)
+    scripted.answers = [problem(503, Retry_After=after), good()]
+    with Client(scripted.url) as client:
+        client.predict(b"photo")
+    first, second = scripted.seen
+    assert second - first > 1.9
+
+
+@pytest.mark.parametrize("after", ["100", "9" * 500, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_beyond_the_deadline_is_not_made(scripted: Scripted, after: str) -> None:
+    scripted.answers = [problem(503, Retry_After=after)]
+    with Client(scripted.url, deadline_s=5) as client, pytest.raises(RejectedError, match="what to do"):
+        client.predict(b"photo")
+    assert len(scripted.seen) == 1
+
+
+@pytest.mark.parametrize("after", ["", "-1", "soon", "²"])
+def test_a_service_that_stays_busy_is_given_up(scripted: Scripted, after: str) -> None:
+    scripted.answers = [problem(503, Retry_After=after)]
+    with Client(scripted.url, deadline_s=1) as client, pytest.raises(RejectedError) as caught:
+        client.predict(b"photo")
+    assert caught.value.request_id == "id-1"
+    assert 1 < len(scripted.seen) < 6
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 415, 422, 500])
+def test_what_is_wrong_is_not_sent_again(scripted: Scripted, status: int) -> None:
+    scripted.answers = [problem(status)]
+    with Client(scripted.url) as client, pytest.raises(RejectedError, match=f"{status} A title: what to do"):
+        client.predict(b"photo")
+    assert len(scripted.seen) == 1
+
+
+def test_a_service_that_starts_meanwhile(scripted: Scripted) -> None:
+    port = free_port()
+    started: list[Service] = []
+
+    def start() -> None:
+        time.sleep(0.5)
+        started.append(Service(ROOT, PORT=str(port)))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        with Client(f"http://127.0.0.1:{port}") as client:
+            assert client.predict(CAT).label == "cat"
+    finally:
+        thread.join()
+        started[0].process.kill()
+        started[0].process.communicate()
+
+
+def test_a_service_that_is_not_there() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with Client(url, deadline_s=0.5) as client, pytest.raises(UnreachableError, match=r"127\.0\.0\.1"):
+        client.predict(b"photo")
+    for wrong in ("127.0.0.1:80", "", "http://", "ftp://127.0.0.1"):
+        with Client(wrong) as client, pytest.raises(ClassifierError):
+            client.predict(b"photo")
+
+
+def test_a_service_that_never_answers_is_given_up(scripted: Scripted) -> None:
+    gate = threading.Event()
+    scripted.work = gate.wait  # type: ignore[assignment]
+    scripted.answers = [good()]
+    with Client(scripted.url, deadline_s=1) as client, pytest.raises(UnreachableError):
+        client.predict(b"photo")
+    gate.set()
+
+
+def test_answers_of_something_else(scripted: Scripted) -> None:
+    others = [b"<html>", b"", b"[]", b"{}", b"null", b'{"label": "cat"}', b"\xff" * 1000]
+    with Client(scripted.url) as client:
+        for body in others:
+            scripted.answers = [(200, {}, body)]
+            with pytest.raises(ClassifierError, match="isn't one of this service"):
+                client.predict(b"photo")
+            scripted.answers = [(403, {}, body)]
+            with pytest.raises(RejectedError, match="403") as caught:
+                client.predict(b"photo")
+            assert caught.value.request_id == ""
+        scripted.answers = [(302, {"Location": "https://elsewhere.example/"}, b"")]
+        with pytest.raises(RejectedError, match=r"elsewhere\.example"):
+            client.predict(b"photo")
+
+
+def test_no_password_of_the_user_is_sent(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    headers: list[str | None] = []
+    original = scripted.server.RequestHandlerClass.do_POST  # type: ignore[attr-defined]
+
+    def record(handler: http.server.BaseHTTPRequestHandler) -> None:
+        headers.append(handler.headers["Authorization"])
+        original(handler)
+
+    scripted.server.RequestHandlerClass.do_POST = record  # type: ignore[attr-defined]
+    scripted.answers = [good()]
+    for key in (None, "the-key"):
+        with Client(scripted.url, key) as client:
+            client.predict(b"photo")
+    assert headers == [None, "Bearer the-key"]
+
+
+def test_it_can_be_installed_with_its_types(tmp_path: Path) -> None:
+    """And it needs nothing but requests."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"),
+            *("--no-index", "--disable-pip-version-check", "--target", tmp_path / "site", copied(tmp_path)),
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site/photo_classifier/py.typed").is_file()
+    code = "import sys, photo_classifier; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    names = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "'requests'" in names
+    assert not {"'app'", "'ml'", "'PIL'", "'numpy'"} & set(names.strip("[]\n").split(", "))
+
+
+def copied(folder: Path) -> Path:
+    """A copy, because a build leaves files behind."""
+    return Path(shutil.copytree(ROOT / "client", folder / "client"))
+
+
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    """As client/README.md says."""
+    (tmp_path / "photo_classifier.py").write_text(Path(photo_classifier.__file__).read_text("utf-8"), "utf-8")
+    subprocess.run([sys.executable, "-c", "from photo_classifier import Client"], cwd=tmp_path, check=True)
