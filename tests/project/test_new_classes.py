@@ -41,7 +41,7 @@ ENV = os.environ | {
 
 def shape(name: str, seed: int) -> Image.Image:
     """Draw one, of any colour, size and place, on any other colour."""
-    chance = random.Random(f"{name} {seed}")
+    chance = random.Random(f"{'triangle' if name == TRIANGLE else name} {seed}")
     ground, ink = ([chance.randrange(low, low + 100) for _ in range(3)] for low in (0, 155))
     image = Image.new("RGB", (260, 240), tuple(ground))
     draw = ImageDraw.Draw(image)
