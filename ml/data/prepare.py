@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections import Counter
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
-from ml.data.ingest import RAW
+from ml.data.ingest import OWN_SPLITS, RAW
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
@@ -50,7 +51,7 @@ class Photo:
         path: class/file.
         row: in the array of decoded photos.
         sha256: of the file.
-        split: where it belongs; empty: the file cannot be read.
+        split: where it belongs; empty: not decided yet, or the file cannot be read.
         pixels_sha256: of the pixels.
         size: width and height of the whole upright photo, in pixels.
         reason: why it was dropped, one word; empty: it was not.
@@ -84,14 +85,6 @@ class PrepareReport:
     dropped: dict[str, int]
 
 
-def split_of(sha256: str, params: Prepare) -> str:
-    """Return a photo's split, which depends on its content only: adding photos never moves others."""
-    share = int(sha256[:13], 16) / 16**13
-    if share < params.test_share:
-        return "test"
-    return "val" if share < params.test_share + params.val_share else "train"
-
-
 def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PREPARE_REPORT) -> PrepareReport:
     """Decode the photos of `raw`, which has one folder per class, into `out`, and write `report`.
 
@@ -110,7 +103,8 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
     with tempfile.TemporaryFile(dir=out) as scratch:
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
         photos = _decode_all(params, raw, paths, pixels)
-        photos = _drop_duplicates(photos)
+        own = _own_splits(raw)
+        photos = _drop_duplicates(_split(params, photos, own), keep_evaluated=bool(own))
         photos = _drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
         result = _count(kept, photos, classes)
@@ -151,7 +145,7 @@ def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDA
     try:
         data = (raw / path).read_bytes()
         sha256 = hashlib.sha256(data).hexdigest()
-        photo = dataclasses.replace(photo, sha256=sha256, split=split_of(sha256, params))
+        photo = dataclasses.replace(photo, sha256=sha256)
         decoded = read(data, params.image_size, params.resize)
     except ImageError as error:
         return photo.drop(_REASONS.get(type(error), "broken"), str(error)), None
@@ -178,8 +172,51 @@ def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np
     return photos
 
 
-def _drop_duplicates(photos: list[Photo]) -> list[Photo]:
-    """Keep one of each group of equal photos; none if they are in two classes: one label must be wrong."""
+def _own_splits(raw: Path) -> dict[str, str]:
+    """Return the split of each photo, by class/file, if the owner of the photos has split them."""
+    path = raw / OWN_SPLITS
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def _split(params: Prepare, photos: list[Photo], own: dict[str, str]) -> list[Photo]:
+    """Decide the split of each photo that can be used.
+
+    It depends on the content of the photo: with more photos, none moves, except where a class has so few that
+    chance would leave a split nearly empty. Then the photos of the next hashes move there. Photos that the
+    owner has put into a split stay there; splits that he doesn't have are drawn from his training photos.
+    """
+    missing = {"test": params.test_share, "val": params.val_share}
+    missing = {split: share for split, share in missing.items() if split not in own.values()}
+    splits = dict(own)
+    by_class: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if not photo.reason and own.get(photo.path, "train") == "train":
+            by_class.setdefault(photo.label, []).append(photo)
+    for group in by_class.values():
+        rest = sorted(group, key=lambda photo: (photo.sha256, photo.path))
+        begin = 0.0
+        for split, share in missing.items():
+            begin += share
+            drawn = sum(_position(photo) < begin for photo in rest)
+            drawn = max(drawn, 1, math.ceil(share * len(group) / 2)) if share else 0
+            splits |= dict.fromkeys((photo.path for photo in rest[:drawn]), split)
+            rest = rest[drawn:]
+        splits |= dict.fromkeys((photo.path for photo in rest), "train")
+    return [
+        photo if photo.reason else dataclasses.replace(photo, split=splits[photo.path]) for photo in photos
+    ]
+
+
+def _position(photo: Photo) -> float:
+    """Return a number from 0 to 1 that depends on the content of the photo's file."""
+    return int(photo.sha256[:13], 16) / 16**13
+
+
+def _drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
+    """Keep one of each group of equal photos; none if they are in two classes: one label must be wrong.
+
+    With `keep_evaluated` it is one in test if there is one there, or else one in val.
+    """
     groups: dict[str, list[Photo]] = {}
     for photo in photos:
         if not photo.reason:
@@ -191,7 +228,11 @@ def _drop_duplicates(photos: list[Photo]) -> list[Photo]:
                 other = next(p for p in group if p.label != photo.label)
                 dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}")
         else:
-            first, *rest = sorted(group, key=lambda photo: (photo.sha256, photo.path))
+            best = min(group, key=lambda photo: _EVALUATED_FIRST.index(photo.split)).split
+            first, *rest = sorted(
+                group,
+                key=lambda photo: (keep_evaluated and photo.split != best, photo.sha256, photo.path),
+            )
             for photo in rest:
                 dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}")
     return [dropped.get(photo.path, photo) for photo in photos]

@@ -86,11 +86,11 @@ def _draw_plots(params: Evaluate, data: Dataset, probabilities: Floats) -> None:
 def _log(params: Params, run_id: str, evaluation: Evaluation) -> None:
     import mlflow
 
-    from ml.tracking.store import tracked
+    from ml.tracking.store import log_metrics, tracked
 
     with tracked(params.tracking, run_id):
-        mlflow.log_metrics({f"test_{name}": value for name, value in evaluation.test.items()})
+        log_metrics(evaluation.test, "test_")
         mlflow.log_metric("temperature", evaluation.temperature)
         for method, metrics in evaluation.known.items():
-            mlflow.log_metrics({f"ood_{method}_{name}": value for name, value in metrics.items()})
+            log_metrics(metrics, f"ood_{method}_")
         mlflow.log_artifacts(str(REPORT), REPORT.name)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
+_FOLDS = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
@@ -20,10 +22,15 @@ class Interval:
 
 
 def by_name(intervals: Mapping[str, Interval]) -> dict[str, float]:
-    """Return the value and both ends of each interval as `NAME`, `NAME_low` and `NAME_high`."""
+    """Return the value and both ends of each interval as `NAME`, `NAME_low` and `NAME_high`.
+
+    An end whose name is that of another value is left out: there may be classes called cat and cat_low.
+    """
     metrics: dict[str, float] = {}
     for name, interval in intervals.items():
-        metrics |= {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        ends = {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        metrics[name] = interval.value
+        metrics |= {end: value for end, value in ends.items() if end not in intervals}
     return metrics
 
 
@@ -37,24 +44,40 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 def fit_temperature(logits: Floats, labels: Labels) -> float:
     """Find the temperature with the lowest log loss (Guo et al. 2017, "On calibration of modern networks").
 
-    The targets are smoothed (Platt 1999): for n photos of a class, (n + 1) / (n + classes). If the model
-    makes no mistake on the split, the plain log loss keeps falling as the temperature goes to 0, so a plain
-    fit would be overconfident.
+    If the model makes no mistake on the split, the plain log loss keeps falling as the temperature goes to 0,
+    so a plain fit would be overconfident. Therefore the targets allow for half a mistake in N photos: the
+    true class gets (N + 1/2) / (N + 1) (Jeffreys' prior), and the other classes share the rest as the model
+    does. The result is 1 if the fit doesn't lower the loss of photos that it has not seen (cross-validation).
     """
+    count = len(labels)
+    is_true = np.zeros(logits.shape, bool)
+    is_true[np.arange(count), labels] = True
+    targets = softmax(np.where(is_true, -np.inf, logits)) / (2 * count + 2)
+    targets[is_true] = (2 * count + 1) / (2 * count + 2)
+    folds = np.random.default_rng(0).permutation(count) % min(_FOLDS, count)
+    fitted = plain = 0.0
+    for fold in range(folds.max() + 1 if count > 1 else 0):
+        unseen = folds == fold
+        temperature = _fit(logits[~unseen], targets[~unseen])
+        fitted += _smoothed_loss(logits[unseen], targets[unseen], temperature)
+        plain += _smoothed_loss(logits[unseen], targets[unseen], 1.0)
+    return _fit(logits, targets) if fitted < plain else 1.0
+
+
+def _fit(logits: Floats, targets: Floats) -> float:
     from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
 
-    count, classes = logits.shape
-    size = np.bincount(labels, minlength=classes)[labels]
-    targets = np.repeat(1 / (size + classes), classes).reshape(count, classes)
-    targets[np.arange(count), labels] = (size + 1) / (size + classes)
+    best = minimize_scalar(
+        lambda log: _smoothed_loss(logits, targets, np.exp(log)), bounds=np.log((0.1, 10.0)), method="bounded"
+    )
+    return float(np.exp(best.x))
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        log_chances = scaled - logsumexp(scaled, axis=1, keepdims=True)
-        return float(-(targets * log_chances).sum(1).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded").x))
+def _smoothed_loss(logits: Floats, targets: Floats, temperature: float) -> float:
+    """Compute the sum of the log losses to targets [N, classes]."""
+    from scipy.special import log_softmax
+
+    return float(-(targets * log_softmax(logits / temperature, axis=1)).sum())
 
 
 def bootstrap_calibration_error(

@@ -1,5 +1,6 @@
 """The plots of an evaluation."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 from ml.data.dataset import Dataset
 from ml.evaluation.metrics import Floats, Labels
 
+_NAME_LENGTH = 24  # characters of a class's name that fit beside a plot
 mpl.use("Agg")
+mpl.rcParams["text.parse_math"] = False  # names of classes may contain dollar signs
 
 
 @contextmanager
@@ -24,7 +27,17 @@ def _plot(path: Path, title: str) -> Iterator[Axes]:
     axes = figure.subplots()
     yield axes
     axes.set_title(title)
-    figure.savefig(path)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with warnings.catch_warnings():  # names of classes may have characters that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        figure.savefig(path)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}…"
 
 
 def confusion_matrix(
@@ -38,7 +51,12 @@ def confusion_matrix(
     predicted = probabilities.argmax(1)
     with _plot(path, title) as axes:
         ConfusionMatrixDisplay.from_predictions(
-            labels, predicted, labels=range(len(classes)), display_labels=classes, ax=axes, colorbar=False
+            labels,
+            predicted,
+            labels=range(len(classes)),
+            display_labels=[*map(_shown, classes)],
+            ax=axes,
+            colorbar=False,
         )
 
 
@@ -46,7 +64,9 @@ def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: P
     """Draw one curve per class, each against the rest."""
     with _plot(path, "ROC, test split") as axes:
         for number, name in enumerate(classes):
-            RocCurveDisplay.from_predictions(labels == number, probabilities[:, number], name=name, ax=axes)
+            RocCurveDisplay.from_predictions(
+                labels == number, probabilities[:, number], name=_shown(name), ax=axes
+            )
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int, path: Path) -> None:
@@ -71,7 +91,7 @@ def learning_curves(history: list[dict[str, float]], path: Path) -> None:
         axes.set(xlabel="epoch", title=name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def worst_mistakes(probabilities: Floats, rows: Labels, data: Dataset, count: int, path: Path) -> None:
@@ -89,6 +109,7 @@ def worst_mistakes(probabilities: Floats, rows: Labels, data: Dataset, count: in
     for axes, number in zip(figure.axes, order, strict=False):
         true, answer = labels[number], int(probabilities[number].argmax())
         axes.imshow(data.images[rows[number]])
-        title = f"{data.classes[true]}, answer {data.classes[answer]} {probabilities[number, answer]:.0%}"
+        shown = f"{_shown(data.classes[answer])} {probabilities[number, answer]:.0%}"
+        title = f"{_shown(data.classes[true])}, answer {shown}"
         axes.set_title(title, fontsize=9, color="black" if answer == true else "firebrick")
-    figure.savefig(path)
+    _save(figure, path)

@@ -9,6 +9,8 @@ from ml.model.formats import SUFFIXES
 
 __all__ = ["SUFFIXES", "find", "head", "is_photo", "is_visible"]
 
+_OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+
 
 def is_photo(path: PurePath, head: Callable[[], bytes]) -> bool:
     """Return whether a file is visible, and has a photo's suffix or begins as a photo does.
@@ -23,8 +25,8 @@ def is_photo(path: PurePath, head: Callable[[], bytes]) -> bool:
 
 
 def is_visible(path: PurePath) -> bool:
-    """Return whether no part of a relative path is hidden or metadata of a .zip file made on macOS."""
-    return not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Return whether no part of a relative path is hidden or belongs to a system."""
+    return not any(part.startswith(".") or part in _OF_SYSTEMS for part in path.parts)
 
 
 def head(file: Path) -> bytes:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from ml.params import Tracking
 from ml.registry import registry
-from ml.tracking.store import tracked
+from ml.tracking.store import log_metrics, tracked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: S
         mlflow.set_tag("mlflow.runName", f"live {served.version}")
         tags = {"stage": "live", "url": served.url, "model_version": served.version, "sha256": served.sha256}
         mlflow.set_tags(tags)
-        mlflow.log_metrics({f"live_{name}": value for name, value in metrics.items()})
+        log_metrics(metrics, "live_")
         for file in files:
             mlflow.log_artifact(str(file), "live")
         registered = registry.find(params.model, served.version, served.sha256)

@@ -23,7 +23,7 @@ from ml.model.onnx_model import OnnxModel
 from ml.params import Params
 from ml.paths import MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, STABILITY
 from ml.registry import registry
-from ml.tracking.store import one_line, reported, tracked, use_store
+from ml.tracking.store import log_metrics, one_line, reported, tracked, use_store
 
 EXAMPLE = "python -m ml register"
 
@@ -65,8 +65,7 @@ def run(params: Params) -> tuple[str, Promotion]:
     else:
         promotion = _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
-            metrics = promotion.metrics()
-            mlflow.log_metrics({f"promotion_{metric}": value for metric, value in metrics.items()})
+            log_metrics(promotion.metrics(), "promotion_")
         if promotion.promoted:
             registry.promote(name, number)
     promotion.write(**facts, champion="" if champion is None else champion.number)
@@ -93,10 +92,10 @@ def _register(params: Params, candidate: Bundle, report: dict[str, Any], test_di
     """Log the model and its measurements to the run of its training, and make it a version."""
     stability = json.loads((PACKAGE_REPORT / STABILITY).read_text("utf-8"))["changes"]
     with tracked(params.tracking, report.get("run_id")) as run_id:
-        mlflow.log_metrics({f"onnx_{name}": value for name, value in report["twin"].items()})
+        log_metrics(report["twin"], "onnx_")
         mlflow.log_metric("onnx_mean_difference", report["mean_difference"])
-        mlflow.log_metrics({f"onnx_{name}": value for name, value in report["known"].items()})
-        mlflow.log_metrics({f"flips_{name}": flips["share"] for name, flips in stability.items()})
+        log_metrics(report["known"], "onnx_")
+        log_metrics({name: flips["share"] for name, flips in stability.items()}, "flips_")
         mlflow.log_artifacts(str(PACKAGE_REPORT), PACKAGE_REPORT.name)
         tags = {"model_version": candidate.manifest.version, "sha256": candidate.sha256}
         return registry.register(params.tracking.model, MODEL, run_id, tags | {"test_digest": test_digest})

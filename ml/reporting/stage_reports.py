@@ -28,9 +28,14 @@ def metric_titles(classes: Iterable[str]) -> dict[str, str]:
 
 def classes_of(values: Mapping[str, float]) -> list[str]:
     """Return the classes whose recall is among these metrics."""
-    names = [name for name in values if name.startswith("recall_")]
-    bounds = {name for name in names if (stem := re.sub("_(low|high)$", "", name)) != name and stem in values}
-    return [name.removeprefix("recall_") for name in names if name not in bounds]
+
+    def is_end(name: str) -> bool:  # a class called cat_low beside cat has an interval of its own
+        stem = re.sub("_(low|high)$", "", name)
+        return stem != name and stem in values and f"{name}_low" not in values
+
+    return [
+        name.removeprefix("recall_") for name in values if name.startswith("recall_") and not is_end(name)
+    ]
 
 
 def ood_methods(

@@ -1,6 +1,8 @@
 """The MLflow store, a local SQLite database or the server that MLFLOW_TRACKING_URI names, and its runs."""
 
 import os
+import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +17,11 @@ from ml.paths import PREPARE_REPORT
 from ml.tracking.provenance import dataset_md5, flatten, git_commit
 
 LOCAL_STORE = "sqlite:///mlflow.db"
+
+_REJECTED = re.compile(r"[^\w.\- ]")
+"""Characters that MLflow rejects in the name of a metric; on Windows a colon is one of them."""
+_MAX_KEY, _MAX_METRICS = 250, 1000
+"""Characters of a name, and metrics that MLflow takes at once."""
 
 
 def use_store(params: Tracking) -> None:
@@ -56,6 +63,27 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
             yield run.info.run_id
 
 
+def log_metrics(metrics: Mapping[str, float], prefix: str = "", step: int | None = None) -> None:
+    """Log metrics to the active run, as `prefix` and name.
+
+    A name may contain that of a class, see `metric_key`.
+    """
+    keys = {metric_key(prefix + name): value for name, value in metrics.items()}
+    items = list(keys.items())
+    for first in range(0, len(items), _MAX_METRICS):
+        mlflow.log_metrics(dict(items[first : first + _MAX_METRICS]), step=step)
+
+
+def metric_key(name: str) -> str:
+    """Return the name under which MLflow has a metric.
+
+    Each character that MLflow rejects becomes its code, such as `.26` for `&`. A long name ends with a
+    checksum.
+    """
+    key = _REJECTED.sub(lambda match: f".{ord(match[0]):x}", name)
+    return key if len(key) <= _MAX_KEY else f"{key[: _MAX_KEY - 9]}.{zlib.crc32(key.encode()):08x}"
+
+
 def log_training(
     params: Params,
     data: Dataset,
@@ -74,7 +102,7 @@ def log_training(
         mlflow.set_tags(tags | {"classes": ",".join(data.classes)})
         for epoch in history:
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
-            mlflow.log_metrics(metrics, step=int(epoch["epoch"]))
+            log_metrics(metrics, step=int(epoch["epoch"]))
         mlflow.log_metric("refined_val_loss", choices[0]["val_loss"])
         mlflow.log_dict({"tried": list(choices)}, "choices.json")
         if PREPARE_REPORT.is_dir():

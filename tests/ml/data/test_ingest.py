@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import http.server
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -15,7 +16,7 @@ import zipfile
 import pytest
 
 from ml.data import download as fetch
-from ml.data import ingest
+from ml.data import ingest, sources
 from ml.model.errors import PipelineError
 from ml.model.photos import SUFFIXES
 from ml.params import Ingest
@@ -123,7 +124,7 @@ def test_links_and_huge_entries_in_a_zip_are_rejected(archive, go, monkeypatch):
     link.external_attr = 0o120777 << 16
     with pytest.raises(PipelineError, match="link"):
         go(archive(extra={link: b"/etc/passwd"}))
-    monkeypatch.setattr(ingest, "MAX_PHOTO_BYTES", 10_000)
+    monkeypatch.setattr(sources, "MAX_PHOTO_BYTES", 10_000)
     with pytest.raises(PipelineError, match="bytes"):
         go(archive(extra={"red/big.png": b"0" * 20_000}))
 
@@ -144,7 +145,9 @@ def test_invalid_sources_are_named(tmp_path, make_photos, go, archive):
     (root / "green").mkdir()
     with pytest.raises(PipelineError, match="'green' is empty"):
         go(root)
-    with pytest.raises(PipelineError, match="at least two folders"):
+    with pytest.raises(
+        PipelineError, match=r"(?s)can't be recognised.*3 photos.*expected one folder of photos per class"
+    ):
         go(root / "red")
 
 
@@ -194,9 +197,12 @@ def test_hidden_folders_inside_a_class_and_other_files_are_skipped(make_photos, 
         (root / name).mkdir()
         (root / name / "a.png").write_bytes((root / "red" / "001.png").read_bytes())
     (root / "readme.md").write_text("x")
+    for name in ("@eaDir", "lost+found"):
+        (root / name).mkdir()
+    (root / "red" / "._000.png").write_bytes(b"x")
     report = go(root)
     assert report.classes == {"blue": 12, "red": 12}
-    assert report.skipped == 3
+    assert report.skipped == 5
 
 
 def test_a_file_name_that_is_not_utf8(make_photos, go, tmp_path):
@@ -248,7 +254,7 @@ def test_an_empty_class_beside_a_nested_one_in_a_zip(tmp_path, go):
         archive.mkdir("blue")
         archive.mkdir("red")
         archive.writestr("red/more/1.png", b"x")
-    with pytest.raises(PipelineError, match="'blue' is empty"):
+    with pytest.raises(PipelineError, match="blue/  0 photos"):
         go(path)
 
 
@@ -318,10 +324,78 @@ def test_classes_that_no_model_can_have_are_rejected(tmp_path, go):
     for name in ("red", "blue", "x" * 101):
         (tmp_path / "long" / name).mkdir(parents=True)
         (tmp_path / "long" / name / "1.png").write_bytes(b"x")
-    with pytest.raises(PipelineError, match="longer than 100 characters"):
+    with pytest.raises(PipelineError, match="at most 100 characters"):
         go(tmp_path / "long")
     for number in range(1001):
         (tmp_path / "many" / str(number)).mkdir(parents=True)
         (tmp_path / "many" / str(number) / "1.png").write_bytes(b"x")
     with pytest.raises(PipelineError, match="1,001 classes"):
         go(tmp_path / "many")
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tgz", "tar.xz"])
+def test_a_tar_file(make_photos, go, tmp_path, suffix):
+    root, path = make_photos(12), tmp_path / f"photos.{suffix}"
+    with tarfile.open(
+        path, f"w:{ {'tar': '', 'tar.gz': 'gz', 'tgz': 'gz', 'tar.xz': 'xz'}[suffix] }"
+    ) as archive:
+        archive.add(root, "photos")
+    assert go(path).classes == {"blue": 12, "red": 12}
+    assert (tmp_path / "raw/red/000.png").read_bytes() == (root / "red/000.png").read_bytes()
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(PipelineError, match="not a valid"):
+        go(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_in_a_tar_are_rejected(go, tmp_path, kind):
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        link = tarfile.TarInfo("red/link.png")
+        link.type, link.linkname = kind, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(PipelineError, match="is a link"):
+        go(tmp_path / "photos.tar")
+
+
+def test_the_names_in_zips_of_other_systems(make_photos, go, tmp_path):
+    photo = (make_photos(1) / "red" / "000.png").read_bytes()
+
+    class Written(zipfile.ZipInfo):  # as it stands in the file: UTF-8 without the flag that says so
+        def _encodeFilenameFlags(self):  # noqa: N802
+            return self.filename.encode(), 0
+
+    with zipfile.ZipFile(tmp_path / "macos.zip", "w") as archive:
+        for name in ("Ho\u0308hle", "Vögel"):  # macOS decomposes accents
+            archive.writestr(Written(f"{name}/1.png"), photo)
+    assert go(tmp_path / "macos.zip").classes == {"Höhle": 1, "Vögel": 1}
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        for name in ("photos\\red\\1.png", "photos\\blue\\1.png"):
+            archive.writestr(name, photo)
+    assert go(tmp_path / "windows.zip").classes == {"blue": 1, "red": 1}
+    with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
+        archive.writestr("..\\..\\1.png", photo)
+    with pytest.raises(PipelineError, match="leaves the folder"):
+        go(tmp_path / "hostile.zip")
+
+
+def test_links_in_a_folder(make_photos, go, tmp_path):
+    root, elsewhere = make_photos(3), make_photos(2, folder="elsewhere")
+    (root / "green").symlink_to(elsewhere / "red")
+    (root / "red" / "linked.png").symlink_to(elsewhere / "blue" / "000.png")
+    (root / "red" / "passwd.png").symlink_to("/etc/passwd")
+    (root / "red" / "round").symlink_to(root)
+    (root / "red" / "lost.png").symlink_to(root / "nowhere.png")
+    assert go(root).classes == {"blue": 3, "green": 2, "red": 4}
+
+
+def test_the_split_of_the_owner_is_kept(make_photos, go, tmp_path):
+    root = make_photos(4)
+    (tmp_path / "own").mkdir()
+    for split in ("train", "test"):
+        shutil.copytree(root, tmp_path / "own" / split)
+    report = go(tmp_path / "own")
+    assert (report.layout, report.classes) == ("classes in test, train", {"blue": 8, "red": 8})
+    splits = json.loads((tmp_path / "raw" / ingest.OWN_SPLITS).read_text())
+    assert splits["red/000.png"] == "test"
+    assert splits["red/000-2.png"] == "train"
+    assert len(splits) == 16

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ml.data import prepare
 from ml.data.dataset import Dataset
+from ml.data.ingest import OWN_SPLITS
 from ml.model.errors import PipelineError
 from tests.conftest import RED, coloured, encode
 
@@ -22,6 +23,14 @@ def go(tmp_path, params):
         return prepare.run(chosen, raw, tmp_path / out, tmp_path / "report")
 
     return run
+
+
+def split_of(data, params):
+    """Return the split that the hash of a photo decides, if its class has many."""
+    share = int(hashlib.sha256(data).hexdigest()[:13], 16) / 16**13
+    if share < params.test_share:
+        return "test"
+    return "val" if share < params.test_share + params.val_share else "train"
 
 
 def pixels_of(file):
@@ -128,7 +137,7 @@ def split_and_bytes(pixels, params):
     found = {}
     for quality in range(99, 80, -1):
         data = encode(pixels, quality=quality)
-        found.setdefault(prepare.split_of(hashlib.sha256(data).hexdigest(), params.prepare), data)
+        found.setdefault(split_of(data, params.prepare), data)
     return found
 
 
@@ -220,3 +229,26 @@ def test_an_empty_array_file(make_photos, go, tmp_path):
     (tmp_path / "processed" / "images.npy").write_bytes(b"")
     with pytest.raises(PipelineError, match="dvc repro"):
         Dataset.load(tmp_path / "processed")
+
+
+@pytest.mark.parametrize("count", [10, 13, 20, 40])
+def test_every_split_of_a_small_class_has_photos(make_photos, go, tmp_path, count):
+    report = go(make_photos(count))
+    for counts in report.kept.values():
+        assert sum(counts.values()) == count
+        assert min(counts["val"], counts["test"]) >= max(1, count // 20)
+        assert counts["train"] >= count / 2
+
+
+def test_the_split_of_the_owner(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    evaluated = {f"{name}/{number:03}.png" for name in ("blue", "red") for number in range(12)}
+    paths = [f"{name}/{number:03}.png" for name in ("blue", "red") for number in range(40)]
+    own = {path: "test" if path in evaluated else "train" for path in paths}
+    shutil.copy(raw / "red/020.png", raw / "red/000.png")  # the same photo in train and test
+    (raw / OWN_SPLITS).write_text(json.dumps(own))
+    go(raw)
+    splits = split_by_path(tmp_path / "processed")
+    assert {path for path, split in splits.items() if split == "test"} == evaluated
+    assert "red/020.png" not in splits
+    assert {splits[path] for path in splits.keys() - evaluated} == {"train", "val"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ml.evaluation import metrics
+from ml.reporting.stage_reports import classes_of
 
 LABELS = np.array([0, 0, 1, 1])
 SURE = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.7, 0.3]])
@@ -122,5 +123,51 @@ def test_the_temperature_of_a_model_without_mistakes_leaves_it_uncertain():
     logits = np.array([[4.0, 0.0], [0.0, 4.0]] * 50)
     labels = np.array([0, 1] * 50)
     temperature = metrics.fit_temperature(logits, labels)
-    # The smoothed target is 51 of 52.
-    assert metrics.softmax(logits, temperature).max() == pytest.approx(51 / 52, abs=1e-3)
+    assert metrics.softmax(logits, temperature).max() == pytest.approx(100.5 / 101, abs=1e-3)
+
+
+def test_the_temperature_of_a_model_that_is_too_sure_and_makes_no_mistake():
+    logits = np.array([[400.0, 0.0], [0.0, 400.0]] * 50)
+    temperature = metrics.fit_temperature(logits, np.array([0, 1] * 50))
+    assert temperature == pytest.approx(10, rel=0.01)  # the largest
+
+
+@pytest.mark.parametrize("scale", [0.3, 1, 3])
+@pytest.mark.parametrize(("classes", "photos"), [(2, 1000), (10, 100), (20, 200)])
+def test_the_temperature_is_nearly_as_good_as_the_best_for_few_photos_of_many_classes(
+    classes: int, photos: int, scale: float
+) -> None:
+    random = np.random.default_rng(1)
+
+    def drawn(count: int) -> tuple[metrics.Floats, metrics.Labels]:
+        labels = random.integers(0, classes, count)
+        logits = random.normal(0, 1, (count, classes))
+        logits[np.arange(count), labels] += 3.5
+        return (
+            logits * 3.5,
+            labels,
+        )  # calibrated: the log of the ratio of the two densities, but for a constant
+
+    def loss(temperature: float) -> float:
+        return float(metrics.log_losses(metrics.softmax(logits * scale, temperature), labels).mean())
+
+    fitting, fitting_labels = drawn(photos)
+    logits, labels = drawn(5000)
+    temperature = metrics.fit_temperature(fitting * scale, fitting_labels)
+    probabilities = metrics.softmax(logits * scale, temperature)
+    error = metrics.bootstrap_calibration_error(probabilities, labels, 15, 2, 0.95).value
+    assert error < 0.03
+    assert loss(temperature) < loss(scale) + 0.02
+
+
+def test_the_temperature_of_a_single_photo():
+    assert metrics.fit_temperature(np.array([[3.0, 1.0, 0.0]]), np.array([0])) == 1
+
+
+def test_classes_whose_names_end_like_those_of_intervals() -> None:
+    names = ("risk", "risk_high", "risk_low")
+    probabilities = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    labels = np.array([0, 0, 1, 0, 2, 1])
+    found = metrics.classification_metrics(probabilities, labels, names, 10, 100, 0.95)
+    assert [found[f"recall_{name}"] for name in names] == pytest.approx([2 / 3, 1 / 2, 1])
+    assert classes_of(found) == list(names)

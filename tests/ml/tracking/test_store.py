@@ -1,12 +1,13 @@
-"""The MLflow store: a database that cannot be used is reported."""
+"""The MLflow store: it takes the metrics of all classes; one that cannot be used is reported."""
 
 import sqlite3
 
+import mlflow
 import pytest
 
 from ml.model.errors import PipelineError
 from ml.params import Tracking
-from ml.tracking.store import tracked
+from ml.tracking.store import log_metrics, metric_key, tracked
 
 
 # Warnings from inside MLflow and Alembic.
@@ -34,3 +35,29 @@ def test_an_unreachable_server_is_reported(monkeypatch) -> None:
         tracked(Tracking(experiment="one", model="one")),
     ):
         pass
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_metrics_of_classes_with_any_names(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    names = [
+        "cat",
+        "a&b",
+        "a(b), 'c' + 50% #1 = @ [d]; !",
+        "..",
+        "a//b",
+        "\N{CAT}",
+        "\N{CAT}" * 100,
+        "Vögel",
+        "a:b",
+    ]
+    metrics = {f"recall_{name}": number / 16 for number, name in enumerate(names)}
+    many = {f"recall_{number}": 0.5 for number in range(2500)}
+    with tracked(Tracking(experiment="one", model="one")) as run_id:
+        log_metrics(metrics, "test_")
+        log_metrics(many)
+    logged = mlflow.get_run(run_id).data.metrics
+    assert logged == {metric_key(f"test_{name}"): value for name, value in metrics.items()} | many
+    assert logged["test_recall_cat"] == 0
+    assert logged["test_recall_a.26b"] == 1 / 16

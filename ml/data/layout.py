@@ -1,0 +1,266 @@
+"""Which class, and which split, each photo of a source belongs to: by its folders, its name, or a table.
+
+Recognised are
+
+- one folder per class, at any depth below folders that contain everything: `cat/1.jpg`, `pets/cat/1.jpg`
+- a folder per split around or within them: `train/cat/1.jpg` or `cat/train/1.jpg`; so for `test` and `val`
+- the class in the name, all photos in one folder: `cat.1.jpg`, `dog_2.jpg`
+- a .csv file with a column of file names and one of classes, and perhaps one of splits
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ml.model.errors import PipelineError
+from ml.model.manifest import MAX_CLASSES
+
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation", "dev"), "val"
+)
+_SPLIT = re.compile(
+    rf"(?:\w+[_\- ])?({'|'.join(_SPLITS)})(?:[_\- ]?(?:set|data|images|photos|\d+))*", re.IGNORECASE
+)
+_GENERIC = {
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "photos",
+    "pictures",
+    "jpegimages",
+    "labels",
+    "masks",
+    "annotations",
+}
+_NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+\W*")
+_CAMERA = {
+    "img",
+    "image",
+    "dsc",
+    "dscn",
+    "dscf",
+    "pxl",
+    "mvi",
+    "photo",
+    "picture",
+    "pic",
+    "screenshot",
+    "frame",
+    "file",
+}
+_LABELS = ("label", "labels", "class", "class_name", "category", "breed", "species", "target", "type")
+_SPLIT_COLUMNS = ("split", "set", "subset", "data set", "dataset", "fold")
+_MATCHED = 0.9
+"""Share of a table's rows that must name a photo."""
+_TREE_LINES = 15
+
+_EXPECTED = """expected one folder of photos per class:
+  cat/1.jpg
+  dog/1.jpg
+or train/cat/1.jpg, val/cat/1.jpg, test/cat/1.jpg; or names such as cat.1.jpg; or a .csv file with a column of
+file names and a column called label"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the photos of a source belong.
+
+    Attributes:
+        kind: what was recognised, for people.
+        labels: the class of each photo by its path; photos of no class are left out.
+        splits: train, val or test by path, if the owner has split the photos.
+        classes: all classes, also those without a photo.
+    """
+
+    kind: str
+    labels: dict[PurePosixPath, str]
+    splits: dict[PurePosixPath, str] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, also of those without a photo."""
+        return sorted({*self.labels.values(), *self.empty})
+
+
+@dataclass
+class _Folder:
+    photos: list[PurePosixPath] = field(default_factory=list)
+    folders: dict[str, "_Folder"] = field(default_factory=dict)
+
+    def below(self) -> list[PurePosixPath]:
+        """Return the photos in the folder and all that it contains."""
+        return self.photos + [photo for folder in self.folders.values() for photo in folder.below()]
+
+    def filled(self) -> dict[str, "_Folder"]:
+        """Return the subfolders that contain photos."""
+        return {name: folder for name, folder in self.folders.items() if folder.below()}
+
+    def unwrapped(self) -> "_Folder":
+        """Return the folder that has more in it than one folder: pets for photos/pets/cat/1.jpg."""
+        filled = self.filled()
+        return self if self.photos or len(filled) != 1 else next(iter(filled.values())).unwrapped()
+
+
+def recognise(
+    source: str,
+    photos: Sequence[PurePosixPath],
+    folders: Iterable[PurePosixPath] = (),
+    tables: Mapping[str, str] | None = None,
+) -> Layout:
+    """Return the layout of a source.
+
+    Args:
+        source: its name, for the error.
+        photos: their paths in it.
+        folders: paths of all folders, so that an empty one among those of the classes is found.
+        tables: the texts of its .csv files, by name.
+
+    Raises:
+        PipelineError: none is recognised; the message shows what is there and what was expected.
+    """
+    root = _Folder()
+    for path in folders:
+        _folder(root, path.parts)
+    for path in photos:
+        _folder(root, path.parts[:-1]).photos.append(path)
+    top = root.unwrapped()
+    for layout in (_by_split(top), _by_class(top), *_by_tables(photos, tables or {}), _by_name(top)):
+        if layout is not None and len(layout.classes) > 1:
+            return layout
+    raise PipelineError(
+        f"{source}: its classes can't be recognised. It contains:\n{_drawn(root)}\n{_EXPECTED}"
+    )
+
+
+def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
+    for part in parts:
+        root = root.folders.setdefault(part, _Folder())
+    return root
+
+
+def _split_name(name: str) -> str:
+    """Return train, val or test for a name such as training_set; empty: it is something else."""
+    match = _SPLIT.fullmatch(name)
+    return _SPLITS[match[1].lower()] if match else ""
+
+
+def _by_split(top: _Folder) -> Layout | None:
+    parts = {name: folder.unwrapped() for name, folder in top.filled().items()}
+    if top.photos or "train" not in map(_split_name, parts):
+        return None
+    layouts = {name: _by_class(part) or _by_name(part) for name, part in parts.items() if _split_name(name)}
+    labelled = {name: layout for name, layout in layouts.items() if layout}
+    train = {
+        label for name, layout in labelled.items() if _split_name(name) == "train" for label in layout.classes
+    }
+    others = [folder for name, folder in parts.items() if not _split_name(name)]
+    if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
+        return None
+    if any(not train.issuperset(layout.labels.values()) for layout in labelled.values()):
+        return None
+    labels: dict[PurePosixPath, str] = {}
+    splits: dict[PurePosixPath, str] = {}
+    for name, layout in labelled.items():
+        labels |= layout.labels
+        splits |= dict.fromkeys(layout.labels, _split_name(name))
+    return Layout(f"classes in {', '.join(sorted(labelled))}", labels, splits)
+
+
+def _by_class(top: _Folder) -> Layout | None:
+    filled = top.filled()
+    names = [name.lower() for name in filled]
+    if len(filled) < 2 or all(_split_name(name) or name in _GENERIC for name in names):
+        return None
+    labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
+    inner = {
+        name for folder in filled.values() for name in (*folder.filled(), *([""] if folder.photos else []))
+    }
+    if all(map(_split_name, inner)) and "train" in map(_split_name, inner):
+        splits = {
+            photo: _split_name(split)
+            for folder in filled.values()
+            for split, part in folder.filled().items()
+            for photo in part.below()
+        }
+        return Layout("splits in folders of classes", labels, splits)
+    return Layout("one folder per class", labels, empty=tuple(top.folders.keys() - filled))
+
+
+def _by_name(top: _Folder) -> Layout | None:
+    """Recognise cat.1.jpg, if every photo is called like that and no class has only one photo."""
+    if top.filled() or not top.photos:
+        return None
+    matches = {photo: _NUMBERED.fullmatch(photo.stem) for photo in top.photos}
+    labels = {photo: match[1] for photo, match in matches.items() if match}
+    counts = Counter(labels.values())
+    if len(labels) < len(matches) or min(counts.values()) < 2 or _CAMERA & {name.lower() for name in counts}:
+        return None
+    return Layout("classes in the names of the files", labels) if 1 < len(counts) <= MAX_CLASSES else None
+
+
+def _by_tables(photos: Sequence[PurePosixPath], tables: Mapping[str, str]) -> Iterator[Layout | None]:
+    by_name: dict[str, list[PurePosixPath]] = {}
+    for photo in photos if tables else ():
+        for name in {
+            photo.name,
+            photo.stem,
+            *("/".join(photo.parts[first:]) for first in range(len(photo.parts))),
+        }:
+            by_name.setdefault(name, []).append(photo)
+    unique = {name: paths[0] for name, paths in by_name.items() if len(paths) == 1}
+    for name, text in sorted(tables.items()):
+        yield _by_table(name, text, unique)
+
+
+def _by_table(name: str, text: str, photos: Mapping[str, PurePosixPath]) -> Layout | None:
+    try:
+        header, *rows = (row for row in csv.reader(text.splitlines()) if row)
+    except (ValueError, csv.Error):
+        return None
+    rows = [row for row in rows if len(row) == len(header)]
+    columns = dict(zip((title.strip().lower() for title in header), zip(*rows, strict=True), strict=False))
+    matches = {title: sum(_as_path(value) in photos for value in values) for title, values in columns.items()}
+    files = max(matches, key=lambda title: matches[title], default="")
+    if not rows or matches[files] < _MATCHED * len(rows):
+        return None
+    splits = next((title for title in _SPLIT_COLUMNS if all(map(_split_name, columns.get(title, ("",))))), "")
+    usable = [title for title in columns if title not in (files, splits) and _is_label(columns[title])]
+    known = [title for title in _LABELS if title in usable]
+    if not known and len(usable) != 1:
+        return None
+    found = [
+        (photos[_as_path(file)], row) for row, file in enumerate(columns[files]) if _as_path(file) in photos
+    ]
+    labels = {photo: columns[(known or usable)[0]][row].strip() for photo, row in found}
+    by_split = {photo: _split_name(columns[splits][row]) for photo, row in found} if splits else {}
+    return Layout(f"classes in {name}", labels, by_split)
+
+
+def _as_path(value: str) -> str:
+    return value.strip().replace("\\", "/").removeprefix("./")
+
+
+def _is_label(values: Sequence[str]) -> bool:
+    """Return whether these may be the classes of photos: not too many, and each more than once on average."""
+    return 1 < len(set(values)) <= min(MAX_CLASSES, len(values) / 2) and all(
+        value.strip() for value in values
+    )
+
+
+def _drawn(root: _Folder) -> str:
+    lines = []
+
+    def draw(folder: _Folder, path: str, depth: int) -> None:
+        if folder.photos or not folder.folders:
+            lines.append(f"  {path or './'}  {len(folder.photos):,} photos")
+        for name, inner in sorted(folder.folders.items()):
+            draw(inner, f"{path}{name}/", depth + 1)
+
+    draw(root, "", 0)
+    more = [f"  and {len(lines) - _TREE_LINES:,} more folders"] if len(lines) > _TREE_LINES else []
+    return "\n".join(lines[:_TREE_LINES] + more)
