@@ -185,11 +185,12 @@ def test_the_camera_of_a_computer(camera_browser: Browser, service: Service) -> 
         dialog = page.get_by_role("dialog", name="Camera")
         expect(dialog).to_be_visible()
         page.evaluate("document.querySelector('video').dataset.seen = ''")
+        ended = "window.tracks.every((track) => track.readyState == 'ended')"
         tracks = "window.tracks ??= document.querySelector('video').srcObject?.getTracks()"
         wait_until(page, lambda: page.evaluate(f"({tracks})?.length"))
         dialog.get_by_role("button", name="Take the photo").click()
         expect(dialog).to_be_hidden()
-        assert page.evaluate("window.tracks.map((track) => track.readyState)") == ["ended"]
+        wait_until(page, lambda: page.evaluate(ended))
         expect(card(page, "camera.jpg").locator(".label")).to_be_visible()
         assert page.locator(".preview").evaluate("e => e.naturalWidth") >= 640
         for close in (lambda: page.keyboard.press("Escape"), lambda: page.get_by_text("Close").click()):
@@ -197,7 +198,7 @@ def test_the_camera_of_a_computer(camera_browser: Browser, service: Service) -> 
             page.evaluate("delete window.tracks")
             wait_until(page, lambda: page.evaluate(f"({tracks})?.length"))
             close()
-            assert page.evaluate("window.tracks.map((track) => track.readyState)") == ["ended"]
+            wait_until(page, lambda: page.evaluate(ended))
             assert page.evaluate("document.querySelector('video').srcObject") is None
 
 
