@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
@@ -100,6 +101,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self._attention: deque[Channel] = deque()
         self._limit = _connection_limit(self.budget.limit)
         self._fetching = self._make_fetching(settings)
+        self._waking, self._ended = threading.RLock(), False  # a signal handler may come in between
         super().__init__(
             app,
             self.sockets,
@@ -273,6 +275,18 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         """Answer some of the requests that need no other thread; the rest in the next turn."""
         for _ in range(min(len(self._immediate), _IMMEDIATE)):
             self._immediate.popleft().service()
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, unless it has ended: its descriptor may belong to another file by then."""
+        with self._waking:
+            if not self._ended:
+                super().pull_trigger()
+
+    def close_all(self) -> None:
+        """Close every socket, once the loop has ended."""
+        with self._waking:
+            self._ended = True
+            wasyncore.close_all(self.sockets)
 
     def close_listener(self) -> None:
         """Accept the connections that the kernel has established already, then listen no more."""

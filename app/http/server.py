@@ -62,7 +62,7 @@ class Server:
         self._admission.stop()
         self._listener.task_dispatcher.shutdown(timeout=1)
         self._turn(0.0)  # sends the last responses
-        wasyncore.close_all(self._listener.sockets)
+        self._listener.close_all()
         return self._exit_code
 
     def stop(self, exit_code: int) -> None:

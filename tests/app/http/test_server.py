@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
@@ -11,8 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.http import channel
 from tests.app.routes.test_predict import RED_JPEG
+from tests.helpers.served import served
 from tests.helpers.service import Service, blocked, running
 from tests.helpers.waiting import HANG_S, until
 
@@ -248,3 +252,21 @@ def test_endless_work_is_cut_off_soon_after_the_drain(make_model, tmp_path):
         assert [answer.result()[0] for answer in queued] == [503, 503]
     assert code == 0
     assert '"requests cut off"' in output
+
+
+def test_a_thread_that_is_late_writes_into_nobody_s_file(make_app):
+    with served(make_app) as service:
+        listener = service.listener
+        written_to = listener.trigger.trigger
+    files = [os.pipe() for _ in range(8)]
+    try:
+        assert written_to in {end for pipe in files for end in pipe}  # the system has given it to another one
+        listener.pull_trigger()
+        for read_end, _ in files:
+            os.set_blocking(read_end, False)
+            with pytest.raises(BlockingIOError):
+                os.read(read_end, 1)
+    finally:
+        for pipe in files:
+            for end in pipe:
+                os.close(end)
