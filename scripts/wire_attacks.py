@@ -2,7 +2,7 @@
 
 The service runs with the settings of render.yaml, unless --url and --pid name another one. The attackers
 use the address 127.0.0.2, other clients 127.0.0.1. During each attack one client asks for /health and another
-one sends a photo, again and again, each time over a new connection. The exit code is 1 if a photo is not
+one repeatedly sends a photo, each time over a new connection. The exit code is 1 if a photo is not
 answered, or if /health takes longer than allowed. If API_KEY is set, the service asks for it, and only the
 other clients send it.
 """
@@ -35,7 +35,7 @@ _WARM_UP_S = 2
 
 @dataclass(frozen=True)
 class Attack:
-    """Connections that send `first`, and then `again` for ever or, if that is empty, nothing more."""
+    """Connections that send `first`, then repeat `again`. If `again` is empty, they stay silent."""
 
     name: str
     connections: int
@@ -45,7 +45,7 @@ class Attack:
 
 
 def upload(body: bytes, missing: int = 0) -> bytes:
-    """Return a request that sends a photo, but for the last `missing` bytes."""
+    """Return a request with a photo that lacks its last `missing` bytes."""
     return _HEAD + b"Content-Length: %d\r\n\r\n" % (len(body) + missing) + body
 
 

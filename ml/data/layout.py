@@ -73,7 +73,7 @@ class Layout:
         kind: what was recognised, for people.
         labels: the class of each photo by its path; photos of no class are left out.
         splits: train, val or test by path, if the owner has split the photos.
-        classes: all classes, also those without a photo.
+        empty: classes that have a folder but no photo.
     """
 
     kind: str
@@ -83,7 +83,7 @@ class Layout:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes, also of those without a photo."""
+        """All classes, those without a photo included."""
         return sorted({*self.labels.values(), *self.empty})
 
 

@@ -8,7 +8,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from collections import Counter
@@ -24,7 +23,10 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
-from ml.data.ingest import OWN_SPLITS, RAW
+from ml.data.duplicates import drop_duplicates, drop_near_duplicates
+from ml.data.ingest import RAW
+from ml.data.photo import EVALUATED_FIRST, Photo
+from ml.data.splits import assign_splits, own_splits
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
@@ -35,46 +37,8 @@ EXAMPLE = "python -m ml prepare"
 MIN_PHOTOS = 10
 """Smallest number of photos per class that can be split in three."""
 
-_HASH_SIDE = 16
-_FLAT = 4.0  # standard deviation of the grey levels below which a difference hash is noise
-_FEW = 32  # with fewer ones or zeros (a gradient, an object on white), hashes of different photos agree
 _SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
-_EVALUATED_FIRST = ("test", "val", "train")
 _REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_pixels"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """A decoded photo, or one that was dropped.
-
-    Attributes:
-        path: class/file.
-        row: in the array of decoded photos.
-        sha256: of the file.
-        split: where it belongs; empty: not decided yet, or the file cannot be read.
-        pixels_sha256: of the pixels.
-        size: width and height of the whole upright photo, in pixels.
-        reason: why it was dropped, one word; empty: it was not.
-        detail: explains the reason.
-    """
-
-    path: str
-    row: int
-    sha256: str = ""
-    split: str = ""
-    pixels_sha256: str = ""
-    size: tuple[int, int] = (0, 0)
-    reason: str = ""
-    detail: str = ""
-
-    @property
-    def label(self) -> str:
-        """The class: the name of the folder."""
-        return self.path.split("/", 1)[0]
-
-    def drop(self, reason: str, detail: str) -> "Photo":
-        """Return the photo with a reason to drop it."""
-        return dataclasses.replace(self, reason=reason, detail=detail)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +67,9 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
     with tempfile.TemporaryFile(dir=out) as scratch:
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
         photos = _decode_all(params, raw, paths, pixels)
-        own = _own_splits(raw)
-        photos = _drop_duplicates(_split(params, photos, own), keep_evaluated=bool(own))
-        photos = _drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
+        own = own_splits(raw)
+        photos = drop_duplicates(assign_splits(params, photos, own), keep_evaluated=bool(own))
+        photos = drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
         result = _count(kept, photos, classes)
         _write_report(report, photos, result)
@@ -172,104 +136,6 @@ def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np
     return photos
 
 
-def _own_splits(raw: Path) -> dict[str, str]:
-    """Return the split of each photo, by class/file, if the owner of the photos has split them."""
-    path = raw / OWN_SPLITS
-    return json.loads(path.read_text("utf-8")) if path.exists() else {}
-
-
-def _split(params: Prepare, photos: list[Photo], own: dict[str, str]) -> list[Photo]:
-    """Decide the split of each photo that can be used.
-
-    It depends on the content of the photo: with more photos, none moves, except where a class has so few that
-    chance would leave a split nearly empty. Then the photos of the next hashes move there. Photos that the
-    owner has put into a split stay there; splits that he doesn't have are drawn from his training photos.
-    """
-    missing = {"test": params.test_share, "val": params.val_share}
-    missing = {split: share for split, share in missing.items() if split not in own.values()}
-    splits = dict(own)
-    by_class: dict[str, list[Photo]] = {}
-    for photo in photos:
-        if not photo.reason and own.get(photo.path, "train") == "train":
-            by_class.setdefault(photo.label, []).append(photo)
-    for group in by_class.values():
-        rest = sorted(group, key=lambda photo: (photo.sha256, photo.path))
-        begin = 0.0
-        for split, share in missing.items():
-            begin += share
-            drawn = sum(_position(photo) < begin for photo in rest)
-            drawn = max(drawn, 1, math.ceil(share * len(group) / 2)) if share else 0
-            splits |= dict.fromkeys((photo.path for photo in rest[:drawn]), split)
-            rest = rest[drawn:]
-        splits |= dict.fromkeys((photo.path for photo in rest), "train")
-    return [
-        photo if photo.reason else dataclasses.replace(photo, split=splits[photo.path]) for photo in photos
-    ]
-
-
-def _position(photo: Photo) -> float:
-    """Return a number from 0 to 1 that depends on the content of the photo's file."""
-    return int(photo.sha256[:13], 16) / 16**13
-
-
-def _drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
-    """Keep one of each group of equal photos; none if they are in two classes: one label must be wrong.
-
-    With `keep_evaluated` it is one in test if there is one there, or else one in val.
-    """
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        if not photo.reason:
-            groups.setdefault(photo.pixels_sha256, []).append(photo)
-    dropped = {}
-    for group in groups.values():
-        if len({photo.label for photo in group}) > 1:
-            for photo in group:
-                other = next(p for p in group if p.label != photo.label)
-                dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}")
-        else:
-            best = min(group, key=lambda photo: _EVALUATED_FIRST.index(photo.split)).split
-            first, *rest = sorted(
-                group,
-                key=lambda photo: (keep_evaluated and photo.split != best, photo.sha256, photo.path),
-            )
-            for photo in rest:
-                dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}")
-    return [dropped.get(photo.path, photo) for photo in photos]
-
-
-def _drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], max_bits: int) -> list[Photo]:
-    """Drop photos that nearly equal one in another split; of a pair, the one in the evaluated split stays."""
-    if max_bits < 0:
-        return photos
-    candidates = sorted((photo for photo in photos if not photo.reason), key=lambda photo: photo.sha256)
-    hashed = [
-        (photo, bits) for photo in candidates if (bits := _difference_hash(pixels[photo.row])) is not None
-    ]
-    dropped: dict[str, Photo] = {}
-    codes = np.array([bits for _, bits in hashed])
-    for i, (photo, _) in enumerate(hashed[:-1]):
-        distance = np.bitwise_count(codes[i + 1 :] ^ codes[i]).sum(1, dtype=np.int64)
-        for j in np.flatnonzero(distance <= max_bits) + i + 1:
-            pair = (photo, hashed[j][0])
-            stays, goes = sorted(pair, key=lambda photo: _EVALUATED_FIRST.index(photo.split))
-            if stays.split != goes.split:
-                dropped[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
-    return [dropped.get(photo.path, photo) for photo in photos]
-
-
-def _difference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
-    """Return 256 bits, uint64 [4]: where the grey level rises to the right; None if they are noise."""
-    small = Image.fromarray(pixels).convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
-    grey = np.asarray(small, np.int16)
-    if grey.std() < _FLAT:
-        return None
-    rises = grey[:, 1:] > grey[:, :-1]
-    if not _FEW < rises.sum() < rises.size - _FEW:
-        return None
-    return np.packbits(rises).view(np.uint64)
-
-
 def _count(kept: list[Photo], photos: list[Photo], classes: list[str]) -> PrepareReport:
     table = {name: {"train": 0, "val": 0, "test": 0} for name in classes}
     for photo in kept:
@@ -301,7 +167,7 @@ def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> N
 def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[str], path: Path) -> None:
     """Draw some photos of each class and split, so that a person sees what the network gets."""
     groups: dict[tuple[str, str], list[int]] = {
-        (name, split): [] for name in classes[:_SHEET_CLASSES] for split in _EVALUATED_FIRST
+        (name, split): [] for name in classes[:_SHEET_CLASSES] for split in EVALUATED_FIRST
     }
     for row, photo in enumerate(kept):
         groups.get((photo.label, photo.split), []).append(row)

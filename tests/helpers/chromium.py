@@ -65,7 +65,7 @@ def opened(
     """A page of its own context; nothing may have gone wrong on it when it is closed.
 
     Args:
-        browser: where it is opened.
+        browser: opens the page.
         port: of the service, on loopback.
         path: of the page.
         allowed: another origin that it may load from.

@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,13 +19,6 @@ from tests.helpers.service import Service, running
 DOG = ROOT / "tests" / "photos" / "dog.jpg"
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 SCREENS = {320: 568, 390: 664, 768: 1024, 1280: 720}
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running(LOG_LEVEL="error") as service:
-        service.wait()
-        yield service
 
 
 def barriers(page: Page) -> list[str]:

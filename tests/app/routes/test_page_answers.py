@@ -40,13 +40,6 @@ def service() -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture
-def page(browser: Browser, service: Service) -> Iterator[Page]:
-    with opened(browser, service.port) as page:
-        expect(page).to_have_title("Cat or dog?")
-        yield page
-
-
 def test_answers_survive_reload_and_back(page: Page) -> None:
     choose(page, CAT)
     expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")

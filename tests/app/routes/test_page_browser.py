@@ -8,7 +8,7 @@ import re
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,19 +28,6 @@ TEXT = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no photo at a
 
 def colour(name: str, rgb: tuple[int, int, int]) -> dict:
     return {"name": name, "mimeType": "image/jpeg", "buffer": encode(coloured(rgb))}
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running(LOG_LEVEL="error") as service:
-        service.wait()
-        yield service
-
-
-@pytest.fixture
-def page(browser: Browser, service: Service) -> Iterator[Page]:
-    with opened(browser, service.port) as page:
-        yield page
 
 
 def as_file(photo: Path | dict) -> dict:

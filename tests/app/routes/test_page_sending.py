@@ -57,13 +57,6 @@ class Sent:
         }
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running(LOG_LEVEL="error") as service:
-        service.wait()
-        yield service
-
-
 @pytest.fixture
 def sent(service: Service) -> Iterator[tuple[Sent, int]]:
     """A proxy in front of the service: Playwright doesn't see the bodies of files."""

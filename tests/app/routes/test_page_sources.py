@@ -15,22 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from scripts.common.chromium import CHROMIUM
 from tests.app.routes.test_page_browser import CAT, card
 from tests.helpers.chromium import opened, wait_until
-from tests.helpers.service import Service, running
+from tests.helpers.service import Service
 from tests.helpers.tls import certificate
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running(LOG_LEVEL="error") as service:
-        service.wait()
-        yield service
-
-
-@pytest.fixture
-def page(browser: Browser, service: Service) -> Iterator[Page]:
-    with opened(browser, service.port) as page:
-        expect(page).to_have_title("Cat or dog?")
-        yield page
 
 
 @pytest.fixture(scope="module")

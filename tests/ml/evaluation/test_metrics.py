@@ -146,7 +146,7 @@ def test_the_temperature_is_nearly_as_good_as_the_best_for_few_photos_of_many_cl
         return (
             logits * 3.5,
             labels,
-        )  # calibrated: the log of the ratio of the two densities, but for a constant
+        )  # calibrated: the log of the ratio of both densities, plus a constant
 
     def loss(temperature: float) -> float:
         return float(metrics.log_losses(metrics.softmax(logits * scale, temperature), labels).mean())

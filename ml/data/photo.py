@@ -1,0 +1,40 @@
+"""A photo on its way through `prepare`."""
+
+import dataclasses
+
+EVALUATED_FIRST = ("test", "val", "train")
+"""The splits, those that measure a model before the one that it learns from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """A decoded photo, or one that was dropped.
+
+    Attributes:
+        path: class/file.
+        row: in the array of decoded photos.
+        sha256: of the file.
+        split: where it belongs; empty: not decided yet, or the file cannot be read.
+        pixels_sha256: of the pixels.
+        size: width and height of the whole upright photo, in pixels.
+        reason: why it was dropped, one word; empty: it was not.
+        detail: explains the reason.
+    """
+
+    path: str
+    row: int
+    sha256: str = ""
+    split: str = ""
+    pixels_sha256: str = ""
+    size: tuple[int, int] = (0, 0)
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def label(self) -> str:
+        """The class: the name of the folder."""
+        return self.path.split("/", 1)[0]
+
+    def drop(self, reason: str, detail: str) -> "Photo":
+        """Return the photo with a reason to drop it."""
+        return dataclasses.replace(self, reason=reason, detail=detail)

@@ -1,0 +1,51 @@
+"""The split that each photo belongs to."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from ml.data.ingest import OWN_SPLITS
+from ml.data.photo import Photo
+from ml.params import Prepare
+
+
+def own_splits(raw: Path) -> dict[str, str]:
+    """Return the split of each photo, by class/file, if the owner of the photos has split them."""
+    path = raw / OWN_SPLITS
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def assign_splits(params: Prepare, photos: list[Photo], own: dict[str, str]) -> list[Photo]:
+    """Decide the split of each photo that can be used.
+
+    The split depends on the content of the photo, so that added photos never move others. The exception is a
+    class with so few photos that chance leaves a split nearly empty: it gets the photos with the next hashes.
+    Photos that the owner has put into a split stay there. A split that the owner doesn't have is drawn from
+    the training photos.
+    """
+    missing = {"test": params.test_share, "val": params.val_share}
+    missing = {split: share for split, share in missing.items() if split not in own.values()}
+    splits = dict(own)
+    by_class: dict[str, list[Photo]] = {}
+    for photo in photos:
+        if not photo.reason and own.get(photo.path, "train") == "train":
+            by_class.setdefault(photo.label, []).append(photo)
+    for group in by_class.values():
+        rest = sorted(group, key=lambda photo: (photo.sha256, photo.path))
+        begin = 0.0
+        for split, share in missing.items():
+            begin += share
+            drawn = sum(_position(photo) < begin for photo in rest)
+            drawn = max(drawn, 1, math.ceil(share * len(group) / 2)) if share else 0
+            splits |= dict.fromkeys((photo.path for photo in rest[:drawn]), split)
+            rest = rest[drawn:]
+        splits |= dict.fromkeys((photo.path for photo in rest), "train")
+    return [
+        photo if photo.reason else dataclasses.replace(photo, split=splits[photo.path]) for photo in photos
+    ]
+
+
+def _position(photo: Photo) -> float:
+    """Return a number from 0 to 1 that depends on the content of the photo's file."""
+    return int(photo.sha256[:13], 16) / 16**13
