@@ -52,7 +52,7 @@ class Decoder:
         Raises:
             NoWorkerError: the sandbox can't be started.
         """
-        if not heic.INSTALLED:
+        if not heic.installed():
             return None
         if not AVAILABLE:
             return _NO_SANDBOX

@@ -8,10 +8,15 @@ from importlib.util import find_spec
 
 from ml.model.errors import UnsupportedImageError
 
-INSTALLED = find_spec("pillow_heif") is not None
 _LEAST = (1, 23, 6)
 """libheif's first version without known holes. Its wheel contains the library, which scanners don't see."""
 _ADVICE = "send a JPEG instead, or let the owner install requirements-heic.txt (docs/deployment.md)"
+
+
+@functools.cache
+def installed() -> bool:
+    """Return whether there is a decoder."""
+    return find_spec("pillow_heif") is not None
 
 
 def check_installed() -> None:
@@ -20,7 +25,7 @@ def check_installed() -> None:
     Raises:
         UnsupportedImageError: there is none.
     """
-    if not INSTALLED:
+    if not installed():
         raise UnsupportedImageError(f"a HEIC image, for which no decoder is installed; {_ADVICE}")
 
 

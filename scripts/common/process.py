@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _READY_S, _END_S = 120, 60
+_PORTS = range(10_240, 32_000)
+"""Below the ports that systems give to connections, and to servers that ask for any port: one of them could
+get a free port before the server for which it was chosen."""
 
 
 class ProcessError(Exception):
@@ -57,8 +61,10 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
 
 def free_port() -> int:
     """Return a port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    while True:
+        port = secrets.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:

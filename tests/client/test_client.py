@@ -19,8 +19,9 @@ import pytest
 from photo_classifier import ClassifierError, Client, Prediction, RejectedError, UnreachableError
 from PIL import Image
 
+from scripts.common.process import free_port
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Service, free_port, running
+from tests.helpers.service import Service, running
 
 CAT, DOG = ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg"
 ANSWER = {

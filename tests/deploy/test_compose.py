@@ -14,10 +14,11 @@ import yaml
 
 from app.settings import Settings
 from app.telemetry.tracing import VARIABLES
+from scripts.common.process import free_port
 from tests.conftest import not_installed
 from tests.helpers.container import ENGINE, TAG, engine, needs_container
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Client, free_port
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S
 from tests.scripts.test_smoke_test import smoke_test
 

@@ -17,10 +17,11 @@ from PIL import Image
 
 from app.settings import EMBEDDED
 from ml.model.bundle import read
+from scripts.common.process import free_port
 from tests.helpers.container import ENGINE, TAG, Container, build, container, engine, needs_container
 from tests.helpers.model_server import ModelServer
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Client, free_port
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S, until
 
 CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()

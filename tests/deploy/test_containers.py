@@ -16,10 +16,10 @@ import pytest
 
 from app.settings import EMBEDDED
 from ml.model.partial import sha256_of
+from scripts.common.process import free_port
 from tests.helpers.container import ENGINE, build, engine, needs_container
 from tests.helpers.deploying import Deploying, Done
 from tests.helpers.paths import ROOT
-from tests.helpers.service import free_port
 from tests.helpers.waiting import HANG_S
 from tests.standins.instances import Container
 from tests.standins.render import Render

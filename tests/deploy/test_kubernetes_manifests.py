@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from scripts.common.process import free_port
 from tests.conftest import REQUIRE_ALL, needs
 from tests.helpers.container import ENGINE
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Client, free_port
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S
 
 FOLDER = ROOT / "deploy" / "k8s"

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.process import free_port
 from tests.conftest import CONTAINERS, REQUIRE_ALL, not_installed
 from tests.helpers import container_engine
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Client, free_port
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S
 
 TAG = "cats-vs-dogs:test"

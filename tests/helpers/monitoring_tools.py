@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.service import free_port
+from scripts.common.process import free_port
 from tests.helpers.waiting import HANG_S, until
 
 

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,19 +13,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scripts.common.process import free_port
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 
 COMMAND = (sys.executable, "-m", "app")
+_PIPE_BYTES = 1 << 20
+"""The most that Linux allows: the lines of 4,000 requests."""
 MEASURED = "COVERAGE_PROCESS_CONFIG" in os.environ
 """Whether the coverage of subprocesses is measured."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Client:
@@ -68,12 +63,16 @@ class Client:
                     return time.perf_counter() - self.started
             if (last_words := self.ended()) is not None:
                 raise AssertionError(last_words)
-            time.sleep(0.01)
-        raise AssertionError(f"{path} does not answer 200 after {seconds} s")
+            time.sleep(0.01 if time.perf_counter() - self.started < 2 else 0.2)
+        raise AssertionError(f"{path} does not answer 200 after {seconds} s; {self.stuck()}")
 
     def ended(self) -> str | None:
         """What it said, once it has ended."""
         raise NotImplementedError
+
+    def stuck(self) -> str:
+        """What it is doing, as far as that can be found out. It may end by this."""
+        return ""
 
 
 class Service(Client):
@@ -85,6 +84,7 @@ class Service(Client):
         names = ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG")
         inherited = {name: os.environ[name] for name in names if name in os.environ}
         defaults = {"HOST": "127.0.0.1", "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        defaults["PYTHONFAULTHANDLER"] = "1"
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
             command,
@@ -93,10 +93,16 @@ class Service(Client):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Nobody reads the log before the end, and a service whose pipe is full blocks.
+            pipesize=_PIPE_BYTES,
         )
 
     def ended(self) -> str | None:
         return None if self.process.poll() is None else self.process.communicate()[1]
+
+    def stuck(self) -> str:
+        self.process.send_signal(signal.SIGABRT)  # faulthandler writes where each thread is
+        return self.process.communicate()[1]
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
         """Signal it; return exit code, standard output, standard error."""

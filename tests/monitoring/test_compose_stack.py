@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.deploy.test_compose import COMPOSE, Composed, compose
 from tests.helpers import monitoring_tools as tools
 from tests.helpers.container import TAG, engine, needs_container
 from tests.helpers.paths import ROOT
-from tests.helpers.service import free_port
 from tests.helpers.waiting import until
 
 RULES = list((ROOT / "monitoring" / "rules").iterdir())

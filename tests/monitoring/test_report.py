@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import ml.model.http
+from scripts.common.process import free_port
 from scripts.common.web import RequestError
 from scripts.report import main
 from scripts.reporting.prometheus import Period, Source
@@ -27,7 +28,7 @@ from tests.helpers import chromium
 from tests.helpers.endpoint import Reply, Sent, endpoint
 from tests.helpers.monitoring_tools import prometheus, query
 from tests.helpers.paths import ROOT
-from tests.helpers.service import free_port, running
+from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
 
 COMMAND = (sys.executable, "-m", "scripts.report")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers import monitoring_tools as tools
 from tests.helpers.paths import ROOT
-from tests.helpers.service import free_port, running
+from tests.helpers.service import running
 from tests.helpers.tls import certificate, terminator
 from tests.helpers.waiting import until
 

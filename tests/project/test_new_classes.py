@@ -19,9 +19,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ml import params
+from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers.checkout import copied
-from tests.helpers.service import Client, free_port
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S
 
 TRIANGLE = "tri & angle (50 %), 'no.' #1 + @ = [x]; ! $a$ \N{CAT}"

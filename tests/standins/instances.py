@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
+from scripts.common.process import free_port
 from tests.helpers import container_engine
-from tests.helpers.service import free_port
 from tests.helpers.waiting import HANG_S
 
 

@@ -27,7 +27,7 @@ def main(descriptor: int) -> None:
     # They may be sent to every process of the service, but requests in progress still need workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    if heic.INSTALLED:  # once, and not in each worker
+    if heic.installed():  # once, and not in each worker
         with contextlib.suppress(UnsupportedImageError):  # which the workers report
             heic.register()
     address_space = _address_space()

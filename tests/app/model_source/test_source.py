@@ -19,10 +19,11 @@ from app.model_source import source as model_source
 from app.model_source.cache import Cache
 from app.model_source.source import ModelSourceError, redact
 from app.settings import Settings
+from scripts.common.process import free_port
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.model_server import FAST, MODEL, OTHER, SIZE, Answer, ModelServer, archive, get, impatient
 from tests.helpers.paths import ROOT
-from tests.helpers.service import Service, fails, free_port, running
+from tests.helpers.service import Service, fails, running
 from tests.helpers.waiting import HANG_S, until
 
 DATE = "Mon, 23 Nov 2026 10:00:00 GMT"

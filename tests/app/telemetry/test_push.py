@@ -9,9 +9,10 @@ import urllib.request
 
 import pytest
 
+from scripts.common.process import free_port
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.paths import ROOT
-from tests.helpers.service import free_port, running
+from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
 
 GATEWAY = "prometheus-pushgateway"

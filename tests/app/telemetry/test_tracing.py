@@ -8,10 +8,11 @@ import time
 
 import pytest
 
+from scripts.common.process import free_port
 from tests.app.routes.test_predict import RED_JPEG
 from tests.app.telemetry.test_trace_context import SPAN, TRACE, VALID
 from tests.helpers.collector import Collector
-from tests.helpers.service import Service, free_port, running
+from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S, until
 
 SERVER = 2  # the kind of a span that answers a request

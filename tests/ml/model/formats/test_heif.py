@@ -126,7 +126,7 @@ def test_codings_that_are_not_supported_are_named():
 
 @needs_heic
 def test_without_its_decoder_heic_is_unsupported(monkeypatch):
-    monkeypatch.setattr(heic, "INSTALLED", False)
+    monkeypatch.setattr(heic, "installed", lambda: False)
     with pytest.raises(UnsupportedImageError, match=r"send a JPEG instead, .* requirements-heic\.txt"):
         inspect(written(small(HEVC)), LIMIT)
     assert inspect(written(IMAGE), LIMIT).kind == "AVIF"
