@@ -154,7 +154,8 @@ def _exchange(
     )
     worker.settimeout(max(0.001, deadline - time.monotonic()))
     worker.sendall(head)
-    worker.sendall(photo.essential)
+    if photo.essential:  # otherwise, the worker may have answered and ended already
+        worker.sendall(photo.essential)
     outcome, cpu_s, count = messages.ANSWER.unpack(messages.receive(worker, messages.ANSWER.size, deadline))
     if count > 3 * size * size:  # a message is shorter, and no decoder may make this process allocate more
         raise EOFError

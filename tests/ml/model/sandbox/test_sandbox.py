@@ -2,8 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 
 from ml.model import decoder
 from ml.model.errors import BrokenImageError, TooCostlyError
-from ml.model.formats import inspect
+from ml.model.formats import Structure, inspect
 from scripts.stress.bombs import encoded
 from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import RED, coloured, encode
@@ -24,6 +26,7 @@ from tests.helpers.photo_files import deep_png
 from tests.helpers.waiting import HANG_S, until
 
 sandbox = pytest.importorskip("ml.model.sandbox.sandbox")
+messages = pytest.importorskip("ml.model.sandbox.messages")
 if not sandbox.AVAILABLE:
     pytest.skip("this system has no fork", allow_module_level=True)
 
@@ -352,3 +355,25 @@ def test_without_descriptors_there_is_no_worker():
     shown = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=ROOT)
     assert "Too many open files" in shown.stdout, shown.stderr
     assert shown.stdout.endswith("3072\n")
+
+
+def test_a_worker_may_answer_an_empty_photo_and_end_before_all_is_sent():
+    ended = threading.Event()
+
+    class Slow(socket.socket):
+        def sendall(self, data, *flags) -> None:
+            super().sendall(data, *flags)
+            ended.wait(HANG_S)
+
+    def work() -> None:
+        messages.receive(theirs, messages.PHOTO.size)
+        theirs.sendall(messages.ANSWER.pack(messages.UNSUPPORTED, 0.0, 0))
+        theirs.close()
+        ended.set()
+
+    one, theirs = socket.socketpair()
+    threading.Thread(target=work).start()
+    with Slow(fileno=one.detach()) as ours:
+        empty = Structure("HEIC", 1, 1, b"", 0)
+        answer = sandbox._exchange(ours, empty, 32, "squash", time.monotonic() + HANG_S)
+    assert answer == (messages.UNSUPPORTED, 0.0, b"")
