@@ -49,16 +49,8 @@ def answers(service: Service, route: str, method: str = "POST") -> dict[str, flo
 @pytest.mark.parametrize("tells", [False, True])
 def test_the_service_matches_its_description(make_model: Callable[..., Path], tells: bool) -> None:
     """With a model that has all outputs, and with one that has only probabilities."""
-    all_of_it = (
-        {
-            "graph": telling_graph(),
-            "known": KNOWN,
-            "card": b"# A card",
-            "examples": {"0.0": encode(coloured(RED))},
-        }
-        if tells
-        else {}
-    )
+    optional = {"card": b"# A card", "examples": {"0.0": encode(coloured(RED))}}
+    all_of_it = {"graph": telling_graph(), "known": KNOWN, **optional} if tells else {}
     model = {"MODEL_URL": make_model(**all_of_it).as_uri()}
     with running(LOG_LEVEL="error", FEEDBACK_SECRET=FEEDBACK_SECRET, **model) as service:
         service.wait()

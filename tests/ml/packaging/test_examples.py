@@ -81,7 +81,7 @@ def test_an_unusable_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
-    """Test photos: of red a sure, an unsure and a wrong one, of blue only an unsure one. The last isn't one."""
+    """Test photos: of red a sure, an unsure and a wrong one, of blue an unsure one. The last isn't one."""
     photos = [(PURPLE, 0), (RED, 0), (BLUE, 0), (PURPLE[::-1], 1), (BLUE, 1)]
     files = [encode(coloured(colour, SIZE, SIZE, seed), "PNG") for seed, (colour, _) in enumerate(photos)]
     (tmp_path / "raw").mkdir()
