@@ -22,7 +22,7 @@ from ml import params
 from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers.checkout import copied
-from tests.helpers.service import Client, running
+from tests.helpers.service import Client
 from tests.helpers.waiting import HANG_S
 
 TRIANGLE = "tri & angle (50 %), 'no.' #1 + @ = [x]; ! $a$ \N{CAT}"
@@ -88,6 +88,7 @@ class Made:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("made")
     made = Made(copied(folder / "project"), Client(free_port()), folder / "make.log")
+    params.assign({"package.examples": "test"}, made.project / "params.yaml")
     made.run("git", "init", "-q")
     made.run("git", "add", ".")
     made.run("git", "commit", "-qm", "start")
@@ -137,9 +138,11 @@ def test_what_the_pipeline_says(made: Made) -> None:
 
 
 @needs("make", "curl")
-def test_the_smoke_test_passes_and_says_that_it_checks_no_label(made: Made) -> None:
+def test_the_smoke_test_checks_the_examples_that_the_owner_publishes(made: Made) -> None:
+    assert f"\nexample photos: {', '.join(CLASSES)}\n" in made.log.read_text()
     output = made.run("scripts/smoke_test.sh", f"http://127.0.0.1:{made.service.port}")
-    assert output.endswith("checks passed; without example photos, no label was checked\n")
+    assert re.search(r"^examples .* 3$", output, re.MULTILINE)
+    assert output.endswith("all 11 checks passed\n")
 
 
 @needs("make")
@@ -150,7 +153,7 @@ def test_stages_that_a_parameter_affects_are_outdated(made: Made) -> None:
     for name, value, stages in (
         ("recipes.simple_cnn.epochs", "9", []),  # the recipe of another architecture
         ("package.half", "false", ["package"]),
-        ("package.examples", "test", ["package"]),
+        ("package.examples", "", ["package"]),
         ("stability.max_flips.grey", "0.04", ["package"]),
         ("evaluate.resamples", "60", ["evaluate"]),
     ):
@@ -176,18 +179,3 @@ def test_push_and_pull(made: Made, tmp_path: Path) -> None:
     # Nothing is trained again, but the model is registered here too.
     assert "champion" in (registered := made.run("dvc", "repro", folder=elsewhere))
     assert stages_run(registered) == ["register"]
-
-
-@needs("make", "curl")
-def test_the_smoke_test_checks_the_examples_that_the_owner_publishes(made: Made) -> None:
-    made.run("python", "-m", "ml", "params", "package.examples=test")
-    output = made.run("dvc", "repro")
-    assert stages_run(output) == ["package", "register"]
-    assert f"example photos: {', '.join(CLASSES)}\n" in output
-    with running(MODEL_URL=(made.project / "models" / "model.pt").as_uri()) as service:
-        service.wait()
-        _, listed = service.get("/model/examples")
-        assert [example["label"] for example in listed["examples"]] == list(CLASSES)
-        output = made.run("scripts/smoke_test.sh", f"http://127.0.0.1:{service.port}")
-    assert re.search(r"^examples .* 3$", output, re.MULTILINE)
-    assert output.endswith("all 11 checks passed\n")
