@@ -200,7 +200,7 @@ verdict() {
         rest = substr(rest, RSTART + RLENGTH)
         gsub(/^[ \t\r]+/, "", token)
         if (inside) shown = shown token
-        if (token ~ /^[[{]$/) { depth++; inside = inside || depth == 2 && key == "\"probabilities\""; key = "" }
+        if (token ~ /^[[{]$/) { depth++; inside = inside || token == "{" && depth == 2 && key == "\"probabilities\""; key = "" }
         else if (token ~ /^[]}]$/) { if (inside && depth == 2) { found = 1; inside = 0 } depth--; key = "" }
         else if (token == ":") key = last
         else if (token == ",") key = ""
@@ -210,7 +210,7 @@ verdict() {
       }
       sub(/}$/, "", shown)
       if (!found) fail("has no probabilities")
-      if (sum < 0.999 || sum > 1.001) fail("the probabilities sum to " sum)
+      if (sum < 0.999 || sum > 1.001) fail("the probabilities sum to " sum + 0)
       if (ENVIRON["LABEL"] != "" && own < other) fail("another class is more probable")
       if (ENVIRON["LABEL"] != "" && own < least + 0) fail("its probability is only " own + 0)
       printf "%s\n%s\n%s\n", label, shown, problem
