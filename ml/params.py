@@ -134,6 +134,7 @@ class Package(_Section):
     max_accuracy_drop: Share
     max_mean_difference: Share
     half: bool
+    examples: str = ""
 
 
 class MaxFlips(_Section):

@@ -9,7 +9,7 @@ import ssl
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +219,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         data_pkl: bytes | None = None,
         graph: bytes | None = None,
         card: bytes | None = None,
+        examples: Mapping[str, bytes] | None = None,
         **changes: object,
     ) -> Path:
         path = tmp_path / name
@@ -229,6 +230,8 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
             archive.writestr("archive/extra/model.onnx", graph or colour_graph())
             if card is not None:
                 archive.writestr("archive/extra/README.md", card)
+            for number, photo in (examples or {}).items():
+                archive.writestr(f"archive/extra/examples/{number}.jpg", photo)
         return path
 
     return make

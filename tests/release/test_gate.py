@@ -119,6 +119,19 @@ def test_the_first_release_needs_only_the_minimum_accuracy(judge, github):
     assert judge()[0] == 0
 
 
+def test_a_model_that_gets_its_examples_wrong_is_rejected(judge, github):
+    path = write_model(Path("models/model.pt"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/0.0.jpg", encode(coloured(RED)))
+    assert judge()[0] == 0
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/1.0.jpg", encode(coloured(RED)))
+    code, _, line, report = judge()
+    assert code == 1
+    assert line == "error: rejected: a photo of blue is classified as red"
+    assert report["reasons"] == ["a photo of blue is classified as red"]
+
+
 def test_an_equal_and_a_slightly_worse_model_pass(judge, github):
     github.store.add("v1", {"model.pt": Path("models/model.pt").read_bytes()})
     write_model(Path("models/model.pt"), 0.0505)
