@@ -129,7 +129,8 @@ class Evaluate(_Section):
 class Package(_Section):
     """Conditions for `model.pt`."""
 
-    min_accuracy: Share
+    min_accuracy: Share | None = None
+    floors: dict[str, Share] = Field(default_factory=dict)
     calibration_photos: Count
     max_accuracy_drop: Share
     max_mean_difference: Share
@@ -159,6 +160,7 @@ class Stability(_Section):
 
     photos: Count
     min_photos: Count
+    error_rate: Positive = 0.02
     max_flips: MaxFlips
 
 
