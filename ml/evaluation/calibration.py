@@ -13,6 +13,7 @@ from ml.evaluation.metrics import Floats, Labels, calibration_error, log_losses
 from ml.evaluation.verdicts import WORSE
 from ml.params import Evaluate
 
+_QUANTILE = 0.99
 _MIN_PHOTOS = 20
 """With fewer test photos, a worse log loss is an accident."""
 LARGE_ERROR, WRONG_ERROR = 0.05, 0.15
@@ -74,10 +75,10 @@ def check_calibration(
 
 
 def error_by_chance(params: Evaluate, probabilities: Floats) -> float:
-    """Return the calibration error that right probabilities [N, classes] exceed only rarely by chance.
+    """Return the calibration error that right probabilities [N, classes] exceed in one of 100 samples.
 
-    It is the quantile `confidence` of the errors on drawn labels (Broecker and Smith 2007, "consistency
-    resampling").
+    It comes from labels that are drawn from the probabilities (Broecker and Smith 2007, "Increasing the
+    reliability of reliability diagrams").
     """
     confidences, bins = probabilities.max(1), params.calibration_bins
     number = np.minimum((confidences * bins).astype(int), bins - 1)
@@ -85,4 +86,4 @@ def error_by_chance(params: Evaluate, probabilities: Floats) -> float:
     for draw in range(params.resamples):
         gaps = (random.random(len(confidences)) < confidences) - confidences
         errors[draw] = np.abs(np.bincount(number, gaps, bins)).sum() / len(confidences)
-    return float(np.quantile(errors, params.confidence))
+    return float(np.quantile(errors, _QUANTILE))

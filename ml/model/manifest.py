@@ -3,7 +3,7 @@
 import dataclasses
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 
@@ -73,7 +73,7 @@ class Manifest:
     parameters_changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reference: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
-    shortfalls: Sequence[str] = ()
+    shortfalls: tuple[str, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -126,8 +126,8 @@ class Manifest:
         needed = (f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING)
         if missing := [f.name for f in needed if f.name not in plain]:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
-        for name in ("classes", "mean", "std"):
-            if isinstance(values[name], list):
+        for name in ("classes", "mean", "std", "shortfalls"):
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
 
@@ -164,7 +164,7 @@ def _are_classes(names: object) -> bool:
 
 def _are_sentences(texts: object) -> bool:
     return (
-        isinstance(texts, list | tuple)
+        isinstance(texts, tuple)
         and len(texts) <= _MAX_SENTENCES
         and all(_is_name(text, longest=_MAX_SENTENCE) for text in texts)
     )
