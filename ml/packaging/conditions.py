@@ -5,17 +5,16 @@ photos can show. A difference that chance explains is held against no model.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ml.data.dataset import Dataset
 from ml.evaluation.baselines import Probe, answer_majority
 from ml.evaluation.calibration import WRONG_ERROR, error_by_chance
-from ml.evaluation.compare import Counts, compare_hits, compare_recalls
-from ml.evaluation.metrics import Floats, Labels
-from ml.evaluation.verdicts import BETTER, WORSE
+from ml.evaluation.compare import compare_hits, compare_recalls
+from ml.evaluation.metrics import Floats, Interval, Labels, balanced_accuracy, wilson
+from ml.evaluation.verdicts import WORSE
 from ml.params import Package, Params
 
 IMBALANCED = 1.5
@@ -53,66 +52,50 @@ def minimum_accuracy(params: Package, classes: Sequence[str]) -> float:
     return params.floors.get(", ".join(sorted(classes)), 0.0)
 
 
-def check_accuracy(
-    params: Params,
-    data: Dataset,
-    probabilities: Floats,
-    metrics: Mapping[str, float],
-    cross_validation: Mapping[str, float],
-) -> list[Condition]:
-    """Compare a model with `package.min_accuracy`, and with the simpler methods that `evaluate` measured.
+def check_accuracy(params: Params, data: Dataset, probabilities: Floats) -> list[Condition]:
+    """Compare a model with `package.min_accuracy`, and with the simpler methods of `ml.evaluation.baselines`.
 
     If the test split has too few photos, the cross-validated probe answers for the model, except in the
-    comparison with the probe itself.
-
-    Args:
-        params: all parameters.
-        data: the prepared photos.
-        probabilities: the model's answers to the test photos, [N, classes].
-        metrics: of these answers.
-        cross_validation: metrics of the cross-validated probe; empty if there is none.
+    comparison with the probe itself. `probabilities` [N, classes] are the model's for the test photos.
     """
-    probe = Probe.read()
-    score, labels = score_of(data), data.labels[data.rows("test")]
-    title = score.replace("_", " ")
-    majority = answer_majority(data)[0].argmax()
-    hits = probabilities.argmax(1) == labels
-    conditions = []
-    if probe is not None and len(probe.crossed):
-        judged, truth, measured = probe.crossed.argmax(1), probe.crossed_labels, cross_validation
+    confidence, probe, score = params.evaluate.confidence, Probe.read(), score_of(data)
+    labels, title = data.labels[data.rows("test")], score.replace("_", " ")
+    answered, truth, where = probabilities.argmax(1), labels, f"on {len(labels)} test photos"
+    if crossed := probe is not None and len(probe.crossed) > 0:
+        answered, truth = probe.crossed.argmax(1), probe.crossed_labels
         where = f"of a linear probe, cross-validated on {len(truth)} photos"
-    else:
-        judged, truth, measured = probabilities.argmax(1), labels, metrics
-        where = f"on {len(truth)} test photos"
+    measured = _measure(score, answered, truth, confidence)
+    shown = f"{title} {measured.value:.4f} ({measured.low:.4f} to {measured.high:.4f}) {where}"
+    conditions = []
     if minimum := minimum_accuracy(params.package, data.classes):
-        # The probe only bounds what the network reaches, so the doubt is in favour of the network.
-        value = measured[score if truth is labels else f"{score}_high"]
-        conditions.append(
-            Condition(
-                f"{title} of at least {minimum:g}",
-                value >= minimum,
-                f"{title} {'' if truth is labels else 'at most '}{value:.4f} {where}",
-                f"package.min_accuracy={np.floor(1000 * value) / 1000:g}",
-            )
-        )
-    always = truth == majority
-    against_majority = _compare(judged == truth, always, truth, score, params)
-    could_show = _compare(np.ones_like(always), always, truth, score, params).verdict == BETTER
+        # The network can be better than the probe, so the doubt is in its favour.
+        value = measured.high if crossed else measured.value
+        remedy = f"package.min_accuracy={np.floor(1000 * value) / 1000:g}"
+        conditions.append(Condition(f"{title} of at least {minimum:g}", value >= minimum, shown, remedy))
+    majority = answer_majority(data)[0].argmax()
+    constant = _measure(score, np.full_like(truth, majority), truth, confidence).value
+    can_show = _measure(score, truth, truth, confidence).low > constant
     conditions.append(
         Condition(
             f"better than always answering {data.classes[majority]}",
-            against_majority.verdict == BETTER or not could_show,
-            f"{title} {where}: {_described(against_majority, 'that answer')}"
-            + ("" if could_show else "; these are too few photos to show it"),
+            measured.low > constant or not can_show,
+            f"{shown}; that answer has {constant:.4f}"
+            + ("" if can_show else "; these are too few photos to show a difference"),
         )
     )
     if probe is not None:
-        against_probe = _compare(hits, probe.test.argmax(1) == labels, labels, score, params)
+        hits, probe_hits = (one.argmax(1) == labels for one in (probabilities, probe.test))
+        if score == "accuracy":
+            counts = compare_hits(hits, probe_hits, confidence)
+        else:
+            counts = compare_recalls(hits, probe_hits, labels, confidence)
         conditions.append(
             Condition(
                 "not worse than a linear probe on the pretrained features",
-                against_probe.verdict != WORSE,
-                f"{title} on {len(labels)} test photos: {_described(against_probe, 'the probe')}",
+                counts.verdict != WORSE,
+                f"{title} on {len(labels)} test photos: {counts.verdict}; only the model is right on "
+                f"{counts.candidate}, only the probe on {counts.baseline} ({counts.test}, "
+                f"p = {counts.p_value:.2g})",
             )
         )
     return conditions
@@ -128,17 +111,10 @@ def check_probabilities(params: Params, probabilities: Floats, ece: float) -> Co
     )
 
 
-def _compare(
-    hits: NDArray[np.bool_], baseline: NDArray[np.bool_], labels: Labels, score: str, params: Params
-) -> Counts:
-    confidence = params.evaluate.confidence
-    if score == "accuracy":
-        return compare_hits(hits, baseline, confidence)
-    return compare_recalls(hits, baseline, labels, confidence)
-
-
-def _described(counts: Counts, other: str) -> str:
-    return (
-        f"{counts.verdict}; only the model is right on {counts.candidate}, only {other} on {counts.baseline} "
-        f"({counts.test}, p = {counts.p_value:.2g})"
-    )
+def _measure(score: str, answered: Labels, truth: Labels, confidence: float) -> Interval:
+    """Compute the metric `score` of answers [N] to photos of the classes `truth` [N]."""
+    counts = np.bincount(truth)
+    hits = np.bincount(truth[answered == truth], minlength=len(counts))
+    if score == "balanced_accuracy":
+        return balanced_accuracy(hits, counts, confidence)
+    return wilson(int(hits.sum()), len(truth), confidence)

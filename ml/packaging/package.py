@@ -79,7 +79,7 @@ def run(params: Params) -> dict[str, Any]:
     weights = stored_weights(trained.network.state_dict(), half)
     metrics = measure(params.evaluate, data, chosen.probabilities)
     conditions = [
-        *check_accuracy(params, data, chosen.probabilities, metrics, evaluation.cross_validation),
+        *check_accuracy(params, data, chosen.probabilities),
         check_probabilities(params, chosen.probabilities, metrics["ece"]),
         chosen.condition(),
         *stability.conditions(),

@@ -69,15 +69,13 @@ def run(params: Params, candidates: bool = False) -> tuple[str, Promotion]:
     version = registry.find_file(name, candidate.sha256) or _register(params, candidate, report, digest)
     number, champion = str(version.version), registry.champion(name)
     facts = {"version": number, "sha256": candidate.sha256, "test_digest": digest}
-    shortfalls = candidate.manifest.shortfalls
-    forced = candidates and bool(shortfalls)
-    if (former := _former_decision(facts, champion)) is not None and not forced:
+    if not candidates and (former := _former_decision(facts, champion)) is not None:
         return number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
-        refused = shortfalls and not forced
-        promotion = refuse(shortfalls) if refused else _compare(params, data, candidate, champion)
+        shortfalls = () if candidates else candidate.manifest.shortfalls
+        promotion = refuse(shortfalls) if shortfalls else _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             log_metrics(promotion.metrics(), "promotion_")
         if promotion.promoted:
