@@ -160,7 +160,6 @@ class Stability(_Section):
 
     photos: Count
     min_photos: Count
-    error_rate: Positive = 0.02
     max_flips: MaxFlips
 
 

@@ -34,6 +34,9 @@ EXAMPLE = "python -m ml stability models/model.pt"
 _BY_COLOUR = 0.8
 """Colour separates the classes if the mean colour alone predicts them with this balanced accuracy."""
 
+_ERROR_RATE = 0.01
+"""Models with more errors may flip more labels."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Flips:
@@ -114,14 +117,13 @@ def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path
     scores = [score for _, score in outputs if score is not None]
     known = ~is_unknown(np.stack(scores)) if scores else None
     error_rate = float((labels[:, 0] != data.labels[rows]).mean())
-    growth = max(1.0, error_rate / p.error_rate)
     unlimited: Collection[str] = PERTURBATIONS
     if len(rows) >= p.min_photos:
         unlimited = COLOUR_PERTURBATIONS if _colour_separates_classes(data) else ()
     perturbations = {}
     for number, name in enumerate(PERTURBATIONS, 1):
         flips = int((labels[:, number] != labels[:, 0]).sum())
-        limit = None if name in unlimited else min(1.0, growth * getattr(p.max_flips, name))
+        limit = None if name in unlimited else _limit(getattr(p.max_flips, name), error_rate)
         refused = None if known is None else float((known[:, 0] & ~known[:, number]).mean())
         perturbations[name] = _judge(flips, len(rows), limit, refused, params.evaluate.confidence)
     return StabilityReport(len(rows), perturbations)
@@ -152,6 +154,11 @@ def _colour_separates_classes(data: Dataset) -> bool:
     model = LogisticRegression(C=1000, class_weight="balanced", max_iter=1000)
     predicted = model.fit(colours, data.labels[rows]).predict(colours)
     return bool(balanced_accuracy_score(data.labels[rows], predicted) >= _BY_COLOUR)
+
+
+def _limit(share: float, error_rate: float) -> float:
+    """Return the limit of a model with that share of errors, see params.yaml; it grows to a half at most."""
+    return max(share, min(0.5, share * error_rate / _ERROR_RATE))
 
 
 def _judge(flips: int, photos: int, limit: float | None, refused: float | None, confidence: float) -> Flips:
