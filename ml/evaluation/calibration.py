@@ -52,7 +52,7 @@ class Calibration:
             warnings.append(
                 "the fitted temperature makes the probabilities worse: log loss "
                 f"{self.log_loss:.4f} on the test photos, {self.log_loss_uncalibrated:.4f} at temperature 1; "
-                "validation and test photos may be of different kinds"
+                "it was fitted to few validation photos, or to photos of another kind"
             )
         return warnings
 

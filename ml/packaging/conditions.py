@@ -49,7 +49,8 @@ def minimum_accuracy(params: Package, classes: Sequence[str]) -> float:
     """Return `package.min_accuracy`, or, if that is null, the entry of `package.floors` for these classes."""
     if params.min_accuracy is not None:
         return params.min_accuracy
-    return params.floors.get(", ".join(sorted(classes)), 0.0)
+    floors = (floor.accuracy for floor in params.floors if sorted(floor.classes) == sorted(classes))
+    return next(floors, 0.0)
 
 
 def check_accuracy(params: Params, data: Dataset, probabilities: Floats) -> list[Condition]:

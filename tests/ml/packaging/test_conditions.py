@@ -111,7 +111,7 @@ def test_the_minimum_accuracy(check, params):
     assert low["accuracy"].remedy == "package.min_accuracy=0.85"
     assert not unmet(check(data, range(30), min_accuracy=0.85))
     assert "accuracy" not in check(data, range(30), min_accuracy=0)
-    named = {"floors": {"class 0, class 1": 0.9}}
+    named = {"floors": [{"classes": ["class 1", "class 0"], "accuracy": 0.9}]}
     assert unmet(check(data, range(30), **named)) == ["accuracy"]
     assert not unmet(check(data, range(30), **named, min_accuracy=0))
     assert not unmet(check(data_of(200, 200, 200), range(30), **named))
