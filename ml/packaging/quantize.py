@@ -20,8 +20,8 @@ from ml.packaging.pixels import feed_pixels
 from ml.params import Params
 
 _BATCH = 16
-_ERROR_RATE = 0.04
-"""Networks with more errors have a larger tolerance."""
+_ERROR_RATE, _MAX_GROWTH = 0.04, 5
+"""Networks with more errors have a larger tolerance, up to five times as large."""
 _QUANTIZED = ["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad", "Gemm"]
 _OOD_SCORE_WEIGHTS = {"known.narrow.weight", "known.head.weight"}
 
@@ -84,7 +84,7 @@ def choose_precision(params: Params, data: Dataset, exact: bytes, expected: Floa
         difference = float(np.abs(probabilities - expected).max(1).mean())
         drop = float((expected.argmax(1) == labels).mean() - (probabilities.argmax(1) == labels).mean())
         close = difference <= p.max_mean_difference or (
-            difference <= p.max_mean_difference * error_rate / _ERROR_RATE
+            difference <= p.max_mean_difference * min(error_rate / _ERROR_RATE, _MAX_GROWTH)
             and not _is_worse(params, probabilities, expected, labels)
         )
         is_close = drop <= max_drop and close
