@@ -126,10 +126,18 @@ class Evaluate(_Section):
     other: str
 
 
+class Floor(_Section):
+    """The minimum accuracy of models that have exactly these classes."""
+
+    classes: list[str]
+    accuracy: Share
+
+
 class Package(_Section):
     """Conditions for `model.pt`."""
 
-    min_accuracy: Share
+    min_accuracy: Share | None = None
+    floors: list[Floor] = Field(default_factory=list)
     calibration_photos: Count
     max_accuracy_drop: Share
     max_mean_difference: Share

@@ -25,6 +25,7 @@ MAX_CLASS_NAME = 100
 
 _MAX_NAME = 200  # of anything else, such as a metric, whose name may contain that of a class
 
+_MAX_SENTENCES, _MAX_SENTENCE = 50, 1000
 _MAX_VALUES = 10_000  # in `parameters_changed` or `known`
 _MAX_DEPTH = 8
 _MAX_TEXT = 10_000
@@ -53,6 +54,7 @@ class Manifest:
         known: the OOD score's `method`, see `ml.model.ood`, and the `threshold` below which a photo counts as
             unknown; empty: the model has no OOD score.
         reference: training reference statistics, see `ml.model.reference.describe`; empty: there are none.
+        shortfalls: conditions that the model does not meet, which makes it a candidate; empty: it meets all.
         format: version of this layout.
     """
 
@@ -71,6 +73,7 @@ class Manifest:
     parameters_changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reference: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    shortfalls: tuple[str, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -100,13 +103,14 @@ class Manifest:
             and _is_plain(self.parameters_changed),
             "known": _is_score(self.known),
             "reference": _is_reference(self.reference),
+            "shortfalls": _are_sentences(self.shortfalls),
         }
         if bad := [name for name, good in checks.items() if not good]:
             raise BundleError(f"not a model description this version reads: bad {', '.join(bad)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values that go into the file."""
-        lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
+        lists = {name: list(getattr(self, name)) for name in ("classes", "mean", "std", "shortfalls")}
         return dataclasses.asdict(self) | lists
 
     @classmethod
@@ -122,8 +126,8 @@ class Manifest:
         needed = (f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING)
         if missing := [f.name for f in needed if f.name not in plain]:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
-        for name in ("classes", "mean", "std"):
-            if isinstance(values[name], list):
+        for name in ("classes", "mean", "std", "shortfalls"):
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
 
@@ -156,6 +160,14 @@ def _are_classes(names: object) -> bool:
     if not isinstance(names, tuple) or not 2 <= len(names) <= MAX_CLASSES:
         return False
     return all(_is_name(name, longest=MAX_CLASS_NAME) for name in names) and len(set(names)) == len(names)
+
+
+def _are_sentences(texts: object) -> bool:
+    return (
+        isinstance(texts, tuple)
+        and len(texts) <= _MAX_SENTENCES
+        and all(_is_name(text, longest=_MAX_SENTENCE) for text in texts)
+    )
 
 
 def _has_names(values: object, most: int = _MAX_VALUES) -> TypeGuard[Mapping[str, Any]]:

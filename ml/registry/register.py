@@ -15,7 +15,7 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data.dataset import Dataset
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
-from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared
+from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse
 from ml.model import bundle
 from ml.model.bundle import Bundle
 from ml.model.errors import PipelineError
@@ -36,13 +36,24 @@ def main(arguments: argparse.Namespace) -> None:
     """
     params = parameters.load()
     with reported():
-        number, promotion = run(params)
+        number, promotion = run(params, arguments.candidate)
     role = "the champion" if promotion.promoted else "not the champion"
     say(f"{params.tracking.model} version {number} is {role}: {promotion.reasons[0]}")
 
 
-def run(params: Params) -> tuple[str, Promotion]:
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--candidate",
+        action="store_true",
+        help="promote the model even if packaging marked it as a candidate, unless the champion is better",
+    )
+
+
+def run(params: Params, candidates: bool = False) -> tuple[str, Promotion]:
     """Register the packaged model, and promote it if it is shown to be better than the champion.
+
+    A candidate, see `ml.packaging.conditions`, is promoted only if `candidates` is true.
 
     Returns:
         The number of the version, and the decision.
@@ -58,12 +69,13 @@ def run(params: Params) -> tuple[str, Promotion]:
     version = registry.find_file(name, candidate.sha256) or _register(params, candidate, report, digest)
     number, champion = str(version.version), registry.champion(name)
     facts = {"version": number, "sha256": candidate.sha256, "test_digest": digest}
-    if (former := _former_decision(facts, champion)) is not None:
+    if not candidates and (former := _former_decision(facts, champion)) is not None:
         return number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
-        promotion = _compare(params, data, candidate, champion)
+        shortfalls = () if candidates else candidate.manifest.shortfalls
+        promotion = refuse(shortfalls) if shortfalls else _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             log_metrics(promotion.metrics(), "promotion_")
         if promotion.promoted:

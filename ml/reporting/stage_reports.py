@@ -16,7 +16,15 @@ from ml.data.licences import collections_of
 from ml.model.errors import PipelineError
 
 _SPLITS = Path("data/processed/splits.json")
-_TITLES = {"accuracy": "accuracy", "log_loss": "log loss", "roc_auc": "ROC AUC", "ece": "calibration error"}
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "ece": "calibration error",
+}
+BASELINES = {"probe": "linear probe on the pretrained features", "majority": "always the most frequent class"}
+"""Titles of the simpler methods, by name."""
 
 
 def metric_titles(classes: Iterable[str]) -> dict[str, str]:
@@ -61,6 +69,9 @@ class Reports:
         epochs: number, losses and accuracies of each.
         averages: weight averages that were tried after the epochs, best first.
         torch: metrics of the torch network on the test photos.
+        baselines: metrics of simpler methods on the test photos, by name as in `BASELINES`.
+        cross_validation: metrics of the cross-validated probe; empty if the test split is large enough.
+        warnings: of `evaluate`, in sentences without a full stop.
         torch_ood: what `evaluate` measured of each method of OOD detection.
         slices: by kind, such as `breed`: `name`, `photos`, `accuracy` with its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.
@@ -80,6 +91,9 @@ class Reports:
     epochs: list[dict[str, float]]
     averages: list[dict[str, Any]]
     torch: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+    cross_validation: dict[str, float]
+    warnings: list[str]
     temperature: float
     torch_ood: dict[str, dict[str, float]]
     slices: dict[str, list[dict[str, Any]]]
@@ -140,6 +154,9 @@ def load(params: Mapping[str, Any]) -> Reports:
             epochs=history.get("history", []),
             averages=history.get("choices", []),
             torch=measured.get("test", {}),
+            baselines=measured.get("baselines", {}),
+            cross_validation=measured.get("cross_validation", {}),
+            warnings=measured.get("warnings", []),
             temperature=float(measured.get("temperature", 1.0)),
             torch_ood=measured.get("known", {}),
             slices={kind: [_slice(*one) for one in some.items()] for kind, some in slices.items() if some},

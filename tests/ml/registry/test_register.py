@@ -216,7 +216,8 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(register.bundle, "read", lambda path: argparse.Namespace(
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), manifest=argparse.Namespace(version="old")
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            manifest=argparse.Namespace(version="old", shortfalls=()),
         ))  # fmt: skip
         number, _ = registered(onnx, **changes)
     new, promotion = registered(graph())
@@ -224,6 +225,29 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
     assert f"the champion, version {number}, cannot answer these photos: " in promotion.reasons[0]
     assert message in promotion.reasons[0]
     assert "\n" not in promotion.reasons[0]
+    assert registry.champion(named.tracking.model).number == new
+
+
+def test_a_candidate_is_promoted_only_if_it_is_forced(registered, named):
+    reason = "accuracy of at least 0.97: accuracy 0.9 on 400 test photos"
+    short = {"shortfalls": [reason]}
+    number, refused = registered(graph(0.02), **short)
+    assert not refused.promoted
+    assert refused.reasons[:2] == ["the model is only a candidate", reason]
+    assert "python -m ml register --candidate" in refused.reasons[-1]
+    assert registry.champion(named.tracking.model) is None
+    assert register.run(named, candidates=True)[1].promoted
+    assert registry.champion(named.tracking.model).number == number
+
+    new, refused = registered(graph(0.04), **short)
+    assert not refused.promoted
+    assert registry.champion(named.tracking.model).number == number
+    assert register.run(named, candidates=True)[1].verdict == BETTER
+    assert register.run(named)[1].promoted  # as decided, though it is a candidate
+    assert registry.champion(named.tracking.model).number == new
+    worse = registered(graph(-0.02), **short)[0]  # even a forced one must not be worse than the champion
+    assert worse != new
+    assert register.run(named, candidates=True)[1].verdict == WORSE
     assert registry.champion(named.tracking.model).number == new
 
 
@@ -290,7 +314,7 @@ def test_an_unreachable_store_is_not_an_empty_one(registered, named, monkeypatch
         registered(graph())
     monkeypatch.setattr(register.parameters, "load", lambda: named)
     with pytest.raises(PipelineError, match="MLflow cannot be used: ") as error:
-        register.main(argparse.Namespace())
+        register.main(argparse.Namespace(candidate=False))
     assert "\n" not in str(error.value)
 
 
