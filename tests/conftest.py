@@ -52,6 +52,7 @@ SLOW = {
     "client/test_client.py",
     "app/test_snippets.py",
     "ml/model/test_allocator.py",
+    "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",
     "deploy/test_cloud_run.py",

@@ -54,6 +54,7 @@ class Reports:
     """The results of all stages; a value is empty if its stage has not run.
 
     Attributes:
+        image_size: height and width of the prepared photos, in pixels.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
         dropped_photos: `path`, `reason` and `detail` of each.
@@ -73,6 +74,7 @@ class Reports:
 
     params: Mapping[str, Any]
     source: str
+    image_size: int
     kept: dict[str, dict[str, int]]
     dropped: dict[str, int]
     dropped_photos: list[dict[str, str]]
@@ -129,10 +131,12 @@ def load(params: Mapping[str, Any]) -> Reports:
         stability = _json(paths.PACKAGE_REPORT / paths.STABILITY, {})
         slices = _json(paths.REPORT / paths.SLICES, {})
         package, promotion = _json(paths.PACKAGE_REPORT / paths.PACKAGED, {}), _json(paths.PROMOTION, {})
-        photos = [photo["path"] for photo in _json(_SPLITS, {}).get("photos", [])]
+        index = _json(_SPLITS, {})
+        photos = [photo["path"] for photo in index.get("photos", [])]
         return Reports(
             params=params,
             source=source,
+            image_size=index.get("image_size", 0),
             kept=prepared.get("kept", {}),
             dropped=prepared.get("dropped", {}),
             dropped_photos=_csv(paths.PREPARE_REPORT / "dropped.csv"),

@@ -49,7 +49,7 @@ def run(params: Params) -> list[dict[str, float]]:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
     data = Dataset.load()
-    fabric = make_fabric(params.train.precision, network_class(params.train.arch).dense)
+    fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
@@ -65,7 +65,7 @@ def run(params: Params) -> list[dict[str, float]]:
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
         run_id = log_training(params, data, history, choices)
-        TrainedNetwork(network, params.train.arch, run_id).save(data)
+        TrainedNetwork(network, params.train.network, run_id).save(data)
         HISTORY.write_text(json.dumps({"history": history, "choices": choices}, indent=1) + "\n", "utf-8")
         for finished in state.parent.glob(f"{state.stem}-*{state.suffix}"):
             finished.unlink()
@@ -116,13 +116,13 @@ def _train_runs(
     recipe, seed, runs = params.recipe, params.train.seed, list[Progress]()
     for number in range(recipe.runs):
         run_state = state.with_stem(f"{state.stem}-{number}")
-        network = build(params.train.arch, len(data.classes))
+        network = build(params.train.network, len(data.classes))
         network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
         pretrained = network.load_pretrained()
         if recipe.runs > 1:
             if not pretrained:
                 raise PipelineError(
-                    f"{params.train.arch} has no pretrained weights, so its runs have no mean: set runs: 1"
+                    f"{params.train.network} has no pretrained weights, so its runs have no mean: set runs: 1"
                 )
             if fabric.is_global_zero:
                 note(f"run {number + 1} of {recipe.runs}")
