@@ -26,6 +26,7 @@ from ml.training.averaging import load_best_average, mean_weights
 from ml.training.batches import seed_from
 from ml.training.head import embed, fit_head
 from ml.training.loop import Loop, Progress
+from ml.training.targets import class_weights
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
@@ -132,7 +133,8 @@ def _train_runs(
             network.to(fabric.device)
             rows = data.rows("train")
             features = embed(network, data.images, rows, fabric.autocast)
-            fit_head(network, features, torch.from_numpy(data.labels[rows]))
+            weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
+            fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)
         run_seed = seed_from(seed, number) if number else seed
         runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
         if not runs[-1].best_weights:
