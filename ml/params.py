@@ -73,6 +73,8 @@ class Train(_Section):
 
     arch: Arch
     body: str = ""
+    teachers: list[str] = []
+    teacher_weight: Share = 0.5
     seed: int
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 

@@ -66,6 +66,7 @@ SLOW = {
     "ml/test_pipeline.py",
     "ml/registry/test_register.py",
     "ml/training/test_loop.py",
+    "ml/training/test_teachers.py::test_a_network_learns_from_its_teachers",
     "monitoring/test_alertmanager.py",
     "monitoring/test_alerts_fire.py",
     "monitoring/test_compose_stack.py",

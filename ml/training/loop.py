@@ -15,7 +15,7 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
-from ml.training.batches import EpochSampler, plain_batches, seed_from, training_batches
+from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
 from ml.training.targets import class_weights
 
 
@@ -41,9 +41,18 @@ class Loop:
     """
 
     def __init__(
-        self, fabric: Fabric, network: Network, data: Dataset, recipe: Recipe, seed: int, state: Path
+        self,
+        fabric: Fabric,
+        network: Network,
+        data: Dataset,
+        recipe: Recipe,
+        seed: int,
+        state: Path,
+        targets: Targets | None = None,
     ) -> None:
+        """Set it up; `targets` are probabilities of the classes for each photo, instead of the labels."""
         self.fabric, self.data, self.recipe, self.seed, self.state = fabric, data, recipe, seed, state
+        self.targets = targets
         self.normalize = Normalization(network.mean, network.std)
         rows = data.rows("train")
         weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
@@ -77,7 +86,7 @@ class Loop:
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
         batches = tqdm(
-            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler),
+            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler, self.targets),
             desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
             disable=not self.fabric.is_global_zero,
             mininterval=1,
@@ -156,9 +165,12 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _loss_hits_count(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the sum of log losses, the number of correct answers and the number of photos."""
+    """Return the sum of log losses, the number of correct answers and the number of photos.
+
+    `labels` are int64 [N], or probabilities [N, classes].
+    """
     loss = functional.cross_entropy(logits, labels, reduction="sum")
-    hits = (logits.argmax(1) == labels).sum()
+    hits = (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum()
     return torch.stack([loss, hits.to(loss.dtype), torch.tensor(float(len(labels)), device=loss.device)])
 
 

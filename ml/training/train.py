@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,15 +19,17 @@ from ml import params as parameters
 from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
+from ml.model.checkpoint import Checkpoint
 from ml.model.errors import PipelineError
 from ml.model.networks import Network, build, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
-from ml.training.batches import seed_from
+from ml.training.batches import Targets, seed_from
 from ml.training.head import embed, fit_head
 from ml.training.loop import Loop, Progress
 from ml.training.targets import class_weights
+from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
@@ -53,9 +56,17 @@ def run(params: Params) -> list[dict[str, float]]:
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
-    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
+    teachers = read_teachers(params.train.teachers, data.classes)
+    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric, teachers)}")
 
-    network, pretrained, runs = _train_runs(fabric, params, data, state)
+    targets = None
+    if teachers:
+        folder, weight = CHECKPOINT.parent, params.train.teacher_weight
+        if fabric.is_global_zero:  # the other processes read what the first one keeps
+            soft_targets(teachers, data, weight, folder, fabric.device)
+        fabric.barrier()
+        targets = soft_targets(teachers, data, weight, folder, fabric.device)
+    network, pretrained, runs = _train_runs(fabric, params, data, state, targets)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
@@ -105,7 +116,7 @@ def _fastest_precision(dense: bool) -> str:
 
 
 def _train_runs(
-    fabric: Fabric, params: Params, data: Dataset, state: Path
+    fabric: Fabric, params: Params, data: Dataset, state: Path, targets: Targets | None
 ) -> tuple[Network, bool, list[Progress]]:
     """Train all runs from the same initial weights, with other orders and augmentation of the photos.
 
@@ -136,7 +147,7 @@ def _train_runs(
             weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
             fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)
         run_seed = seed_from(seed, number) if number else seed
-        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
+        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state, targets).run())
         if not runs[-1].best_weights:
             raise PipelineError(
                 "training diverged: no epoch had a finite validation loss; lower optimizer.lr in the recipe"
@@ -144,12 +155,13 @@ def _train_runs(
     return network, pretrained, runs
 
 
-def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
+def _fingerprint(params: Params, data: Dataset, fabric: Fabric, teachers: Sequence[Checkpoint]) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
         params.train.model_dump_json(),
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
+        *(teacher.sha256 for teacher in teachers),
         *(data.digest(split) for split in ("train", "val")),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
