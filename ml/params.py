@@ -73,6 +73,7 @@ class Train(_Section):
 
     arch: Arch
     body: str = ""
+    minutes: Positive | None = None
     teachers: list[str] = []
     teacher_weight: Share = 0.5
     seed: int

@@ -60,6 +60,7 @@ class Reports:
         dropped_photos: `path`, `reason` and `detail` of each.
         collections: number of photos, by collection and licence.
         epochs: number, losses and accuracies of each.
+        recipe: with which the network was trained, as in params.yaml except for what `train.minutes` changed.
         averages: weight averages that were tried after the epochs, best first.
         torch: metrics of the torch network on the test photos.
         torch_ood: what `evaluate` measured of each method of OOD detection.
@@ -80,6 +81,7 @@ class Reports:
     dropped_photos: list[dict[str, str]]
     collections: dict[str, int]
     epochs: list[dict[str, float]]
+    recipe: dict[str, Any]
     averages: list[dict[str, Any]]
     torch: dict[str, float]
     temperature: float
@@ -142,6 +144,7 @@ def load(params: Mapping[str, Any]) -> Reports:
             dropped_photos=_csv(paths.PREPARE_REPORT / "dropped.csv"),
             collections=collections_of(photos, source),
             epochs=history.get("history", []),
+            recipe=history.get("recipe", {}),
             averages=history.get("choices", []),
             torch=measured.get("test", {}),
             temperature=float(measured.get("temperature", 1.0)),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,6 +67,7 @@ class Loop:
         self.bare_network = network
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
+        self.seconds_per_step = 0.0  # of the last epoch, without its start
 
     def run(self) -> Progress:
         """Train up to the last epoch of the recipe, from the saved state if there is one."""
@@ -91,7 +93,7 @@ class Loop:
             disable=not self.fabric.is_global_zero,
             mininterval=1,
         )
-        totals = torch.zeros(3, device=self.fabric.device)
+        totals, begin = torch.zeros(3, device=self.fabric.device), time.monotonic()
         for step, (pixels, labels) in enumerate(batches):
             # The dropout must not depend on whether the run was resumed.
             torch.manual_seed(seed_from(self.seed, epoch, step, self.fabric.global_rank))
@@ -108,6 +110,9 @@ class Loop:
             self.scheduler.step()
             totals += _loss_hits_count(logits.detach(), labels)
             batches.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if step == 0 and len(self.sampler) > 1:
+                begin = time.monotonic()
+        self.seconds_per_step = (time.monotonic() - begin) / max(1, len(self.sampler) - 1)
         return self._means(totals, "train")
 
     def _validate(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ torchrun --nproc-per-node 2 -m ml train
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,14 +22,14 @@ from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
 from ml.model.checkpoint import Checkpoint
 from ml.model.errors import PipelineError
-from ml.model.networks import Network, build, network_class
+from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
 from ml.training.batches import Targets, seed_from
-from ml.training.head import embed, fit_head
+from ml.training.budget import Plan, make_plan
+from ml.training.initial import fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
-from ml.training.targets import class_weights
 from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
@@ -66,7 +67,8 @@ def run(params: Params) -> list[dict[str, float]]:
             soft_targets(teachers, data, weight, folder, fabric.device)
         fabric.barrier()
         targets = soft_targets(teachers, data, weight, folder, fabric.device)
-    network, pretrained, runs = _train_runs(fabric, params, data, state, targets)
+    params, photos = _within_budget(fabric, params, data, state)
+    network, pretrained, runs = _train_runs(fabric, params, photos, state, targets)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
@@ -78,8 +80,9 @@ def run(params: Params) -> list[dict[str, float]]:
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
         run_id = log_training(params, data, history, choices)
         TrainedNetwork(network, params.train.network, run_id).save(data)
-        HISTORY.write_text(json.dumps({"history": history, "choices": choices}, indent=1) + "\n", "utf-8")
-        for finished in state.parent.glob(f"{state.stem}-*{state.suffix}"):
+        results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
+        HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        for finished in state.parent.glob(f"{state.stem}-*"):
             finished.unlink()
     fabric.barrier()
     return history
@@ -115,6 +118,26 @@ def _fastest_precision(dense: bool) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
+def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
+    """Return parameters and photos with which the training fits into `train.minutes`; None: as they are.
+
+    A resumed training keeps its plan.
+    """
+    if params.train.minutes is None:
+        return params, data
+    path = state.with_name(f"{state.stem}-plan.json")
+    if path.is_file():
+        plan = Plan(**json.loads(path.read_text("utf-8")))
+    else:
+        plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
+        fabric.barrier()
+        if fabric.is_global_zero:
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(dataclasses.asdict(plan)), "utf-8")
+            partial.replace(path)
+    return plan.apply(params, data)
+
+
 def _train_runs(
     fabric: Fabric, params: Params, data: Dataset, state: Path, targets: Targets | None
 ) -> tuple[Network, bool, list[Progress]]:
@@ -128,9 +151,7 @@ def _train_runs(
     recipe, seed, runs = params.recipe, params.train.seed, list[Progress]()
     for number in range(recipe.runs):
         run_state = state.with_stem(f"{state.stem}-{number}")
-        network = build(params.train.network, len(data.classes))
-        network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
-        pretrained = network.load_pretrained()
+        network, pretrained = initial_network(params, data)
         if recipe.runs > 1:
             if not pretrained:
                 raise PipelineError(
@@ -141,11 +162,7 @@ def _train_runs(
         if runs:
             network.load_state_dict(runs[0].initial_weights)
         elif pretrained and recipe.fit_head_first and not run_state.is_file():
-            network.to(fabric.device)
-            rows = data.rows("train")
-            features = embed(network, data.images, rows, fabric.autocast)
-            weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
-            fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)
+            fit_initial_head(fabric, network, params, data)
         run_seed = seed_from(seed, number) if number else seed
         runs.append(Loop(fabric, network, data, recipe, run_seed, run_state, targets).run())
         if not runs[-1].best_weights:
