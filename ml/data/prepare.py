@@ -30,7 +30,7 @@ from ml.data.splits import assign_splits, own_splits
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
-from ml.params import Prepare
+from ml.params import Params, Prepare
 from ml.paths import PREPARE_REPORT
 
 EXAMPLE = "python -m ml prepare"
@@ -184,4 +184,21 @@ def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[s
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the stage."""
-    run(parameters.load().prepare)
+    params = parameters.load()
+    run(params.prepare.model_copy(update={"image_size": image_size(params)}))
+
+
+def image_size(params: Params) -> int:
+    """Return `prepare.image_size`, or the size that suits the architecture if that is 0.
+
+    Raises:
+        PipelineError: the library of the architecture is not installed or has no such model.
+    """
+    if params.prepare.image_size:
+        return params.prepare.image_size
+    import torch  # it takes seconds
+
+    from ml.model.networks import build
+
+    with torch.device("meta"):  # no weights, and no threads that the worker processes would lack
+        return build(params.train.network, 2).image_size

@@ -39,9 +39,10 @@ def embed(
     return torch.cat(features)
 
 
-def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:
+def fit_head(network: Network, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
     """Fit the network's head to features [N, D] and labels [N] by multinomial logistic regression (L-BFGS).
 
+    `weights` [classes] say how much the photos of each class count.
     A random head would first damage the pretrained features (Kumar et al. 2022, LP-FT).
     """
     mean, scale = features.mean(0), features.std(0).clamp_min(1e-6)
@@ -54,7 +55,8 @@ def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(inputs @ weight.T + bias, labels) + _L2 * weight.square().sum()
+        loss = functional.cross_entropy(inputs @ weight.T + bias, labels, weights)
+        loss = loss + _L2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

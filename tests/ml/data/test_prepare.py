@@ -13,6 +13,7 @@ from ml.data import prepare
 from ml.data.dataset import Dataset
 from ml.data.ingest import OWN_SPLITS
 from ml.model.errors import PipelineError
+from ml.params import Params
 from tests.conftest import RED, coloured, encode
 
 
@@ -252,3 +253,18 @@ def test_the_split_of_the_owner(make_photos, go, tmp_path):
     assert {path for path, split in splits.items() if split == "test"} == evaluated
     assert "red/020.png" not in splits
     assert {splits[path] for path in splits.keys() - evaluated} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("size", "arch", "body", "expected"),
+    [
+        (0, "efficientnet_lite2", "", 260),
+        (0, "torchvision", "efficientnet_b3", 300),
+        (96, "efficientnet_lite2", "", 96),
+    ],
+)
+def test_photos_get_the_size_that_suits_the_architecture(params, size, arch, body, expected):
+    plain = params.model_dump()
+    plain["prepare"]["image_size"] = size
+    plain["train"] |= {"arch": arch, "body": body}
+    assert prepare.image_size(Params.model_validate(plain)) == expected
