@@ -47,8 +47,8 @@ def main(arguments: argparse.Namespace) -> None:
     if crossed := Evaluation.read().cross_validation:
         accuracy, low, high = (100 * crossed[f"accuracy{end}"] for end in ("", "_low", "_high"))
         say(
-            f"the test photos are few: a linear probe, cross-validated on {crossed['photos']:.0f} photos, has "
-            f"an accuracy of {accuracy:.2f} % ({low:.2f} % to {high:.2f} %)"
+            f"the test photos are few: a linear probe, cross-validated on {crossed['photos']:.0f} photos, "
+            f"has an accuracy of {accuracy:.2f} % ({low:.2f} % to {high:.2f} %)"
         )
     unmet = [condition for condition in report["conditions"] if not condition["met"]]
     if unmet:
