@@ -153,15 +153,18 @@ def judge(
 
 def table(report: GateReport) -> str:
     """Return the metrics of both models as text."""
-    lines = [f"{'':24} {'accuracy (interval)':28} {'log loss (interval)':28}"]
+    names = ("accuracy", "balanced_accuracy", "log_loss")
+    titles = [f"{name.replace('_', ' ')} (interval)" for name in names]
+    lines = ["".join([f"{'':24}", *(f" {title:28}" for title in titles)]).rstrip()]
     for title, model in (("new", report.candidate), ("released", report.current)):
         if model is not None:
             test = model.test
             cells = [
                 f"{test[name]:.4f} ({test[f'{name}_low']:.4f} to {test[f'{name}_high']:.4f})"
-                for name in ("accuracy", "log_loss")
+                for name in names
             ]
-            lines.append(f"{f'{title}: {model.version}':24.24} {cells[0]:28} {cells[1]:28}".rstrip())
+            version = f"{f'{title}: {model.version}':24.24}"
+            lines.append("".join([version, *(f" {cell:28}" for cell in cells)]).rstrip())
     if report.paired is not None:
         paired = report.paired
         lines += ["photo by photo:", f"  labels: {paired.accuracy}", f"  log loss: {paired.log_loss}"]

@@ -155,6 +155,7 @@ def test_an_equal_and_a_slightly_worse_model_pass(judge, github):
     assert code == 0
     assert "released: slope 0.05" in output
     assert "new: slope 0.0505" in output
+    assert "balanced accuracy (interval)" in output
     assert report["current"]["name"] == "v1"
     test, latest = report["candidate"]["test"], report["current"]["test"]
     assert latest["accuracy_low"] < latest["accuracy"] == test["accuracy"]
