@@ -3,7 +3,7 @@
 `ml/__init__.py` turns ONNX Runtime's telemetry off before anything can import it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,15 @@ from ml.model.errors import BundleError
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+class Images(Protocol):
+    """Photos uint8 [N, H, W, 3]: an array, or something that reads them from disk when it is indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
 
 _FATAL = 4  # errors are raised; ONNX Runtime would log each one to standard error as well
 _BATCH = 32
@@ -57,13 +66,11 @@ class OnnxModel:
         self._session = open_session(onnx)
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
-    def run(
-        self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
-    ) -> dict[str, NDArray[np.float64]]:
+    def run(self, images: Images, rows: NDArray[np.int64] | None = None) -> dict[str, NDArray[np.float64]]:
         """Return each output by name, for images in batches, so that memory stays bounded.
 
         Args:
-            images: RGB pixels [N, H, W, 3]; may be mapped from disk.
+            images: RGB pixels [N, H, W, 3]; only one batch is in memory.
             rows: positions in `images` to answer for, in this order; None: all images.
         """
         rows = np.arange(len(images)) if rows is None else rows
