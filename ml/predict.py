@@ -32,7 +32,7 @@ from ml.paths import DEFAULT_MODEL, MODEL
 
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
-_TASK = 8  # photos
+_TASK = 4  # photos
 _AHEAD = 4  # tasks per thread that are begun before the oldest one is answered
 _MANY = 16  # photos with which the progress is shown
 

@@ -76,6 +76,10 @@ class Dataset:
         """Return the row numbers of a split, ascending."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
+    def sample(self, split: Split, count: int, seed: int) -> NDArray[np.int64]:
+        """Draw at most `count` row numbers of a split, ascending."""
+        return np.sort(np.random.default_rng(seed).permutation(self.rows(split))[:count])
+
     def digest(self, split: Split) -> str:
         """Return the SHA-256 of a split's photos and labels, independent of their order, in hexadecimal."""
         rows = self.rows(split)

@@ -29,6 +29,8 @@ from ml.training.loop import Loop, Progress
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
+HEAD_PHOTOS = 50_000
+"""The head is fitted to at most this many training photos before the first epoch, to bound the memory."""
 STATE = Path("models/unfinished.pt")
 """The saved state of an unfinished run; its fingerprint and the number of the run are added to the name."""
 
@@ -130,7 +132,7 @@ def _train_runs(
             network.load_state_dict(runs[0].initial_weights)
         elif pretrained and recipe.fit_head_first and not run_state.is_file():
             network.to(fabric.device)
-            rows = data.rows("train")
+            rows = data.sample("train", HEAD_PHOTOS, seed)
             features = embed(network, data.images, rows, fabric.autocast)
             fit_head(network, features, torch.from_numpy(data.labels[rows]))
         run_seed = seed_from(seed, number) if number else seed

@@ -367,3 +367,16 @@ def test_the_split_of_the_owner(make_photos, go, tmp_path):
     assert {path for path, split in splits.items() if split == "test"} == evaluated
     assert "red/020.png" not in splits
     assert {splits[path] for path in splits.keys() - evaluated} == {"train", "val"}
+
+
+def test_the_command_says_what_it_dropped(make_photos, run_ml, tmp_path):
+    raw = make_photos(12, folder="data/raw")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for number in range(2):
+        (raw / "red" / f"short-{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = run_ml("prepare", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "kept: blue 12, red 12; dropped: broken 2",
+        "reports/prepare/dropped.csv lists the dropped photos",
+    ]
