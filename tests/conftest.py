@@ -87,6 +87,7 @@ SLOW = {
     "release/test_releases.py",
     "scripts/test_bench.py",
     "scripts/test_collect_predictions.py",
+    "scripts/test_growth.py",
     "scripts/test_load.py",
     "scripts/test_recording.py",
     "scripts/test_smoke_test.py",

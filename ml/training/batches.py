@@ -7,8 +7,6 @@ do not depend on the number of workers or processes, nor on whether the run was 
 import multiprocessing
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
 from ml.model.host import available_cpus
+from ml.model.onnx_model import Images
 
 Key = tuple[int, int]
 """A seed and a row."""
@@ -46,17 +45,6 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
     def __init__(self, data: Dataset, augment: v2.Transform, targets: Targets | None = None) -> None:
         self.images, self.augment = data.images, augment
         self.targets: Targets = data.labels if targets is None else targets
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if isinstance(self.images, np.memmap):  # workers map the file themselves; pickle would copy all of it
-            state["images"] = Path(str(self.images.filename))
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self.images, Path):
-            self.images = np.load(self.images, mmap_mode="r")
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
@@ -108,9 +96,7 @@ def training_batches(
     )
 
 
-def plain_batches(
-    images: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+def plain_batches(images: Images, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield photos without augmentation, uint8 [N, H, W, 3], and their rows [N], in the order of `rows`."""
     for first in range(0, len(rows), PLAIN_BATCH):
         batch = rows[first : first + PLAIN_BATCH]

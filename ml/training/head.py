@@ -11,6 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ml.model.networks import Network, Normalization
+from ml.model.onnx_model import Images
 from ml.training.batches import PLAIN_BATCH, plain_batches
 
 _L2 = 0.01
@@ -18,7 +19,7 @@ _L2 = 0.01
 
 def embed(
     network: Network,
-    images: NDArray[np.uint8],
+    images: Images,
     rows: NDArray[np.int64],
     autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Tensor:

@@ -103,13 +103,12 @@ def test_a_kill_while_the_state_is_written_leaves_the_previous_state(make_loop, 
     assert Path("state.pt").read_bytes() == before
 
 
-def test_a_worker_maps_the_file_that_its_parent_maps(make_loop):
+def test_a_worker_reads_the_photos_itself(make_loop):
     data = make_loop().data
     sent = pickle.dumps(Photos(data, v2.Identity()))
-    assert len(sent) < data.images.nbytes / 10
+    assert len(sent) < data.images[:].nbytes / 10
     for photos in (pickle.loads(sent), pickle.loads(pickle.dumps(pickle.loads(sent)))):
         assert (photos[0, 3][0].numpy() == data.images[3]).all()
-        assert not photos.images.flags.writeable
 
 
 def test_photos_grow_to_full_size():
