@@ -1,6 +1,7 @@
 """Decode the photos of data/raw, split them into train, val and test, and drop duplicates.
 
-Writes data/processed, and a report of the dropped photos to reports/prepare.
+Obeys label_decisions.csv, which `python -m ml audit` writes. Writes data/processed, and a report of the
+dropped photos to reports/prepare.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ml import params as parameters
+from ml.cli import say
+from ml.data import decisions
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
 from ml.data.duplicates import drop_duplicates, drop_near_duplicates
 from ml.data.ingest import RAW
@@ -43,19 +46,34 @@ _REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_
 
 @dataclasses.dataclass(frozen=True)
 class PrepareReport:
-    """Counts of the kept photos by class and split, and of the dropped photos by reason."""
+    """How many photos were kept, dropped and relabelled.
+
+    Attributes:
+        kept: by class and split.
+        dropped: by reason.
+        decided: photos in label_decisions.csv by action, and `absent`: decisions about photos that are not
+            here.
+    """
 
     kept: dict[str, dict[str, int]]
     dropped: dict[str, int]
+    decided: dict[str, int]
 
 
-def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PREPARE_REPORT) -> PrepareReport:
+def run(
+    params: Prepare,
+    raw: Path = RAW,
+    out: Path = FOLDER,
+    report: Path = PREPARE_REPORT,
+    decided: Path = decisions.PATH,
+) -> PrepareReport:
     """Decode the photos of `raw`, which has one folder per class, into `out`, and write `report`.
 
     Raises:
-        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; or a worker
-            process was killed.
+        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a decision
+            is invalid; or a worker process was killed.
     """
+    by_hash = decisions.load(decided)
     classes = sorted(p.name for p in raw.glob("[!.]*") if p.is_dir())
     paths = sorted(f"{name}/{p.name}" for name in classes for p in (raw / name).glob("[!.]*") if p.is_file())
     if not paths:
@@ -68,10 +86,12 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
         photos = _decode_all(params, raw, paths, pixels)
         own = own_splits(raw)
-        photos = drop_duplicates(assign_splits(params, photos, own), keep_evaluated=bool(own))
+        # Splits come first: a relabelled or dropped photo moves no other.
+        photos, counts = decisions.apply(assign_splits(params, photos, own), by_hash, classes, decided)
+        photos = drop_duplicates(photos, keep_evaluated=bool(own))
         photos = drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
-        result = _count(kept, photos, classes)
+        result = _count(kept, photos, classes, counts)
         _write_report(report, photos, result)
         _check(result)
         # An interruption from here on leaves no data set, rather than files of two data sets.
@@ -136,11 +156,14 @@ def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np
     return photos
 
 
-def _count(kept: list[Photo], photos: list[Photo], classes: list[str]) -> PrepareReport:
+def _count(
+    kept: list[Photo], photos: list[Photo], classes: list[str], decided: dict[str, int]
+) -> PrepareReport:
     table = {name: {"train": 0, "val": 0, "test": 0} for name in classes}
     for photo in kept:
         table[photo.label][photo.split] += 1
-    return PrepareReport(table, dict(Counter(photo.reason for photo in photos if photo.reason)))
+    dropped = Counter(photo.reason for photo in photos if photo.reason)
+    return PrepareReport(table, dict(dropped), decided)
 
 
 def _check(result: PrepareReport) -> None:
@@ -157,7 +180,8 @@ def _check(result: PrepareReport) -> None:
 
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
-    (report / "report.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
+    content = {"kept": result.kept, "dropped": result.dropped, "relabelled": result.decided["relabel"]}
+    (report / "report.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     with (report / "dropped.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "reason", "detail"])
@@ -183,5 +207,10 @@ def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[s
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the stage."""
-    run(parameters.load().prepare)
+    """Run the stage, and print how many photos were relabelled or dropped by decision."""
+    decided = run(parameters.load().prepare).decided
+    if any(decided.values()):
+        say(
+            f"{decisions.PATH}: {decided['relabel']:,} photos relabelled, {decided['drop']:,} dropped, "
+            f"{decided['keep']:,} kept; {decided['absent']:,} decisions are about photos that are not here"
+        )
