@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
-from scipy.stats import rankdata
+from scipy.special import logit, softmax
 from torch import Tensor
 
 from ml.audit.contradictions import Contradiction
@@ -25,6 +24,7 @@ MIN_OUTLIERS = 10
 DEFAULT_BODY = "efficientnet_lite0"
 """The body whose features are used if the architecture to train has no pretrained weights."""
 
+_EPSILON = 1e-6  # from 0 and 1
 _OOD_PHOTOS = 2000  # photos that the OOD score is fitted to
 _SHOWN_CLASSES = 9  # as many as there are keys for them
 
@@ -133,8 +133,8 @@ def label_issues(labels: NDArray[np.int64], probabilities: Floats) -> tuple[list
 def outliers(labels: NDArray[np.int64], probabilities: Floats, known: Floats) -> list[int]:
     """Return all rows, first those that look least like photos of the classes.
 
-    Many good photos are unlike the others, and for many the prediction is unsure; photos of none of the
-    classes are both. So the ranks in both orders are multiplied.
+    Many good photos have a low OOD score, and for many the prediction is unsure; photos of none of the
+    classes tend to have both. So the log odds of both are added, the OOD score's twice.
 
     Args:
         labels: [N].
@@ -142,7 +142,13 @@ def outliers(labels: NDArray[np.int64], probabilities: Floats, known: Floats) ->
         known: OOD scores, [N].
     """
     own = probabilities[np.arange(len(labels)), labels]
-    return [int(row) for row in np.argsort(rankdata(known) * rankdata(own), kind="stable")]
+    return [int(row) for row in np.argsort(2 * _standard(known) + _standard(own), kind="stable")]
+
+
+def _standard(shares: Floats) -> Floats:
+    """Return the log odds of shares, with mean 0 and standard deviation 1."""
+    odds = logit(np.clip(shares, _EPSILON, 1 - _EPSILON))
+    return np.asarray((odds - odds.mean()) / max(float(odds.std()), _EPSILON))
 
 
 def _ood_score(network: Network, features: Tensor, labels: NDArray[np.int64]) -> OodScore:

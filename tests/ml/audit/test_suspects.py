@@ -120,10 +120,13 @@ def test_the_surest_errors_come_first():
 
 def test_outliers_are_both_unlike_and_unsure():
     labels = np.zeros(100, np.int64)
-    own = np.linspace(0.5, 1, 100)
-    known = np.linspace(1, 0, 100)
-    known[4] = 0.03
+    own = np.linspace(0.5, 0.999, 100)
+    known = np.linspace(0.9, 0.1, 100)
+    known[4] = 0.12
     assert outliers(labels, np.stack([own, 1 - own], 1), known)[0] == 4
+    known[98] = 1e-7  # so unlike that the prediction doesn't matter
+    assert outliers(labels, np.stack([own, 1 - own], 1), known)[0] == 98
+    assert len(outliers(labels, np.ones((100, 1)), np.ones(100))) == 100
 
 
 def test_features_come_from_pretrained_weights():
