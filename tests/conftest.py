@@ -51,6 +51,8 @@ SLOW = {
     "app/test_fuzz.py",
     "client/test_client.py",
     "app/test_snippets.py",
+    "ml/audit/test_page_browser.py",
+    "ml/audit/test_suspects.py",
     "ml/model/test_allocator.py",
     "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
     "app/test_process.py",

@@ -20,6 +20,7 @@ class Photo:
         size: width and height of the whole upright photo, in pixels.
         reason: why it was dropped, one word; empty: it was not.
         detail: explains the reason.
+        relabelled: the right class, if the folder is not; see `ml.data.decisions`.
     """
 
     path: str
@@ -31,11 +32,12 @@ class Photo:
     size: tuple[int, int] = (0, 0)
     reason: str = ""
     detail: str = ""
+    relabelled: str = ""
 
     @property
     def label(self) -> str:
-        """The class: the name of the folder."""
-        return self.path.split("/", 1)[0]
+        """The class: the name of the folder, unless a person decided otherwise."""
+        return self.relabelled or self.path.split("/", 1)[0]
 
     def drop(self, reason: str, detail: str) -> "Photo":
         """Return the photo with a reason to drop it."""

@@ -1,6 +1,7 @@
 """Decode the photos of data/raw, split them into train, val and test, and drop duplicates.
 
-Writes data/processed, and a report of the dropped photos to reports/prepare.
+Obeys label_decisions.csv, which `python -m ml audit` writes. Writes data/processed, and a report of the
+dropped photos to reports/prepare.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from ml import params as parameters
 from ml.cli import say
+from ml.data import decisions
 from ml.data.dataset import FOLDER, SPLITS
 from ml.data.decoding import decode_all
 from ml.data.duplicates import drop_duplicates, drop_near_duplicates
@@ -42,31 +44,46 @@ _IMAGES, _UNFINISHED = "images-", ".unfinished-"
 
 @dataclasses.dataclass(frozen=True)
 class PrepareReport:
-    """Counts of the kept photos by class and split, and of the dropped photos by reason."""
+    """How many photos were kept, dropped and relabelled.
+
+    Attributes:
+        kept: by class and split.
+        dropped: by reason.
+        decided: photos in label_decisions.csv by action, and `absent`: decisions about photos that are not
+            here.
+    """
 
     kept: dict[str, dict[str, int]]
     dropped: dict[str, int]
+    decided: dict[str, int]
 
 
-def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PREPARE_REPORT) -> PrepareReport:
+def run(
+    params: Prepare,
+    raw: Path = RAW,
+    out: Path = FOLDER,
+    report: Path = PREPARE_REPORT,
+    decided: Path = decisions.PATH,
+) -> PrepareReport:
     """Decode the photos of `raw`, which has one folder per class, into `out`, and write `report`.
 
     The photos that `out` held before are deleted first, so that the disk never holds both. An interruption
     leaves no data set.
 
     Raises:
-        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a worker
-            process was killed; or the disk is full or broken.
+        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a decision
+            is invalid; a worker process was killed; or the disk is full or broken.
     """
     try:
-        return _run(params, raw, out, report)
+        return _run(params, raw, out, report, decided)
     except OSError as error:
         place = error.filename or out
         hint = ": free some space, or lower prepare.image_size" if error.errno == errno.ENOSPC else ""
         raise PipelineError(f"{place}: {error.strerror or error}{hint}") from error
 
 
-def _run(params: Prepare, raw: Path, out: Path, report: Path) -> PrepareReport:
+def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> PrepareReport:
+    by_hash = decisions.load(decided)
     classes = sorted(p.name for p in raw.glob("[!.]*") if p.is_dir())
     paths = sorted(f"{name}/{p.name}" for name in classes for p in (raw / name).glob("[!.]*") if p.is_file())
     if not paths:
@@ -81,10 +98,12 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path) -> PrepareReport:
     try:
         photos, shards = decode_all(params, raw, paths, unfinished)
         own = own_splits(raw)
-        photos = drop_duplicates(assign_splits(params, photos, own), keep_evaluated=bool(own))
+        # Splits come first: a relabelled or dropped photo moves no other.
+        photos, counts = decisions.apply(assign_splits(params, photos, own), by_hash, classes, decided)
+        photos = drop_duplicates(photos, keep_evaluated=bool(own))
         photos = drop_near_duplicates(photos, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
-        result = _count(kept, photos, classes)
+        result = _count(kept, photos, classes, counts)
         _write_report(report, photos, result)
         _check(result)
         # Named after its content, so that a process which still reads other photos gets an error, not these.
@@ -148,11 +167,14 @@ def _write_index(
     unfinished.replace(out / SPLITS)
 
 
-def _count(kept: list[Photo], photos: list[Photo], classes: list[str]) -> PrepareReport:
+def _count(
+    kept: list[Photo], photos: list[Photo], classes: list[str], decided: dict[str, int]
+) -> PrepareReport:
     table = {name: {"train": 0, "val": 0, "test": 0} for name in classes}
     for photo in kept:
         table[photo.label][photo.split] += 1
-    return PrepareReport(table, dict(Counter(photo.reason for photo in photos if photo.reason)))
+    dropped = Counter(photo.reason for photo in photos if photo.reason)
+    return PrepareReport(table, dict(dropped), decided)
 
 
 def _check(result: PrepareReport) -> None:
@@ -169,7 +191,8 @@ def _check(result: PrepareReport) -> None:
 
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
-    (report / "report.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
+    content = {"kept": result.kept, "dropped": result.dropped, "relabelled": result.decided["relabel"]}
+    (report / "report.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     with (report / DROPPED).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "reason", "detail"])
@@ -195,7 +218,7 @@ def _contact_sheet(images: Images, kept: list[Photo], classes: list[str], path: 
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the stage, and print how many photos were kept and dropped."""
+    """Run the stage, and print how many photos were kept, dropped and relabelled."""
     params = parameters.load()
     report = run(params.prepare.model_copy(update={"image_size": image_size(params)}))
     kept = ", ".join(f"{name} {sum(splits.values()):,}" for name, splits in report.kept.items())
@@ -203,6 +226,12 @@ def main(arguments: argparse.Namespace) -> None:
     say(f"kept: {kept}; dropped: {dropped or 'none'}")
     if dropped:
         say(f"{PREPARE_REPORT / DROPPED} lists the dropped photos")
+    if any(report.decided.values()):
+        decided = report.decided
+        say(
+            f"{decisions.PATH}: {decided['relabel']:,} photos relabelled, {decided['drop']:,} dropped, "
+            f"{decided['keep']:,} kept; {decided['absent']:,} decisions are about photos that are not here"
+        )
 
 
 def image_size(params: Params) -> int:
