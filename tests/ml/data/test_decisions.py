@@ -170,7 +170,7 @@ def test_prepare_prints_what_it_obeyed(make_photos, run_ml, tmp_path):
     raw.rename(tmp_path / "data/raw")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     done = run_ml("prepare", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout) == (0, "kept: blue 40, red 40; dropped: none\n")
     made = [Decision(sha256_of(tmp_path / "data/raw/red/000.png"), "drop"), Decision(A, "keep")]
     decisions.save(made, tmp_path / decisions.PATH)
     done = run_ml("prepare", folder=tmp_path)

@@ -45,9 +45,8 @@ def test_the_head_is_fitted_to_a_bounded_number_of_photos(params, monkeypatch, t
     plain["train"]["arch"] = "efficientnet_lite0"
     for _ in range(2):
         with pytest.raises(EmbeddedError):
-            train._train_runs(
-                train.make_fabric("32-true"), Params.model_validate(plain), data, tmp_path / "state.pt"
-            )
+            fabric, state = train.make_fabric("32-true"), tmp_path / "state.pt"
+            train._train_runs(fabric, Params.model_validate(plain), data, state, None)
     first, again = embedded
     assert (first == again).all()
     assert len(first) == min(most, 45)
