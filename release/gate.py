@@ -3,8 +3,9 @@
 The ONNX models of models/model.pt and of the latest release classify the same test photos, which are never
 used for training because a photo's split depends on its content alone. The gate rejects models/model.pt, with
 exit code 1, if packaging marked it as a candidate, if its accuracy is below package.min_accuracy, if its
-accuracy or log loss is worse than the confidence interval of the latest release's, or if a paired comparison,
-which detects smaller differences, finds it worse. reports/gate.json contains the details.
+accuracy or log loss is worse than the confidence interval of the latest release's, if a paired comparison,
+which detects smaller differences, finds it worse, or if it does not give its example photos their labels.
+reports/gate.json contains the details.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. Not needed with --compare-with.
 """
@@ -26,7 +27,9 @@ from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
 from ml.evaluation.verdicts import WORSE
 from ml.model import bundle
 from ml.model.errors import PipelineError
+from ml.model.onnx_model import OnnxModel
 from ml.packaging.conditions import minimum_accuracy, score_of
+from ml.packaging.examples import wrong_answers
 from ml.params import Params
 from ml.paths import GATE_REPORT, MODEL
 from release import github
@@ -128,6 +131,8 @@ def judge(
     score = score_of(data)
     if not candidates:
         reasons += _shortfalls(params, candidate, data, score)
+    model = bundle.read(MODEL)
+    reasons += wrong_answers(model.examples, model.manifest, OnnxModel(model.onnx))
     if path is None:
         notes.append("no model is released yet")
     else:

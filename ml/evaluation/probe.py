@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.data.dataset import Dataset, Split
-from ml.data.duplicates import drop_near_duplicates
+from ml.data.duplicates import difference_hash, drop_near_duplicates
 from ml.data.photo import Photo
 from ml.evaluation.baselines import Probe, has_few_test_photos
 from ml.evaluation.metrics import Floats, Labels, fit_temperature, softmax
@@ -83,10 +83,15 @@ def _near(
     """Return whether each of the rows [N] nearly equals one that is unseen."""
     splits: tuple[Split, Split] = ("train", "test")
     photos = [
-        Photo(data.paths[row], int(row), data.hashes[row], splits[int(test)])
+        Photo(
+            data.paths[row],
+            sha256=data.hashes[row],
+            split=splits[int(test)],
+            code=difference_hash(data.images[row]),
+        )
         for row, test in zip(rows, unseen, strict=True)
     ]
-    kept = drop_near_duplicates(photos, data.images, params.prepare.near_duplicate_bits)
+    kept = drop_near_duplicates(photos, params.prepare.near_duplicate_bits)
     return np.array([bool(photo.reason) for photo in kept])
 
 

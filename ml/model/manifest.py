@@ -12,10 +12,19 @@ from ml.model.image import RESIZES, Resize
 from ml.model.reference import BOUNDS
 
 FORMAT = 1
-ARCHITECTURES = tuple(
-    sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("networks"))]))
-)
-"""Names that `arch` may have: the modules of `ml.model.networks`, listed without importing torch."""
+_NETWORKS = Path(__file__).with_name("networks")
+
+
+def _modules(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(one.name for one in pkgutil.iter_modules([str(folder)]) if not one.ispkg))
+
+
+ARCHITECTURES = _modules(_NETWORKS)
+"""The architectures with a module in `ml.model.networks`, listed without importing torch."""
+LIBRARIES = _modules(_NETWORKS / "libraries")
+"""The libraries whose models are architectures too, under the name `LIBRARY/MODEL`."""
+ARCH_NAMES = (*ARCHITECTURES, *(f"{library}/MODEL" for library in LIBRARIES))
+"""What `arch` may be, for messages."""
 UNKNOWN = "unknown"
 """Label for a photo that shows none of the classes."""
 MAX_CLASSES = 1000
@@ -23,6 +32,7 @@ MAX_CLASSES = 1000
 MAX_CLASS_NAME = 100
 """Longest name of a class, in characters."""
 
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # no "hf-hub:" and no path
 _MAX_NAME = 200  # of anything else, such as a metric, whose name may contain that of a class
 
 _MAX_SENTENCES, _MAX_SENTENCE = 50, 1000
@@ -38,7 +48,7 @@ class Manifest:
     """The description of a model, stored in `extra/model.json` and beside the weights.
 
     Attributes:
-        arch: one of `ARCHITECTURES`.
+        arch: one of `ARCHITECTURES`, or `LIBRARY/MODEL` with one of `LIBRARIES`.
         classes: class names, in the order of the network's outputs.
         image_size: height and width of the input, in pixels.
         resize: how a photo becomes a square, see `ml.model.image.read`.
@@ -85,9 +95,7 @@ class Manifest:
         # The values may be of any kind: the file's author wrote them, or whoever replaced the file.
         checks = {
             f"format {_shown(self.format)}, expected {FORMAT}": _is_integer(self.format, FORMAT, FORMAT),
-            f"arch {_shown(self.arch)}, there are {', '.join(ARCHITECTURES)}": (
-                isinstance(self.arch, str) and self.arch in ARCHITECTURES
-            ),
+            f"arch {_shown(self.arch)}, there are {', '.join(ARCH_NAMES)}": is_arch(self.arch),
             f"classes, expected 2 to {MAX_CLASSES} printable names": _are_classes(self.classes),
             "image_size": _is_integer(self.image_size, 8, 4096),
             "resize": isinstance(self.resize, str) and self.resize in RESIZES,
@@ -130,6 +138,14 @@ class Manifest:
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
+
+
+def is_arch(name: object) -> bool:
+    """Return whether an architecture may have this name; only its library knows whether it has the model."""
+    if not isinstance(name, str):
+        return False
+    library, _, model = name.partition("/")
+    return name in ARCHITECTURES or (library in LIBRARIES and _MODEL.fullmatch(model) is not None)
 
 
 def _shown(value: object) -> str:

@@ -23,6 +23,7 @@ from ml.model import bundle
 from ml.packaging.conditions import check_accuracy, check_probabilities
 from ml.packaging.describe import describe_model, stored_weights
 from ml.packaging.drawn import classify_drawn_images
+from ml.packaging.examples import TEST, choose_test_photos, read_folder, wrong_answers
 from ml.packaging.export import export
 from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
@@ -53,6 +54,10 @@ def main(arguments: argparse.Namespace) -> None:
     unmet = [condition for condition in report["conditions"] if not condition["met"]]
     if unmet:
         say(_next_steps(unmet))
+    labels = ", ".join(report["examples"]) or "none; package.examples in params.yaml says how to add some"
+    say(f"example photos: {labels}")
+    for wrong in report["wrong_examples"]:
+        say(f"the smoke test of a deployment will fail: {wrong}")
 
 
 def run(params: Params) -> dict[str, Any]:
@@ -62,13 +67,16 @@ def run(params: Params) -> dict[str, Any]:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
         `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
         ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`),
-        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, and the `conditions`, see
-        `ml.packaging.conditions.Condition`.
+        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
+        `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
+        with the model's answers to them (`wrong_examples`).
 
     Raises:
-        PipelineError: a file of an earlier stage is missing or broken.
+        PipelineError: a file of an earlier stage is missing or broken, or `package.examples` is not usable.
     """
     data, evaluation, half = Dataset.load(), Evaluation.read(), params.package.half
+    source = params.package.examples
+    examples = read_folder(source, data.classes) if source not in ("", TEST) else []
     trained = TrainedNetwork.load(data)
     method, ood_score = load_method()
     test = extract_features(trained.network, data.images, data.rows("test"))
@@ -94,6 +102,8 @@ def run(params: Params) -> dict[str, Any]:
     manifest = describe_model(
         data, trained, evaluation.temperature, weights, method, chosen.probabilities, metrics, shortfalls
     )
+    if source == TEST:
+        examples = choose_test_photos(data, manifest, chosen.model, chosen.probabilities)
     ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
     ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
     report = {
@@ -106,13 +116,15 @@ def run(params: Params) -> dict[str, Any]:
         "mean_difference": chosen.mean_difference,
         "not_taken": chosen.not_taken,
         "conditions": [dataclasses.asdict(condition) for condition in conditions],
+        "examples": [example.label for example in examples],
+        "wrong_examples": wrong_answers(examples, manifest, chosen.model),
     }
     stages = stage_reports.load(params.model_dump(mode="json"))
     text = card(manifest, report | {"test_digest": data.digest("test")}, stages)
 
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     known = stored_weights(ood_score.state_dict(), half)
-    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, known, text)
+    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, known, text, examples)
     _write(report, PACKAGE_REPORT / PACKAGED)
     return report
 

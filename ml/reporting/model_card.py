@@ -46,7 +46,9 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
 
 def _pretrained(arch: str) -> str:
     """Return `Network.pretrained` of an architecture, read from its source: importing it would need torch."""
-    source = Path(bundle.__file__).with_name("networks") / f"{arch}.py"
+    library = arch.partition("/")[0] if "/" in arch else ""
+    module = Path("libraries", library) if library else Path(arch)
+    source = Path(bundle.__file__).with_name("networks") / module.with_suffix(".py")
     for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         match node:
             case ast.Assign(targets=[ast.Name(id="pretrained")], value=ast.Constant(value=str(text))):

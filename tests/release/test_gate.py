@@ -119,6 +119,19 @@ def test_the_first_release_needs_only_the_minimum_accuracy(judge, github):
     assert judge()[0] == 0
 
 
+def test_a_model_that_gets_its_examples_wrong_is_rejected(judge, github):
+    path = write_model(Path("models/model.pt"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/0.0.jpg", encode(coloured(RED)))
+    assert judge()[0] == 0
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/1.0.jpg", encode(coloured(RED)))
+    code, _, line, report = judge()
+    assert code == 1
+    assert line == "error: rejected: a photo of blue is classified as red"
+    assert report["reasons"] == ["a photo of blue is classified as red"]
+
+
 def test_a_candidate_passes_only_if_it_is_forced(judge, github):
     write_model(Path("models/model.pt"), shortfalls=["not worse than a linear probe: worse"])
     code, _, line, report = judge()

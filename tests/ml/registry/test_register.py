@@ -20,6 +20,7 @@ from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.errors import PipelineError
 from ml.registry import register, registry
 from tests.conftest import colour_graph, manifest
+from tests.helpers.prepared import write_prepared
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -49,7 +50,7 @@ def named(store, params, request, tmp_path, monkeypatch):
     """Parameters with a registered model of this test's own, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    for folder in ("data/processed", "models", "reports/package"):
+    for folder in ("models", "reports/package"):
         Path(folder).mkdir(parents=True)
     plain = params.model_dump()
     plain["tracking"]["model"] = request.node.name
@@ -65,14 +66,12 @@ def data(named):
     by = random.integers(5, 90, 400)
     images = np.full((400, 32, 32, 3), 128, np.uint8)
     images[np.arange(400), :, :, 2 * lean] += by.astype(np.uint8)[:, None, None]
-    np.save("data/processed/images.npy", images)
     photos = [
         {"label": int(label), "split": "test", "path": f"{number}.png", "sha256": f"{number:064x}",
          "size": [32, 32]}
         for number, label in enumerate(labels)
     ]  # fmt: skip
-    index = {"classes": CLASSES, "image_size": 32, "resize": "center_crop", "photos": photos}
-    Path("data/processed/splits.json").write_text(json.dumps(index))
+    write_prepared(images, photos, CLASSES, Path("data/processed"))
 
 
 def graph(slope=0.05, known=None, size=32):

@@ -1,0 +1,111 @@
+"""Find photos whose label is probably wrong, and serve a page on which you keep, relabel or drop each.
+
+Wrong labels are found by confident learning: a classifier on the features of a frozen pretrained network
+predicts each prepared photo without having learned from it. Photos that look like none of the classes are
+shown too, and equal photos with different labels.
+
+The page is for this machine only. Each decision is written to label_decisions.csv at once. `dvc repro` obeys
+the file: it trains with the corrected labels and without the dropped photos. Later audits show only other
+photos.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+from waitress import create_server
+
+from ml import params as parameters
+from ml.audit import contradictions
+from ml.audit.page import HOST, Audit, create_app
+from ml.audit.suspects import KINDS, Suspects
+from ml.cli import note, say
+from ml.data import decisions
+from ml.data.dataset import Dataset
+from ml.data.ingest import RAW
+from ml.model.errors import PipelineError
+from ml.paths import PREPARE_REPORT
+
+EXAMPLE = "python -m ml audit"
+SUSPECTS = Path("reports/audit/suspects.json")
+_PORT = 8765
+_MOST = 200
+_METHOD = 1  # another number when the code finds other suspects
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--port", type=int, default=_PORT, help=f"of the page (default: {_PORT}; 0: any free one)"
+    )
+    parser.add_argument(
+        "--most", type=_count, default=_MOST, help=f"at most this many photos of each kind (default: {_MOST})"
+    )
+    parser.add_argument("--no-page", action="store_true", help=f"only write {SUSPECTS}")
+
+
+def _count(argument: str) -> int:
+    if (number := int(argument)) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Find the suspects, unless that was done before, and serve the page until Ctrl-C."""
+    suspects = run(parameters.load().train.arch, arguments.most)
+    kinds = {kind: sum(suspect.kind == kind for suspect in suspects.suspects) for kind in KINDS}
+    say(
+        f"{SUSPECTS}: of {suspects.photos:,} photos, {kinds['label']:,} probably have a wrong label and "
+        f"{kinds['disagreement']:,} perhaps, {kinds['outlier']:,} look least like the classes, "
+        f"{kinds['contradiction']:,} have several labels"
+    )
+    if not arguments.no_page:
+        serve(Audit(suspects, RAW, decisions.PATH), arguments.port)
+
+
+def run(arch: str, most: int, out: Path = SUSPECTS) -> Suspects:
+    """Find the suspects among the prepared photos and write them to `out`.
+
+    If `out` was computed from the same photos, it is read instead.
+
+    Raises:
+        PipelineError: there are no prepared photos, or the decisions cannot be read.
+    """
+    data = Dataset.load()
+    dropped = PREPARE_REPORT / "dropped.csv"
+    content: list[object] = [_METHOD, arch, most, data.image_size, data.resize]
+    content += [data.digest(split) for split in ("train", "val", "test")]
+    content.append(dropped.read_text("utf-8") if dropped.exists() else "")
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if (earlier := Suspects.load(out)) and earlier.key == key:
+        return earlier
+    from ml.audit.find import body, find  # imports torch, which the page does not need
+
+    made = decisions.load()
+    groups = contradictions.read(dropped, RAW, made, data.image_size, data.resize)
+    found = find(data, body(arch, len(data.classes)), list(groups), frozenset(made), most)
+    suspects = Suspects(key, list(data.classes), len(data.labels), found)
+    try:
+        suspects.save(out)
+    except OSError as error:
+        raise PipelineError(f"{out} cannot be written: {error.strerror}") from error
+    return suspects
+
+
+def serve(audit: Audit, port: int) -> None:
+    """Serve the page on this machine until Ctrl-C.
+
+    Raises:
+        PipelineError: the port is taken.
+    """
+    audit.state()
+    try:
+        server = create_server(create_app(audit), host=HOST, port=port, threads=4)
+    except OSError as error:
+        raise PipelineError(f"port {port}: {error.strerror}; --port names another one") from error
+    note(f"http://{HOST}:{server.effective_port}/ (Ctrl-C ends)")
+    server.run()
+    suspects = audit.state()["suspects"]
+    decided = sum(suspect["decision"] is not None for suspect in suspects)
+    say(f"{decided:,} of {len(suspects):,} are decided; `dvc repro` obeys {audit.path}")

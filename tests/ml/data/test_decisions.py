@@ -1,0 +1,184 @@
+"""Decisions about photos are read strictly, written completely, and obeyed by prepare."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from ml.data import decisions, prepare
+from ml.data.dataset import Dataset
+from ml.data.decisions import Decision
+from ml.model.errors import PipelineError
+from tests.helpers.paths import ROOT
+
+A, B = "a" * 64, "b" * 64
+HEAD = "sha256,decision,label,path\n"
+
+
+@pytest.fixture
+def go(tmp_path, params):
+    def run(raw, *made, out="processed"):
+        decisions.save(made, tmp_path / "decisions.csv")
+        return prepare.run(
+            params.prepare, raw, tmp_path / out, tmp_path / "report", tmp_path / "decisions.csv"
+        )
+
+    return run
+
+
+def sha256_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def labels_and_splits(folder):
+    data = Dataset.load(folder)
+    labels = [data.classes[label] for label in data.labels]
+    return dict(zip(data.paths, zip(labels, data.splits.tolist(), strict=True), strict=True))
+
+
+def test_what_is_written_is_read(tmp_path):
+    made = [
+        Decision(B, "relabel", 'cats, "big" & small = 5', 'dog/a, "b".jpg'),
+        Decision(A, "drop", "", "dog/ü.jpg"),
+        Decision("c" * 64, "keep", "", "cat/1.jpg"),
+    ]
+    path = tmp_path / "decisions.csv"
+    decisions.save(made, path)
+    assert decisions.load(path) == {each.sha256: each for each in made}
+    lines = path.read_text("utf-8").splitlines()
+    assert lines[0] + "\n" == HEAD
+    assert lines[1].startswith(A)  # sorted, so that versions can be merged
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_no_file_an_empty_one_and_one_from_a_spreadsheet(tmp_path):
+    path = tmp_path / "decisions.csv"
+    assert decisions.load(path) == {}
+    path.write_text("")
+    assert decisions.load(path) == {}
+    path.write_bytes(b"\xef\xbb\xbf" + f"{HEAD}{A},drop,,\n\n".replace("\n", "\r\n").encode())
+    assert decisions.load(path) == {A: Decision(A, "drop")}
+
+
+def test_the_repository_has_a_valid_file():
+    decisions.load(ROOT / decisions.PATH)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,label\ncat/1.jpg,dog\n", "line 1: expected the columns sha256,decision,label,path"),
+        (
+            f"{HEAD}{A},drop,,x\n<<<<<<< HEAD\n",
+            "line 3: expected sha256,decision,label,path, not '<<<<<<< HEAD'",
+        ),
+        (f"{HEAD}{A},drop\n", "line 2: expected sha256"),
+        (f"{HEAD}../../etc/passwd,drop,,x\n", "line 2: '../../etc/passwd' is not a SHA-256"),
+        (f"{HEAD}{A.upper()},drop,,x\n", "line 2: .* lower-case"),
+        (f"{HEAD}{A},delete,,x\n", "line 2: the decision is one of keep, relabel, drop, not 'delete'"),
+        (f"{HEAD}{A},relabel,,x\n", "line 2: relabel needs the right class"),
+        (f"{HEAD}{A},drop,cat,x\n", "line 2: drop takes no label"),
+        (f"{HEAD}{A},drop,,x\n{B},keep,,x\n{A},keep,,x\n", "line 4: line 2 is about the same photo"),
+        (f'{HEAD}{A},drop,,"x\n{B},keep,,x\n', "line 3: .*end of data"),
+        (f"{HEAD}{A},drop,,{'x' * 200_000}\n", "line 2: field larger"),
+        (f"{HEAD}{A},dr\x1b[31mop,,x\n", r"not 'dr\?\[31mop'"),
+        (b"\xff\xfe\x00s", "not UTF-8"),
+    ],
+)
+def test_a_bad_file_is_rejected_with_its_line(tmp_path, content, message):
+    path = tmp_path / "decisions.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(PipelineError, match=message) as caught:
+        decisions.load(path)
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "decisions.csv"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(PipelineError, match="larger than 256 MB"):
+        decisions.load(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "decisions.csv"
+    decisions.save([Decision(A, "drop")], path)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        decisions.save([], path)
+    assert decisions.load(path) == {A: Decision(A, "drop")}
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_prepare_obeys_and_no_other_photo_moves(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    go(raw, out="before")
+    before = labels_and_splits(tmp_path / "before")
+    moved = [path for path in sorted(before) if path.startswith("red/")][::2]
+    gone = [path for path in sorted(before) if path.startswith("blue/")][:10]
+    made = [Decision(sha256_of(raw / path), "relabel", "blue", path) for path in moved]
+    made += [Decision(sha256_of(raw / path), "drop", "", path) for path in gone]
+    made += [Decision(sha256_of(raw / "red/001.png"), "keep"), Decision(A, "drop", "", "elsewhere/1.jpg")]
+    report = go(raw, *made, out="after")
+    after = labels_and_splits(tmp_path / "after")
+    assert report.decided == {"keep": 1, "relabel": 20, "drop": 10, "absent": 1}
+    assert report.dropped == {"audit": 10}
+    assert before.keys() - after.keys() == set(gone)
+    for path, (label, split) in after.items():
+        assert split == before[path][1]
+        assert label == ("blue" if path in moved else before[path][0])
+    assert json.loads((tmp_path / "report/report.json").read_text())["relabelled"] == 20
+    assert sum(report.kept["red"].values()) == 20
+
+
+def test_a_decision_holds_if_the_photo_is_renamed_and_others_are_added(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    made = [Decision(sha256_of(raw / "red/000.png"), "relabel", "blue", "red/000.png")]
+    (raw / "red/000.png").rename(raw / "red/rose.png")
+    make_photos(20, first=40)
+    go(raw, *made)
+    assert labels_and_splits(tmp_path / "processed")["red/rose.png"][0] == "blue"
+
+
+def test_a_relabelled_photo_contradicts_its_copy_no_more(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    shutil.copy(raw / "red/000.png", raw / "blue/copy.png")
+    assert go(raw).dropped == {"label_conflict": 2}
+    made = Decision(sha256_of(raw / "red/000.png"), "relabel", "red")
+    assert go(raw, made).dropped == {"duplicate": 1}
+    assert go(raw, Decision(made.sha256, "drop")).dropped == {"audit": 2}
+
+
+def test_prepare_names_a_class_that_does_not_exist(make_photos, go):
+    raw = make_photos(40)
+    with pytest.raises(
+        PipelineError, match=r"relabels red/000.png as 'rde', which is not a class; there are blue"
+    ):
+        go(raw, Decision(sha256_of(raw / "red/000.png"), "relabel", "rde"))
+
+
+def test_prepare_prints_what_it_obeyed(make_photos, run_ml, tmp_path):
+    raw = make_photos(40).rename(tmp_path / "raw")
+    (tmp_path / "data").mkdir()
+    raw.rename(tmp_path / "data/raw")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = run_ml("prepare", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    made = [Decision(sha256_of(tmp_path / "data/raw/red/000.png"), "drop"), Decision(A, "keep")]
+    decisions.save(made, tmp_path / decisions.PATH)
+    done = run_ml("prepare", folder=tmp_path)
+    assert (
+        "0 photos relabelled, 1 dropped, 0 kept; 1 decisions are about photos that are not here"
+        in done.stdout
+    )
+    (tmp_path / decisions.PATH).write_text("nonsense")
+    done = run_ml("prepare", folder=tmp_path)
+    assert done.returncode == 1
+    assert "label_decisions.csv, line 1: expected the columns" in done.stderr
