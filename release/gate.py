@@ -130,7 +130,7 @@ def judge(
     reasons, notes, latest, paired = [], [], None, None
     score = score_of(data)
     if not candidates:
-        reasons += _shortfalls(params, candidate, data.classes, score)
+        reasons += _shortfalls(params, candidate, data, score)
     model = bundle.read(MODEL)
     reasons += wrong_answers(model.examples, model.manifest, OnnxModel(model.onnx))
     if path is None:
@@ -206,10 +206,10 @@ def _judged(params: Params, data: Dataset, name: str, path: Path) -> tuple[Judge
     return Judged(name, m.version, model.sha256, test, m.shortfalls), answers
 
 
-def _shortfalls(params: Params, candidate: Judged, classes: tuple[str, ...], score: str) -> list[str]:
+def _shortfalls(params: Params, candidate: Judged, data: Dataset, score: str) -> list[str]:
     """Return why the new model is not good enough, whatever is released."""
     reasons = [f"it is only a candidate: {shortfall}" for shortfall in candidate.shortfalls]
-    value, minimum = candidate.test[score], minimum_accuracy(params.package, classes)
+    value, minimum = candidate.test[score], minimum_accuracy(params.package, data)
     if value < minimum:
         reasons.append(f"{score.replace('_', ' ')} {value:.4f} is below package.min_accuracy, {minimum:g}")
     return [*reasons, "to release it nevertheless, add --candidate"] if reasons else []

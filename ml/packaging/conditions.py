@@ -5,12 +5,11 @@ photos can show. A difference that chance explains is held against no model.
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from ml.data.dataset import Dataset
-from ml.evaluation.baselines import Probe, answer_majority
+from ml.evaluation.baselines import Probe, answer_majority, has_few_test_photos
 from ml.evaluation.calibration import WRONG_ERROR, error_by_chance
 from ml.evaluation.compare import compare_hits, compare_recalls
 from ml.evaluation.metrics import Floats, Interval, Labels, balanced_accuracy, wilson
@@ -45,11 +44,16 @@ def score_of(data: Dataset) -> str:
     return "balanced_accuracy" if counts.max() >= IMBALANCED * counts.min() else "accuracy"
 
 
-def minimum_accuracy(params: Package, classes: Sequence[str]) -> float:
-    """Return `package.min_accuracy`, or, if that is null, the entry of `package.floors` for these classes."""
+def minimum_accuracy(params: Package, data: Dataset) -> float:
+    """Return `package.min_accuracy`, or, if that is null, the entry of `package.floors` for these classes.
+
+    Too few test photos cannot show whether a model meets a floor that nobody set for them.
+    """
     if params.min_accuracy is not None:
         return params.min_accuracy
-    floors = (floor.accuracy for floor in params.floors if sorted(floor.classes) == sorted(classes))
+    if has_few_test_photos(data):
+        return 0.0
+    floors = (floor.accuracy for floor in params.floors if sorted(floor.classes) == sorted(data.classes))
     return next(floors, 0.0)
 
 
@@ -68,7 +72,7 @@ def check_accuracy(params: Params, data: Dataset, probabilities: Floats) -> list
     measured = _measure(score, answered, truth, confidence)
     shown = f"{title} {measured.value:.4f} ({measured.low:.4f} to {measured.high:.4f}) {where}"
     conditions = []
-    if minimum := minimum_accuracy(params.package, data.classes):
+    if minimum := minimum_accuracy(params.package, data):
         # The network can be better than the probe, so the doubt is in its favour.
         value = measured.high if crossed else measured.value
         remedy = f"package.min_accuracy={np.floor(1000 * value) / 1000:g}"

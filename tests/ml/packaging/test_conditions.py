@@ -119,8 +119,13 @@ def test_the_minimum_accuracy(check, params):
 
 def test_the_default_classes_keep_their_minimum(params):
     package = params.package.model_copy(update={"min_accuracy": None})
-    assert minimum_accuracy(package, ("dog", "cat")) == 0.97
-    assert minimum_accuracy(package, ("bird", "cat", "dog")) == 0
+    pets = dataclasses.replace(data_of(200, 200), classes=("dog", "cat"))
+    assert minimum_accuracy(package, pets) == 0.97
+    others = dataclasses.replace(data_of(200, 200, 200), classes=("bird", "cat", "dog"))
+    assert minimum_accuracy(package, others) == 0
+    few = dataclasses.replace(data_of(10, 10), classes=("cat", "dog"))
+    assert minimum_accuracy(package, few) == 0  # nobody set it for a few photos
+    assert minimum_accuracy(package.model_copy(update={"min_accuracy": 0.8}), few) == 0.8
 
 
 def test_probabilities_that_mislead(params):

@@ -43,9 +43,9 @@ def test_the_head_is_fitted_to_a_bounded_number_of_photos(params, monkeypatch, t
     monkeypatch.setattr(initial, "embed", embed)
     plain = params.model_dump()
     plain["train"]["arch"] = "efficientnet_lite0"
+    fabric, state = train.make_fabric("32-true"), tmp_path / "state.pt"
     for _ in range(2):
         with pytest.raises(EmbeddedError):
-            fabric, state = train.make_fabric("32-true"), tmp_path / "state.pt"
             train._train_runs(fabric, Params.model_validate(plain), data, state, None)
     first, again = embedded
     assert (first == again).all()
