@@ -71,28 +71,42 @@ def choose_precision(params: Params, data: Dataset, exact: bytes, expected: Floa
         exact: the float32 ONNX model. It has the full weights, so those of the int8 model are rounded once.
         expected: torch's probabilities of the test photos, [N, classes].
     """
-    p = params.package
     rows = data.rows("test")
     labels = data.labels[rows]
-    error_rate = float((expected.argmax(1) != labels).mean())
-    max_drop = max(p.max_accuracy_drop, 1 / len(rows))  # one photo shows nothing
     not_taken: list[str] = []
     for precision, onnx in (("int8", _to_int8(params, data, exact)), ("float32", exact)):
         model = OnnxModel(onnx)
         outputs = model.run(data.images, rows)
         probabilities = outputs["probabilities"]
         difference = float(np.abs(probabilities - expected).max(1).mean())
-        drop = float((expected.argmax(1) == labels).mean() - (probabilities.argmax(1) == labels).mean())
-        close = difference <= p.max_mean_difference or (
-            difference <= p.max_mean_difference * min(error_rate / _ERROR_RATE, _MAX_GROWTH)
-            and not _is_worse(params, probabilities, expected, labels)
-        )
-        is_close = drop <= max_drop and close
+        is_close = _is_close(params, probabilities, expected, labels)
         if is_close or onnx is exact:
             break
-        not_taken.append(f"{precision}: accuracy {-drop:+.4f}, mean difference {difference:.4f}")
+        gain = (_hits(probabilities, labels) - _hits(expected, labels)) / len(rows)
+        not_taken.append(f"{precision}: accuracy {gain:+.4f}, mean difference {difference:.4f}")
     ood_scores = outputs["known"]
     return ChosenModel(precision, onnx, model, probabilities, ood_scores, difference, not_taken, is_close)
+
+
+def _is_close(params: Params, probabilities: Floats, expected: Floats, labels: Labels) -> bool:
+    """Return whether answers are within the tolerances of `package`, which params.yaml explains."""
+    p, photos = params.package, len(labels)
+    lost = _hits(expected, labels) - _hits(probabilities, labels)
+    difference = np.abs(probabilities - expected).max(1).mean()
+    if lost > max(p.max_accuracy_drop * photos, 1):
+        return False
+    growth = min((1 - _hits(expected, labels) / photos) / _ERROR_RATE, _MAX_GROWTH)
+    return bool(
+        difference <= p.max_mean_difference
+        or (
+            difference <= growth * p.max_mean_difference
+            and not _is_worse(params, probabilities, expected, labels)
+        )
+    )
+
+
+def _hits(probabilities: Floats, labels: Labels) -> int:
+    return int((probabilities.argmax(1) == labels).sum())
 
 
 def _is_worse(params: Params, probabilities: Floats, expected: Floats, labels: Labels) -> bool:

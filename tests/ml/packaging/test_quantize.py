@@ -1,0 +1,52 @@
+"""Which differences between the ONNX model and torch count."""
+
+import numpy as np
+import pytest
+
+from ml.packaging.quantize import _is_close
+from ml.params import Params
+
+
+def answers(labels, wrong, sure=0.9):
+    """Probabilities [N, 2] of a model that is wrong on the first photos."""
+    answered = np.where(np.arange(len(labels)) < wrong, 1 - labels, labels)
+    return np.where(np.arange(2) == answered[:, None], sure, 1 - sure)
+
+
+@pytest.fixture
+def close(params):
+    plain = params.model_dump()
+    plain["package"] |= {"max_accuracy_drop": 0.002, "max_mean_difference": 0.01}
+    changed = Params.model_validate(plain)
+    return lambda *arguments: _is_close(changed, *arguments)
+
+
+def shifted(probabilities, by):
+    """The same answers, each less sure by that much."""
+    return np.where(probabilities > 0.5, probabilities - by, probabilities + by)
+
+
+@pytest.mark.parametrize("photos", [3, 67, 68, 99, 400])
+def test_one_photo_is_no_loss(close, photos):
+    labels = np.arange(photos) % 2
+    expected = answers(labels, 0, sure=0.501)
+    assert close(answers(labels, 1, sure=0.501), expected, labels)
+    assert not close(answers(labels, 2, sure=0.501), expected, labels)
+
+
+def test_a_thousand_photos_may_lose_two(close):
+    labels = np.arange(1000) % 2
+    expected = answers(labels, 0, sure=0.501)
+    assert close(answers(labels, 2, sure=0.501), expected, labels)
+    assert not close(answers(labels, 3, sure=0.501), expected, labels)
+
+
+def test_probabilities_of_a_model_with_many_errors_may_move_more(close):
+    labels = np.arange(200) % 2
+    good, weak = answers(labels, 2), answers(labels, 30)
+    assert close(shifted(good, 0.009), good, labels)
+    assert not close(shifted(good, 0.02), good, labels)
+    assert close(shifted(weak, 0.02), weak, labels)
+    assert not close(shifted(weak, 0.06), weak, labels)  # up to 0.0375, as 15 % are wrong
+    surer = shifted(weak, -0.035)  # on 15 % of the photos wrongly so
+    assert not close(surer, weak, labels)
