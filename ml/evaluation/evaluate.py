@@ -84,13 +84,10 @@ def _draw_plots(params: Evaluate, data: Dataset, probabilities: Floats) -> None:
 
 
 def _log(params: Params, run_id: str, evaluation: Evaluation) -> None:
-    import mlflow
+    if not run_id:  # MLflow could not be used during the training
+        return
+    from ml.evaluation.log import log_evaluation  # MLflow takes seconds to import
+    from ml.tracking.store import LATER, or_later
 
-    from ml.tracking.store import log_metrics, tracked
-
-    with tracked(params.tracking, run_id):
-        log_metrics(evaluation.test, "test_")
-        mlflow.log_metric("temperature", evaluation.temperature)
-        for method, metrics in evaluation.known.items():
-            log_metrics(metrics, f"ood_{method}_")
-        mlflow.log_artifacts(str(REPORT), REPORT.name)
+    with or_later(f"the results are in {REPORT}, and {LATER}"):
+        log_evaluation(params.tracking, run_id, evaluation)

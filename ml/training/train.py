@@ -6,6 +6,7 @@ torchrun --nproc-per-node 2 -m ml train
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -52,23 +53,29 @@ def run(params: Params) -> list[dict[str, float]]:
     fabric = make_fabric(params.train.precision, network_class(params.train.arch).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        from ml.tracking.store import LATER, check, log_training, or_later  # MLflow takes seconds to import
+
+        with or_later(f"training goes on, and {LATER}"):
+            check(params.tracking)
     state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
 
     network, pretrained, runs = _train_runs(fabric, params, data, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
-        from ml.tracking.store import log_training  # MLflow takes seconds to import
-
         # A resumed run does not fit its head again, so its network may not hold the initial weights.
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        run_id = log_training(params, data, history, choices)
-        TrainedNetwork(network, params.train.arch, run_id).save(data)
+        trained = TrainedNetwork(network, params.train.arch, "")
+        trained.save(data)
         HISTORY.write_text(json.dumps({"history": history, "choices": choices}, indent=1) + "\n", "utf-8")
         for finished in state.parent.glob(f"{state.stem}-*{state.suffix}"):
             finished.unlink()
+        with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
+            run_id = log_training(params, data, history, choices)
+            dataclasses.replace(trained, run_id=run_id).save(data)
     fabric.barrier()
     return history
 

@@ -16,7 +16,7 @@ CHECKPOINT = Path("models/checkpoint.pt")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network, its architecture, and the id of the MLflow run that trained it."""
+    """A trained network, its architecture, and its run in MLflow (empty: not logged)."""
 
     network: Network
     arch: str

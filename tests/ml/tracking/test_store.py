@@ -31,7 +31,9 @@ def test_an_unreachable_server_is_reported(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with (
-        pytest.raises(PipelineError, match=r"^MLflow cannot be used: [^\n]*127\.0\.0\.1"),
+        pytest.raises(
+            PipelineError, match=r"^MLflow at http://127\.0\.0\.1:9 cannot be used: [^\n]*refused$"
+        ),
         tracked(Tracking(experiment="one", model="one")),
     ):
         pass
