@@ -76,6 +76,7 @@ audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serv
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
 # measure how well they are detected. Both are written to params.yaml.
 train: $(VENV)/.dev  ## run the pipeline: photos in, models/model.pt out; SOURCE=folder trains on your photos
+	@$(WITH_PATH) scripts/without_git.sh
 ifdef SOURCE
 	$(BIN)/python -m ml params "ingest.source=$(SOURCE)"
 	$(WITH_PATH) dvc repro --force --single-item ingest

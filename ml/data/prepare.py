@@ -22,12 +22,14 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ml import params as parameters
+from ml.cli import say
 from ml.data.dataset import FOLDER, IMAGES, SPLITS
 from ml.data.duplicates import drop_duplicates, drop_near_duplicates
 from ml.data.ingest import RAW
 from ml.data.photo import EVALUATED_FIRST, Photo
 from ml.data.splits import assign_splits, own_splits
 from ml.model.errors import PipelineError
+from ml.model.files import reserve
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
 from ml.params import Prepare
@@ -36,6 +38,9 @@ from ml.paths import PREPARE_REPORT
 EXAMPLE = "python -m ml prepare"
 MIN_PHOTOS = 10
 """Smallest number of photos per class that can be split in three."""
+
+DROPPED = "dropped.csv"
+"""File in the report that lists the dropped photos."""
 
 _SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
 _REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_pixels"}
@@ -65,6 +70,7 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
     out.mkdir(parents=True, exist_ok=True)
     size = params.image_size
     with tempfile.TemporaryFile(dir=out) as scratch:
+        reserve(scratch, len(paths) * size * size * 3)
         pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
         photos = _decode_all(params, raw, paths, pixels)
         own = own_splits(raw)
@@ -74,15 +80,20 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
         result = _count(kept, photos, classes)
         _write_report(report, photos, result)
         _check(result)
-        # An interruption from here on leaves no data set, rather than files of two data sets.
-        (out / SPLITS).unlink(missing_ok=True)
         # Under another name first, so that a process which still reads the old photos can go on.
         unfinished = out / f".{IMAGES}.part"
-        array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(kept), size, size, 3))
-        for number, photo in enumerate(kept):
-            array[number] = pixels[photo.row]
-        array.flush()
-        unfinished.replace(out / IMAGES)
+        try:
+            array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(kept), size, size, 3))
+            with unfinished.open("r+b") as file:
+                reserve(file, unfinished.stat().st_size)
+            for number, photo in enumerate(kept):
+                array[number] = pixels[photo.row]
+            array.flush()
+            # An interruption from here on leaves no data set, rather than files of two data sets.
+            (out / SPLITS).unlink(missing_ok=True)
+            unfinished.replace(out / IMAGES)
+        finally:
+            unfinished.unlink(missing_ok=True)
         index = {
             "classes": classes,
             "image_size": size,
@@ -158,7 +169,7 @@ def _check(result: PrepareReport) -> None:
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
     (report / "report.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", "utf-8")
-    with (report / "dropped.csv").open("w", newline="", encoding="utf-8") as file:
+    with (report / DROPPED).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["path", "reason", "detail"])
         table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
@@ -183,5 +194,12 @@ def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[s
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the stage."""
-    run(parameters.load().prepare)
+    """Run the stage, and print how many photos it kept and dropped."""
+    report = run(parameters.load().prepare)
+    for name, splits in report.kept.items():
+        say(f"{name}: {', '.join(f'{split} {count:,}' for split, count in splits.items())}")
+    if report.dropped:
+        reasons = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in report.dropped.items()
+        )
+        say(f"dropped: {reasons}; {PREPARE_REPORT / DROPPED} lists them")

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ml.model.errors import BundleError, NoOnnxModelError
+from ml.model.files import replaced
 from ml.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -106,15 +106,8 @@ def write(
         root = _root(archive)
         for name, content in extras.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(buffer.getbuffer())
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
