@@ -16,10 +16,10 @@ from ml.evaluation import plots
 from ml.evaluation.features import extract_features, load_ood_photos
 from ml.evaluation.metrics import Floats, fit_temperature, softmax
 from ml.evaluation.ood import choose_method, save_method
-from ml.evaluation.result import Evaluation, measure
+from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.evaluation.slices import slice_metrics
 from ml.params import Evaluate, Params
-from ml.paths import HISTORY, REPORT, SLICES
+from ml.paths import EVALUATE_METRICS, HISTORY, REPORT, SLICES
 from ml.training.trained_network import TrainedNetwork
 
 EXAMPLE = "python -m ml evaluate"
@@ -56,6 +56,7 @@ def run(params: Params) -> Evaluation:
 
     evaluation = Evaluation(temperature, measure(p, data, probabilities), comparison, data.digest("test"))
     evaluation.write()
+    write_summary(EVALUATE_METRICS, evaluation.test, temperature=temperature)
     slices = slice_metrics(data, probabilities, p.confidence)
     (REPORT / SLICES).write_text(json.dumps(slices, indent=2) + "\n", "utf-8")
     _write_predictions(data, probabilities)

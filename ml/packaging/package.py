@@ -15,7 +15,7 @@ from ml.data.dataset import Dataset
 from ml.evaluation.features import extract_features, load_ood_photos
 from ml.evaluation.metrics import softmax
 from ml.evaluation.ood import load_method, measure_scores
-from ml.evaluation.result import Evaluation, measure
+from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.model import bundle
 from ml.model.errors import PipelineError
 from ml.packaging.describe import describe_model, stored_weights
@@ -24,7 +24,7 @@ from ml.packaging.export import export
 from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
 from ml.params import Params
-from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_REPORT, PACKAGED, STABILITY
+from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_METRICS, PACKAGE_REPORT, PACKAGED, STABILITY
 from ml.reporting import stage_reports
 from ml.reporting.model_card import card
 from ml.training.trained_network import TrainedNetwork
@@ -99,6 +99,8 @@ def run(params: Params) -> dict[str, Any]:
     known = stored_weights(ood_score.state_dict(), half)
     report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, known, text)
     _write(report, PACKAGE_REPORT / PACKAGED)
+    differences = {"mean_difference": chosen.mean_difference, "refused": report["known"]["refused"]}
+    write_summary(PACKAGE_METRICS, metrics, **differences)
     return report
 
 
