@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def write_summary(path: Path, test: Mapping[str, float], **more: float) -> None:
-    """Write the metrics of all test photos for `dvc metrics`, without intervals and without those per class."""
+    """Write the metrics of all test photos for `dvc metrics`: no intervals, and no metrics per class."""
     left_out = re.compile("(precision|recall)_.*|.*_(low|high)", re.DOTALL)
     summary = {name: value for name, value in test.items() if not left_out.fullmatch(name)}
     path.parent.mkdir(exist_ok=True)

@@ -82,13 +82,14 @@ def run(params: Params) -> dict[str, Any]:
     )
     ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
     ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
+    known = measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores)
     report = {
         "precision": chosen.precision,
         "version": manifest.version,
         "run_id": trained.run_id,
         "torch": measure(params.evaluate, data, expected),
         "twin": metrics,
-        "known": measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores),
+        "known": known,
         "mean_difference": chosen.mean_difference,
         "not_taken": chosen.not_taken,
     }
@@ -96,10 +97,10 @@ def run(params: Params) -> dict[str, Any]:
     text = card(manifest, report | {"test_digest": data.digest("test")}, stages)
 
     MODEL.parent.mkdir(parents=True, exist_ok=True)
-    known = stored_weights(ood_score.state_dict(), half)
-    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, known, text)
+    ood_weights = stored_weights(ood_score.state_dict(), half)
+    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, ood_weights, text)
     _write(report, PACKAGE_REPORT / PACKAGED)
-    differences = {"mean_difference": chosen.mean_difference, "refused": report["known"]["refused"]}
+    differences = {"mean_difference": chosen.mean_difference, "refused": known["refused"]}
     write_summary(PACKAGE_METRICS, metrics, **differences)
     return report
 
