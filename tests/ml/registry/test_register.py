@@ -213,7 +213,8 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(register.bundle, "read", lambda path: argparse.Namespace(
-            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), manifest=argparse.Namespace(version="old", classes=CLASSES)
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            manifest=argparse.Namespace(version="old", classes=CLASSES),
         ))  # fmt: skip
         number, _ = registered(onnx, **changes)
     new, promotion = registered(graph())
