@@ -56,7 +56,8 @@ def run(params: Params) -> Evaluation:
 
     evaluation = Evaluation(temperature, measure(p, data, probabilities), comparison, data.digest("test"))
     evaluation.write()
-    write_summary(EVALUATE_METRICS, evaluation.test, temperature=temperature)
+    val_loss = json.loads(HISTORY.read_text("utf-8"))["choices"][0]["val_loss"]
+    write_summary(EVALUATE_METRICS, evaluation.test, temperature=temperature, val_loss=val_loss)
     slices = slice_metrics(data, probabilities, p.confidence)
     (REPORT / SLICES).write_text(json.dumps(slices, indent=2) + "\n", "utf-8")
     _write_predictions(data, probabilities)
