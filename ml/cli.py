@@ -62,7 +62,7 @@ def run(
         if error.errno not in _DISK_FULL:
             raise
         place = error.filename or Path.cwd()
-        sys.exit(f"error: the disk is full, at {place}: free some space, and run the command again")
+        sys.exit(f"error: the disk is full, at {place}: free some space, and run it again")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -21,7 +21,7 @@ except ModuleNotFoundError as missing:  # every stage imports this module first
 from ml.cli import say
 from ml.model.errors import PipelineError
 from ml.model.image import Resize
-from ml.model.manifest import ARCHITECTURES
+from ml.model.manifest import ARCHITECTURES, LIBRARIES, is_arch
 
 EXAMPLE = "python -m ml params train.arch=simple_cnn prepare.image_size=96"
 
@@ -43,10 +43,16 @@ class Ingest(_Section):
     sha256: Annotated[str, Field(pattern="^([0-9a-fA-F]{64})?$")] = ""
 
 
+def _zero_or_size(size: int) -> int:
+    if size and not 32 <= size <= 1024:
+        raise ValueError("expected 32 to 1024, or 0 for the size that suits the architecture")
+    return size
+
+
 class Prepare(_Section):
     """Decoding and splitting of the photos."""
 
-    image_size: Annotated[int, Field(ge=32, le=1024)]
+    image_size: Annotated[int, AfterValidator(_zero_or_size)]
     resize: Resize
     val_share: Annotated[float, Field(gt=0, lt=0.5)]
     test_share: Annotated[float, Field(gt=0, lt=0.5)]
@@ -54,8 +60,8 @@ class Prepare(_Section):
 
 
 def _known_architecture(name: str) -> str:
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {name!r:.60}; there are {', '.join(ARCHITECTURES)}")
+    if name not in (names := ARCHITECTURES + LIBRARIES):
+        raise ValueError(f"unknown architecture {name!r:.60}; there are {', '.join(names)}")
     return name
 
 
@@ -66,8 +72,30 @@ class Train(_Section):
     """The network to train."""
 
     arch: Arch
+    body: str = ""
+    minutes: Positive | None = None
+    teachers: list[str] = []
+    teacher_weight: Share = 0.5
     seed: int
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+    @property
+    def network(self) -> str:
+        """The name under which `ml.model.networks.build` knows the network."""
+        return f"{self.arch}/{self.body}" if self.body else self.arch
+
+    @model_validator(mode="after")
+    def _has_a_body(self) -> Self:
+        if self.arch in LIBRARIES and not self.body:
+            raise ValueError(f"body: name a model of {self.arch}, such as resnet18")
+        if not is_arch(self.network):
+            kind = (
+                "not a name of a model"
+                if self.arch in LIBRARIES
+                else f"{self.arch} takes none: leave it empty"
+            )
+            raise ValueError(f"body {self.body!r:.60}: {kind}")
+        return self
 
 
 class Optimizer(_Section):
@@ -108,6 +136,7 @@ class Recipe(_Section):
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
     fit_head_first: bool
+    class_weight_power: Share = 1.0
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
 
@@ -126,14 +155,23 @@ class Evaluate(_Section):
     other: str
 
 
+class Floor(_Section):
+    """The minimum accuracy of models that have exactly these classes."""
+
+    classes: list[str]
+    accuracy: Share
+
+
 class Package(_Section):
     """Conditions for `model.pt`."""
 
-    min_accuracy: Share
+    min_accuracy: Share | None = None
+    floors: list[Floor] = Field(default_factory=list)
     calibration_photos: Count
     max_accuracy_drop: Share
     max_mean_difference: Share
     half: bool
+    examples: str = ""
 
 
 class MaxFlips(_Section):

@@ -8,9 +8,12 @@ import csv
 import io
 import json
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,10 +21,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ml.cli import note, say
-from ml.data.download import fetch
 from ml.model import bundle, photos
 from ml.model.decision import Decision, decide_label
 from ml.model.errors import NoOnnxModelError, PipelineError
+from ml.model.host import available_cpus
 from ml.model.image import ImageError, decode
 from ml.model.manifest import Manifest
 from ml.model.onnx_model import OnnxModel
@@ -29,8 +32,9 @@ from ml.paths import DEFAULT_MODEL, MODEL
 
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
-_DECODING_THREADS = 2  # more threads would only wait for the network
-_CHUNK = 16  # photos that are decoded together; the progress is shown if there are as many
+_TASK = 4  # photos
+_AHEAD = 4  # tasks per thread that are begun before the oldest one is answered
+_MANY = 16  # photos with which the progress is shown
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
 """Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]."""
@@ -42,7 +46,9 @@ def _load(path: Path) -> tuple[Manifest, Run]:
         content = bundle.read(path)
     except NoOnnxModelError:
         return _load_checkpoint(path)
-    return content.manifest, OnnxModel(content.onnx).run
+    model = OnnxModel(content.onnx, threads=1)
+    outputs = [name for name in model.outputs if name in ("probabilities", "known")]
+    return content.manifest, partial(model.run, outputs=outputs)
 
 
 def _load_checkpoint(path: Path) -> tuple[Manifest, Run]:
@@ -58,8 +64,10 @@ def _load_checkpoint(path: Path) -> tuple[Manifest, Run]:
     content = checkpoint.read(path)
     module = restore(content)
 
+    lock = Lock()  # torch uses all CPUs for one photo
+
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        with torch.inference_mode():
+        with lock, torch.inference_mode():
             values = [value.numpy() for value in module(torch.from_numpy(images.copy()))]
         return {"probabilities": values[0]} | ({"known": values[1]} if module.known else {})
 
@@ -67,30 +75,36 @@ def _load_checkpoint(path: Path) -> tuple[Manifest, Run]:
 
 
 def predict(manifest: Manifest, run: Run, paths: Sequence[Path]) -> Iterator[tuple[Path, Decision | str]]:
-    """Classify photos one by one, in their order, in bounded memory.
+    """Classify photos, one per CPU at a time, in bounded memory.
 
     Yields:
-        for each photo its path, and the answer or the reason why it cannot be used.
+        for each photo, in their order, its path, and the answer or the reason why it cannot be used.
     """
 
-    def pixels_of(path: Path) -> NDArray[np.uint8] | str:
+    def answer(path: Path) -> Decision | str:
         try:
-            return decode(path.read_bytes(), manifest.image_size, manifest.resize)
+            pixels = decode(path.read_bytes(), manifest.image_size, manifest.resize)
         except ImageError as error:
             return str(error)
         except OSError as error:
             return error.strerror or type(error).__name__
+        outputs = run(pixels[np.newaxis])
+        known = float(outputs["known"][0]) if "known" in outputs else None
+        return decide_label(manifest, outputs["probabilities"][0], known)
 
-    with ThreadPoolExecutor(_DECODING_THREADS) as pool:
-        for first in range(0, len(paths), _CHUNK):
-            chunk = paths[first : first + _CHUNK]
-            for path, pixels in zip(chunk, pool.map(pixels_of, chunk), strict=True):
-                if isinstance(pixels, str):
-                    yield path, pixels
-                    continue
-                outputs = run(pixels[np.newaxis])
-                known = float(outputs["known"][0]) if "known" in outputs else None
-                yield path, decide_label(manifest, outputs["probabilities"][0], known)
+    threads = available_cpus()
+    # Several photos are one task, because each task costs a switch to the main thread and back.
+    size = max(1, min(_TASK, len(paths) // (2 * threads)))
+    tasks = (paths[first : first + size] for first in range(0, len(paths), size))
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[tuple[Sequence[Path], Future[list[Decision | str]]]] = deque()
+        for task in tasks:
+            pending.append((task, pool.submit(lambda task: [answer(path) for path in task], task)))
+            if len(pending) > _AHEAD * threads:
+                done, future = pending.popleft()
+                yield from zip(done, future.result(), strict=True)
+        for done, future in pending:
+            yield from zip(done, future.result(), strict=True)
 
 
 def render(answers: Sequence[tuple[Path, Decision]], classes: Sequence[str], form: str) -> str:
@@ -145,7 +159,7 @@ def main(arguments: argparse.Namespace) -> int:
     answers: list[tuple[Path, Decision]] = []
     failures: list[str] = []
     stream = predict(manifest, run, paths)
-    for path, answer in tqdm(stream, "photos", len(paths), disable=len(paths) < _CHUNK, mininterval=1):
+    for path, answer in tqdm(stream, "photos", len(paths), disable=len(paths) < _MANY, mininterval=1):
         if isinstance(answer, str):
             failures.append(f"{path}: {answer}")
         else:
@@ -174,6 +188,8 @@ def _load_source(source: str | None) -> tuple[Manifest, Run]:
     if source is None:
         return _load_file(MODEL if MODEL.is_file() else DEFAULT_MODEL)
     if source.startswith(("http://", "https://")):
+        from ml.data.download import fetch  # which imports the HTTP client
+
         with tempfile.TemporaryDirectory() as folder:
             return _load_file(fetch(source, Path(folder)))
     return _load_file(Path(source))

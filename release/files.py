@@ -55,7 +55,9 @@ class Contents:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), signing_key: str = "") -> Contents:
+def collect(
+    folder: Path, url: str = "", extra: Sequence[Path] = (), signing_key: str = "", candidates: bool = False
+) -> Contents:
     """Verify models/model.pt and collect the files that are published with it.
 
     Args:
@@ -63,14 +65,17 @@ def collect(folder: Path, url: str = "", extra: Sequence[Path] = (), signing_key
         url: of the published model, for the summary.
         extra: additional files, such as an attestation.
         signing_key: Ed25519 private key that signs model.pt; empty: it is not signed.
+        candidates: accept a model that packaging marked as a candidate.
 
     Raises:
-        PipelineError: the model is missing, damaged, unsafe, worse than the champion, rejected by the gate,
-            or of another run than its reports; the key can't be used; a file is missing, empty, too large, or
-            has a name that GitHub would change.
+        PipelineError: the model is missing, damaged, unsafe, a candidate, worse than the champion, rejected
+            by the gate, or of another run than its reports; the key can't be used; a file is missing, empty,
+            too large, or has a name that GitHub would change.
     """
     model = _model()
     figures = _figures(model)
+    if not candidates:
+        _check_candidate(model)
     _check_verdicts(model)
     texts = {
         "model.pt.sha256": f"{model.sha256}  model.pt\n",
@@ -124,6 +129,7 @@ def _figures(model: bundle.Bundle) -> dict[str, Any]:
         shown = ("precision", "version", "sha256", "torch", "twin", "mean_difference")
         figures = {name: packaged[name] for name in shown}
         figures |= {"known": packaged.get("known", {}), "test_digest": str(measured["test_digest"])}
+        figures |= {"conditions": packaged.get("conditions", []), "baselines": measured.get("baselines", {})}
     except (KeyError, TypeError) as error:
         raise PipelineError(f"the reports of {MODEL} are incomplete ({error}): run `dvc repro`") from error
     if differing := [name for name, agrees in agreement.items() if not agrees]:
@@ -134,6 +140,14 @@ def _figures(model: bundle.Bundle) -> dict[str, Any]:
     described = manifest.to_dict()
     copied = ("arch", "classes", "image_size", "temperature", "created", "git_commit", "dataset_md5")
     return figures | {name: described[name] for name in copied}
+
+
+def _check_candidate(model: bundle.Bundle) -> None:
+    if model.manifest.shortfalls:
+        raise PipelineError(
+            f"rejected: {MODEL} is only a candidate ({'; '.join(model.manifest.shortfalls)}); "
+            "to publish it nevertheless, add --candidate"
+        )
 
 
 def _check_verdicts(model: bundle.Bundle) -> None:

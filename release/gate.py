@@ -2,9 +2,10 @@
 
 The ONNX models of models/model.pt and of the latest release classify the same test photos, which are never
 used for training because a photo's split depends on its content alone. The gate rejects models/model.pt, with
-exit code 1, if its accuracy is below package.min_accuracy, if its accuracy or log loss is worse than the
-confidence interval of the latest release's, or if a paired comparison, which detects smaller differences,
-finds it worse. reports/gate.json contains the details.
+exit code 1, if packaging marked it as a candidate, if its accuracy is below package.min_accuracy, if its
+accuracy or log loss is worse than the confidence interval of the latest release's, if a paired comparison,
+which detects smaller differences, finds it worse, or if it does not give its example photos their labels.
+reports/gate.json contains the details.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. Not needed with --compare-with.
 """
@@ -13,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml import params as parameters
@@ -25,6 +27,9 @@ from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
 from ml.evaluation.verdicts import WORSE
 from ml.model import bundle
 from ml.model.errors import PipelineError
+from ml.model.onnx_model import OnnxModel
+from ml.packaging.conditions import minimum_accuracy, score_of
+from ml.packaging.examples import wrong_answers
 from ml.params import Params
 from ml.paths import GATE_REPORT, MODEL
 from release import github
@@ -34,12 +39,13 @@ EXAMPLE = "python -m release gate"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """A model, and its `ml.evaluation.metrics.classification_metrics` on the test photos."""
+    """A model, its `ml.evaluation.metrics.classification_metrics` on the test photos, and what it lacks."""
 
     name: str
     version: str
     sha256: str
     test: dict[str, float]
+    shortfalls: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +75,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--compare-with", metavar="FILE|URL", help="compare with this model instead of the latest release's"
     )
     parser.add_argument(
+        "--candidate",
+        action="store_true",
+        help="pass even if the model is a candidate or below package.min_accuracy",
+    )
+    parser.add_argument(
         "--allow-incomparable",
         action="store_true",
         help="pass if the latest release can't classify these photos, for example because classes were added",
@@ -80,7 +91,7 @@ def main(arguments: argparse.Namespace) -> None:
     params = parameters.load()
     with tempfile.TemporaryDirectory() as folder:
         name, path = _other(arguments.compare_with, Path(folder))
-        report = judge(params, name, path, arguments.allow_incomparable)
+        report = judge(params, name, path, arguments.allow_incomparable, arguments.candidate)
     say(table(report))
     if not report.passed:
         raise PipelineError(f"rejected: {'; '.join(report.reasons)}")
@@ -89,14 +100,21 @@ def main(arguments: argparse.Namespace) -> None:
     say(f"passed: {report.candidate.test['photos']:.0f} test photos; details are in {GATE_REPORT}")
 
 
-def judge(params: Params, name: str, path: Path | None, allow_incomparable: bool = False) -> GateReport:
+def judge(
+    params: Params,
+    name: str,
+    path: Path | None,
+    allow_incomparable: bool = False,
+    candidates: bool = False,
+) -> GateReport:
     """Judge models/model.pt, and write the report.
 
     Args:
-        params: `package.min_accuracy`, and how the metrics are computed.
+        params: the minimum accuracy, and how the metrics are computed.
         name: of the model to compare with.
         path: file of that model; None: there is none.
         allow_incomparable: pass if that model can't classify these photos.
+        candidates: pass even if the model is a candidate or below the minimum accuracy.
 
     Raises:
         PipelineError: models/model.pt or the prepared photos are missing or not usable.
@@ -110,16 +128,18 @@ def judge(params: Params, name: str, path: Path | None, allow_incomparable: bool
         raise PipelineError(f"{MODEL} can't classify these photos: {error}") from error
     p, labels = params.evaluate, data.labels[data.rows("test")]
     reasons, notes, latest, paired = [], [], None, None
-    if candidate.test["accuracy"] < params.package.min_accuracy:
-        accuracy = f"accuracy {candidate.test['accuracy']:.4f}"
-        reasons.append(f"{accuracy} is below package.min_accuracy, {params.package.min_accuracy}")
+    score = score_of(data)
+    if not candidates:
+        reasons += _shortfalls(params, candidate, data.classes, score)
+    model = bundle.read(MODEL)
+    reasons += wrong_answers(model.examples, model.manifest, OnnxModel(model.onnx))
     if path is None:
         notes.append("no model is released yet")
     else:
         try:
             latest, others = _judged(params, data, name, path)
             paired = compare(answers, others, labels, p.resamples, p.confidence, p.min_change)
-            reasons += _worse(candidate.test, latest.test) + _worse_paired(paired)
+            reasons += _worse(candidate.test, latest.test, score) + _worse_paired(paired)
         except IncomparableError as error:
             problem = f"the released model, {name}, can't be compared: {error}"
             (notes if allow_incomparable else reasons).append(problem)
@@ -133,15 +153,18 @@ def judge(params: Params, name: str, path: Path | None, allow_incomparable: bool
 
 def table(report: GateReport) -> str:
     """Return the metrics of both models as text."""
-    lines = [f"{'':24} {'accuracy (interval)':28} {'log loss (interval)':28}"]
+    names = ("accuracy", "balanced_accuracy", "log_loss")
+    titles = [f"{name.replace('_', ' ')} (interval)" for name in names]
+    lines = ["".join([f"{'':24}", *(f" {title:28}" for title in titles)]).rstrip()]
     for title, model in (("new", report.candidate), ("released", report.current)):
         if model is not None:
             test = model.test
             cells = [
                 f"{test[name]:.4f} ({test[f'{name}_low']:.4f} to {test[f'{name}_high']:.4f})"
-                for name in ("accuracy", "log_loss")
+                for name in names
             ]
-            lines.append(f"{f'{title}: {model.version}':24.24} {cells[0]:28} {cells[1]:28}".rstrip())
+            version = f"{f'{title}: {model.version}':24.24}"
+            lines.append("".join([version, *(f" {cell:28}" for cell in cells)]).rstrip())
     if report.paired is not None:
         paired = report.paired
         lines += ["photo by photo:", f"  labels: {paired.accuracy}", f"  log loss: {paired.log_loss}"]
@@ -179,14 +202,25 @@ def _judged(params: Params, data: Dataset, name: str, path: Path) -> tuple[Judge
     test = classification_metrics(
         answers, labels, data.classes, p.calibration_bins, p.resamples, p.confidence
     )
-    return Judged(name, model.manifest.version, model.sha256, test), answers
+    m = model.manifest
+    return Judged(name, m.version, model.sha256, test, m.shortfalls), answers
 
 
-def _worse(test: dict[str, float], latest: dict[str, float]) -> list[str]:
+def _shortfalls(params: Params, candidate: Judged, classes: tuple[str, ...], score: str) -> list[str]:
+    """Return why the new model is not good enough, whatever is released."""
+    reasons = [f"it is only a candidate: {shortfall}" for shortfall in candidate.shortfalls]
+    value, minimum = candidate.test[score], minimum_accuracy(params.package, classes)
+    if value < minimum:
+        reasons.append(f"{score.replace('_', ' ')} {value:.4f} is below package.min_accuracy, {minimum:g}")
+    return [*reasons, "to release it nevertheless, add --candidate"] if reasons else []
+
+
+def _worse(test: dict[str, float], latest: dict[str, float], score: str) -> list[str]:
     """Return the metrics that are worse than the confidence interval of the latest release's."""
     worse = []
-    if test["accuracy"] < latest["accuracy_low"]:
-        worse.append(f"accuracy {test['accuracy']:.4f} is below {latest['accuracy_low']:.4f}")
+    for name in dict.fromkeys(("accuracy", score)):
+        if test[name] < latest[f"{name}_low"]:
+            worse.append(f"{name.replace('_', ' ')} {test[name]:.4f} is below {latest[f'{name}_low']:.4f}")
     if test["log_loss"] > latest["log_loss_high"]:
         worse.append(f"log loss {test['log_loss']:.4f} is above {latest['log_loss_high']:.4f}")
     return [f"{reason}, the end of the released model's interval" for reason in worse]

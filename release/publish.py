@@ -193,6 +193,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="an additional file; repeatable",
     )
+    parser.add_argument(
+        "--candidate",
+        action="store_true",
+        help="publish the model even if packaging marked it as a candidate",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
 
 
@@ -217,7 +222,7 @@ def _publish(arguments: argparse.Namespace, notes: str, folder: Path) -> None:
     store = artifactory.from_environment(github.name, arguments.tag)
     url = f"{github.page}/releases/download/{quote(arguments.tag)}/{MODEL}"
     signing_key = os.environ.get("MODEL_SIGNING_KEY", "").strip()
-    contents = collect(folder, url, arguments.asset, signing_key)
+    contents = collect(folder, url, arguments.asset, signing_key, arguments.candidate)
     if contents.public_key:
         say(f"signed {MODEL}: services with MODEL_PUBLIC_KEY={contents.public_key} accept it")
     publisher = Publisher(github, arguments.tag, contents, arguments.target, notes)

@@ -2,7 +2,8 @@
 # Send labelled photos to the live service and check its accuracy; .github/workflows/monitor.yml runs this daily.
 # Environment:
 #   SERVICE_URL             URL of the service; API_KEY if the service requires one
-#   MONITOR_DATA            folder with one subfolder per class, a .zip file of one, or its URL; default: tests/photos
+#   MONITOR_DATA            folder with one subfolder per class, a .zip file of one, or its URL; default: the example
+#                           photos that the service offers
 #   MONITOR_MIN_ACCURACY    accuracy below which it fails; default: 0.9
 #   MLFLOW_TRACKING_URI     where the run is logged, with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD;
 #                           default: no run is logged
@@ -14,17 +15,8 @@ if [ -z "${SERVICE_URL:-}" ]; then
   echo "error: set SERVICE_URL to the URL of the service" >&2
   exit 1
 fi
-if [ -z "${MONITOR_DATA:-}" ]; then
-  # The repository's own photos; each is named for its class.
-  MONITOR_DATA=$(mktemp -d)
-  trap 'rm -r "$MONITOR_DATA"' EXIT
-  for photo in tests/photos/*.jpg; do
-    mkdir "$MONITOR_DATA/$(basename "$photo" .jpg)"
-    cp "$photo" "$MONITOR_DATA/$(basename "$photo" .jpg)/"
-  done
-fi
-arguments=(--data "$MONITOR_DATA" --min-accuracy "${MONITOR_MIN_ACCURACY:-0.9}")
-arguments+=(--out "${MONITOR_OUT:-predictions_batch.json}")
+arguments=(--min-accuracy "${MONITOR_MIN_ACCURACY:-0.9}" --out "${MONITOR_OUT:-predictions_batch.json}")
+[ -z "${MONITOR_DATA:-}" ] || arguments+=(--data "$MONITOR_DATA")
 [ -n "${MLFLOW_TRACKING_URI:-}" ] || arguments+=(--no-mlflow)
 
 summary=${GITHUB_STEP_SUMMARY:-/dev/null}

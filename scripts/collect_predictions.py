@@ -25,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from ml.model.errors import PipelineError
 from scripts.collecting.batch import Batch
-from scripts.collecting.collector import Collector, labelled, sample
+from scripts.collecting.collector import Collector, examples, labelled, sample
 from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
 from scripts.common.process import ROOT
@@ -66,8 +66,11 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
     endpoint = Endpoint(options.url, options.patience)
-    data = _without_secrets(options.data)
-    root, photos = labelled(options.data, folder)
+    if options.data is None:
+        data, root, photos = f"{endpoint.url}/model/examples", folder, examples(endpoint, folder)
+    else:
+        data = _without_secrets(options.data)
+        root, photos = labelled(options.data, folder)
     model = endpoint.model()
     classes = tuple(model["classes"])
     if unexpected := sorted({photo.label or "" for photo in photos} - set(classes)):
@@ -132,8 +135,8 @@ def _parse() -> argparse.Namespace:
     add("url", help="URL of the service")
     add(
         "--data",
-        required=True,
-        help="folder with one subfolder per class, a .zip file of one, or the URL of such a file",
+        help="folder with one subfolder per class, a .zip file of one, or the URL of such a file "
+        "(default: the example photos that the service offers)",
     )
     add("--concurrency", type=int, default=4, help="photos sent at the same time (default: 4)")
     add(

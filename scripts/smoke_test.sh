@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Check that a live service works: it is ready, classifies a cat and a dog correctly, and rejects files that are not
-# photos.
+# Check that a live service works: it is ready, gives its model's example photos the right labels, and rejects files that
+# are not photos. GET /model/examples lists the example photos; if there are none, no label is checked.
 #
 # usage: scripts/smoke_test.sh URL
 # example: scripts/smoke_test.sh https://cats-vs-dogs.example.org
@@ -158,49 +158,93 @@ is_the_model() {
   fi
 }
 
-# unsound LABEL: read a JSON object of probabilities; print what is wrong with them, if anything.
-unsound() {
-  awk -v label="$1" -v least="$MIN_PROBABILITY" '
-    { text = text $0 " " }
+# find_examples: set labels and photos, the example photos that the service offers. Labels stay as JSON writes them, as
+# in an answer of /predict, because their names may have any character.
+labels=() photos=()
+find_examples() {
+  local string='"(([^"\\]|\\.)*)"' colon='[[:space:]]*:[[:space:]]*' pattern rest number label
+  pattern="\"label\"$colon${string}[[:space:]]*,[[:space:]]*\"path\"$colon\"(/[A-Za-z0-9/._~%-]*)\""
+  ask /model/examples
+  detail="none, so no label is checked"
+  [ "$status" != 404 ] || return 0 # a service of an earlier version
+  answered 200 || return 1
+  rest=$body
+  while [ "${#labels[@]}" -lt 24 ] && [[ $rest =~ $pattern ]]; do
+    rest=${rest#*"${BASH_REMATCH[0]}"}
+    label=${BASH_REMATCH[1]} number=${#labels[@]}
+    ask "${BASH_REMATCH[3]}"
+    answered 200 || because "the photo of $label $why" || return 1
+    labels[number]=$label photos[number]=$work/example$number.jpg
+    mv "$work/body" "${photos[number]}"
+  done
+  [[ $rest != *'"path"'* ]] || because "not as expected: $body" || return 1
+  [ "${#labels[@]}" = 0 ] || detail=${#labels[@]}
+}
+
+# verdict [LABEL]: read an answer of /predict; print its label, its probabilities, and what is wrong with them, if
+# anything. With LABEL, that must be the likeliest class.
+verdict() {
+  LABEL=${1-} awk -v least="$MIN_PROBABILITY" '
+    function fail(text) { if (problem == "") problem = text }
+    function value_of(name, text) {
+      if (text !~ /^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$/ || text + 0 > 1) fail(text " is not a probability")
+      sum += text
+      if (name == ENVIRON["LABEL"]) own = text + 0
+      else if (text + 0 > other) other = text + 0
+    }
+    { rest = rest $0 " " }
     END {
-      count = split(text, pairs, ",")
-      for (i = 1; i <= count; i++) {
-        if (!match(pairs[i], /"[ \t]*:/)) { print "not an object of probabilities"; exit }
-        name = substr(pairs[i], 1, RSTART - 1)
-        value = substr(pairs[i], RSTART + RLENGTH)
-        sub(/^[ \t]*"/, "", name)
-        gsub(/[ \t]/, "", value)
-        if (value !~ /^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$/ || value + 0 > 1) { print value " is not a probability"; exit }
-        sum += value
-        if (name == label) own = value + 0
-        else if (value + 0 > other) other = value + 0
+      # The tokens of the JSON text: strings, punctuation, and anything else.
+      while (match(rest, /^[ \t\r]*("([^"\\]|\\.)*"|[][{}:,]|[^]["{}:, \t\r]+)/)) {
+        token = substr(rest, RSTART, RLENGTH)
+        rest = substr(rest, RSTART + RLENGTH)
+        gsub(/^[ \t\r]+/, "", token)
+        if (inside) shown = shown token
+        if (token ~ /^[[{]$/) { depth++; inside = inside || token == "{" && depth == 2 && key == "\"probabilities\""; key = "" }
+        else if (token ~ /^[]}]$/) { if (inside && depth == 2) { found = 1; inside = 0 } depth--; key = "" }
+        else if (token == ":") key = last
+        else if (token == ",") key = ""
+        else if (key == "\"label\"" && depth == 1) label = substr(token, 2, length(token) - 2)
+        else if (key != "" && inside && depth == 2) value_of(substr(key, 2, length(key) - 2), token)
+        last = token
       }
-      if (sum < 0.999 || sum > 1.001) print "the probabilities sum to " sum
-      else if (own < other) print "another class is more probable"
-      else if (own < least + 0) print "its probability is only " own
+      sub(/}$/, "", shown)
+      if (!found) fail("has no probabilities")
+      if (sum < 0.999 || sum > 1.001) fail("the probabilities sum to " sum + 0)
+      if (ENVIRON["LABEL"] != "" && own < other) fail("another class is more probable")
+      if (ENVIRON["LABEL"] != "" && own < least + 0) fail("its probability is only " own + 0)
+      printf "%s\n%s\n%s\n", label, shown, problem
     }'
 }
 
-# sees LABEL [curl's options]: succeed if the photo that the options send is classified as this label.
+# sees LABEL [curl's options]: succeed if the photo that the options send is classified as this label; if that is empty,
+# any label will do.
 predictions=0
 sees() {
-  local label=$1 answer wrong pattern='"probabilities"[[:space:]]*:[[:space:]]*\{([^}]*)\}'
+  local label=$1 reading answer='' shares='' wrong=''
   shift
   secret=${API_KEY:+X-API-Key: $API_KEY}
   ask /predict "$@"
   secret=
   answered 200 || return 1
   predictions=$((predictions + 1))
-  answer=$(field label)
-  [[ $body =~ $pattern ]] || because "has no probabilities: $body" || return 1
-  [ "$answer" = "$label" ] || because "is classified as '$answer': {${BASH_REMATCH[1]}}" || return 1
-  wrong=$(printf '%s\n' "${BASH_REMATCH[1]}" | unsound "$label")
-  why="$wrong: {${BASH_REMATCH[1]}}"
-  detail=${BASH_REMATCH[1]}
-  [ -z "$wrong" ]
+  reading=$(verdict "$label" <"$work/body")
+  { IFS= read -r answer && IFS= read -r shares && IFS= read -r wrong; } <<<"$reading"
+  detail=$shares
+  [ "$wrong" != "has no probabilities" ] || because "has no probabilities: $body" || return 1
+  [ -n "$answer" ] || because "has no label: $body" || return 1
+  [ -z "$label" ] || [ "$answer" = "$label" ] || because "is classified as '$answer': {$shares}" || return 1
+  [ -z "$wrong" ] || because "$wrong: {$shares}"
 }
-sees_cat() { sees cat --form "file=@cat.jpg"; }
-sees_dog() { sees dog --data-binary @dog.jpg --header "Content-Type: image/jpeg"; } # the other way to send one
+
+# sees_example NUMBER: succeed if that example photo gets its label. Photos are sent in the two ways in turn.
+sees_example() {
+  if [ $(($1 % 2)) = 0 ]; then
+    sees "${labels[$1]}" --form "file=@${photos[$1]}"
+  else
+    sees "${labels[$1]}" --data-binary "@${photos[$1]}" --header "Content-Type: image/jpeg"
+  fi
+}
 
 # rejects STATUS FILE: succeed if the file, sent as a JPEG, is answered by a problem of that status.
 rejects() {
@@ -252,7 +296,7 @@ counts() {
       fi
     done
     before=$total began=$process predictions=0
-    [ "$round" = 5 ] || { sees_cat && sees_dog; }
+    [ "$round" = 5 ] || { sees_example 0 && sees_example 1; }
   done
   if [ "$several" = 1 ]; then
     detail="several processes answer, so the counters cannot be compared"
@@ -272,7 +316,7 @@ check() {
   else
     failed=$((failed + 1)) verdict=FAILED detail=$why
   fi
-  printf '%-20s %7s ms  %-6s  %s\n' "$name" "$ms" "$verdict" "$(clean "$detail")"
+  printf '%-20s %7s ms  %-6s  %s\n' "$(clean "$name")" "$ms" "$verdict" "$(clean "$detail")"
 }
 
 why='' detail=''
@@ -285,8 +329,14 @@ if [ "$failed" = 0 ]; then
   check "X-Request-ID" echoes_request_id
   check "model" is_the_model
   counters && counted=1 || counted=0
-  check "cat" sees_cat
-  check "dog" sees_dog
+  check "examples" find_examples
+  checked=${#photos[@]}
+  # Without examples, any photo is sent, and with one it is sent twice: there are two ways to send one.
+  [ "$checked" -gt 0 ] || labels[0]='' photos[0]=cat.jpg
+  [ "$checked" -gt 1 ] || labels[1]=${labels[0]} photos[1]=${photos[0]}
+  for ((number = 0; number < ${#photos[@]}; number++)); do
+    check "${labels[number]:-any label}" sees_example "$number"
+  done
   check "text rejected" rejects 415 "$work/text.jpg"
   check "half JPEG rejected" rejects 422 "$work/truncated.jpg"
   [ -z "${API_KEY:-}" ] || check "wrong key rejected" rejects_wrong_key
@@ -297,4 +347,4 @@ if [ "$failed" -gt 0 ]; then
   printf 'FAILED: %s of %s checks\n' "$failed" "$((passed + failed))"
   exit 1
 fi
-printf 'all %s checks passed\n' "$passed"
+printf 'all %s checks passed%s\n' "$passed" "$([ "$checked" -gt 0 ] || printf '; without example photos, no label was checked')"

@@ -9,7 +9,7 @@ import ssl
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +52,7 @@ SLOW = {
     "client/test_client.py",
     "app/test_snippets.py",
     "ml/model/test_allocator.py",
+    "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",
     "deploy/test_cloud_run.py",
@@ -64,7 +65,10 @@ SLOW = {
     "ml/reporting/test_pipeline_report.py",
     "ml/test_pipeline.py",
     "ml/registry/test_register.py",
+    "ml/training/test_budget.py::test_a_resumed_training_keeps_its_plan",
+    "ml/training/test_budget.py::test_without_minutes_nothing_is_measured",
     "ml/training/test_loop.py",
+    "ml/training/test_teachers.py::test_a_network_learns_from_its_teachers",
     "monitoring/test_alertmanager.py",
     "monitoring/test_alerts_fire.py",
     "monitoring/test_compose_stack.py",
@@ -83,6 +87,7 @@ SLOW = {
     "release/test_releases.py",
     "scripts/test_bench.py",
     "scripts/test_collect_predictions.py",
+    "scripts/test_growth.py",
     "scripts/test_load.py",
     "scripts/test_recording.py",
     "scripts/test_smoke_test.py",
@@ -219,6 +224,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         data_pkl: bytes | None = None,
         graph: bytes | None = None,
         card: bytes | None = None,
+        examples: Mapping[str, bytes] | None = None,
         **changes: object,
     ) -> Path:
         path = tmp_path / name
@@ -229,6 +235,8 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
             archive.writestr("archive/extra/model.onnx", graph or colour_graph())
             if card is not None:
                 archive.writestr("archive/extra/README.md", card)
+            for number, photo in (examples or {}).items():
+                archive.writestr(f"archive/extra/examples/{number}.jpg", photo)
         return path
 
     return make

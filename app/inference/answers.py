@@ -44,6 +44,7 @@ class Engine(abc.ABC):
         manifest: the model file's description of the model.
         sha256: SHA-256 of the model file, hexadecimal.
         card: the model card, Markdown; empty: there is none.
+        examples: the example photos in the model file, with the label that each must get.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Engine(abc.ABC):
 
     def __init__(self, file: "Bundle | Checkpoint") -> None:
         self.manifest, self.sha256, self.card = file.manifest, file.sha256, file.card
+        self.examples = file.examples
 
     @abc.abstractmethod
     def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:

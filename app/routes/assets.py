@@ -20,7 +20,11 @@ def respond(path: Path) -> Response:
         path: a file that doesn't change while the service runs; one of few.
     """
     content, tag = _read(path)
-    kind = mimetypes.guess_type(path.name)[0]
+    return respond_with(content, tag, mimetypes.guess_type(path.name)[0])
+
+
+def respond_with(content: bytes, tag: str, kind: str | None) -> Response:
+    """Return a content that all responses share; `tag` identifies it, `kind` is its media type."""
     response = Response(
         wrap_file(request.environ, io.BytesIO(content)), mimetype=kind, direct_passthrough=True
     )

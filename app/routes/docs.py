@@ -71,6 +71,10 @@ def _document(
     schemas = document["components"]["schemas"]
     if labels:
         schemas["Label"]["enum"] = list(labels)
+        # The first labels are the classes, of which there are at least two.
+        for example in schemas["Answer"]["examples"]:
+            values = example["probabilities"].values()
+            example |= {"label": labels[0], "probabilities": dict(zip(labels, values, strict=False))}
     if outputs is not None and "evidence" not in outputs:
         document["components"]["parameters"]["Explain"]["schema"]["enum"].remove(1)
     if outputs is not None:

@@ -1,16 +1,27 @@
-"""Example photos for the page: those of the model's classes, if there are any."""
+"""Example photos, each with the label that the model must give it.
+
+They are those in the model file. If it has none, they are the service's own, if it has one of each class.
+"""
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+from app.inference.answers import Engine
 
 _FOLDER = Path(__file__).parents[1] / "static" / "examples"
 
 
-def of(classes: Sequence[str]) -> list[str]:
-    """Return the path of a photo of each class; nothing unless every class has one."""
-    paths = [_paths().get(name) for name in classes]
-    return [path for path in paths if path] if all(paths) else []
+def of(engine: Engine) -> list[tuple[str, str]]:
+    """Return path and label of each example photo of the model."""
+    if engine.examples:
+        return [
+            # The path ends with a name for people; the number alone identifies the photo.
+            (f"/model/examples/{number}/{quote(example.label.replace('/', '_'))}.jpg", example.label)
+            for number, example in enumerate(engine.examples)
+        ]
+    classes = engine.manifest.classes
+    return [(_paths()[name], name) for name in classes] if _paths().keys() >= set(classes) else []
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, jsonify, request
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from werkzeug.exceptions import NotFound, ServiceUnavailable
 
-from app.routes import auth, documents, examples, markdown
+from app.routes import assets, auth, documents, examples, markdown
 from app.service import current_service
 from ml.model import VERSION
 
@@ -38,7 +38,7 @@ def describe_model() -> Response:
         "labels": service.labels,
         "explains": "evidence" in engine.outputs,
         "card": "/model/card" if engine.card else None,
-        "examples": examples.of(engine.manifest.classes),
+        "examples": [path for path, _ in examples.of(engine)],
         "sha256": engine.sha256,
         "engine": engine.name,
         "service_version": VERSION,
@@ -56,6 +56,25 @@ def model_card() -> Response:
     else:
         response = Response(card, content_type="text/markdown; charset=utf-8")
     response.vary.add("Accept")
+    return response
+
+
+@blueprint.get("/model/examples")
+def model_examples() -> Response:
+    """Answer with the path of each example photo, and the label that the model must give it."""
+    photos = examples.of(current_service().engine)
+    return jsonify(examples=[{"label": label, "path": path} for path, label in photos])
+
+
+@blueprint.get("/model/examples/<int:number>/<name>")
+def model_example(number: int, name: str) -> Response:
+    """Answer with one of the example photos in the model file; any name will do."""
+    engine = current_service().engine
+    if number >= len(engine.examples):
+        raise NotFound("this model has no such example photo")
+    tag = f"{engine.sha256[:32]}-{number}"
+    response = assets.respond_with(engine.examples[number].photo, tag, "image/jpeg")
+    response.headers["Cache-Control"] = "no-cache"
     return response
 
 

@@ -10,6 +10,7 @@ import * as table from "./table.js";
 import { capitalized, listed, percent, text } from "./texts.js";
 
 const PARALLEL = 2; // requests in progress: one user must not fill the service's queue
+const MAX_EXAMPLES = 6; // shown
 const SPOKEN_MS = 3000; // how long an announcement stays for screen readers
 
 const $ = (id) => document.getElementById(id);
@@ -140,7 +141,7 @@ for (const record of store.kept()) {
 page.changed();
 next();
 if (classes.length <= 3) $("title").textContent = document.title = capitalized(`${listed(classes)}?`);
-offerExamples(examples ?? [], addAddress);
+offerExamples((examples ?? []).slice(0, MAX_EXAMPLES), addAddress);
 const facts = [text("model", { version, arch })];
 if (metrics?.accuracy) {
   const share = percent(metrics.accuracy);

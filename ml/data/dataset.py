@@ -9,10 +9,11 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.data.shards import Shards
 from ml.model.errors import PipelineError
+from ml.model.onnx_model import Images
 
 FOLDER = Path("data/processed")
-IMAGES = "images.npy"
 SPLITS = "splits.json"
 
 Split = Literal["train", "val", "test"]
@@ -26,7 +27,7 @@ class Dataset:
         classes: class names; a label is a position in this tuple.
         image_size: height and width of each photo, in pixels.
         resize: how photos became squares, see `ml.model.image.read`.
-        images: uint8 [N, image_size, image_size, 3] RGB, memory-mapped.
+        images: uint8 [N, image_size, image_size, 3] RGB; they are read from disk when they are indexed.
         labels: int64 [N].
         splits: `train`, `val` or `test`, [N].
         paths: class/file of each photo.
@@ -37,7 +38,7 @@ class Dataset:
     classes: tuple[str, ...]
     image_size: int
     resize: Literal["center_crop", "squash"]
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     splits: NDArray[np.str_]
     paths: list[str]
@@ -49,14 +50,14 @@ class Dataset:
         """Open the folder that prepare wrote; photos are read from disk when they are used.
 
         Raises:
-            PipelineError: a file is missing, or the files do not belong together.
+            PipelineError: a file is missing, or does not hold what it should.
         """
         try:
             index = json.loads((folder / SPLITS).read_text("utf-8"))
-            images = np.load(folder / IMAGES, mmap_mode="r")
             photos, size = index["photos"], index["image_size"]
-            if images.shape != (len(photos), size, size, 3) or images.dtype != np.uint8:
-                raise PipelineError(f"{folder}: {IMAGES} and {SPLITS} do not belong together")
+            rows = np.array([photo["row"] for photo in photos], np.int64)
+            images = Shards(folder / index["images"], rows, size)
+            images.check(index["shards"])
             return cls(
                 classes=tuple(index["classes"]),
                 image_size=size,
@@ -68,12 +69,16 @@ class Dataset:
                 hashes=[photo["sha256"] for photo in photos],
                 sizes=np.array([photo["size"] for photo in photos], np.int64).reshape(-1, 2),
             )
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise PipelineError(f"{folder} holds no prepared photos ({error}): run `dvc repro`") from error
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Return the row numbers of a split, ascending."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def sample(self, split: Split, count: int, seed: int) -> NDArray[np.int64]:
+        """Draw at most `count` row numbers of a split, ascending."""
+        return np.sort(np.random.default_rng(seed).permutation(self.rows(split))[:count])
 
     def digest(self, split: Split) -> str:
         """Return the SHA-256 of a split's photos and labels, independent of their order, in hexadecimal."""

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.data.hamming import Codes, first_near
 from ml.data.photo import EVALUATED_FIRST, Photo
 
 _HASH_SIDE = 16
@@ -37,33 +38,33 @@ def drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
     return [dropped.get(photo.path, photo) for photo in photos]
 
 
-def drop_near_duplicates(photos: list[Photo], pixels: NDArray[np.uint8], max_bits: int) -> list[Photo]:
+def drop_near_duplicates(photos: list[Photo], max_bits: int) -> list[Photo]:
     """Drop photos that nearly equal one in another split; of a pair, the one in the evaluated split stays."""
     if max_bits < 0:
         return photos
-    candidates = sorted((photo for photo in photos if not photo.reason), key=lambda photo: photo.sha256)
-    hashed = [
-        (photo, bits) for photo in candidates if (bits := _difference_hash(pixels[photo.row])) is not None
-    ]
+    hashed = [photo for photo in photos if photo.code and not photo.reason]
+    hashed.sort(key=lambda photo: photo.sha256, reverse=True)
     dropped: dict[str, Photo] = {}
-    codes = np.array([bits for _, bits in hashed])
-    for i, (photo, _) in enumerate(hashed[:-1]):
-        distance = np.bitwise_count(codes[i + 1 :] ^ codes[i]).sum(1, dtype=np.int64)
-        for j in np.flatnonzero(distance <= max_bits) + i + 1:
-            pair = (photo, hashed[j][0])
-            stays, goes = sorted(pair, key=lambda photo: EVALUATED_FIRST.index(photo.split))
-            if stays.split != goes.split:
-                dropped[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
+    for number, split in enumerate(EVALUATED_FIRST):
+        stay = [photo for photo in hashed if photo.split in EVALUATED_FIRST[:number]]
+        go = [photo for photo in hashed if photo.split == split]
+        for photo, row in zip(go, first_near(_codes(go), _codes(stay), max_bits).tolist(), strict=True):
+            if row >= 0:
+                dropped[photo.path] = photo.drop("near_duplicate", f"nearly {stay[row].path}")
     return [dropped.get(photo.path, photo) for photo in photos]
 
 
-def _difference_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64] | None:
-    """Return 256 bits, uint64 [4]: where the grey level rises to the right; None if they are noise."""
+def _codes(photos: list[Photo]) -> Codes:
+    return np.frombuffer(b"".join(photo.code for photo in photos), np.uint64).reshape(-1, 4)
+
+
+def difference_hash(pixels: NDArray[np.uint8]) -> bytes:
+    """Return 256 bits that say where the grey level rises to the right; nothing if they would be noise."""
     small = Image.fromarray(pixels).convert("L").resize((_HASH_SIDE + 1, _HASH_SIDE), Image.Resampling.BOX)
     grey = np.asarray(small, np.int16)
     if grey.std() < _FLAT:
-        return None
+        return b""
     rises = grey[:, 1:] > grey[:, :-1]
     if not _FEW < rises.sum() < rises.size - _FEW:
-        return None
-    return np.packbits(rises).view(np.uint64)
+        return b""
+    return np.packbits(rises).tobytes()

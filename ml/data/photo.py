@@ -6,26 +6,28 @@ EVALUATED_FIRST = ("test", "val", "train")
 """The splits, those that measure a model before the one that it learns from."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Photo:
     """A decoded photo, or one that was dropped.
 
     Attributes:
         path: class/file.
-        row: in the array of decoded photos.
+        row: where its pixels are, see `ml.data.shards`; -1: nowhere.
         sha256: of the file.
         split: where it belongs; empty: not decided yet, or the file cannot be read.
         pixels_sha256: of the pixels.
+        code: its difference hash, see `ml.data.duplicates`; empty: it has too little content for one.
         size: width and height of the whole upright photo, in pixels.
         reason: why it was dropped, one word; empty: it was not.
         detail: explains the reason.
     """
 
     path: str
-    row: int
+    row: int = -1
     sha256: str = ""
     split: str = ""
     pixels_sha256: str = ""
+    code: bytes = b""
     size: tuple[int, int] = (0, 0)
     reason: str = ""
     detail: str = ""

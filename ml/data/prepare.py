@@ -6,44 +6,38 @@ Writes data/processed, and a report of the dropped photos to reports/prepare.
 import argparse
 import csv
 import dataclasses
+import errno
 import hashlib
 import json
 import shutil
 import tempfile
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data.dataset import FOLDER, IMAGES, SPLITS
+from ml.data.dataset import FOLDER, SPLITS
+from ml.data.decoding import decode_all
 from ml.data.duplicates import drop_duplicates, drop_near_duplicates
 from ml.data.ingest import RAW
 from ml.data.photo import EVALUATED_FIRST, Photo
+from ml.data.shards import Shards
 from ml.data.splits import assign_splits, own_splits
 from ml.model.errors import PipelineError
-from ml.model.files import reserve
-from ml.model.host import available_cpus
-from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
-from ml.params import Prepare
+from ml.model.onnx_model import Images
+from ml.params import Params, Prepare
 from ml.paths import PREPARE_REPORT
 
 EXAMPLE = "python -m ml prepare"
+DROPPED = "dropped.csv"
 MIN_PHOTOS = 10
 """Smallest number of photos per class that can be split in three."""
 
-DROPPED = "dropped.csv"
-"""File in the report that lists the dropped photos."""
-
 _SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
-_REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_pixels"}
+_IMAGES, _UNFINISHED = "images-", ".unfinished-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +51,22 @@ class PrepareReport:
 def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PREPARE_REPORT) -> PrepareReport:
     """Decode the photos of `raw`, which has one folder per class, into `out`, and write `report`.
 
+    The photos that `out` held before are deleted first, so that the disk never holds both. An interruption
+    leaves no data set.
+
     Raises:
-        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; or a worker
-            process was killed.
+        PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a worker
+            process was killed; or the disk is full or broken.
     """
+    try:
+        return _run(params, raw, out, report)
+    except OSError as error:
+        place = error.filename or out
+        hint = ": free some space, or lower prepare.image_size" if error.errno == errno.ENOSPC else ""
+        raise PipelineError(f"{place}: {error.strerror or error}{hint}") from error
+
+
+def _run(params: Prepare, raw: Path, out: Path, report: Path) -> PrepareReport:
     classes = sorted(p.name for p in raw.glob("[!.]*") if p.is_dir())
     paths = sorted(f"{name}/{p.name}" for name in classes for p in (raw / name).glob("[!.]*") if p.is_file())
     if not paths:
@@ -68,83 +74,78 @@ def run(params: Prepare, raw: Path = RAW, out: Path = FOLDER, report: Path = PRE
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir(parents=True)
     out.mkdir(parents=True, exist_ok=True)
-    size = params.image_size
-    with tempfile.TemporaryFile(dir=out) as scratch:
-        reserve(scratch, len(paths) * size * size * 3)
-        pixels = np.memmap(scratch, np.uint8, "w+", shape=(len(paths), size, size, 3))
-        photos = _decode_all(params, raw, paths, pixels)
+    _delete_photos(out)
+    _check_space(out, len(paths), params.image_size)
+    # A new name each time: worker processes of a killed run may still write into its folder.
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=out))
+    try:
+        photos, shards = decode_all(params, raw, paths, unfinished)
         own = own_splits(raw)
         photos = drop_duplicates(assign_splits(params, photos, own), keep_evaluated=bool(own))
-        photos = drop_near_duplicates(photos, pixels, params.near_duplicate_bits)
+        photos = drop_near_duplicates(photos, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
         result = _count(kept, photos, classes)
         _write_report(report, photos, result)
         _check(result)
-        # Under another name first, so that a process which still reads the old photos can go on.
-        unfinished = out / f".{IMAGES}.part"
-        try:
-            array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (len(kept), size, size, 3))
-            with unfinished.open("r+b") as file:
-                reserve(file, unfinished.stat().st_size)
-            for number, photo in enumerate(kept):
-                array[number] = pixels[photo.row]
-            array.flush()
-            # An interruption from here on leaves no data set, rather than files of two data sets.
-            (out / SPLITS).unlink(missing_ok=True)
-            unfinished.replace(out / IMAGES)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        index = {
-            "classes": classes,
-            "image_size": size,
-            "resize": params.resize,
-            "photos": [
-                {
-                    "path": photo.path,
-                    "label": classes.index(photo.label),
-                    "split": photo.split,
-                    "sha256": photo.sha256,
-                    "size": photo.size,
-                }
-                for photo in kept
-            ],
-        }
-        (out / SPLITS).write_text(json.dumps(index, indent=0, ensure_ascii=False), "utf-8")
-        _contact_sheet(array, kept, classes, report / "contact_sheet.jpg")
+        # Named after its content, so that a process which still reads other photos gets an error, not these.
+        content = hashlib.sha256("".join(photo.pixels_sha256 for photo in photos).encode())
+        folder = out / f"{_IMAGES}{content.hexdigest()[:12]}"
+        unfinished.chmod(0o755)  # mkdtemp's folders are private
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    images = Shards(folder, np.array([photo.row for photo in kept]), params.image_size)
+    _contact_sheet(images, kept, classes, report / "contact_sheet.jpg")
+    _write_index(out, params, classes, kept, folder.name, shards)
     return result
 
 
-def _decode(params: Prepare, raw: Path, row: int, path: str) -> tuple[Photo, NDArray[np.uint8] | None]:
-    """Decode one file in a worker process, without raising for bad files."""
-    photo = Photo(path, row)
-    try:
-        data = (raw / path).read_bytes()
-        sha256 = hashlib.sha256(data).hexdigest()
-        photo = dataclasses.replace(photo, sha256=sha256)
-        decoded = read(data, params.image_size, params.resize)
-    except ImageError as error:
-        return photo.drop(_REASONS.get(type(error), "broken"), str(error)), None
-    except OSError as error:
-        return photo.drop("unreadable", str(error.strerror)), None
-    except MemoryError:
-        return photo.drop("unreadable", "not enough memory"), None
-    digest = hashlib.sha256(decoded.pixels.data).hexdigest()
-    size = (decoded.width, decoded.height)
-    return dataclasses.replace(photo, pixels_sha256=digest, size=size), decoded.pixels
+def _delete_photos(folder: Path) -> None:
+    """Delete what an earlier run, finished or not, has left; splits.json first, which makes it a data set."""
+    (folder / SPLITS).unlink(missing_ok=True)
+    (folder / "images.npy").unlink(missing_ok=True)  # of version 1.0
+    for pattern in (f"{_IMAGES}*", f"{_UNFINISHED}*"):
+        for old in folder.glob(pattern):
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
-def _decode_all(params: Prepare, raw: Path, paths: list[str], pixels: NDArray[np.uint8]) -> list[Photo]:
-    photos = []
-    try:
-        with ProcessPoolExecutor(available_cpus()) as pool:
-            results = pool.map(partial(_decode, params, raw), range(len(paths)), paths, chunksize=16)
-            for photo, content in tqdm(results, "decode", len(paths)):
-                if content is not None:
-                    pixels[photo.row] = content
-                photos.append(photo)
-    except BrokenProcessPool as error:
-        raise PipelineError("a decoding process was killed, probably because memory ran out") from error
-    return photos
+def _check_space(folder: Path, photos: int, size: int) -> None:
+    needed, free = photos * size * size * 3, shutil.disk_usage(folder).free
+    if needed > free:
+        raise PipelineError(
+            f"{folder}: {photos:,} photos of {size} pixels need {needed / 1e9:.1f} GB, and the disk has "
+            f"{free / 1e9:.1f} GB free: free some space, or lower prepare.image_size"
+        )
+
+
+def _write_index(
+    out: Path, params: Prepare, classes: list[str], kept: list[Photo], images: str, shards: list[int]
+) -> None:
+    """Write splits.json, with one line per photo, as the last file of the data set."""
+    head = {
+        "classes": classes,
+        "image_size": params.image_size,
+        "resize": params.resize,
+        "images": images,
+        "shards": shards,
+    }
+    numbers = {name: number for number, name in enumerate(classes)}
+    unfinished = out / f"{_UNFINISHED}{SPLITS}"
+    with unfinished.open("w", encoding="utf-8", newline="") as file:
+        file.write(json.dumps(head, ensure_ascii=False).removesuffix("}") + ',\n"photos": [')
+        for number, photo in enumerate(kept):
+            entry = {
+                "path": photo.path,
+                "label": numbers[photo.label],
+                "split": photo.split,
+                "sha256": photo.sha256,
+                "size": photo.size,
+                "row": photo.row,
+            }
+            file.write(f"{',' if number else ''}\n{json.dumps(entry, ensure_ascii=False)}")
+        file.write("\n]}\n")
+    unfinished.replace(out / SPLITS)
 
 
 def _count(kept: list[Photo], photos: list[Photo], classes: list[str]) -> PrepareReport:
@@ -175,7 +176,7 @@ def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> N
         table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
 
 
-def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[str], path: Path) -> None:
+def _contact_sheet(images: Images, kept: list[Photo], classes: list[str], path: Path) -> None:
     """Draw some photos of each class and split, so that a person sees what the network gets."""
     groups: dict[tuple[str, str], list[int]] = {
         (name, split): [] for name in classes[:_SHEET_CLASSES] for split in EVALUATED_FIRST
@@ -194,12 +195,27 @@ def _contact_sheet(images: NDArray[np.uint8], kept: list[Photo], classes: list[s
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the stage, and print how many photos it kept and dropped."""
-    report = run(parameters.load().prepare)
-    for name, splits in report.kept.items():
-        say(f"{name}: {', '.join(f'{split} {count:,}' for split, count in splits.items())}")
-    if report.dropped:
-        reasons = ", ".join(
-            f"{count:,} {reason.replace('_', ' ')}" for reason, count in report.dropped.items()
-        )
-        say(f"dropped: {reasons}; {PREPARE_REPORT / DROPPED} lists them")
+    """Run the stage, and print how many photos were kept and dropped."""
+    params = parameters.load()
+    report = run(params.prepare.model_copy(update={"image_size": image_size(params)}))
+    kept = ", ".join(f"{name} {sum(splits.values()):,}" for name, splits in report.kept.items())
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.dropped.items()))
+    say(f"kept: {kept}; dropped: {dropped or 'none'}")
+    if dropped:
+        say(f"{PREPARE_REPORT / DROPPED} lists the dropped photos")
+
+
+def image_size(params: Params) -> int:
+    """Return `prepare.image_size`, or the size that suits the architecture if that is 0.
+
+    Raises:
+        PipelineError: the library of the architecture is not installed or has no such model.
+    """
+    if params.prepare.image_size:
+        return params.prepare.image_size
+    import torch  # it takes seconds
+
+    from ml.model.networks import build
+
+    with torch.device("meta"):  # no weights, and no threads that the worker processes would lack
+        return build(params.train.network, 2).image_size

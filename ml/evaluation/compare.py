@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ml.evaluation.metrics import Floats, Labels, bootstrap_mean, log_losses
 from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
 
+_DRAWS = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
@@ -21,9 +23,9 @@ class Counts:
         photos: number of photos that both models answered.
         candidate: number of photos on which only the candidate is right.
         baseline: number of photos on which only the other model is right.
-        p_value: p-value of McNemar's exact test (McNemar 1947): the probability of a split at least as uneven
-            if both models are equally good.
+        p_value: the probability of a split at least as uneven if both models are equally good.
         verdict: verdict on the candidate.
+        test: name of the test that has this p-value.
     """
 
     photos: int
@@ -31,11 +33,12 @@ class Counts:
     baseline: int
     p_value: float
     verdict: str
+    test: str = "McNemar's exact test"
 
     def __str__(self) -> str:
         return (
             f"{self.verdict}; of {self.photos} photos, only the candidate is right on {self.candidate}, only "
-            f"the other model on {self.baseline} (McNemar's exact test, p = {self.p_value:.2g})"
+            f"the other model on {self.baseline} ({self.test}, p = {self.p_value:.2g})"
         )
 
 
@@ -98,13 +101,34 @@ def compare(
 
 
 def compare_hits(candidate: NDArray[np.bool_], baseline: NDArray[np.bool_], confidence: float) -> Counts:
-    """Compare whether each model is right on the same photos [N]."""
+    """Compare whether each model is right on the same photos [N], by McNemar's exact test (McNemar 1947)."""
     from scipy.stats import binomtest
 
     gained, lost = int((candidate & ~baseline).sum()), int((baseline & ~candidate).sum())
     p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     significant = p_value <= 1 - confidence
     return Counts(len(candidate), gained, lost, p_value, _verdict(gained > lost, significant))
+
+
+def compare_recalls(
+    candidate: NDArray[np.bool_], baseline: NDArray[np.bool_], labels: Labels, confidence: float
+) -> Counts:
+    """Compare the balanced accuracy: whether each model is right on the same photos [N] of classes `labels`.
+
+    It is McNemar's test with a weight per photo, so that each class weighs the same: if both models are
+    equally good, each photo on which one of them is right could as well be the other's.
+    """
+    signs = candidate.astype(np.int64) - baseline.astype(np.int64)
+    counts = np.bincount(labels)
+    weights = 1 / np.maximum(counts, 1)
+    differing = np.bincount(labels[signs != 0], minlength=len(counts))
+    balance = float((weights[labels] * signs).sum())
+    draws = np.random.default_rng(0).binomial(differing, 0.5, (_DRAWS, len(counts)))
+    by_chance = np.abs((2 * draws - differing) @ weights)
+    p_value = float((by_chance >= abs(balance) - 1e-9).mean())
+    verdict = _verdict(balance > 0, p_value <= 1 - confidence)
+    gained, lost = int((signs > 0).sum()), int((signs < 0).sum())
+    return Counts(len(labels), gained, lost, p_value, verdict, "McNemar's test, all classes weigh the same")
 
 
 def compare_losses(

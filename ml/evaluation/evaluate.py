@@ -6,16 +6,21 @@ reports/evaluate, and logs them to the MLflow run of the training.
 
 import argparse
 import csv
+import dataclasses
 import json
 
 import numpy as np
 
 from ml import params as parameters
+from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.evaluation import plots
+from ml.evaluation.baselines import Probe, answer_majority
+from ml.evaluation.calibration import check_calibration
 from ml.evaluation.features import extract_features, load_ood_photos
 from ml.evaluation.metrics import Floats, fit_temperature, softmax
 from ml.evaluation.ood import choose_method, save_method
+from ml.evaluation.probe import fit_probe
 from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.evaluation.slices import slice_metrics
 from ml.params import Evaluate, Params
@@ -54,16 +59,44 @@ def run(params: Params) -> Evaluation:
     name, method, comparison = choose_method(p, network, train, data.labels[sample], val, test, ood)
     save_method(name, method)
 
-    evaluation = Evaluation(temperature, measure(p, data, probabilities), comparison, data.digest("test"))
+    labels = data.labels[data.rows("test")]
+    calibration = check_calibration(p, probabilities, softmax(test.logits), labels)
+    evaluation = Evaluation(
+        temperature,
+        measure(p, data, probabilities),
+        comparison,
+        data.digest("test"),
+        *_measure_baselines(params, trained.arch, data),
+        dataclasses.asdict(calibration),
+        calibration.warnings(),
+    )
     evaluation.write()
     val_loss = json.loads(HISTORY.read_text("utf-8"))["choices"][0]["val_loss"]
     write_summary(EVALUATE_METRICS, evaluation.test, temperature=temperature, val_loss=val_loss)
+    for warning in evaluation.warnings:
+        note(f"warning: {warning}")
     slices = slice_metrics(data, probabilities, p.confidence)
     (REPORT / SLICES).write_text(json.dumps(slices, indent=2) + "\n", "utf-8")
     _write_predictions(data, probabilities)
     _draw_plots(p, data, probabilities)
     _log(params, trained.run_id, evaluation)
     return evaluation
+
+
+def _measure_baselines(
+    params: Params, arch: str, data: Dataset
+) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Return the metrics of the baselines, and of the cross-validated probe; write the probe's answers."""
+    p = params.evaluate
+    Probe.remove()
+    baselines = {"majority": measure(p, data, answer_majority(data))}
+    probe = fit_probe(params, arch, data)
+    if probe is None:
+        return baselines, {}
+    probe.write()
+    baselines["probe"] = measure(p, data, probe.test)
+    crossed = measure(p, data, probe.crossed, probe.crossed_labels) if len(probe.crossed) else {}
+    return baselines, crossed
 
 
 def _write_predictions(data: Dataset, probabilities: Floats) -> None:

@@ -15,6 +15,7 @@ from ml.evaluation.metrics import Floats
 from ml.model.errors import PipelineError
 from ml.model.image import ImageError, Resize, decode
 from ml.model.networks import Network
+from ml.model.onnx_model import Images
 from ml.training.head import embed
 
 
@@ -31,9 +32,7 @@ class Features:
     logits: Floats
 
 
-def extract_features(
-    network: Network, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
-) -> Features:
+def extract_features(network: Network, images: Images, rows: NDArray[np.int64] | None = None) -> Features:
     """Compute the features of photos [M, H, W, 3], or only of some rows [N] of them."""
     embeddings = embed(network, images, np.arange(len(images)) if rows is None else rows)
     with torch.inference_mode():

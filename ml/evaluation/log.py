@@ -20,6 +20,9 @@ def log_evaluation(params: Tracking, run_id: str, evaluation: Evaluation) -> Non
     with tracked(params, run_id):
         log_metrics(evaluation.test, "test_")
         mlflow.log_metric("temperature", evaluation.temperature)
+        for name, metrics in evaluation.baselines.items():
+            log_metrics(metrics, f"{name}_")
+        log_metrics(evaluation.cross_validation, "cross_validation_")
         for method, metrics in evaluation.known.items():
             log_metrics(metrics, f"ood_{method}_")
         mlflow.log_artifacts(str(REPORT), REPORT.name)

@@ -80,19 +80,28 @@ def _smoothed_loss(logits: Floats, targets: Floats, temperature: float) -> float
     return float(-(targets * log_softmax(logits / temperature, axis=1)).sum())
 
 
+def calibration_error(probabilities: Floats, labels: Labels, bins: int) -> float:
+    """Compute the expected calibration error.
+
+    It is the average gap between confidence and accuracy in bins of equal width, weighted by photos.
+    """
+    confidences = probabilities.max(1)
+    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    gaps = (probabilities.argmax(1) == labels) - confidences
+    return float(np.abs(np.bincount(number, gaps, bins)).sum() / len(labels))
+
+
 def bootstrap_calibration_error(
     probabilities: Floats, labels: Labels, bins: int, resamples: int, confidence: float
 ) -> Interval:
     """Compute the expected calibration error and its percentile bootstrap interval.
 
-    The error is the average gap between confidence and accuracy in bins of equal width, weighted by photos.
     Resampling adds noise to each gap, so the error of most resamples is larger than the value; the interval
     contains the value all the same.
     """
     hits, confidences = probabilities.argmax(1) == labels, probabilities.max(1)
     number = np.minimum((confidences * bins).astype(int), bins - 1)
-    in_bins = [number == b for b in np.unique(number)]
-    value = float(sum(abs(hits[b].mean() - confidences[b].mean()) * b.mean() for b in in_bins))
+    value = calibration_error(probabilities, labels, bins)
     gaps = hits - confidences
     count, random = len(labels), np.random.default_rng(0)
     errors = np.empty(resamples)
@@ -147,6 +156,26 @@ def wilson(hits: int, count: int, confidence: float) -> Interval:
     return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
+def balanced_accuracy(hits: Labels, counts: Labels, confidence: float) -> Interval:
+    """Compute the mean recall of the classes that have photos, and its interval.
+
+    The interval combines the Wilson intervals of the recalls (Zou and Donner 2008, "MOVER"), so that a class
+    with few photos makes it wide even if all of them are right.
+
+    Args:
+        hits: number of right answers of each class, [classes].
+        counts: number of photos of each class, [classes].
+        confidence: of the interval.
+    """
+    recalls = [
+        wilson(int(hit), int(count), confidence) for hit, count in zip(hits, counts, strict=True) if count
+    ]
+    value, low, high = (np.array([getattr(one, end) for one in recalls]) for end in ("value", "low", "high"))
+    mean, classes = float(value.mean()), len(recalls)
+    below, above = (float(np.sqrt(((value - end) ** 2).sum())) / classes for end in (low, high))
+    return Interval(mean, max(0.0, mean - below), min(1.0, mean + above))
+
+
 def log_losses(probabilities: Floats, labels: Labels) -> Floats:
     """Compute the log loss of each photo, [N], from probabilities [N, classes]."""
     return np.asarray(-np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-15, 1)), np.float64)
@@ -186,8 +215,9 @@ def classification_metrics(
         confidence: confidence of the intervals, whose ends are `..._low` and `..._high`.
 
     Returns:
-        `photos`, `accuracy`, `log_loss`, `roc_auc`, `ece`, and `precision_CLASS` and `recall_CLASS` for each
-        class. If a class has no photos, its recall and `roc_auc` are left out.
+        `photos`, `accuracy`, `balanced_accuracy` (the mean recall of the classes), `log_loss`, `roc_auc`,
+        `ece`, and `precision_CLASS` and `recall_CLASS` for each class. If a class has no photos, its recall
+        and `roc_auc` are left out.
     """
     predicted = probabilities.argmax(1)
     hits, actual_counts, predicted_counts = (
@@ -196,6 +226,7 @@ def classification_metrics(
     )
     intervals = {
         "accuracy": wilson(int(hits.sum()), len(labels), confidence),
+        "balanced_accuracy": balanced_accuracy(hits, actual_counts, confidence),
         "log_loss": bootstrap_mean(log_losses(probabilities, labels), resamples, confidence),
     }
     if actual_counts.all():

@@ -1,5 +1,6 @@
 """The answers of a `model.pt` to the test photos, computed by its ONNX model as the service does."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -45,10 +46,12 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
         )
     images, rows = data.images, data.rows("test")
     if (manifest.image_size, manifest.resize) != (data.image_size, data.resize):
-        images, rows = _prepare_again(manifest, data), np.arange(len(rows))
+        images = _PreparedAgain(manifest, data)
     try:
         outputs = OnnxModel(model.onnx).run(images, rows)
         probabilities = outputs["probabilities"]
+    except PipelineError:  # about the photos
+        raise
     except Exception as error:
         raise IncomparableError(
             f"its ONNX model does not run: {' '.join(str(error).split()):.200}"
@@ -59,19 +62,26 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     return outputs | {"probabilities": probabilities[:, columns]}
 
 
-def _prepare_again(manifest: Manifest, data: Dataset) -> NDArray[np.uint8]:
-    """Return the test photos [N, H, W, 3], prepared as the model needs them."""
-    size, rows = manifest.image_size, data.rows("test")
-    images = np.empty((len(rows), size, size, 3), np.uint8)
-    for number, row in enumerate(rows):
-        path = RAW / data.paths[row]
+@dataclasses.dataclass(frozen=True)
+class _PreparedAgain:
+    """The photos of a data set, prepared as a model needs them when they are indexed."""
+
+    manifest: Manifest
+    data: Dataset
+
+    def __len__(self) -> int:
+        return len(self.data.paths)
+
+    def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]:
+        if isinstance(rows, np.ndarray):
+            return np.stack([self[int(row)] for row in rows])
+        size, resize, path = self.manifest.image_size, self.manifest.resize, RAW / self.data.paths[rows]
         try:
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != data.hashes[row]:
+            if hashlib.sha256(content).hexdigest() != self.data.hashes[rows]:
                 raise ImageError("the file has changed")
-            images[number] = decode(content, size, manifest.resize)
+            return decode(content, size, resize)
         except (OSError, ImageError) as error:
             raise IncomparableError(
-                f"it needs photos of {size} pixels ({manifest.resize}); {path} cannot be prepared: {error}"
+                f"it needs photos of {size} pixels ({resize}); {path} cannot be prepared: {error}"
             ) from error
-    return images

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -67,6 +68,12 @@ class Promotion:
 def promote_uncompared(reason: str) -> Promotion:
     """Promote a candidate without a comparison, because there is no champion that could be compared."""
     return Promotion(True, INCOMPARABLE, [reason])
+
+
+def refuse(shortfalls: Sequence[str]) -> Promotion:
+    """Refuse a model that packaging marked as a candidate, for these reasons."""
+    advice = "to promote it nevertheless, run `python -m ml register --candidate`"
+    return Promotion(False, INCOMPARABLE, ["the model is only a candidate", *shortfalls, advice])
 
 
 def decide(

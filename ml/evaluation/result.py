@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ml.data.dataset import Dataset
-from ml.evaluation.metrics import Floats, classification_metrics
+from ml.evaluation.metrics import Floats, Labels, classification_metrics
 from ml.evaluation.ood import Comparison
 from ml.model.errors import PipelineError
 from ml.params import Evaluate
@@ -24,12 +24,22 @@ class Evaluation:
         test: metrics of the test split, see `ml.evaluation.metrics.classification_metrics`.
         known: metrics of the OOD detection methods, see `ml.evaluation.ood`.
         test_digest: identifies the test photos, see `Dataset.digest`.
+        baselines: metrics of simpler methods on the same photos: `majority`, which always answers the most
+            frequent class, and, if the body was pretrained, `probe`, see `ml.evaluation.probe`.
+        cross_validation: metrics of the cross-validated probe on the photos of all splits; empty if the test
+            split has enough photos, or the body was not pretrained.
+        calibration: see `ml.evaluation.calibration.Calibration`.
+        warnings: what the owner of the model should know, in sentences without a full stop.
     """
 
     temperature: float
     test: dict[str, float]
     known: Comparison
     test_digest: str
+    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    cross_validation: dict[str, float] = dataclasses.field(default_factory=dict)
+    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def write(self) -> None:
         """Write metrics.json."""
@@ -57,9 +67,12 @@ def write_summary(path: Path, test: Mapping[str, float], **more: float) -> None:
     path.write_text(json.dumps(summary | more, indent=2) + "\n", "utf-8")
 
 
-def measure(params: Evaluate, data: Dataset, probabilities: Floats) -> dict[str, float]:
-    """Compute the metrics of probabilities [N, classes] of the test photos."""
-    labels = data.labels[data.rows("test")]
+def measure(
+    params: Evaluate, data: Dataset, probabilities: Floats, labels: Labels | None = None
+) -> dict[str, float]:
+    """Compute the metrics of probabilities [N, classes] of the test photos, or of photos of `labels` [N]."""
+    if labels is None:
+        labels = data.labels[data.rows("test")]
     return classification_metrics(
         probabilities, labels, data.classes, params.calibration_bins, params.resamples, params.confidence
     )

@@ -51,6 +51,8 @@ def restore(checkpoint: Checkpoint) -> Answering:
     """
     manifest = checkpoint.manifest
     try:
+        with torch.device("meta"):  # a file that names a huge model costs no memory
+            build(manifest.arch, len(manifest.classes)).load_state_dict(checkpoint.state_dict, assign=True)
         network = build(manifest.arch, len(manifest.classes))
         network.load_state_dict(checkpoint.state_dict)
         known = None

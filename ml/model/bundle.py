@@ -1,9 +1,9 @@
 """Reading and writing `model.pt`: torch loads it as a checkpoint, the service reads it without torch.
 
-It is a ZIP file by `torch.save` of tensors and plain values. Three entries are appended under its root
-folder: `extra/model.json` (everything except the weights), `extra/model.onnx` (the ONNX model) and optionally
-`extra/README.md` (the model card). Torch ignores them, and the service reads only them. This module imports
-torch only in the functions that need it.
+It is a ZIP file by `torch.save` of tensors and plain values. More entries are appended under its root folder:
+`extra/model.json` (everything except the weights), `extra/model.onnx` (the ONNX model), and optionally
+`extra/README.md` (the model card) and `extra/examples/` (see `ml.model.examples`). Torch ignores them, and
+the service reads only them. This module imports torch only in the functions that need it.
 """
 
 import contextlib
@@ -13,11 +13,13 @@ import io
 import json
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ml.model import examples as example_photos
 from ml.model.errors import BundleError, NoOnnxModelError
+from ml.model.examples import Example
 from ml.model.files import replaced
 from ml.model.manifest import Manifest
 
@@ -55,12 +57,14 @@ class Bundle:
             `probabilities` float32 [N, classes].
         sha256: of the whole file, in hexadecimal.
         card: the model card in Markdown; empty: there is none.
+        examples: photos with the label that each of them must get.
     """
 
     manifest: Manifest
     onnx: bytes
     sha256: str
     card: str = ""
+    examples: Sequence[Example] = ()
 
 
 def write(
@@ -70,6 +74,7 @@ def write(
     onnx: bytes,
     known: "Mapping[str, torch.Tensor] | None" = None,
     card: str = "",
+    examples: Sequence[Example] = (),
 ) -> str:
     """Write `model.pt` atomically; the same arguments give the same bytes.
 
@@ -80,12 +85,14 @@ def write(
         onnx: the serialized ONNX model.
         known: weights of the OOD score, for the torch engine; the ONNX model contains them already.
         card: the model card in Markdown.
+        examples: small photos with the label that each of them must get.
 
     Returns:
         The file's SHA-256 in hexadecimal.
 
     Raises:
-        BundleError: the card is larger than `MAX_CARD_BYTES`.
+        BundleError: the card is larger than `MAX_CARD_BYTES`, or an example is not as
+            `ml.model.examples` demands.
     """
     import torch
 
@@ -95,6 +102,10 @@ def write(
         extras["README.md"] = card.encode()
         if (size := len(extras["README.md"])) > MAX_CARD_BYTES:
             raise BundleError(f"a model card of {size:,} bytes, but at most {MAX_CARD_BYTES:,} are allowed")
+    extras |= {
+        name.removeprefix("extra/"): photo
+        for name, photo in example_photos.entries(examples, manifest.classes).items()
+    }
     tensors = {
         group: {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
         for group, weights in {"state_dict": state_dict, "known_state_dict": known}.items()
@@ -129,8 +140,9 @@ def read(path: Path) -> Bundle:
             raise NoOnnxModelError("a torch checkpoint without extra/model.json and extra/model.onnx")
         description = _json(_entry(archive, f"{root}/extra/model.json", _MAX_DESCRIPTION_BYTES))
         onnx = _entry(archive, f"{root}/extra/model.onnx")
-        card = _card(archive)
-    return Bundle(Manifest.from_dict(description), onnx, hashlib.sha256(data).hexdigest(), card)
+        manifest, card = Manifest.from_dict(description), _card(archive)
+        examples = example_photos.read(archive, manifest.classes)
+    return Bundle(manifest, onnx, hashlib.sha256(data).hexdigest(), card, examples)
 
 
 def read_card(data: bytes) -> str:
@@ -141,6 +153,16 @@ def read_card(data: bytes) -> str:
     """
     with _open(data) as archive:
         return _card(archive)
+
+
+def read_examples(data: bytes, classes: Sequence[str]) -> Sequence[Example]:
+    """Return the example photos in the bytes of a `torch.save` ZIP, if there are any.
+
+    Raises:
+        BundleError: the bytes are not such a ZIP.
+    """
+    with _open(data) as archive:
+        return example_photos.read(archive, classes)
 
 
 def check_archive(data: bytes) -> None:

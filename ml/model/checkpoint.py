@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ml.model import bundle
 from ml.model.errors import BundleError
+from ml.model.examples import Example
 from ml.model.manifest import Manifest
 from ml.model.networks import build
 
@@ -28,6 +29,7 @@ class Checkpoint:
         known_state_dict: weights of the OOD score; empty: there is none.
         sha256: of the file, in hexadecimal.
         card: the model card in Markdown; empty: there is none.
+        examples: photos with the label that each of them must get.
     """
 
     manifest: Manifest
@@ -35,6 +37,7 @@ class Checkpoint:
     known_state_dict: dict[str, Tensor]
     sha256: str
     card: str = ""
+    examples: Sequence[Example] = ()
 
 
 def read(path: Path) -> Checkpoint:
@@ -60,7 +63,8 @@ def read(path: Path) -> Checkpoint:
         weights, known = content, {}
         manifest = _describe_baseline(content, sha256)
     tensors, known_tensors = _tensors(weights, len(data)), _tensors(known, len(data))
-    return Checkpoint(manifest, tensors, known_tensors, sha256, bundle.read_card(data))
+    examples = bundle.read_examples(data, manifest.classes)
+    return Checkpoint(manifest, tensors, known_tensors, sha256, bundle.read_card(data), examples)
 
 
 def _tensors(content: Any, file_bytes: int) -> dict[str, Tensor]:

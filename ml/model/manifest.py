@@ -12,10 +12,19 @@ from ml.model.image import RESIZES, Resize
 from ml.model.reference import BOUNDS
 
 FORMAT = 1
-ARCHITECTURES = tuple(
-    sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("networks"))]))
-)
-"""Names that `arch` may have: the modules of `ml.model.networks`, listed without importing torch."""
+_NETWORKS = Path(__file__).with_name("networks")
+
+
+def _modules(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(one.name for one in pkgutil.iter_modules([str(folder)]) if not one.ispkg))
+
+
+ARCHITECTURES = _modules(_NETWORKS)
+"""The architectures with a module in `ml.model.networks`, listed without importing torch."""
+LIBRARIES = _modules(_NETWORKS / "libraries")
+"""The libraries whose models are architectures too, under the name `LIBRARY/MODEL`."""
+ARCH_NAMES = (*ARCHITECTURES, *(f"{library}/MODEL" for library in LIBRARIES))
+"""What `arch` may be, for messages."""
 UNKNOWN = "unknown"
 """Label for a photo that shows none of the classes."""
 MAX_CLASSES = 1000
@@ -23,8 +32,10 @@ MAX_CLASSES = 1000
 MAX_CLASS_NAME = 100
 """Longest name of a class, in characters."""
 
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # no "hf-hub:" and no path
 _MAX_NAME = 200  # of anything else, such as a metric, whose name may contain that of a class
 
+_MAX_SENTENCES, _MAX_SENTENCE = 50, 1000
 _MAX_VALUES = 10_000  # in `parameters_changed` or `known`
 _MAX_DEPTH = 8
 _MAX_TEXT = 10_000
@@ -37,7 +48,7 @@ class Manifest:
     """The description of a model, stored in `extra/model.json` and beside the weights.
 
     Attributes:
-        arch: one of `ARCHITECTURES`.
+        arch: one of `ARCHITECTURES`, or `LIBRARY/MODEL` with one of `LIBRARIES`.
         classes: class names, in the order of the network's outputs.
         image_size: height and width of the input, in pixels.
         resize: how a photo becomes a square, see `ml.model.image.read`.
@@ -53,6 +64,7 @@ class Manifest:
         known: the OOD score's `method`, see `ml.model.ood`, and the `threshold` below which a photo counts as
             unknown; empty: the model has no OOD score.
         reference: training reference statistics, see `ml.model.reference.describe`; empty: there are none.
+        shortfalls: conditions that the model does not meet, which makes it a candidate; empty: it meets all.
         format: version of this layout.
     """
 
@@ -71,6 +83,7 @@ class Manifest:
     parameters_changed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     reference: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    shortfalls: tuple[str, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -82,9 +95,7 @@ class Manifest:
         # The values may be of any kind: the file's author wrote them, or whoever replaced the file.
         checks = {
             f"format {_shown(self.format)}, expected {FORMAT}": _is_integer(self.format, FORMAT, FORMAT),
-            f"arch {_shown(self.arch)}, there are {', '.join(ARCHITECTURES)}": (
-                isinstance(self.arch, str) and self.arch in ARCHITECTURES
-            ),
+            f"arch {_shown(self.arch)}, there are {', '.join(ARCH_NAMES)}": is_arch(self.arch),
             f"classes, expected 2 to {MAX_CLASSES} printable names": _are_classes(self.classes),
             "image_size": _is_integer(self.image_size, 8, 4096),
             "resize": isinstance(self.resize, str) and self.resize in RESIZES,
@@ -100,13 +111,14 @@ class Manifest:
             and _is_plain(self.parameters_changed),
             "known": _is_score(self.known),
             "reference": _is_reference(self.reference),
+            "shortfalls": _are_sentences(self.shortfalls),
         }
         if bad := [name for name, good in checks.items() if not good]:
             raise BundleError(f"not a model description this version reads: bad {', '.join(bad)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values that go into the file."""
-        lists = {"classes": list(self.classes), "mean": list(self.mean), "std": list(self.std)}
+        lists = {name: list(getattr(self, name)) for name in ("classes", "mean", "std", "shortfalls")}
         return dataclasses.asdict(self) | lists
 
     @classmethod
@@ -122,10 +134,18 @@ class Manifest:
         needed = (f for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING)
         if missing := [f.name for f in needed if f.name not in plain]:
             raise BundleError(f"the model description lacks {', '.join(missing)}")
-        for name in ("classes", "mean", "std"):
-            if isinstance(values[name], list):
+        for name in ("classes", "mean", "std", "shortfalls"):
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)
+
+
+def is_arch(name: object) -> bool:
+    """Return whether an architecture may have this name; only its library knows whether it has the model."""
+    if not isinstance(name, str):
+        return False
+    library, _, model = name.partition("/")
+    return name in ARCHITECTURES or (library in LIBRARIES and _MODEL.fullmatch(model) is not None)
 
 
 def _shown(value: object) -> str:
@@ -156,6 +176,14 @@ def _are_classes(names: object) -> bool:
     if not isinstance(names, tuple) or not 2 <= len(names) <= MAX_CLASSES:
         return False
     return all(_is_name(name, longest=MAX_CLASS_NAME) for name in names) and len(set(names)) == len(names)
+
+
+def _are_sentences(texts: object) -> bool:
+    return (
+        isinstance(texts, tuple)
+        and len(texts) <= _MAX_SENTENCES
+        and all(_is_name(text, longest=_MAX_SENTENCE) for text in texts)
+    )
 
 
 def _has_names(values: object, most: int = _MAX_VALUES) -> TypeGuard[Mapping[str, Any]]:

@@ -3,7 +3,8 @@
 `ml/__init__.py` turns ONNX Runtime's telemetry off before anything can import it.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,15 @@ from ml.model.errors import BundleError
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+class Images(Protocol):
+    """Photos uint8 [N, H, W, 3]: an array, or something that reads them from disk when it is indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
 
 _FATAL = 4  # errors are raised; ONNX Runtime would log each one to standard error as well
 _BATCH = 32
@@ -48,33 +58,36 @@ class OnnxModel:
         outputs: names of its outputs: `probabilities`, `known` (if the model has an OOD score), `evidence`.
     """
 
-    def __init__(self, onnx: bytes) -> None:
-        """Load a serialized ONNX model.
+    def __init__(self, onnx: bytes, threads: int = 0) -> None:
+        """Load a serialized ONNX model; for `threads` see `open_session`.
 
         Raises:
             BundleError: ONNX Runtime cannot load the model.
         """
-        self._session = open_session(onnx)
+        self._session = open_session(onnx, threads)
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
     def run(
-        self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+        self,
+        images: Images,
+        rows: NDArray[np.int64] | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> dict[str, NDArray[np.float64]]:
         """Return each output by name, for images in batches, so that memory stays bounded.
 
         Args:
-            images: RGB pixels [N, H, W, 3]; may be mapped from disk.
+            images: RGB pixels [N, H, W, 3]; only one batch is in memory.
             rows: positions in `images` to answer for, in this order; None: all images.
+            outputs: names of the outputs that are needed; None: all outputs.
         """
+        names = self.outputs if outputs is None else list(outputs)
         rows = np.arange(len(images)) if rows is None else rows
         batches = [
-            self._session.run(
-                self.outputs, {"image": np.ascontiguousarray(images[rows[first : first + _BATCH]])}
-            )
+            self._session.run(names, {"image": np.ascontiguousarray(images[rows[first : first + _BATCH]])})
             for first in range(0, len(rows), _BATCH)
         ]
         arrays = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-        return {name: array.astype(np.float64) for name, array in zip(self.outputs, arrays, strict=True)}
+        return {name: array.astype(np.float64) for name, array in zip(names, arrays, strict=True)}
 
 
 def first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import datetime
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -32,11 +32,13 @@ def describe_model(
     method: str,
     probabilities: Floats,
     metrics: Mapping[str, float],
+    shortfalls: Sequence[str],
 ) -> Manifest:
     """Describe a packaged network.
 
-    The version is derived from the stored `weights`. `probabilities` [N, classes] and `metrics` are the ONNX
-    model's on the test photos; `method` names the OOD score's, see `ml.model.ood`.
+    The version is derived from the stored `weights`; if there are `shortfalls`, it ends with `-candidate`.
+    `probabilities` [N, classes] and `metrics` are the ONNX model's on the test photos; `method` names the OOD
+    score's, see `ml.model.ood`.
     """
     content = hashlib.sha256()
     for name, value in weights.items():
@@ -51,12 +53,13 @@ def describe_model(
         temperature=temperature,
         metrics={name: round(value, 6) for name, value in metrics.items()},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        version=content.hexdigest()[:12],
+        version=content.hexdigest()[:12] + ("-candidate" if shortfalls else ""),
         git_commit=git_commit(),
         parameters_changed=parameters_changed(),
         dataset_md5=dataset_md5(),
         known={"method": method, "threshold": THRESHOLD},
         reference=_reference_statistics(data, probabilities),
+        shortfalls=tuple(shortfalls),
     )
 
 

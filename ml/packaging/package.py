@@ -1,11 +1,14 @@
 """Write models/model.pt with its ONNX model and its model card.
 
-Packaging fails if the accuracy is too low, if the ONNX model answers differently from torch, or if small
-perturbations of a photo change too many labels. params.yaml holds the limits.
+The model is only a candidate if it is not accurate enough, if its ONNX model answers differently from torch,
+or if small perturbations of a photo change too many labels. A candidate can be served like any model, but it
+is neither promoted nor published unless you say so. docs/training.md lists the conditions.
 """
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from ml.evaluation.metrics import softmax
 from ml.evaluation.ood import load_method, measure_scores
 from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.model import bundle
-from ml.model.errors import PipelineError
+from ml.packaging.conditions import check_accuracy, check_probabilities
 from ml.packaging.describe import describe_model, stored_weights
 from ml.packaging.drawn import classify_drawn_images
+from ml.packaging.examples import TEST, choose_test_photos, read_folder, wrong_answers
 from ml.packaging.export import export
 from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
@@ -41,6 +45,19 @@ def main(arguments: argparse.Namespace) -> None:
         f"{MODEL}: version {report['version']}, accuracy {accuracy:.2f} % ({low:.2f} % to {high:.2f} %) on "
         f"{onnx_model['photos']:.0f} test photos; `make report` shows all results"
     )
+    if crossed := Evaluation.read().cross_validation:
+        accuracy, low, high = (100 * crossed[f"accuracy{end}"] for end in ("", "_low", "_high"))
+        say(
+            f"the test photos are few: a linear probe, cross-validated on {crossed['photos']:.0f} photos, "
+            f"has an accuracy of {accuracy:.2f} % ({low:.2f} % to {high:.2f} %)"
+        )
+    unmet = [condition for condition in report["conditions"] if not condition["met"]]
+    if unmet:
+        say(_next_steps(unmet))
+    labels = ", ".join(report["examples"]) or "none; package.examples in params.yaml says how to add some"
+    say(f"example photos: {labels}")
+    for wrong in report["wrong_examples"]:
+        say(f"the smoke test of a deployment will fail: {wrong}")
 
 
 def run(params: Params) -> dict[str, Any]:
@@ -49,18 +66,17 @@ def run(params: Params) -> dict[str, Any]:
     Returns:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
         `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
-        ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`), and
-        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`.
+        ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`),
+        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
+        `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
+        with the model's answers to them (`wrong_examples`).
 
     Raises:
-        PipelineError: the accuracy is below `package.min_accuracy`, no ONNX model answers as torch does, or
-            perturbations change too many labels.
+        PipelineError: a file of an earlier stage is missing or broken, or `package.examples` is not usable.
     """
     data, evaluation, half = Dataset.load(), Evaluation.read(), params.package.half
-    if (accuracy := evaluation.test["accuracy"]) < (minimum := params.package.min_accuracy):
-        raise PipelineError(
-            f"no model.pt: the test accuracy is {accuracy:.4f}, but package.min_accuracy is {minimum}"
-        )
+    source = params.package.examples
+    examples = read_folder(source, data.classes) if source not in ("", TEST) else []
     trained = TrainedNetwork.load(data)
     method, ood_score = load_method()
     test = extract_features(trained.network, data.images, data.rows("test"))
@@ -72,14 +88,22 @@ def run(params: Params) -> dict[str, Any]:
     PACKAGE_REPORT.mkdir(parents=True, exist_ok=True)
     stability = measure_stability(params, chosen.model, data)
     stability.write(PACKAGE_REPORT / STABILITY)
-    stability.check()
     _write(classify_drawn_images(chosen.model, data), PACKAGE_REPORT / DRAWN_IMAGES)
 
     weights = stored_weights(trained.network.state_dict(), half)
     metrics = measure(params.evaluate, data, chosen.probabilities)
+    conditions = [
+        *check_accuracy(params, data, chosen.probabilities),
+        check_probabilities(params, chosen.probabilities, metrics["ece"]),
+        chosen.condition(),
+        *stability.conditions(),
+    ]
+    shortfalls = [f"{condition.name}: {condition.detail}" for condition in conditions if not condition.met]
     manifest = describe_model(
-        data, trained, evaluation.temperature, weights, method, chosen.probabilities, metrics
+        data, trained, evaluation.temperature, weights, method, chosen.probabilities, metrics, shortfalls
     )
+    if source == TEST:
+        examples = choose_test_photos(data, manifest, chosen.model, chosen.probabilities)
     ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
     ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
     known = measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores)
@@ -92,17 +116,37 @@ def run(params: Params) -> dict[str, Any]:
         "known": known,
         "mean_difference": chosen.mean_difference,
         "not_taken": chosen.not_taken,
+        "conditions": [dataclasses.asdict(condition) for condition in conditions],
+        "examples": [example.label for example in examples],
+        "wrong_examples": wrong_answers(examples, manifest, chosen.model),
     }
     stages = stage_reports.load(params.model_dump(mode="json"))
     text = card(manifest, report | {"test_digest": data.digest("test")}, stages)
 
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     ood_weights = stored_weights(ood_score.state_dict(), half)
-    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, ood_weights, text)
+    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, ood_weights, text, examples)
     _write(report, PACKAGE_REPORT / PACKAGED)
     differences = {"mean_difference": chosen.mean_difference, "refused": known["refused"]}
     write_summary(PACKAGE_METRICS, metrics, **differences)
     return report
+
+
+def _next_steps(unmet: Sequence[Mapping[str, Any]]) -> str:
+    """Tell what a candidate lacks and what its owner can do, with the commands."""
+    remedies = " ".join(condition["remedy"] for condition in unmet if condition["remedy"])
+    return "\n".join(
+        [
+            f"{MODEL} is only a candidate. It was written and can be served, but it is neither promoted nor "
+            "published by itself. It does not meet these conditions:",
+            *(f"- {condition['name']}: {condition['detail']}" for condition in unmet),
+            "Choose what to do:",
+            "- add photos:       make train SOURCE=path/to/more/photos",
+            *([f"- accept less:      python -m ml params {remedies} && dvc repro"] if remedies else []),
+            "- use it anyway:    python -m ml register --candidate",
+            "- publish it anyway: python -m release publish --candidate --tag v1.2.3",
+        ]
+    )
 
 
 def _write(content: Any, path: Path) -> None:

@@ -18,7 +18,7 @@ from ml.cli import say
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
-from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared
+from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse
 from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
@@ -46,6 +46,11 @@ EXAMPLE = "python -m ml register"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
+        "--candidate",
+        action="store_true",
+        help="promote the model even if packaging marked it as a candidate, unless the champion is better",
+    )
+    parser.add_argument(
         "--or-later",
         action="store_true",
         help="if MLflow cannot be used, say so and succeed, so that the pipeline goes on",
@@ -63,13 +68,15 @@ def main(arguments: argparse.Namespace) -> None:
     with later if arguments.or_later else nullcontext():
         check(params.tracking)
         with reported():
-            name, number, promotion = run(params)
+            name, number, promotion = run(params, arguments.candidate)
         role = "the champion" if promotion.promoted else "not the champion"
         say(f"{name} version {number} is {role}: {promotion.reasons[0]}")
 
 
-def run(params: Params) -> tuple[str, str, Promotion]:
+def run(params: Params, candidates: bool = False) -> tuple[str, str, Promotion]:
     """Register the packaged model, and promote it if it is shown to be better than the champion.
+
+    A candidate, see `ml.packaging.conditions`, is promoted only if `candidates` is true.
 
     Returns:
         The name of the registered model, the number of the version, and the decision.
@@ -85,12 +92,13 @@ def run(params: Params) -> tuple[str, str, Promotion]:
     version = registry.find_file(name, candidate.sha256) or _register(params, data, name, candidate, report)
     number, champion = str(version.version), registry.champion(name)
     facts = {"model": name, "version": number, "sha256": candidate.sha256, "test_digest": data.digest("test")}
-    if (former := _former_decision(facts, champion)) is not None:
+    if not candidates and (former := _former_decision(facts, champion)) is not None:
         return name, number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
-        promotion = _compare(params, data, candidate, champion)
+        shortfalls = () if candidates else candidate.manifest.shortfalls
+        promotion = refuse(shortfalls) if shortfalls else _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             log_metrics(promotion.metrics(), "promotion_")
         if promotion.promoted:

@@ -10,7 +10,7 @@ from ml.model import VERSION, bundle
 from ml.model.bundle import MAX_CARD_BYTES
 from ml.model.manifest import Manifest
 from ml.reporting.rendering import render
-from ml.reporting.stage_reports import Reports, metric_titles, ood_methods, unexpected_content
+from ml.reporting.stage_reports import BASELINES, Reports, metric_titles, ood_methods, unexpected_content
 
 MAX_ROWS = 40
 """Rows of a table; if there are more, the card shows those with the worst figures."""
@@ -24,8 +24,8 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
 
     Args:
         manifest: of the model.
-        figures: `precision`, `test_digest`, the metrics `torch` and `twin` (of the ONNX model), and `known`
-            (of its OOD score), as the stage `package` measures them.
+        figures: `precision`, `test_digest`, the metrics `torch` and `twin` (of the ONNX model), `known` (of
+            its OOD score), and `conditions`, as the stage `package` measures them.
         reports: of the stages.
     """
     for pictures in (True, False):
@@ -46,7 +46,9 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
 
 def _pretrained(arch: str) -> str:
     """Return `Network.pretrained` of an architecture, read from its source: importing it would need torch."""
-    source = Path(bundle.__file__).with_name("networks") / f"{arch}.py"
+    library = arch.partition("/")[0] if "/" in arch else ""
+    module = Path("libraries", library) if library else Path(arch)
+    source = Path(bundle.__file__).with_name("networks") / module.with_suffix(".py")
     for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         match node:
             case ast.Assign(targets=[ast.Name(id="pretrained")], value=ast.Constant(value=str(text))):
@@ -68,6 +70,8 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             source=of_source(reports.source),
             pretrained=_pretrained(manifest.arch),
             max_rows=MAX_ROWS,
+            conditions=figures.get("conditions") or [],
+            baselines={name: title for name, title in BASELINES.items() if name in reports.baselines},
             metrics=metric_titles(one for one in manifest.classes if one in worst),
             ood_methods=ood_methods(ood, reports.torch_ood),
             ood_detected=ood.get("refused_others"),

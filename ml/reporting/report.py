@@ -17,7 +17,7 @@ from ml.params import Params
 from ml.paths import GATE_REPORT, PREPARE_REPORT, REPORT
 from ml.reporting import stage_reports
 from ml.reporting.rendering import render, write
-from ml.reporting.stage_reports import Reports, classes_of, metric_titles, ood_methods
+from ml.reporting.stage_reports import BASELINES, Reports, classes_of, metric_titles, ood_methods
 
 EXAMPLE = "python -m ml report"
 OUT = Path("reports/report.html")
@@ -65,6 +65,7 @@ def _page(params: Params, reports: Reports) -> str:
         reports=reports,
         gate=_gate(reports.packaged.get("sha256", "")),
         photos=sum(sum(splits.values()) for splits in reports.kept.values()),
+        baselines={name: title for name, title in BASELINES.items() if name in reports.baselines},
         metrics=metric_titles(classes_of(reports.torch)),
         onnx_model=onnx_model,
         measured=onnx_model or reports.torch,

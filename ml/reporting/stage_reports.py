@@ -16,7 +16,15 @@ from ml.data.licences import collections_of
 from ml.model.errors import PipelineError
 
 _SPLITS = Path("data/processed/splits.json")
-_TITLES = {"accuracy": "accuracy", "log_loss": "log loss", "roc_auc": "ROC AUC", "ece": "calibration error"}
+_TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "ece": "calibration error",
+}
+BASELINES = {"probe": "linear probe on the pretrained features", "majority": "always the most frequent class"}
+"""Titles of the simpler methods, by name."""
 
 
 def metric_titles(classes: Iterable[str]) -> dict[str, str]:
@@ -54,13 +62,18 @@ class Reports:
     """The results of all stages; a value is empty if its stage has not run.
 
     Attributes:
+        image_size: height and width of the prepared photos, in pixels.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
         dropped_photos: `path`, `reason` and `detail` of each.
         collections: number of photos, by collection and licence.
         epochs: number, losses and accuracies of each.
+        recipe: with which the network was trained, as in params.yaml except for what `train.minutes` changed.
         averages: weight averages that were tried after the epochs, best first.
         torch: metrics of the torch network on the test photos.
+        baselines: metrics of simpler methods on the test photos, by name as in `BASELINES`.
+        cross_validation: metrics of the cross-validated probe; empty if the test split is large enough.
+        warnings: of `evaluate`, in sentences without a full stop.
         torch_ood: what `evaluate` measured of each method of OOD detection.
         slices: by kind, such as `breed`: `name`, `photos`, `accuracy` with its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.
@@ -73,13 +86,18 @@ class Reports:
 
     params: Mapping[str, Any]
     source: str
+    image_size: int
     kept: dict[str, dict[str, int]]
     dropped: dict[str, int]
     dropped_photos: list[dict[str, str]]
     collections: dict[str, int]
     epochs: list[dict[str, float]]
+    recipe: dict[str, Any]
     averages: list[dict[str, Any]]
     torch: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+    cross_validation: dict[str, float]
+    warnings: list[str]
     temperature: float
     torch_ood: dict[str, dict[str, float]]
     slices: dict[str, list[dict[str, Any]]]
@@ -129,17 +147,23 @@ def load(params: Mapping[str, Any]) -> Reports:
         stability = _json(paths.PACKAGE_REPORT / paths.STABILITY, {})
         slices = _json(paths.REPORT / paths.SLICES, {})
         package, promotion = _json(paths.PACKAGE_REPORT / paths.PACKAGED, {}), _json(paths.PROMOTION, {})
-        photos = [photo["path"] for photo in _json(_SPLITS, {}).get("photos", [])]
+        index = _json(_SPLITS, {})
+        photos = [photo["path"] for photo in index.get("photos", [])]
         return Reports(
             params=params,
             source=source,
+            image_size=index.get("image_size", 0),
             kept=prepared.get("kept", {}),
             dropped=prepared.get("dropped", {}),
             dropped_photos=_csv(paths.PREPARE_REPORT / "dropped.csv"),
             collections=collections_of(photos, source),
             epochs=history.get("history", []),
+            recipe=history.get("recipe", {}),
             averages=history.get("choices", []),
             torch=measured.get("test", {}),
+            baselines=measured.get("baselines", {}),
+            cross_validation=measured.get("cross_validation", {}),
+            warnings=measured.get("warnings", []),
             temperature=float(measured.get("temperature", 1.0)),
             torch_ood=measured.get("known", {}),
             slices={kind: [_slice(*one) for one in some.items()] for kind, some in slices.items() if some},

@@ -15,6 +15,9 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network
 from ml.training.head import embed
 
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the fine-tuned weights that are tried if `train.minutes` lets validation choose."""
+
 
 def interpolate(
     pretrained: Mapping[str, Tensor], finetuned: Mapping[str, Tensor], share: float

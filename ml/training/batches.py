@@ -7,8 +7,6 @@ do not depend on the number of workers or processes, nor on whether the run was 
 import multiprocessing
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +18,13 @@ from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
 from ml.model.host import available_cpus
+from ml.model.onnx_model import Images
 
 Key = tuple[int, int]
 """A seed and a row."""
+
+Targets = NDArray[np.int64] | NDArray[np.float32]
+"""Labels [N], or probabilities [N, classes]."""
 
 PLAIN_BATCH = 32
 """Photos per batch without augmentation: larger batches are no faster on a CPU and need more memory."""
@@ -38,27 +40,17 @@ def seed_from(*parts: int) -> int:
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """Augmented photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row)."""
+    """Augmented photos of a data set as uint8 [size, size, 3] and their targets, by (seed, row)."""
 
-    def __init__(self, data: Dataset, augment: v2.Transform) -> None:
-        self.images, self.labels, self.augment = data.images, data.labels, augment
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        if isinstance(self.images, np.memmap):  # workers map the file themselves; pickle would copy all of it
-            state["images"] = Path(str(self.images.filename))
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self.images, Path):
-            self.images = np.load(self.images, mmap_mode="r")
+    def __init__(self, data: Dataset, augment: v2.Transform, targets: Targets | None = None) -> None:
+        self.images, self.augment = data.images, augment
+        self.targets: Targets = data.labels if targets is None else targets
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
         torch.manual_seed(seed_from(seed, row))
         pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
-        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.labels[row])
+        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.targets[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -84,9 +76,9 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, augment: v2.Transform, sampler: EpochSampler
+    data: Dataset, augment: v2.Transform, sampler: EpochSampler, targets: Targets | None = None
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Load augmented photos in worker processes: uint8 [N, size, size, 3] and labels int64 [N].
+    """Load augmented photos in worker processes: uint8 [N, size, size, 3], and labels int64 [N] or `targets`.
 
     The workers are forked from a server process that has no threads. A worker that is forked from this
     process could wait forever for a lock that another thread held at that moment. Windows cannot fork: there,
@@ -96,7 +88,7 @@ def training_batches(
     if os.name != "nt":
         context.set_forkserver_preload(_PRELOADED)
     return DataLoader(
-        Photos(data, augment),
+        Photos(data, augment, targets),
         batch_sampler=sampler,
         num_workers=min(available_cpus(), 8),
         pin_memory=torch.cuda.is_available(),
@@ -104,9 +96,7 @@ def training_batches(
     )
 
 
-def plain_batches(
-    images: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+def plain_batches(images: Images, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield photos without augmentation, uint8 [N, H, W, 3], and their rows [N], in the order of `rows`."""
     for first in range(0, len(rows), PLAIN_BATCH):
         batch = rows[first : first + PLAIN_BATCH]

@@ -11,6 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ml.model.networks import Network, Normalization
+from ml.model.onnx_model import Images
 from ml.training.batches import PLAIN_BATCH, plain_batches
 
 _L2 = 0.01
@@ -18,7 +19,7 @@ _L2 = 0.01
 
 def embed(
     network: Network,
-    images: NDArray[np.uint8],
+    images: Images,
     rows: NDArray[np.int64],
     autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
 ) -> Tensor:
@@ -39,9 +40,10 @@ def embed(
     return torch.cat(features)
 
 
-def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:
+def fit_head(network: Network, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
     """Fit the network's head to features [N, D] and labels [N] by multinomial logistic regression (L-BFGS).
 
+    `weights` [classes] say how much the photos of each class count.
     A random head would first damage the pretrained features (Kumar et al. 2022, LP-FT).
     """
     mean, scale = features.mean(0), features.std(0).clamp_min(1e-6)
@@ -54,7 +56,8 @@ def fit_head(network: Network, features: Tensor, labels: Tensor) -> None:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(inputs @ weight.T + bias, labels) + _L2 * weight.square().sum()
+        loss = functional.cross_entropy(inputs @ weight.T + bias, labels, weights)
+        loss = loss + _L2 * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

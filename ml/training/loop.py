@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
-from ml.training.batches import EpochSampler, plain_batches, seed_from, training_batches
+from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
+from ml.training.targets import class_weights
 
 
 @dataclasses.dataclass
@@ -40,13 +42,23 @@ class Loop:
     """
 
     def __init__(
-        self, fabric: Fabric, network: Network, data: Dataset, recipe: Recipe, seed: int, state: Path
+        self,
+        fabric: Fabric,
+        network: Network,
+        data: Dataset,
+        recipe: Recipe,
+        seed: int,
+        state: Path,
+        targets: Targets | None = None,
     ) -> None:
+        """Set it up; `targets` are probabilities of the classes for each photo, instead of the labels."""
         self.fabric, self.data, self.recipe, self.seed, self.state = fabric, data, recipe, seed, state
+        self.targets = targets
         self.normalize = Normalization(network.mean, network.std)
-        self.sampler = EpochSampler(
-            data.rows("train"), recipe.batch_size, seed, fabric.global_rank, fabric.world_size
-        )
+        rows = data.rows("train")
+        weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
+        self.class_weights = weights.to(fabric.device)
+        self.sampler = EpochSampler(rows, recipe.batch_size, seed, fabric.global_rank, fabric.world_size)
         steps, warmup_share = recipe.epochs * len(self.sampler), recipe.optimizer.warmup_share
         optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.optimizer))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -55,6 +67,7 @@ class Loop:
         self.bare_network = network
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
+        self.seconds_per_step = 0.0  # of the last epoch, without its start
 
     def run(self) -> Progress:
         """Train up to the last epoch of the recipe, from the saved state if there is one."""
@@ -75,18 +88,18 @@ class Loop:
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
         batches = tqdm(
-            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler),
+            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler, self.targets),
             desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
             disable=not self.fabric.is_global_zero,
             mininterval=1,
         )
-        totals = torch.zeros(3, device=self.fabric.device)
+        totals, begin = torch.zeros(3, device=self.fabric.device), time.monotonic()
         for step, (pixels, labels) in enumerate(batches):
             # The dropout must not depend on whether the run was resumed.
             torch.manual_seed(seed_from(self.seed, epoch, step, self.fabric.global_rank))
             images, labels = self.normalize(pixels.to(self.fabric.device)), labels.to(self.fabric.device)
             logits = self.network(images).float()
-            loss = functional.cross_entropy(logits, labels)
+            loss = functional.cross_entropy(logits, labels, self.class_weights)
             self.fabric.backward(loss)
             max_norm = self.recipe.optimizer.grad_clip
             self.fabric.clip_gradients(
@@ -97,6 +110,9 @@ class Loop:
             self.scheduler.step()
             totals += _loss_hits_count(logits.detach(), labels)
             batches.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if step == 0 and len(self.sampler) > 1:
+                begin = time.monotonic()
+        self.seconds_per_step = (time.monotonic() - begin) / max(1, len(self.sampler) - 1)
         return self._means(totals, "train")
 
     def _validate(self) -> dict[str, float]:
@@ -154,9 +170,12 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _loss_hits_count(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the sum of log losses, the number of correct answers and the number of photos."""
+    """Return the sum of log losses, the number of correct answers and the number of photos.
+
+    `labels` are int64 [N], or probabilities [N, classes].
+    """
     loss = functional.cross_entropy(logits, labels, reduction="sum")
-    hits = (logits.argmax(1) == labels).sum()
+    hits = (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum()
     return torch.stack([loss, hits.to(loss.dtype), torch.tensor(float(len(labels)), device=loss.device)])
 
 

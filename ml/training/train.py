@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,14 +20,17 @@ from ml import params as parameters
 from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
+from ml.model.checkpoint import Checkpoint
 from ml.model.errors import PipelineError
-from ml.model.networks import Network, build, network_class
+from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
-from ml.training.batches import seed_from
-from ml.training.head import embed, fit_head
+from ml.training.batches import Targets, seed_from
+from ml.training.budget import Plan, make_plan
+from ml.training.initial import fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
+from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
@@ -50,7 +54,7 @@ def run(params: Params) -> list[dict[str, float]]:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
     data = Dataset.load()
-    fabric = make_fabric(params.train.precision, network_class(params.train.arch).dense)
+    fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:
@@ -58,9 +62,18 @@ def run(params: Params) -> list[dict[str, float]]:
 
         with or_later(f"training goes on, and {LATER}"):
             check(params.tracking)
-    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
+    teachers = read_teachers(params.train.teachers, data.classes)
+    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric, teachers)}")
 
-    network, pretrained, runs = _train_runs(fabric, params, data, state)
+    targets = None
+    if teachers:
+        folder, weight = CHECKPOINT.parent, params.train.teacher_weight
+        if fabric.is_global_zero:  # the other processes read what the first one keeps
+            soft_targets(teachers, data, weight, folder, fabric.device)
+        fabric.barrier()
+        targets = soft_targets(teachers, data, weight, folder, fabric.device)
+    params, photos = _within_budget(fabric, params, data, state)
+    network, pretrained, runs = _train_runs(fabric, params, photos, state, targets)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
@@ -68,10 +81,11 @@ def run(params: Params) -> list[dict[str, float]]:
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        trained = TrainedNetwork(network, params.train.arch, "")
+        trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
-        HISTORY.write_text(json.dumps({"history": history, "choices": choices}, indent=1) + "\n", "utf-8")
-        for finished in state.parent.glob(f"{state.stem}-*{state.suffix}"):
+        results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
+        HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        for finished in state.parent.glob(f"{state.stem}-*"):
             finished.unlink()
         with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
             run_id = log_training(params, data, history, choices)
@@ -110,8 +124,28 @@ def _fastest_precision(dense: bool) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
+def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
+    """Return parameters and photos with which the training fits into `train.minutes`; None: as they are.
+
+    A resumed training keeps its plan.
+    """
+    if params.train.minutes is None:
+        return params, data
+    path = state.with_name(f"{state.stem}-plan.json")
+    if path.is_file():
+        plan = Plan(**json.loads(path.read_text("utf-8")))
+    else:
+        plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
+        fabric.barrier()
+        if fabric.is_global_zero:
+            partial = path.with_suffix(".part")
+            partial.write_text(json.dumps(dataclasses.asdict(plan)), "utf-8")
+            partial.replace(path)
+    return plan.apply(params, data)
+
+
 def _train_runs(
-    fabric: Fabric, params: Params, data: Dataset, state: Path
+    fabric: Fabric, params: Params, data: Dataset, state: Path, targets: Targets | None
 ) -> tuple[Network, bool, list[Progress]]:
     """Train all runs from the same initial weights, with other orders and augmentation of the photos.
 
@@ -123,25 +157,20 @@ def _train_runs(
     recipe, seed, runs = params.recipe, params.train.seed, list[Progress]()
     for number in range(recipe.runs):
         run_state = state.with_stem(f"{state.stem}-{number}")
-        network = build(params.train.arch, len(data.classes))
-        network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
-        pretrained = network.load_pretrained()
+        network, pretrained = initial_network(params, data)
         if recipe.runs > 1:
             if not pretrained:
                 raise PipelineError(
-                    f"{params.train.arch} has no pretrained weights, so its runs have no mean: set runs: 1"
+                    f"{params.train.network} has no pretrained weights, so its runs have no mean: set runs: 1"
                 )
             if fabric.is_global_zero:
                 note(f"run {number + 1} of {recipe.runs}")
         if runs:
             network.load_state_dict(runs[0].initial_weights)
         elif pretrained and recipe.fit_head_first and not run_state.is_file():
-            network.to(fabric.device)
-            rows = data.rows("train")
-            features = embed(network, data.images, rows, fabric.autocast)
-            fit_head(network, features, torch.from_numpy(data.labels[rows]))
+            fit_initial_head(fabric, network, params, data)
         run_seed = seed_from(seed, number) if number else seed
-        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
+        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state, targets).run())
         if not runs[-1].best_weights:
             raise PipelineError(
                 "training diverged: no epoch had a finite validation loss; lower optimizer.lr in the recipe"
@@ -149,12 +178,13 @@ def _train_runs(
     return network, pretrained, runs
 
 
-def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
+def _fingerprint(params: Params, data: Dataset, fabric: Fabric, teachers: Sequence[Checkpoint]) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
         params.train.model_dump_json(),
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
+        *(teacher.sha256 for teacher in teachers),
         *(data.digest(split) for split in ("train", "val")),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -43,6 +43,23 @@ def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
     return root, photos
 
 
+def examples(endpoint: Endpoint, folder: Path) -> list[Photo]:
+    """Save the example photos that the service offers, and return them.
+
+    Raises:
+        PipelineError: it offers none.
+    """
+    photos = []
+    for number, (label, content) in enumerate(endpoint.examples()):
+        photos.append(Photo(folder / f"{number}.jpg", label))
+        photos[-1].path.write_bytes(content)
+    if not photos:
+        raise PipelineError(
+            f"{endpoint.url} offers no example photos: name your own with --data (workflow: MONITOR_DATA)"
+        )
+    return photos
+
+
 def sample(photos: list[Photo], count: int) -> list[Photo]:
     """Return a sample of the photos, as evenly from the classes as possible; always the same one."""
     by_class: dict[str | None, list[Photo]] = {}

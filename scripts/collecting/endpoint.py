@@ -14,6 +14,7 @@ from scripts.common.web import RequestError, checked_url, key_header, one_line
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0
 _MAX_BYTES, _MAX_BODY_S = 64 << 20, 60
+_MAX_EXAMPLES = 24
 _TRANSIENT = frozenset({408, 425, 429, *range(502, 600)})
 """Statuses after which another attempt may succeed. After 500, the same request would fail again."""
 
@@ -27,6 +28,7 @@ class Answer:
     attempts: int  # how often the request was sent
     content: Mapping[str, Any] = field(default_factory=dict)  # the JSON object of the response, if any
     error: str = ""  # why the status is not 2xx; one line
+    body: bytes = b""  # of the response
 
 
 class _Current(threading.local):
@@ -78,6 +80,23 @@ class Endpoint:
             raise RequestError(f"{self.url}/model does not describe a model; is this the URL of the service?")
         return model
 
+    def examples(self) -> list[tuple[str, bytes]]:
+        """Return label and file of each example photo that the service offers; raises as `model`."""
+        listed = self._send("GET", "/model/examples")
+        if listed.status == 404:  # a service of an earlier version
+            return []
+        entries = listed.content.get("examples")
+        photos = []
+        for entry in entries[:_MAX_EXAMPLES] if isinstance(entries, list) else [{}]:
+            label, path = (entry.get(name) if isinstance(entry, dict) else None for name in ("label", "path"))
+            if not isinstance(label, str) or not isinstance(path, str) or not path.startswith("/"):
+                raise RequestError(f"{self.url}/model/examples does not list photos {listed.error}".rstrip())
+            photo = self._send("GET", path)
+            if photo.status != 200:
+                raise RequestError(f"an example photo of {one_line(label)}: {photo.error}")
+            photos.append((label, photo.body))
+        return photos
+
     def predict(self, photo: bytes) -> Answer:
         """Send a photo; raises as `model`."""
         return self._send("POST", "/predict", photo, "image/jpeg")  # the service goes by the content
@@ -124,7 +143,7 @@ class Endpoint:
             self._answered_at = time.monotonic()
         content = _object(text)
         problem = "" if status < 300 else one_line(f"status {status} {content.get('detail', '')}")
-        return Answer(status, seconds, current.attempts, content, problem)
+        return Answer(status, seconds, current.attempts, content, problem, text)
 
     def _session(self) -> requests.Session:
         return session(

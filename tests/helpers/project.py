@@ -22,12 +22,17 @@ FIGURES = {
 
 
 def make_project(
-    folder: Path, version: str = "aaaaaaaaaaaa", pictures: int = 1, card: str = "# A model card\n"
+    folder: Path,
+    version: str = "aaaaaaaaaaaa",
+    pictures: int = 1,
+    card: str = "# A model card\n",
+    **changes: object,
 ) -> Path:
-    """Write models/model.pt and its reports; another version is another file."""
+    """Write models/model.pt and its reports; another version is another file; `changes` describe it."""
     for name in ("models", "reports/evaluate", "reports/package"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     described = manifest(version=version, metrics=FIGURES, dataset_md5="d" * 32, git_commit="c" * 40)
+    described |= changes
     model = folder / "models" / "model.pt"
     with zipfile.ZipFile(model, "w") as archive:
         epoch = (1980, 1, 1, 0, 0, 0)

@@ -20,6 +20,19 @@ CHANGED = {
 INTERVALS = {"refused": 0.0131, "refused_low": 0.0071, "refused_high": 0.0239}
 OTHERS = {"refused_others": 0.9811, "refused_others_low": 0.9661, "refused_others_high": 0.99,
           "auroc": 0.9975, "auroc_low": 0.9951, "auroc_high": 0.9999}  # fmt: skip
+CONDITIONS = [
+    {"name": "better than always answering red", "met": True, "detail": "accuracy 0.9700", "remedy": ""},
+    {
+        "name": "not worse than a linear probe",
+        "met": False,
+        "detail": "worse; only the probe on 9",
+        "remedy": "",
+    },
+]
+BASELINES = {
+    name: FIGURES | {"accuracy": accuracy, "balanced_accuracy": accuracy}
+    for name, accuracy in (("probe", 0.9911), ("majority", 0.5022))
+}
 SLICE = {
     "photos": 33,
     "accuracy": 0.9697,
@@ -56,6 +69,7 @@ def leave(folder: Path) -> Path:
             "choices": [{"finetuned_share": 0.4, "val_loss": 0.1}],
         },
         "reports/evaluate/metrics.json": measured
+        | {"baselines": BASELINES, "warnings": ["the stated probabilities are far off"]}
         | {"known": {"concepts": INTERVALS | OTHERS, "energy": INTERVALS | {"auroc": 0.9123}}},
         "reports/evaluate/slices.json": {
             "breed": {"Azure": SLICE, "Cobalt": SLICE | {"accuracy": 0.8765}},
@@ -66,7 +80,8 @@ def leave(folder: Path) -> Path:
             "promoted": True, "verdict": "better", "champion": "3", "sha256": packaged["sha256"],
             "reasons": ["the candidate is clearly better than version 3"],
         },
-        "reports/package/package.json": packaged | {"known": INTERVALS | OTHERS},
+        "reports/package/package.json": packaged
+        | {"known": INTERVALS | OTHERS, "conditions": CONDITIONS},
         "reports/package/stability.json": {
             "photos": 300,
             "changes": dict.fromkeys(PERTURBATIONS, change)

@@ -9,7 +9,7 @@ import pytest
 
 from ml import params
 from ml.model.errors import PipelineError
-from ml.model.manifest import ARCHITECTURES
+from ml.model.manifest import ARCHITECTURES, LIBRARIES
 from tests.helpers.paths import ROOT
 
 ORIGINAL = ROOT / "params.yaml"
@@ -24,7 +24,7 @@ def copy(tmp_path):
 
 
 def test_every_architecture_has_a_recipe():
-    assert set(params.load(ORIGINAL).recipes) == set(ARCHITECTURES)
+    assert set(params.load(ORIGINAL).recipes) == {*ARCHITECTURES, *LIBRARIES}
 
 
 def test_assign_keeps_the_comments(copy):
@@ -41,6 +41,9 @@ def test_assign_keeps_the_comments(copy):
         ("epochs: 2", "epoch: 2", "epoch"), ("epochs: 2", "epochs: none", "efficientnet_lite0.epochs"),
         ("arch: efficientnet_lite0", "arch: vgg", r"train\.arch"),
         ("val_share: 0.1", "val_share: 0.9", "val_share"), ("center_crop\n", "fit\n", "resize"),
+        ("\n  image_size: 0", "\n  image_size: 16", "prepare.image_size"),
+        ("\n  image_size: 0", "\n  image_size: -1", "prepare.image_size"),
+        ('body: ""', "body: resnet18", "efficientnet_lite0 takes none"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(copy, old, new, word):
@@ -49,6 +52,29 @@ def test_mistakes_are_named(copy, old, new, word):
     copy.write_text(text.replace(old, new))
     with pytest.raises(PipelineError, match=word):
         params.load(copy)
+
+
+def test_a_library_needs_the_name_of_its_model(copy):
+    for body, message in (
+        ("", "name a model of timm"),
+        ("hf-hub:some/one", "not a name"),
+        ("../x", "not a name"),
+    ):
+        with pytest.raises(PipelineError, match=message):
+            params.assign({"train.arch": "timm", "train.body": body}, copy)
+    params.assign({"train.body": ""}, copy)
+    assert params.load(copy).train.network == "efficientnet_lite0"
+
+
+def test_a_library_and_its_model_name_the_network(copy):
+    text = (
+        copy.read_text()
+        .replace("arch: efficientnet_lite0", "arch: timm")
+        .replace('body: ""', "body: resnet18.a1_in1k")
+    )
+    copy.write_text(text)
+    assert params.load(copy).train.network == "timm/resnet18.a1_in1k"
+    assert params.load(copy).recipe == params.load(copy).recipes["efficientnet_lite0"]
 
 
 def test_missing_file_and_unknown_parameter(tmp_path, copy):

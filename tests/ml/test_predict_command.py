@@ -5,16 +5,22 @@ import io
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from ml import predict
+from ml.model import bundle
 from ml.model.networks import build
+from tests.conftest import encode
 from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
 from tests.ml.conftest import Done
 
 PHOTOS = ROOT / "tests/photos"
@@ -134,3 +140,33 @@ def test_a_url_without_a_model(run):
         done = run("--model", f"{url}/model.pt", CAT)
     assert done.returncode == 1
     assert "answered 404" in done.stderr
+
+
+def test_photos_are_classified_in_parallel_in_their_order_and_not_far_ahead(folder, make_model, monkeypatch):
+    """Each photo is answered with its own brightness, after two of them have met."""
+    monkeypatch.setattr(predict, "available_cpus", lambda: 2)
+    manifest = bundle.read(make_model()).manifest
+    both, begun = threading.Barrier(2), []
+
+    def run(images):
+        begun.append(None)
+        if len(begun) <= 2:
+            both.wait(HANG_S)
+        share = images[0, 0, 0, 0] / 255
+        return {"probabilities": np.array([[share, 1 - share]])}
+
+    paths = []
+    for number in range(200):
+        paths.append(folder / f"{number}.png")
+        paths[-1].write_bytes(encode(np.full((8, 8, 3), number, np.uint8), "PNG"))
+    paths[50] = folder / "none.png"
+    answers = predict.predict(manifest, run, paths)
+    first = next(answers)
+    assert len(begun) < 150
+    path_and_answer = [first, *answers]
+    assert [path for path, _ in path_and_answer] == paths
+    for number, (_, answer) in enumerate(path_and_answer):
+        if number == 50:
+            assert "No such file" in answer
+        else:
+            assert next(iter(answer.probabilities.values())) == pytest.approx(number / 255, abs=1e-5)

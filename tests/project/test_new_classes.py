@@ -88,6 +88,7 @@ class Made:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("made")
     made = Made(copied(folder / "project"), Client(free_port()), folder / "make.log")
+    params.assign({"package.examples": "test"}, made.project / "params.yaml")
     made.run("git", "init", "-q")
     made.run("git", "add", ".")
     made.run("git", "commit", "-qm", "start")
@@ -136,6 +137,14 @@ def test_what_the_pipeline_says(made: Made) -> None:
     assert "Warning" not in log  # that would worry, and tell nothing
 
 
+@needs("make", "curl")
+def test_the_smoke_test_checks_the_examples_that_the_owner_publishes(made: Made) -> None:
+    assert f"\nexample photos: {', '.join(CLASSES)}\n" in made.log.read_text()
+    output = made.run("scripts/smoke_test.sh", f"http://127.0.0.1:{made.service.port}")
+    assert re.search(r"^examples .* 3$", output, re.MULTILINE)
+    assert output.endswith("all 11 checks passed\n")
+
+
 @needs("make")
 def test_stages_that_a_parameter_affects_are_outdated(made: Made) -> None:
     assert made.outdated() == ["register"]  # which always runs
@@ -144,6 +153,7 @@ def test_stages_that_a_parameter_affects_are_outdated(made: Made) -> None:
     for name, value, stages in (
         ("recipes.simple_cnn.epochs", "9", []),  # the recipe of another architecture
         ("package.half", "false", ["package"]),
+        ("package.examples", "", ["package"]),
         ("stability.max_flips.grey", "0.04", ["package"]),
         ("evaluate.resamples", "60", ["evaluate"]),
     ):

@@ -119,6 +119,35 @@ def test_the_first_release_needs_only_the_minimum_accuracy(judge, github):
     assert judge()[0] == 0
 
 
+def test_a_model_that_gets_its_examples_wrong_is_rejected(judge, github):
+    path = write_model(Path("models/model.pt"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/0.0.jpg", encode(coloured(RED)))
+    assert judge()[0] == 0
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/extra/examples/1.0.jpg", encode(coloured(RED)))
+    code, _, line, report = judge()
+    assert code == 1
+    assert line == "error: rejected: a photo of blue is classified as red"
+    assert report["reasons"] == ["a photo of blue is classified as red"]
+
+
+def test_a_candidate_passes_only_if_it_is_forced(judge, github):
+    write_model(Path("models/model.pt"), shortfalls=["not worse than a linear probe: worse"])
+    code, _, line, report = judge()
+    assert code == 1
+    assert "it is only a candidate: not worse than a linear probe: worse; to release it" in line
+    assert not report["passed"]
+    assert judge("--candidate")[0] == 0
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("min_accuracy: 0.8", "min_accuracy: 0.99"))
+    write_model(Path("models/model.pt"))
+    code, _, line, _ = judge()
+    assert code == 1
+    assert "is below package.min_accuracy, 0.99; to release it nevertheless, add --candidate" in line
+    assert judge("--candidate")[0] == 0
+
+
 def test_an_equal_and_a_slightly_worse_model_pass(judge, github):
     github.store.add("v1", {"model.pt": Path("models/model.pt").read_bytes()})
     write_model(Path("models/model.pt"), 0.0505)
@@ -126,6 +155,7 @@ def test_an_equal_and_a_slightly_worse_model_pass(judge, github):
     assert code == 0
     assert "released: slope 0.05" in output
     assert "new: slope 0.0505" in output
+    assert "balanced accuracy (interval)" in output
     assert report["current"]["name"] == "v1"
     test, latest = report["candidate"]["test"], report["current"]["test"]
     assert latest["accuracy_low"] < latest["accuracy"] == test["accuracy"]

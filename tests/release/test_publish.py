@@ -530,6 +530,19 @@ def test_a_rejected_model_is_not_published(project, tmp_path, github):
         publisher_of(github, tmp_path / "made")
 
 
+def test_a_candidate_is_published_only_if_it_is_forced(project, github, publish_here):
+    make_project(project, "cccccccccccc-candidate", shortfalls=["worse than a linear probe: 3 of 9"])
+    code, _, error = publish_here()
+    assert code == 1
+    assert "is only a candidate (worse than a linear probe: 3 of 9); to publish it nevertheless, add" in error
+    assert github.store.latest() is None or github.store.latest().tag != "v1.1.0"
+    code, _, error = publish_here("--candidate")
+    assert code == 0, error
+    assert "only a candidate" in github.store.latest().body
+    metrics = json.loads(github.store.find(github.store.latest(), "metrics.json").data)
+    assert metrics["version"] == "cccccccccccc-candidate"
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 

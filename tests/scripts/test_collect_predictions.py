@@ -56,10 +56,10 @@ def batch(tmp_path: Path) -> Path:
 
 
 def collect(
-    url: str, data: object, out: Path, *arguments: object, code: int = 0, **env: str
+    url: str, data: object | None, out: Path, *arguments: object, code: int = 0, **env: str
 ) -> tuple[str, dict[str, Any]]:
     """Return what it prints and what it writes."""
-    command = [*COMMAND, url, "--data", data, "--out", out / "batch.json", *arguments]
+    command = [*COMMAND, url, *(("--data", data) if data else ()), "--out", out / "batch.json", *arguments]
     done = subprocess.run(
         list(map(str, command)),
         capture_output=True,
@@ -124,6 +124,30 @@ def test_batch_on_the_service(
     assert by_weights is not None
     assert int(by_weights.version) == 3
     assert registry.find("another", "f" * 64) is None
+
+
+def test_without_photos_the_examples_of_the_service_are_sent(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    photos = {"0.0": encode(coloured(RED)), "1.0": encode(coloured(BLUE)), "1.1": encode(coloured(RED))}
+    for examples, message in ((photos, "accuracy 0.6667"), ({}, "offers no example photos: name your own")):
+        with running(LOG_LEVEL="error", MODEL_URL=make_model(examples=examples).as_uri()) as service:
+            service.wait()
+            url = f"http://127.0.0.1:{service.port}"
+            output, written = collect(url, None, tmp_path, "--no-mlflow", code=0 if examples else 1)
+        assert message in output
+        assert len(written.get("photos", ())) == len(examples)
+    listing = {"examples": [{"label": "cat", "path": "//elsewhere/cat.jpg"}, {"label": 1}]}
+    for reply, message in (
+        (lambda _: Reply(content=listing), "does not list photos"),
+        (
+            lambda sent: Reply(200, listing) if sent.path == "/model/examples" else Reply(500),
+            "photo of cat: ",
+        ),
+        (lambda _: Reply(404), "offers no example photos"),
+    ):
+        with endpoint(reply) as (url, _):
+            assert message in collect(url, None, tmp_path, "--no-mlflow", "--patience", 2, code=1)[0]
 
 
 def register_versions(store: str, sha256: str) -> None:

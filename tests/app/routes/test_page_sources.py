@@ -3,7 +3,7 @@
 import base64
 import io
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,8 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from scripts.common.chromium import CHROMIUM
 from tests.app.routes.test_page_browser import CAT, card
+from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.chromium import opened, wait_until
-from tests.helpers.service import Service
+from tests.helpers.service import Service, running
 from tests.helpers.tls import certificate
 
 
@@ -71,6 +72,20 @@ def test_an_example_is_one_click(page: Page) -> None:
         page.get_by_role("button", name="Clear all").click()
     for image in page.locator(".example img").all():
         assert image.evaluate("e => e.naturalWidth") > 0
+
+
+def test_examples_of_other_classes_come_from_the_model_file(
+    browser: Browser, make_model: Callable[..., Path]
+) -> None:
+    photos = {f"{label}.{n}": encode(coloured((RED, BLUE)[label])) for label in (0, 1) for n in range(9)}
+    model = make_model(classes=["50 %/réd", "blue"], examples=photos)
+    with running(LOG_LEVEL="error", MODEL_URL=model.as_uri()) as service:
+        service.wait()
+        with opened(browser, service.port) as page:
+            page.get_by_role("button", name="Example: 50 %_réd").first.click()
+            expect(card(page, "50 %_réd.jpg").locator(".label")).to_have_text("50 %/réd")
+            page.get_by_role("button", name="Clear all").click()
+            expect(page.locator(".example img")).to_have_count(6)
 
 
 def enter(page: Page, address: str) -> None:

@@ -1,19 +1,29 @@
 """Splits are stable, and unusable photos are counted instead of stopping the stage."""
 
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ml.data import prepare
+from ml.data import decoding, prepare, shards
 from ml.data.dataset import Dataset
 from ml.data.ingest import OWN_SPLITS
 from ml.model.errors import PipelineError
+from ml.model.image import read
+from ml.params import Params
 from tests.conftest import RED, coloured, encode
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
 
 
 @pytest.fixture
@@ -69,7 +79,9 @@ def test_the_same_photos_give_the_same_bytes_and_digest(make_photos, go, tmp_pat
     raw = make_photos(40)
     go(raw, "a")
     go(raw, "b")
-    for name in ("images.npy", "splits.json"):
+    files = [file.relative_to(tmp_path / "a") for file in sorted((tmp_path / "a").rglob("*.*"))]
+    assert [file.suffix for file in files] == [".npy", ".json"]
+    for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     a = Dataset.load(tmp_path / "a")
     assert a.digest("test") == Dataset.load(tmp_path / "b").digest("test")
@@ -127,8 +139,9 @@ def test_files_of_two_data_sets_are_rejected(make_photos, go, tmp_path):
     with pytest.raises(PipelineError, match="dvc repro"):
         Dataset.load(tmp_path / "none")
     go(make_photos(30))
-    np.save(tmp_path / "processed" / "images.npy", np.zeros((3, 32, 32, 3), np.uint8))
-    with pytest.raises(PipelineError, match="belong together"):
+    (shard,) = (tmp_path / "processed").rglob("*.npy")
+    np.save(shard, np.zeros((3, 32, 32, 3), np.uint8))
+    with pytest.raises(PipelineError, match="does not hold 60 photos of 32 pixels"):
         Dataset.load(tmp_path / "processed")
 
 
@@ -183,14 +196,116 @@ def test_pictures_with_little_content_are_not_near_duplicates(make_photos, go, d
     assert go(raw, near_duplicate_bits=16).dropped == {}
 
 
-def test_a_process_that_reads_the_old_photos_keeps_them(make_photos, go, tmp_path):
-    go(make_photos(40))
+def test_a_process_that_reads_the_old_photos_never_gets_others(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    go(raw)
     data = Dataset.load(tmp_path / "processed")
-    before = data.images[:].copy()
+    before = data.images[:]
+    go(raw)
+    assert (data.images[:] == before).all()
     go(make_photos(40, first=40))
-    assert (data.images == before).all()
+    with pytest.raises(PipelineError, match="prepared again"):
+        data.images[0]
     assert len(Dataset.load(tmp_path / "processed").paths) == 160
-    assert sorted(p.name for p in (tmp_path / "processed").iterdir()) == ["images.npy", "splits.json"]
+    assert len(list((tmp_path / "processed").iterdir())) == 2
+
+
+def test_photos_of_an_earlier_version_and_of_an_interrupted_run_are_deleted(make_photos, go, tmp_path):
+    processed = tmp_path / "processed"
+    (processed / ".unfinished-abc").mkdir(parents=True)
+    (processed / ".unfinished-abc" / "00000.npy").write_bytes(b"x")
+    (processed / "images.npy").write_bytes(b"x")
+    (processed / "splits.json").write_text("{}")
+    with pytest.raises(PipelineError):
+        Dataset.load(processed)
+    go(make_photos(20))
+    folder, index = sorted(processed.iterdir())
+    assert (folder.name[:7], index.name) == ("images-", "splits.json")
+
+
+def test_dropped_photos_between_others(make_photos, go, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "PHOTOS_PER_SHARD", 16)
+    monkeypatch.setattr(decoding, "PHOTOS_PER_SHARD", 16)  # workers are forks of this process
+    raw = make_photos(40)
+    for number in range(0, 40, 7):
+        (raw / "red" / f"{number:03}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        shutil.copy(raw / "blue" / f"{number:03}.png", raw / "blue" / f"{number:03}-copy.png")
+    report = go(raw)
+    assert report.dropped == {"broken": 6, "duplicate": 6}
+    data = Dataset.load(tmp_path / "processed")
+    assert data.images.shape == (74, 32, 32, 3)
+    for path, image in zip(data.paths, data.images[:], strict=True):
+        assert (image == read((raw / path).read_bytes(), 32).pixels).all()
+
+
+@contextlib.contextmanager
+def no_file_over(limit):
+    """Let this process and its children write files of at most so many bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal_before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, signal_before)
+
+
+def test_a_disk_that_takes_no_more(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    go(raw)
+    with no_file_over(100_000), pytest.raises(PipelineError, match=r"processed: File too large"):
+        go(raw)
+    assert list((tmp_path / "processed").iterdir()) == []
+
+
+def test_a_disk_that_is_too_small(make_photos, go, tmp_path, monkeypatch):
+    raw = make_photos(40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000))
+    with pytest.raises(PipelineError, match=r"80 photos of 32 pixels need 0\.0 GB.*lower prepare.image_size"):
+        go(raw)
+
+
+def test_an_interrupted_run_leaves_no_data_set(make_photos, go, tmp_path, monkeypatch):
+    raw = make_photos(40)
+    go(raw)
+    for step in ("assign_splits", "_write_report", "_contact_sheet"):
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare, step, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                go(raw)
+        with pytest.raises(PipelineError, match="dvc repro"):
+            Dataset.load(tmp_path / "processed")
+    go(raw)
+    assert len(Dataset.load(tmp_path / "processed").paths) == 80
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_workers_end_with_a_killed_run(make_photos, tmp_path, params):
+    """The next run must not share its folder with them."""
+    raw = make_photos(40)
+    code = (
+        "import os, sys, time; from pathlib import Path; from ml.data import decoding, prepare\n"
+        "from ml import params\n"
+        "def wait(*_):\n"
+        "    print(os.getpid(), flush=True); time.sleep(1000)\n"
+        "decoding.read = wait\n"
+        "prepare.run(params.load().prepare, Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))"
+    )
+    arguments = [sys.executable, "-c", code, raw, tmp_path / "processed", tmp_path / "report"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as run:
+        worker = int(run.stdout.readline())
+        run.kill()
+        try:
+            run.communicate(timeout=HANG_S)  # which reads until all that have the pipe open have ended
+        except subprocess.TimeoutExpired:
+            os.kill(worker, signal.SIGKILL)
+            raise
+    with pytest.raises(PipelineError):
+        Dataset.load(tmp_path / "processed")
 
 
 def test_a_killed_worker_and_one_out_of_memory(make_photos, go, monkeypatch):
@@ -199,10 +314,10 @@ def test_a_killed_worker_and_one_out_of_memory(make_photos, go, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(prepare, "read", full)  # workers are forks of this process
+    monkeypatch.setattr(decoding, "read", full)  # workers are forks of this process
     with pytest.raises(PipelineError, match=r"0 usable photos.*'unreadable': 40"):
         go(raw)
-    monkeypatch.setattr(prepare, "read", lambda *_: os._exit(9))
+    monkeypatch.setattr(decoding, "read", lambda *_: os._exit(9))
     with pytest.raises(PipelineError, match="killed"):
         go(raw)
 
@@ -226,7 +341,8 @@ def test_the_contact_sheet_with_many_classes(tmp_path):
 
 def test_an_empty_array_file(make_photos, go, tmp_path):
     go(make_photos(40))
-    (tmp_path / "processed" / "images.npy").write_bytes(b"")
+    (shard,) = (tmp_path / "processed").rglob("*.npy")
+    shard.write_bytes(b"")
     with pytest.raises(PipelineError, match="dvc repro"):
         Dataset.load(tmp_path / "processed")
 
@@ -252,3 +368,31 @@ def test_the_split_of_the_owner(make_photos, go, tmp_path):
     assert {path for path, split in splits.items() if split == "test"} == evaluated
     assert "red/020.png" not in splits
     assert {splits[path] for path in splits.keys() - evaluated} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("size", "arch", "body", "expected"),
+    [
+        (0, "efficientnet_lite2", "", 260),
+        (0, "torchvision", "efficientnet_b3", 300),
+        (96, "efficientnet_lite2", "", 96),
+    ],
+)
+def test_photos_get_the_size_that_suits_the_architecture(params, size, arch, body, expected):
+    plain = params.model_dump()
+    plain["prepare"]["image_size"] = size
+    plain["train"] |= {"arch": arch, "body": body}
+    assert prepare.image_size(Params.model_validate(plain)) == expected
+
+
+def test_the_command_says_what_it_dropped(make_photos, run_ml, tmp_path):
+    raw = make_photos(12, folder="data/raw")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for number in range(2):
+        (raw / "red" / f"short-{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = run_ml("prepare", folder=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "kept: blue 12, red 12; dropped: broken 2",
+        "reports/prepare/dropped.csv lists the dropped photos",
+    ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.evaluation.compare import compare, compare_hits, compare_losses
+from ml.evaluation.compare import compare, compare_hits, compare_losses, compare_recalls
 from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
 
 LABELS = np.arange(1000) % 2
@@ -25,6 +25,31 @@ def test_mcnemar_of_a_case_by_hand():
     assert (counts.photos, counts.candidate, counts.baseline) == (7, 4, 1)
     assert counts.p_value == pytest.approx(2 * (5 + 1) / 32)  # at least 4 of 5, either way
     assert counts.verdict == UNSURE
+
+
+def test_classes_weigh_the_same():
+    labels = np.repeat([0, 1], [180, 20])
+    first, second = np.ones(200, bool), np.ones(200, bool)
+    first[:12] = False  # wrong on 12 of many
+    second[180:190] = False  # wrong on half of the few
+    counts = compare_recalls(first, second, labels, 0.95)
+    assert (counts.photos, counts.candidate, counts.baseline, counts.verdict) == (200, 10, 12, BETTER)
+    assert compare_hits(first, second, 0.95).verdict == UNSURE
+    assert compare_recalls(second, first, labels, 0.95).verdict == WORSE
+    only_two = np.ones(200, bool)
+    only_two[180:182] = False  # a tenth of the few, but two photos show nothing
+    assert compare_recalls(np.ones(200, bool), only_two, labels, 0.95).verdict == UNSURE
+    assert compare_recalls(first, first, labels, 0.95).p_value == 1
+
+
+def test_with_equal_classes_it_is_mcnemars_test():
+    random = np.random.default_rng(0)
+    first, second = random.random(1000) < 0.9, random.random(1000) < 0.87
+    by_photo, by_class = (
+        compare_hits(first, second, 0.95),
+        compare_recalls(first, second, LABELS, 0.95),
+    )
+    assert by_class.p_value == pytest.approx(by_photo.p_value, abs=0.01)
 
 
 def test_only_photos_on_which_exactly_one_model_is_right_count():

@@ -28,14 +28,25 @@ def test_every_metric_has_its_interval():
         SURE, LABELS, ("cat", "dog"), bins=10, resamples=200, confidence=0.95
     )
     names = [name for name in found if name != "photos" and not name.endswith(("_low", "_high"))]
-    assert names == ["accuracy", "log_loss", "roc_auc", "ece", "precision_cat", "recall_cat", "precision_dog",
-                     "recall_dog"]  # fmt: skip
+    assert names == ["accuracy", "balanced_accuracy", "log_loss", "roc_auc", "ece", "precision_cat",
+                     "recall_cat", "precision_dog", "recall_dog"]  # fmt: skip
     for name in names:
         assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"], name
     never_answered = metrics.classification_metrics(
         np.array([[0.9, 0.1]] * 4), LABELS, ("cat", "dog"), 10, 50, 0.95
     )
     assert [never_answered[f"precision_dog{end}"] for end in ("", "_low", "_high")] == [0, 0, 1]
+
+
+def test_balanced_accuracy_is_as_unsure_as_its_smallest_class():
+    even = metrics.balanced_accuracy(np.array([90, 60]), np.array([100, 100]), 0.95)
+    assert even.value == pytest.approx(0.75)
+    assert (even.low, even.high) == pytest.approx((0.69, 0.80), abs=0.01)  # as of 150 of 200 photos
+    rare = metrics.balanced_accuracy(np.array([594, 2, 0]), np.array([594, 2, 0]), 0.95)
+    assert (rare.value, rare.high) == (1, 1)
+    assert rare.low == pytest.approx(1 - metrics.wilson(2, 2, 0.95).low / 0.342 * 0.329, abs=0.01)
+    never = metrics.balanced_accuracy(np.array([594, 0]), np.array([594, 20]), 0.95)
+    assert never.value == 0.5  # though 97 % of the answers are right
 
 
 def test_area_under_the_curve_with_ties_and_its_interval():

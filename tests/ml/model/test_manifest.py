@@ -66,6 +66,8 @@ def test_each_field_of_each_kind_is_refused_with_one_line_or_kept(kind: str) -> 
         ("format", "true"), ("mean", "huge list"), ("mean", "true list"), ("image_size", "huge integer"),
         ("parameters_changed", "deep"), ("parameters_changed", "surrogate value"),
         ("known", "threshold true"),
+        ("shortfalls", "text"), ("shortfalls", "control list"), ("shortfalls", "many"),
+        ("shortfalls", "mixed list"),
         ("parameters_changed", "object of NaN"), ("reference", "bad bound"), ("reference", "label surrogate"),
     ],
 )  # fmt: skip

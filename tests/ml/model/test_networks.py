@@ -5,9 +5,11 @@ import torch
 
 from ml.model.errors import PipelineError
 from ml.model.image import decode
-from ml.model.manifest import ARCHITECTURES
+from ml.model.manifest import ARCHITECTURES, LIBRARIES
 from ml.model.networks import Normalization, build, network_class
+from ml.model.networks.efficientnet_lite0 import ConvBN
 from tests.conftest import RED, coloured, encode
+from tests.ml.test_predict_command import CAT
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -31,8 +33,9 @@ def test_the_baseline_has_the_layout_of_older_checkpoints():
     assert not any("running_mean" in name for name in legacy)
 
 
-def test_imagenet_weights_fill_the_whole_body():
-    network = build("efficientnet_lite0", 2)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_imagenet_weights_fill_the_whole_body(number):
+    network = build(f"efficientnet_lite{number}", 2)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert network.load_pretrained()
     after = network.state_dict()
@@ -40,17 +43,59 @@ def test_imagenet_weights_fill_the_whole_body():
     assert same == {"classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
+def test_the_imagenet_head_knows_a_cat(number, size):
+    """The body, its order of layers and its padding are those that the weights were trained with."""
+    network = build(f"efficientnet_lite{number}", 1000).eval()
+    network.load_pretrained()
+    network.head.load_state_dict(dict(zip(("weight", "bias"), network.concepts(), strict=True)))
+    assert network.image_size == size
+    pixels = torch.from_numpy(decode(CAT.read_bytes(), size).copy())[None]
+    with torch.inference_mode():
+        answer = network(Normalization(network.mean, network.std)(pixels)).softmax(1)[0]
+    assert answer[281:286].sum() > 0.8  # ImageNet's classes of house cats
+
+
+@pytest.mark.parametrize("size", [32, 33, 34, 35])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_same_padding_of_any_size(size, kernel):
+    """As TensorFlow pads: the output has size / stride, rounded up, and the far side has more padding."""
+    layer = ConvBN(1, 1, kernel, stride=2, act=False).eval()
+    torch.nn.init.ones_(layer[0].weight)
+    image = torch.ones(1, 1, size, size + 1)
+    covered = layer(image) * (1 + layer[1].eps) ** 0.5
+    assert covered.shape[2:] == (-(-size // 2), -(-(size + 1) // 2))
+    total = max(0, (covered.shape[2] - 1) * 2 + kernel - size)
+    assert covered[0, 0, 0, covered.shape[3] // 2].item() == pytest.approx(kernel * (kernel - total // 2))
+
+
 def test_a_new_architecture_is_one_module():
     """Each module is listed without torch, and registers a class of its own name."""
     assert {"efficientnet_lite0", "simple_cnn", "simple_cnn_legacy"} <= set(ARCHITECTURES)
+    assert not set(ARCHITECTURES) & set(LIBRARIES)
     for arch in ARCHITECTURES:
         assert network_class(arch).__module__ == f"ml.model.networks.{arch}"
         assert bool(network_class(arch).pretrained) == build(arch, 2).load_pretrained()
 
 
-def test_unknown_architecture():
-    with pytest.raises(PipelineError, match="vgg"):
-        build("vgg", 2)
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        ("vgg", "unknown architecture 'vgg'; there are .*timm/MODEL"),
+        ("torchvision/", "unknown architecture"),
+        ("timm/hf-hub:someone/model", "unknown architecture"),
+        ("torchvision/resnet19", "torchvision has no model resnet19"),
+        ("torchvision/squeezenet1_1", "its layers don't run one after the other"),
+        ("torchvision/vit_b_16", "its layers don't run one after the other"),
+        ("timm/resnet19", "timm has no model resnet19"),
+        ("timm/resnet18.no_such_weights", "timm cannot build resnet18.no_such_weights"),
+    ],
+)
+def test_unknown_architecture(arch, message):
+    if arch.startswith("timm/resnet"):
+        pytest.importorskip("timm")
+    with pytest.raises(PipelineError, match=message):
+        build(arch, 2)
 
 
 def test_normalization():

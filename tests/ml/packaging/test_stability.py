@@ -187,9 +187,9 @@ def test_labels_that_flip_are_counted_and_the_limits_checked(sided, measure, par
     other_flips = {name: one.flips for name, one in result.perturbations.items() if name != "mirrored"}
     assert set(other_flips.values()) == {0}
     assert all(one.refused is None for one in result.perturbations.values())
-    with pytest.raises(PipelineError, match=r"stable: mirrored flips 100\.0% \(limit 2\.0%\); stab") as error:
-        result.check()
-    assert "\n" not in str(error.value)
+    (unmet,) = (condition for condition in result.conditions() if not condition.met)
+    assert unmet.detail == "mirrored flips 100.0% of the labels (limit 2.0%)"
+    assert unmet.remedy == "stability.max_flips.mirrored=1"
     result.write(tmp_path / "stability.json")
     assert json.loads((tmp_path / "stability.json").read_text())["changes"]["mirrored"]["flips"] == 40
     assert "over its limit" in result.table()
@@ -198,14 +198,25 @@ def test_labels_that_flip_are_counted_and_the_limits_checked(sided, measure, par
 def test_the_parameters_hold_the_limits(sided, measure, params):
     result = measure(sided, photos=10, max_flips=params.stability.max_flips.model_dump() | {"mirrored": 1})
     assert (result.photos, result.perturbations["mirrored"].flips) == (10, 10)
-    result.check()
+    assert all(condition.met for condition in result.conditions())
+
+
+def test_limits_grow_with_the_error_rate(sided, measure, params):
+    wrong = sided.labels.copy()
+    wrong[sided.rows("test")[:4]] = 1 - wrong[sided.rows("test")[:4]]  # a tenth of 40
+    result = measure(dataclasses.replace(sided, labels=wrong))
+    limits = params.stability.max_flips.model_dump()
+    for name, flips in result.perturbations.items():
+        assert flips.limit == pytest.approx(10 * limits[name])  # an error rate of 10 % instead of 1 %
+    assert result.perturbations["mirrored"].over
+    assert measure(dataclasses.replace(sided, labels=1 - sided.labels)).perturbations["mirrored"].limit == 0.5
 
 
 def test_few_photos_have_no_limits(sided, measure):
     result = measure(sided, min_photos=41)
     assert result.perturbations["mirrored"].flips == result.photos == 40
     assert {one.limit for one in result.perturbations.values()} == {None}
-    result.check()
+    assert result.conditions() == []
 
 
 @pytest.mark.parametrize(

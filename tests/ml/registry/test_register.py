@@ -20,6 +20,7 @@ from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.errors import PipelineError
 from ml.registry import register, registry
 from tests.conftest import colour_graph, manifest
+from tests.helpers.prepared import write_prepared
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -49,7 +50,7 @@ def named(store, params, request, tmp_path, monkeypatch):
     """Parameters with a registered model of this test's own, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    for folder in ("data/processed", "models", "reports/package"):
+    for folder in ("models", "reports/package"):
         Path(folder).mkdir(parents=True)
     plain = params.model_dump()
     plain["tracking"]["model"] = request.node.name
@@ -65,14 +66,12 @@ def data(named):
     by = random.integers(5, 90, 400)
     images = np.full((400, 32, 32, 3), 128, np.uint8)
     images[np.arange(400), :, :, 2 * lean] += by.astype(np.uint8)[:, None, None]
-    np.save("data/processed/images.npy", images)
     photos = [
         {"label": int(label), "split": "test", "path": f"{number}.png", "sha256": f"{number:064x}",
          "size": [32, 32]}
         for number, label in enumerate(labels)
     ]  # fmt: skip
-    index = {"classes": CLASSES, "image_size": 32, "resize": "center_crop", "photos": photos}
-    Path("data/processed/splits.json").write_text(json.dumps(index))
+    write_prepared(images, photos, CLASSES, Path("data/processed"))
 
 
 def graph(slope=0.05, known=None, size=32):
@@ -214,7 +213,7 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
     with monkeypatch.context() as patch:
         patch.setattr(register.bundle, "read", lambda path: argparse.Namespace(
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-            manifest=argparse.Namespace(version="old", classes=CLASSES),
+            manifest=argparse.Namespace(version="old", classes=CLASSES, shortfalls=()),
         ))  # fmt: skip
         number, _ = registered(onnx, **changes)
     new, promotion = registered(graph())
@@ -222,6 +221,29 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
     assert f"the champion, version {number}, cannot answer these photos: " in promotion.reasons[0]
     assert message in promotion.reasons[0]
     assert "\n" not in promotion.reasons[0]
+    assert registry.champion(named.tracking.model).number == new
+
+
+def test_a_candidate_is_promoted_only_if_it_is_forced(registered, named):
+    reason = "accuracy of at least 0.97: accuracy 0.9 on 400 test photos"
+    short = {"shortfalls": [reason]}
+    number, refused = registered(graph(0.02), **short)
+    assert not refused.promoted
+    assert refused.reasons[:2] == ["the model is only a candidate", reason]
+    assert "python -m ml register --candidate" in refused.reasons[-1]
+    assert registry.champion(named.tracking.model) is None
+    assert register.run(named, candidates=True)[2].promoted
+    assert registry.champion(named.tracking.model).number == number
+
+    new, refused = registered(graph(0.04), **short)
+    assert not refused.promoted
+    assert registry.champion(named.tracking.model).number == number
+    assert register.run(named, candidates=True)[2].verdict == BETTER
+    assert register.run(named)[2].promoted  # as decided, though it is a candidate
+    assert registry.champion(named.tracking.model).number == new
+    worse = registered(graph(-0.02), **short)[0]  # even a forced one must not be worse than the champion
+    assert worse != new
+    assert register.run(named, candidates=True)[2].verdict == WORSE
     assert registry.champion(named.tracking.model).number == new
 
 
@@ -288,7 +310,7 @@ def test_an_unreachable_store_is_not_an_empty_one(registered, named, monkeypatch
         registered(graph())
     monkeypatch.setattr(register.parameters, "load", lambda: named)
     with pytest.raises(PipelineError, match=r"MLflow at http://127\.0\.0\.1:9 cannot be used: ") as error:
-        register.main(argparse.Namespace(or_later=False))
+        register.main(argparse.Namespace(candidate=False, or_later=False))
     assert "\n" not in str(error.value)
 
 

@@ -17,7 +17,7 @@ from release.files import collect
 from tests.conftest import manifest
 from tests.helpers.paths import ROOT
 from tests.helpers.project import FIGURES, make_project
-from tests.helpers.reports import INTERVALS, OTHERS, leave
+from tests.helpers.reports import CONDITIONS, INTERVALS, OTHERS, leave
 
 MEASURED = {"precision": "int8", "torch": FIGURES, "twin": FIGURES, "known": INTERVALS | OTHERS,
          "test_digest": "e" * 64}  # fmt: skip
@@ -73,7 +73,10 @@ def card_text(**changes):
         "| log loss | 0.1000 (0.0500 to 0.1500) |",
         "| recall blue | 96.00 % |",
         "The 95% confidence intervals",
+        "| linear probe on the pretrained features | 99.11 % (91.50 % to 99.00 %) | 99.11 % | 0.1000 (0",
+        "| always the most frequent class | 50.22 %",
         # calibration
+        "- Warning: the stated probabilities are far off.",
         "temperature of 1.000",
         "The expected calibration error of the ONNX model is 0.0100",
         "over 15 bins",
@@ -103,6 +106,26 @@ def card_text(**changes):
 )
 def test_the_card_holds(project, part):
     assert part in card_text()
+
+
+def test_a_candidate_is_called_one(project):
+    reason = "not worse than a linear probe: worse | by *far*"
+    text = card(model_manifest(shortfalls=[reason]), MEASURED | {"conditions": CONDITIONS}, load(ZIP_PARAMS))
+    assert text.index("**This model is only a candidate.") < text.index("## Intended use")
+    assert "- not worse than a linear probe: worse \\| by \\*far\\*" in text
+    assert "| not worse than a linear probe | no | worse; only the probe on 9 |" in text
+    assert "only a candidate" not in card_text()
+    release = summary(model_manifest(shortfalls=[reason]), MEASURED | {"sha256": "f" * 64}, "")
+    assert release.startswith("**This model is only a candidate:** not worse")
+
+
+def test_a_small_test_split_is_told(project):
+    path = project / "reports/evaluate/metrics.json"
+    crossed = FIGURES | {"photos": 60.0, "accuracy": 0.8765, "balanced_accuracy": 0.8642}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"cross_validation": crossed}))
+    text = card_text()
+    assert "cross-validated on 60 photos of all splits: its accuracy is 87.65 % (91.50 % to 99.00 %)" in text
+    assert "its balanced accuracy 86.42 %" in text
 
 
 def test_sections_without_results_are_left_out(tmp_path, monkeypatch):

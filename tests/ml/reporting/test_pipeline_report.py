@@ -57,8 +57,14 @@ def test_every_section_holds_its_results(project):
             "97.00 % correct", "91.50 % to 99.00 %", "log loss 0.1000 0.0500 to 0.1500",
             "recall blue 96.00 %",
         ],
+        "Conditions": [
+            "only a candidate", "not worse than a linear probe no worse; only the probe on 9",
+            "linear probe on the pretrained features 99.11 %", "always the most frequent class 50.22 %",
+        ],
         "Promotion": ["champion", "Compared with version 3: better.", "The candidate is clearly better"],
-        "Calibration": ["error 0.0100", "torch network is 1.000"],
+        "Calibration": [
+            "error 0.0100", "torch network is 1.000", "Warning: the stated probabilities are far off.",
+        ],
         "Out-of-distribution photos": [
             "98.11 % detected", "served 1.31 % 0.71 % to 2.39 % 98.11 % 96.61 % to 99.00 % 0.9975",
             "rejects 1.50 % of the validation photos", "torch, energy 1.31 %",
@@ -121,8 +127,16 @@ def test_sections_of_stages_that_have_not_run_say_so(tmp_path, monkeypatch):
     Path("reports/prepare/report.json").write_text(json.dumps(counts))
     found = sections(report.run(PARAMS).read_text())
     assert found.pop("Photos").startswith("10 photos of 1 classes")
-    assert len(found) == 8
+    assert len(found) == 9
     assert all(text == "There is no result yet: run dvc repro ." for text in found.values())
+
+
+def test_a_small_test_split_is_told(project):
+    assert "cross-validated" not in report.run(PARAMS).read_text()
+    crossed = FIGURES | {"photos": 60.0, "accuracy": 0.8765, "balanced_accuracy": 0.8765}
+    edit("reports/evaluate/metrics.json", lambda m: m.update(cross_validation=crossed))
+    found = sections(report.run(PARAMS).read_text())["Conditions"]
+    assert "cross-validated on 60 photos of all splits, has an accuracy of 87.65 %" in found
 
 
 def test_the_table_of_dropped_photos_is_limited(project):

@@ -1,8 +1,13 @@
 """The head that is fitted to the features."""
 
+import numpy as np
+import pytest
 import torch
 
+from ml.data.dataset import Dataset
 from ml.model.networks import build
+from ml.params import Params
+from ml.training import initial, train
 from ml.training.head import fit_head
 
 
@@ -15,3 +20,36 @@ def test_the_fitted_head_separates_what_can_be_separated():
     fit_head(network, features, labels)
     with torch.no_grad():
         assert (network.head(features).argmax(1) == labels).all()
+
+
+class EmbeddedError(Exception):
+    """Ends a training whose first step is of interest."""
+
+
+@pytest.mark.parametrize("most", [20, 1000])
+def test_the_head_is_fitted_to_a_bounded_number_of_photos(params, monkeypatch, tmp_path, most):
+    splits = np.array(["test", "train"] * 45)
+    data = Dataset(
+        ("a", "b"), 32, "center_crop", np.zeros((90, 32, 32, 3), np.uint8), np.arange(90) % 2, splits,
+        [], [], np.full((90, 2), 32),
+    )  # fmt: skip
+    embedded = []
+
+    def embed(network, images, rows, *_):
+        embedded.append(rows)
+        raise EmbeddedError
+
+    monkeypatch.setattr(initial, "HEAD_PHOTOS", most)
+    monkeypatch.setattr(initial, "embed", embed)
+    plain = params.model_dump()
+    plain["train"]["arch"] = "efficientnet_lite0"
+    for _ in range(2):
+        with pytest.raises(EmbeddedError):
+            train._train_runs(
+                train.make_fabric("32-true"), Params.model_validate(plain), data, tmp_path / "state.pt"
+            )
+    first, again = embedded
+    assert (first == again).all()
+    assert len(first) == min(most, 45)
+    assert (splits[first] == "train").all()
+    assert (np.diff(first) > 0).all()

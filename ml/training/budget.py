@@ -1,0 +1,148 @@
+"""Fits a training into `train.minutes`.
+
+Short trials choose the learning rate and show how long a step takes, from which the number of epochs follows.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from ml.cli import note
+from ml.data.dataset import Dataset
+from ml.params import Params, Recipe
+from ml.training.averaging import SHARES
+from ml.training.batches import seed_from
+from ml.training.initial import fit_initial_head, initial_network
+from ml.training.loop import Loop
+
+_FACTORS = (1.0, 0.5, 2.0)  # of the recipe's learning rate; the first one also measures the time
+_FIRST_STEPS, _FEWEST_STEPS = 10, 30
+_TRIALS = 0.2  # share of the time for the trials of learning rates
+_USED = 0.9  # share of the time that is planned: other work on the machine may slow the rest down
+_VALIDATION_STEP = 1 / 3  # time of a photo in validation, as a share of its time in training
+_MORE_EPOCHS = 5  # at most this many times the recipe's
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What fits into the time; `epochs` are those of each run, `share` is that of the training photos."""
+
+    lr: float
+    epochs: int
+    runs: int
+    share: float = 1.0
+
+    def apply(self, params: Params, data: Dataset) -> tuple[Params, Dataset]:
+        """Return the parameters and the photos of the training."""
+        optimizer = params.recipe.optimizer.model_copy(update={"lr": self.lr})
+        shares = sorted({*params.recipe.finetuned_share, *SHARES})
+        recipe = params.recipe.model_copy(
+            update={
+                "optimizer": optimizer,
+                "epochs": self.epochs,
+                "runs": self.runs,
+                "finetuned_share": shares,
+            }
+        )
+        recipes = {**params.recipes, params.train.arch: recipe}
+        photos = data if self.share == 1 else subset(data, params.train.seed, self.share)
+        return params.model_copy(update={"recipes": recipes}), photos
+
+
+def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, state: Path) -> Plan:
+    """Choose by trials on some of the photos; all processes return the same plan.
+
+    Successive halving: each learning rate trains for a few steps, and the better ones for twice as many. They
+    are compared by the log loss on the validation split.
+
+    Args:
+        fabric: of the training.
+        params: all parameters; the recipe says what a training without a limit of time would do.
+        data: the prepared photos.
+        minutes: for the trials and the training.
+        state: a file for the saved state of a trial.
+    """
+    end, recipe = time.monotonic() + 60 * minutes, params.recipe
+    lr, steps = recipe.optimizer.lr, max(1, len(data.rows("train")) // recipe.batch_size)
+    validation = len(data.rows("val")) / recipe.batch_size * _VALIDATION_STEP
+    seconds = max(1e-6, _trial(fabric, params, data, lr, min(_FIRST_STEPS, steps), state)[1])
+    rates = [lr * factor for factor in _FACTORS]
+    halvings = (len(rates), (len(rates) + 1) // 2)
+    cost = sum(number * 2**halving for halving, number in enumerate(halvings))
+    cost += cost * _VALIDATION_STEP if recipe.fit_head_first else 0.0
+    affordable = int((_TRIALS * 60 * minutes / seconds - sum(halvings) * validation) / cost)
+    length = fabric.broadcast(min(affordable, max(1, steps // 2)))
+    if length >= min(_FEWEST_STEPS, max(1, steps // 2)):
+        for halving, number in enumerate(halvings):
+            results = [
+                (_trial(fabric, params, data, rate, length * 2**halving, state)[0], rate)
+                for rate in rates[:number]
+            ]
+            rates = [rate for _, rate in sorted(results)]
+        lr = rates[0]
+    plan = fit_time(recipe, lr, _USED * (end - time.monotonic()) / seconds, steps, validation)
+    plan = fabric.broadcast(plan)
+    if fabric.is_global_zero:
+        photos = "" if plan.share == 1 else f" with {plan.share:.0%} of the photos"
+        note(
+            f"{minutes:g} minutes: {plan.runs} x {plan.epochs} epochs{photos} at learning rate {plan.lr:g}, "
+            f"{seconds:.2f} s per step"
+        )
+    return plan
+
+
+def fit_time(recipe: Recipe, lr: float, affordable: float, steps: int, validation: float) -> Plan:
+    """Return the plan for a number of affordable steps.
+
+    Args:
+        recipe: gives the runs, and limits the epochs.
+        lr: the learning rate.
+        affordable: how many steps the time allows.
+        steps: of one epoch with all photos.
+        validation: time of one validation, in steps.
+    """
+    head = steps * _VALIDATION_STEP if recipe.fit_head_first else 0.0
+    left = affordable - head - len(SHARES) * validation
+    for runs in (recipe.runs, 1):
+        epochs = int(left / runs / (steps + validation))
+        if epochs >= 1:
+            return Plan(lr, min(epochs, recipe.epochs * _MORE_EPOCHS), runs)
+    fits = (affordable - (1 + len(SHARES)) * validation) / (steps + head)
+    return Plan(lr, 1, 1, min(1.0, max(fits, 1 / steps)))
+
+
+def subset(data: Dataset, seed: int, share: float) -> Dataset:
+    """Return the data set without some training photos: `share` of each class stays, at least one photo."""
+    random = np.random.default_rng(seed_from(seed, 1))
+    splits = data.splits.astype("U8")
+    rows = data.rows("train")
+    for number in range(len(data.classes)):
+        own = random.permutation(rows[data.labels[rows] == number])
+        splits[own[max(1, round(share * len(own))) :]] = "left out"
+    return dataclasses.replace(data, splits=splits)
+
+
+def _trial(
+    fabric: Fabric, params: Params, data: Dataset, lr: float, steps: int, state: Path
+) -> tuple[float, float]:
+    """Train for some steps, and return the log loss on validation and the seconds per step."""
+    share = min(1.0, steps * params.recipe.batch_size / len(data.rows("train")))
+    one = Plan(lr, 1, 1, share)
+    params, photos = one.apply(params, data)
+    torch.manual_seed(params.train.seed)
+    network, pretrained = initial_network(params, photos)
+    if pretrained and params.recipe.fit_head_first:
+        fit_initial_head(fabric, network, params, photos)
+    if fabric.is_global_zero:
+        state.unlink(missing_ok=True)  # of a trial that was killed
+    fabric.barrier()
+    loop = Loop(fabric, network, photos, params.recipe, params.train.seed, state)
+    val_loss = loop.run().history[0]["val_loss"]
+    fabric.barrier()
+    if fabric.is_global_zero:
+        state.unlink(missing_ok=True)
+    return (val_loss if np.isfinite(val_loss) else np.inf), loop.seconds_per_step

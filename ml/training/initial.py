@@ -1,0 +1,29 @@
+"""The network before its first step."""
+
+import torch
+from lightning_fabric import Fabric
+
+from ml.data.dataset import Dataset
+from ml.model.networks import Network, build
+from ml.params import Params
+from ml.training.head import embed, fit_head
+from ml.training.targets import class_weights
+
+HEAD_PHOTOS = 50_000
+"""The head is fitted to at most this many training photos before the first epoch, to bound the memory."""
+
+
+def initial_network(params: Params, data: Dataset) -> tuple[Network, bool]:
+    """Build the network, and return it and whether it has pretrained weights."""
+    network = build(params.train.network, len(data.classes))
+    network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
+    return network, network.load_pretrained()
+
+
+def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dataset) -> None:
+    """Fit the head to the features of the training photos."""
+    network.to(fabric.device)
+    rows = data.sample("train", HEAD_PHOTOS, params.train.seed)
+    features = embed(network, data.images, rows, fabric.autocast)
+    weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_weight_power)
+    fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)

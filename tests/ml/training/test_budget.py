@@ -1,0 +1,122 @@
+"""What fits into `train.minutes`, and what the trials choose."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml.data import ingest, prepare
+from ml.data.dataset import Dataset
+from ml.params import Params
+from ml.training import budget, train
+from ml.training.averaging import SHARES
+from ml.training.budget import Plan, fit_time, make_plan, subset
+from ml.training.loop import Loop
+from ml.training.train import make_fabric
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # those of MLflow
+
+
+@pytest.fixture
+def data(make_photos, params, tmp_path, monkeypatch) -> Dataset:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ingest.run(params.ingest.model_copy(update={"source": str(make_photos(40))}))
+    prepare.run(params.prepare)
+    return Dataset.load()
+
+
+def with_minutes(params: Params, minutes: float | None) -> Params:
+    plain = params.model_dump()
+    plain["train"]["minutes"] = minutes
+    return Params.model_validate(plain)
+
+
+@pytest.mark.parametrize(
+    ("affordable", "expected"),
+    [
+        (100_000, Plan(1e-3, 10, 2)),  # at most five times the epochs of the recipe
+        (1000, Plan(1e-3, 4, 2)),
+        (350, Plan(1e-3, 1, 2)),
+        (240, Plan(1e-3, 1, 1)),
+        (100, Plan(1e-3, 1, 1, 0.375)),
+        (-5, Plan(1e-3, 1, 1, 0.01)),
+    ],
+)
+def test_epochs_runs_and_photos_that_fit(params, affordable, expected):
+    recipe = params.recipes["efficientnet_lite0"].model_copy(update={"epochs": 2, "runs": 2})
+    plan = fit_time(recipe, 1e-3, affordable, steps=100, validation=10)
+    assert (plan.lr, plan.epochs, plan.runs) == (expected.lr, expected.epochs, expected.runs)
+    assert plan.share == pytest.approx(expected.share)
+
+
+def test_a_share_of_the_photos_of_each_class(data):
+    half = subset(data, 1, 0.5)
+    for number in range(2):
+        kept = [(one.labels[one.rows("train")] == number).sum() for one in (half, data)]
+        assert kept[0] == round(kept[1] / 2)
+        assert (subset(data, 1, 0.0001).labels[subset(data, 1, 0.0001).rows("train")] == number).sum() == 1
+    assert set(half.rows("train")) < set(data.rows("train"))
+    for split in ("val", "test"):
+        assert (half.rows(split) == data.rows(split)).all()
+    assert (subset(data, 1, 0.5).rows("train") == half.rows("train")).all()
+
+
+@pytest.mark.parametrize("best", [0.5, 1.0, 2.0])
+def test_the_better_learning_rates_get_twice_the_steps(params, data, monkeypatch, best, tmp_path):
+    lr, tried = params.recipe.optimizer.lr, []
+
+    def trial(fabric, params, data, rate, steps, state):
+        tried.append((rate, steps))
+        return abs(np.log(rate / (best * lr))), 0.01
+
+    monkeypatch.setattr(budget, "_trial", trial)
+    plan = make_plan(make_fabric("32-true"), params, data, 10, tmp_path / "trial.pt")
+    assert plan.lr == pytest.approx(best * lr)
+    lengths = [steps for _, steps in tried[1:]]
+    assert lengths == [lengths[0]] * 3 + [2 * lengths[0]] * 2
+    assert plan.epochs == 15
+
+
+def test_without_time_for_trials_the_learning_rate_is_the_recipes(params, data, monkeypatch, tmp_path):
+    tried = []
+    monkeypatch.setattr(budget, "_trial", lambda *args: tried.append(1) or (1.0, 60.0))
+    plan = make_plan(make_fabric("32-true"), params, data, 1, tmp_path / "trial.pt")
+    assert len(tried) == 1
+    assert (plan.lr, plan.epochs, plan.runs) == (params.recipe.optimizer.lr, 1, 1)
+    assert plan.share < 1
+
+
+class KilledError(Exception):
+    """Stands for a kill after an epoch was saved."""
+
+
+def test_a_resumed_training_keeps_its_plan(params, data, monkeypatch):
+    params = with_minutes(params, 0.05)
+    save = Loop._save
+
+    def save_and_die(self):
+        save(self)
+        if "trial" not in self.state.name:
+            raise KilledError
+
+    monkeypatch.setattr(Loop, "_save", save_and_die)
+    with pytest.raises(KilledError):
+        train.run(params)
+    (plan,) = Path("models").glob("unfinished-*-plan.json")
+    epochs = json.loads(plan.read_text())["epochs"]
+    assert not list(Path("models").glob("*trial*"))
+    monkeypatch.setattr(Loop, "_save", save)
+    monkeypatch.setattr(train, "make_plan", None)
+    history = train.run(params)
+    assert len(history) == epochs
+    assert not list(Path("models").glob("unfinished*"))
+    recipe = json.loads(Path("models/history.json").read_text())["recipe"]
+    assert recipe["epochs"] == epochs
+    assert set(recipe["finetuned_share"]) >= set(SHARES)
+
+
+def test_without_minutes_nothing_is_measured(params, data, monkeypatch):
+    monkeypatch.setattr(train, "make_plan", None)
+    assert len(train.run(with_minutes(params, None))) == params.recipe.epochs

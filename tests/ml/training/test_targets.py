@@ -1,0 +1,47 @@
+"""The weights of classes, and what they do for a class with few photos."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ml.model.networks import build
+from ml.training.head import fit_head
+from ml.training.targets import class_weights
+
+LABELS = np.repeat([0, 1, 2], [80, 15, 5])
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0, [1, 1, 1]), (1, [100 / 240, 100 / 45, 100 / 15])])
+def test_how_much_a_photo_of_each_class_counts(power, expected):
+    assert class_weights(LABELS, 3, power).tolist() == pytest.approx(expected)
+
+
+def test_all_photos_together_count_as_without_weights():
+    weights = class_weights(LABELS, 3, 0.5)
+    assert weights[LABELS].mean().item() == pytest.approx(1)
+    assert weights.tolist() == sorted(weights.tolist())
+
+
+def test_a_class_without_training_photos_is_no_error():
+    assert torch.isfinite(class_weights(np.zeros(9, np.int64), 2, 1.0)).all()
+
+
+def test_the_weighted_head_recognises_more_of_the_rare_class():
+    torch.manual_seed(0)
+
+    def draw(common: int, rare: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.tensor([0] * common + [1] * rare)
+        return torch.randn(common + rare, 128) + 0.15 * labels[:, None], labels
+
+    (features, labels), (unseen, answers) = draw(400, 15), draw(500, 500)
+    recalls, losses = [], []
+    for power in (0.0, 1.0):
+        network = build("simple_cnn", 2)
+        fit_head(network, features, labels, class_weights(labels.numpy(), 2, power))
+        with torch.no_grad():
+            logits = network.head(unseen)
+        recalls.append((logits.argmax(1) == answers)[500:].float().mean().item())
+        losses.append(functional.cross_entropy(logits, answers).item())
+    assert recalls[1] > recalls[0] + 0.1
+    assert losses[1] < losses[0]

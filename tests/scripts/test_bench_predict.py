@@ -1,0 +1,27 @@
+"""The benchmark of `ml predict` prints consistent figures, or says why it cannot measure."""
+
+import subprocess
+import sys
+
+from tests.helpers.paths import ROOT
+
+
+def bench(*arguments):
+    command = [sys.executable, "-m", "scripts.bench_predict", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_ratio_is_that_of_the_rates():
+    done = bench(ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg", "--rounds", 1)
+    assert done.returncode == 0, done.stderr
+    photos, command, bare, ratio = map(float, done.stdout.splitlines()[-1].split())
+    assert photos == 2
+    assert min(command, bare) > 0
+    assert abs(command / bare - ratio) < 0.01
+
+
+def test_a_file_that_is_not_a_photo_is_reported(tmp_path):
+    (tmp_path / "note.jpg").write_text("text")
+    done = bench(tmp_path)
+    assert done.returncode == 2
+    assert "photo cannot be used" in done.stderr
