@@ -24,7 +24,7 @@ from ml.model import bundle
 from ml.model.bundle import Bundle
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel
-from ml.params import Params
+from ml.params import Params, Recipe
 from ml.paths import HISTORY, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, STABILITY
 from ml.registry import registry
 from ml.registry.names import name_for
@@ -148,10 +148,19 @@ def _logged_run(params: Params, data: Dataset, run_id: str | None) -> str | None
     if not (run_id and has_run(run_id)):
         if not HISTORY.exists():
             return None
-        run_id = log_training(params, data, **json.loads(HISTORY.read_text("utf-8")))
+        run_id = _log_training(params, data)
     if EVALUATED not in mlflow.get_run(run_id).data.tags and (REPORT / METRICS).exists():
         log_evaluation(params.tracking, run_id, Evaluation.read())
     return run_id
+
+
+def _log_training(params: Params, data: Dataset) -> str:
+    """Log the training from the file that it left, with the recipe that it used; return the id of the run."""
+    results = json.loads(HISTORY.read_text("utf-8"))
+    if "recipe" in results:
+        recipes = params.recipes | {params.train.arch: Recipe.model_validate(results["recipe"])}
+        params = params.model_copy(update={"recipes": recipes})
+    return log_training(params, data, results["history"], results["choices"])
 
 
 def _compare(params: Params, data: Dataset, candidate: Bundle, champion: registry.Stored | None) -> Promotion:

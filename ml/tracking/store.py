@@ -127,7 +127,8 @@ def _reason(error: Exception) -> str:
     """Return the innermost cause, without the chain of urllib3's messages."""
     text = one_line(error, 2000)
     causes = re.findall(r"Caused by \w+\((.*)\)", text)
-    return one_line(Exception(causes[-1].rpartition("): ")[2].strip("'\") ") if causes else text))
+    innermost = re.sub(r"['\"]\)+$", "", causes[-1].rpartition("): ")[2]) if causes else text
+    return one_line(Exception(innermost))
 
 
 def log_metrics(metrics: Mapping[str, float], prefix: str = "", step: int | None = None) -> None:

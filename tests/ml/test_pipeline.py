@@ -83,7 +83,7 @@ def test_from_photos_to_a_registered_model(prepared, params):
     assert candidate.manifest.shortfalls[0].startswith("stable labels: mirrored: mirrored flips ")
     assert "**This model is only a candidate." in candidate.card
     assert not register.run(params)[2].promoted
-    mlflow.MlflowClient().delete_registered_model(params.tracking.model)
+    mlflow.MlflowClient().delete_registered_model("blue-red")  # params.tracking.model is auto
 
     packaged = package.run(params)
     assert unmet(packaged) == []
@@ -108,7 +108,7 @@ def test_from_photos_to_a_registered_model(prepared, params):
     )
 
     client = mlflow.MlflowClient()
-    name = "blue-red"  # params.tracking.model is auto
+    name = "blue-red"
     versions = f"name='{name}'"
     assert not client.search_model_versions(versions)  # packaging does not touch the registry
     register.run(params)
