@@ -9,7 +9,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
-	new default-model pull report gate publish deploy deliver mlflow owner requirements image run-image \
+	new default-model pull report comparison gate publish deploy deliver mlflow owner requirements image run-image \
 	rehearsal recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
@@ -76,6 +76,7 @@ audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serv
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
 # measure how well they are detected. Both are written to params.yaml.
 train: $(VENV)/.dev  ## run the pipeline: photos in, models/model.pt out; SOURCE=folder trains on your photos
+	@$(WITH_PATH) scripts/without_git.sh
 ifdef SOURCE
 	$(BIN)/python -m ml params "ingest.source=$(SOURCE)"
 	$(WITH_PATH) dvc repro --force --single-item ingest
@@ -99,6 +100,9 @@ pull: $(VENV)/.dev  ## fetch photos and models from the DVC remote, if one is co
 
 report: $(VENV)/.dev  ## write reports/report.html: every result of the pipeline on one page
 	$(BIN)/python -m ml report
+
+comparison: $(VENV)/.dev  ## compare parameters, data and metrics with those of the commit BASE
+	PYTHON=$(BIN)/python scripts/compare.sh
 
 gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
 	$(BIN)/python -m release gate

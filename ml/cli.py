@@ -10,12 +10,16 @@ The module's docstring is the description. Only the module of the requested comm
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ml.model import VERSION
 from ml.model.errors import PipelineError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(
@@ -30,8 +34,8 @@ def run(
         argv: the arguments; None: those of this process.
 
     Returns:
-        The exit code of the command. The process ends with 1 after a PipelineError, which is printed as one
-        line, with 2 after wrong usage, and with 130 after Ctrl-C.
+        The exit code of the command. The process ends with 1 after a PipelineError or on a full disk, which
+        is printed as one line, with 2 after wrong usage, and with 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
@@ -54,6 +58,11 @@ def run(
         return int(implementation.main(arguments) or 0)
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        place = error.filename or Path.cwd()
+        sys.exit(f"error: the disk is full, at {place}: free some space, and run it again")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -200,11 +200,14 @@ class Stability(_Section):
     max_flips: MaxFlips
 
 
+AUTO = "auto"
+
+
 class Tracking(_Section):
-    """Names in MLflow."""
+    """Names in MLflow; see `ml.registry.names` for what `auto` stands for."""
 
     experiment: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(pattern="^[^/:'\"%]+$")]
 
 
 class Params(_Section):

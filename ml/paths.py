@@ -7,6 +7,8 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "app/default/model.pt"
 """The model that the service uses by default."""
 REPORT = Path("reports/evaluate")
 METRICS = "metrics.json"
+EVALUATE_METRICS = Path("metrics/evaluate.json")
+PACKAGE_METRICS = Path("metrics/package.json")
 KNOWN = "known.pt"
 PROMOTION = Path("reports/promotion.json")
 SLICES = "slices.json"

@@ -21,10 +21,10 @@ from ml.evaluation.features import extract_features, load_ood_photos
 from ml.evaluation.metrics import Floats, fit_temperature, softmax
 from ml.evaluation.ood import choose_method, save_method
 from ml.evaluation.probe import fit_probe
-from ml.evaluation.result import Evaluation, measure
+from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.evaluation.slices import slice_metrics
 from ml.params import Evaluate, Params
-from ml.paths import HISTORY, REPORT, SLICES
+from ml.paths import EVALUATE_METRICS, HISTORY, REPORT, SLICES
 from ml.training.trained_network import TrainedNetwork
 
 EXAMPLE = "python -m ml evaluate"
@@ -71,6 +71,8 @@ def run(params: Params) -> Evaluation:
         calibration.warnings(),
     )
     evaluation.write()
+    val_loss = json.loads(HISTORY.read_text("utf-8"))["choices"][0]["val_loss"]
+    write_summary(EVALUATE_METRICS, evaluation.test, temperature=temperature, val_loss=val_loss)
     for warning in evaluation.warnings:
         note(f"warning: {warning}")
     slices = slice_metrics(data, probabilities, p.confidence)
@@ -117,16 +119,10 @@ def _draw_plots(params: Evaluate, data: Dataset, probabilities: Floats) -> None:
 
 
 def _log(params: Params, run_id: str, evaluation: Evaluation) -> None:
-    import mlflow
+    if not run_id:  # MLflow could not be used during the training
+        return
+    from ml.evaluation.log import log_evaluation  # MLflow takes seconds to import
+    from ml.tracking.store import LATER, or_later
 
-    from ml.tracking.store import log_metrics, tracked
-
-    with tracked(params.tracking, run_id):
-        log_metrics(evaluation.test, "test_")
-        mlflow.log_metric("temperature", evaluation.temperature)
-        for name, metrics in evaluation.baselines.items():
-            log_metrics(metrics, f"{name}_")
-        log_metrics(evaluation.cross_validation, "cross_validation_")
-        for method, metrics in evaluation.known.items():
-            log_metrics(metrics, f"ood_{method}_")
-        mlflow.log_artifacts(str(REPORT), REPORT.name)
+    with or_later(f"the results are in {REPORT}, and {LATER}"):
+        log_evaluation(params.tracking, run_id, evaluation)

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 from ml.model import examples as example_photos
 from ml.model.errors import BundleError, NoOnnxModelError
 from ml.model.examples import Example
+from ml.model.files import replaced
 from ml.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -117,15 +117,8 @@ def write(
         root = _root(archive)
         for name, content in extras.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/extra/{name}", _EPOCH), content)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(buffer.getbuffer())
     return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from ml.data.dataset import Dataset
 from ml.evaluation.features import extract_features, load_ood_photos
 from ml.evaluation.metrics import softmax
 from ml.evaluation.ood import load_method, measure_scores
-from ml.evaluation.result import Evaluation, measure
+from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.model import bundle
 from ml.packaging.conditions import check_accuracy, check_probabilities
 from ml.packaging.describe import describe_model, stored_weights
@@ -28,7 +28,7 @@ from ml.packaging.export import export
 from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
 from ml.params import Params
-from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_REPORT, PACKAGED, STABILITY
+from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_METRICS, PACKAGE_REPORT, PACKAGED, STABILITY
 from ml.reporting import stage_reports
 from ml.reporting.model_card import card
 from ml.training.trained_network import TrainedNetwork
@@ -106,13 +106,14 @@ def run(params: Params) -> dict[str, Any]:
         examples = choose_test_photos(data, manifest, chosen.model, chosen.probabilities)
     ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
     ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
+    known = measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores)
     report = {
         "precision": chosen.precision,
         "version": manifest.version,
         "run_id": trained.run_id,
         "torch": measure(params.evaluate, data, expected),
         "twin": metrics,
-        "known": measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores),
+        "known": known,
         "mean_difference": chosen.mean_difference,
         "not_taken": chosen.not_taken,
         "conditions": [dataclasses.asdict(condition) for condition in conditions],
@@ -123,9 +124,11 @@ def run(params: Params) -> dict[str, Any]:
     text = card(manifest, report | {"test_digest": data.digest("test")}, stages)
 
     MODEL.parent.mkdir(parents=True, exist_ok=True)
-    known = stored_weights(ood_score.state_dict(), half)
-    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, known, text, examples)
+    ood_weights = stored_weights(ood_score.state_dict(), half)
+    report["sha256"] = bundle.write(MODEL, manifest, weights, chosen.onnx, ood_weights, text, examples)
     _write(report, PACKAGE_REPORT / PACKAGED)
+    differences = {"mean_difference": chosen.mean_difference, "refused": known["refused"]}
+    write_summary(PACKAGE_METRICS, metrics, **differences)
     return report
 
 

@@ -46,12 +46,12 @@ def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: S
         log_metrics(metrics, "live_")
         for file in files:
             mlflow.log_artifact(str(file), "live")
-        registered = registry.find(params.model, served.version, served.sha256)
+        registered = registry.find(served.version, served.sha256)
         if registered is not None:
-            mlflow.set_tag("registered_version", f"{params.model}/{registered.version}")
+            mlflow.set_tag("registered_version", f"{registered.name}/{registered.version}")
             mlflow.set_tag("training_run_id", registered.run_id or "")
             client = MlflowClient()
             version_tags = {"live_run_id": run_id, "live_accuracy": f"{metrics['accuracy']:.6f}"}
             for name, value in version_tags.items():
-                client.set_model_version_tag(params.model, registered.version, name, value)
+                client.set_model_version_tag(registered.name, registered.version, name, value)
     return run_id

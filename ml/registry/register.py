@@ -1,11 +1,13 @@
 """Register models/model.pt in MLflow, and make it the champion if it is shown to be better.
 
 The champion and the new model answer the same test photos. Registering the same file again adds no version.
-Writes the decision to reports/promotion.json.
+If MLflow could not be used during the training, its run is logged now. Writes the decision to
+reports/promotion.json.
 """
 
 import argparse
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import mlflow
@@ -14,31 +16,31 @@ from mlflow.entities.model_registry import ModelVersion
 from ml import params as parameters
 from ml.cli import say
 from ml.data.dataset import Dataset
+from ml.evaluation.log import EVALUATED, log_evaluation
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
 from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse
+from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel
-from ml.params import Params
-from ml.paths import MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, STABILITY
+from ml.params import Params, Recipe
+from ml.paths import HISTORY, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, STABILITY
 from ml.registry import registry
-from ml.tracking.store import log_metrics, one_line, reported, tracked, use_store
+from ml.registry.names import name_for
+from ml.tracking.store import (
+    check,
+    has_run,
+    log_metrics,
+    log_training,
+    one_line,
+    or_later,
+    reported,
+    tracked,
+    use_store,
+)
 
 EXAMPLE = "python -m ml register"
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Register as params.yaml says, and print the decision.
-
-    Raises:
-        PipelineError: the model, its reports or the photos are missing, or MLflow cannot be used.
-    """
-    params = parameters.load()
-    with reported():
-        number, promotion = run(params, arguments.candidate)
-    role = "the champion" if promotion.promoted else "not the champion"
-    say(f"{params.tracking.model} version {number} is {role}: {promotion.reasons[0]}")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +50,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="promote the model even if packaging marked it as a candidate, unless the champion is better",
     )
+    parser.add_argument(
+        "--or-later",
+        action="store_true",
+        help="if MLflow cannot be used, say so and succeed, so that the pipeline goes on",
+    )
 
 
-def run(params: Params, candidates: bool = False) -> tuple[str, Promotion]:
+def main(arguments: argparse.Namespace) -> None:
+    """Register as params.yaml says, and print the decision.
+
+    Raises:
+        PipelineError: the model, its reports or the photos are missing, or MLflow cannot be used.
+    """
+    params = parameters.load()
+    later = or_later(f"{MODEL} is complete, and `{EXAMPLE}` registers it later")
+    with later if arguments.or_later else nullcontext():
+        check(params.tracking)
+        with reported():
+            name, number, promotion = run(params, arguments.candidate)
+        role = "the champion" if promotion.promoted else "not the champion"
+        say(f"{name} version {number} is {role}: {promotion.reasons[0]}")
+
+
+def run(params: Params, candidates: bool = False) -> tuple[str, str, Promotion]:
     """Register the packaged model, and promote it if it is shown to be better than the champion.
 
     A candidate, see `ml.packaging.conditions`, is promoted only if `candidates` is true.
 
     Returns:
-        The number of the version, and the decision.
+        The name of the registered model, the number of the version, and the decision.
 
     Raises:
         PipelineError: see `main`.
@@ -65,12 +88,12 @@ def run(params: Params, candidates: bool = False) -> tuple[str, Promotion]:
     data = Dataset.load()
     candidate, report = _read()
     use_store(params.tracking)
-    name, digest = params.tracking.model, data.digest("test")
-    version = registry.find_file(name, candidate.sha256) or _register(params, candidate, report, digest)
+    name = name_for(params.tracking.model, candidate.manifest.classes)
+    version = registry.find_file(name, candidate.sha256) or _register(params, data, name, candidate, report)
     number, champion = str(version.version), registry.champion(name)
-    facts = {"version": number, "sha256": candidate.sha256, "test_digest": digest}
+    facts = {"model": name, "version": number, "sha256": candidate.sha256, "test_digest": data.digest("test")}
     if not candidates and (former := _former_decision(facts, champion)) is not None:
-        return number, former
+        return name, number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
@@ -81,7 +104,7 @@ def run(params: Params, candidates: bool = False) -> tuple[str, Promotion]:
         if promotion.promoted:
             registry.promote(name, number)
     promotion.write(**facts, champion="" if champion is None else champion.number)
-    return number, promotion
+    return name, number, promotion
 
 
 def _read() -> tuple[Bundle, dict[str, Any]]:
@@ -100,22 +123,47 @@ def _read() -> tuple[Bundle, dict[str, Any]]:
     return candidate, report
 
 
-def _register(params: Params, candidate: Bundle, report: dict[str, Any], test_digest: str) -> ModelVersion:
+def _register(
+    params: Params, data: Dataset, name: str, candidate: Bundle, report: dict[str, Any]
+) -> ModelVersion:
     """Log the model and its measurements to the run of its training, and make it a version."""
     stability = json.loads((PACKAGE_REPORT / STABILITY).read_text("utf-8"))["changes"]
-    with tracked(params.tracking, report.get("run_id")) as run_id:
+    manifest = candidate.manifest
+    with tracked(params.tracking, _logged_run(params, data, report.get("run_id"))) as run_id:
         log_metrics(report["twin"], "onnx_")
         mlflow.log_metric("onnx_mean_difference", report["mean_difference"])
         log_metrics(report["known"], "onnx_")
         log_metrics({name: flips["share"] for name, flips in stability.items()}, "flips_")
         mlflow.log_artifacts(str(PACKAGE_REPORT), PACKAGE_REPORT.name)
-        tags = {"model_version": candidate.manifest.version, "sha256": candidate.sha256}
-        return registry.register(params.tracking.model, MODEL, run_id, tags | {"test_digest": test_digest})
+        tags = {
+            "model_version": manifest.version,
+            "sha256": candidate.sha256,
+            "test_digest": data.digest("test"),
+        }
+        return registry.register(name, MODEL, manifest.classes, run_id, tags)
 
 
-def _compare(
-    params: Params, data: Dataset, candidate: Bundle, champion: registry.Champion | None
-) -> Promotion:
+def _logged_run(params: Params, data: Dataset, run_id: str | None) -> str | None:
+    """Return the id of the training's run; if training or evaluation could not log to it, do that now."""
+    if not (run_id and has_run(run_id)):
+        if not HISTORY.exists():
+            return None
+        run_id = _log_training(params, data)
+    if EVALUATED not in mlflow.get_run(run_id).data.tags and (REPORT / METRICS).exists():
+        log_evaluation(params.tracking, run_id, Evaluation.read())
+    return run_id
+
+
+def _log_training(params: Params, data: Dataset) -> str:
+    """Log the training from the file that it left, with the recipe that it used; return the id of the run."""
+    results = json.loads(HISTORY.read_text("utf-8"))
+    if "recipe" in results:
+        recipes = params.recipes | {params.train.arch: Recipe.model_validate(results["recipe"])}
+        params = params.model_copy(update={"recipes": recipes})
+    return log_training(params, data, results["history"], results["choices"])
+
+
+def _compare(params: Params, data: Dataset, candidate: Bundle, champion: registry.Stored | None) -> Promotion:
     """Have both models answer the same photos, and decide."""
     if champion is None:
         return promote_uncompared("there is no champion yet")
@@ -143,7 +191,7 @@ def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:
     return ModelAnswers(answers["probabilities"], answers.get("known"), ood_scores)
 
 
-def _former_decision(facts: dict[str, str], champion: registry.Champion | None) -> Promotion | None:
+def _former_decision(facts: dict[str, str], champion: registry.Stored | None) -> Promotion | None:
     """Return the recorded decision if it is on the same facts and has led to the present champion."""
     try:
         decision = json.loads(PROMOTION.read_text("utf-8"))

@@ -1,7 +1,13 @@
-"""MLflow's model registry: each `model.pt` is a version; the alias `champion` marks the best one."""
+"""MLflow's model registry: each `model.pt` is a version; the alias `champion` marks the best one.
+
+Each set of classes has a registered model of its own, see `ml.registry.names`.
+"""
 
 import dataclasses
+import hashlib
+import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import mlflow
@@ -12,50 +18,68 @@ from mlflow.exceptions import MlflowException
 from ml.evaluation.packaged_model import IncomparableError
 from ml.model import bundle
 from ml.model.errors import BundleError
+from ml.registry import mlflow_model
 from ml.tracking.store import one_line
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+CLASSES = "classes_sha256"
+"""Tag of a registered model that identifies its classes, see `classes_digest`."""
 
 
-def register(name: str, model: Path, run_id: str, tags: dict[str, str]) -> ModelVersion:
-    """Log `model.pt` to the active run and make it a version of the registered model.
+def classes_digest(classes: Iterable[str]) -> str:
+    """Return the SHA-256 of a set of classes, in hexadecimal."""
+    return hashlib.sha256(json.dumps(sorted(classes)).encode()).hexdigest()
+
+
+def register(
+    name: str, model: Path, classes: Iterable[str], run_id: str, tags: dict[str, str]
+) -> ModelVersion:
+    """Log `model.pt` as an MLflow model to the active run, and make it a version of the registered model.
 
     Its tags must include `sha256` and `model_version`, by which `find` finds it.
     """
     client = MlflowClient()
-    mlflow.log_artifact(str(model), "model")
+    with tempfile.TemporaryDirectory() as folder:
+        mlflow_model.write(model, Path(folder, "model"))
+        mlflow.log_artifacts(f"{folder}/model", "model")
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    client.set_registered_model_tag(name, CLASSES, classes_digest(classes))
     source = f"{client.get_run(run_id).info.artifact_uri}/model"
     return client.create_model_version(name, source, run_id, tags=tags)
 
 
 def find_file(name: str, sha256: str) -> ModelVersion | None:
     """Return the newest version that is the file with this SHA-256 (hexadecimal), or None."""
-    return _newest_tagged(name, "sha256", sha256)
+    return _newest_tagged("sha256", sha256, f"name='{name}'")
 
 
-def find(name: str, version: str, sha256: str) -> ModelVersion | None:
+def find(version: str, sha256: str) -> ModelVersion | None:
     """Return the version that is the same file, else the newest one with the same weights, or None.
 
-    The version in `model.pt` identifies the weights.
+    The version in `model.pt` identifies the weights. All registered models are searched.
     """
-    return find_file(name, sha256) or _newest_tagged(name, "model_version", version)
+    return _newest_tagged("sha256", sha256) or _newest_tagged("model_version", version)
 
 
-def _newest_tagged(name: str, tag: str, value: str) -> ModelVersion | None:
-    versions = MlflowClient().search_model_versions(f"name='{name}'")
-    tagged = [version for version in versions if version.tags.get(tag) == value]
-    return max(tagged, key=lambda version: int(version.version), default=None)
+def _newest_tagged(tag: str, value: str, *conditions: str) -> ModelVersion | None:
+    if "'" in value:  # not one of ours; it would end the text in the query
+        return None
+    query = " and ".join([f"tags.{tag} = '{value}'", *conditions])
+    return _newest(MlflowClient().search_model_versions(query))
+
+
+def _newest(versions: Iterable[ModelVersion]) -> ModelVersion | None:
+    return max(versions, key=lambda one: (one.creation_timestamp, int(one.version)), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Champion:
-    """The version that has the alias: its number, and the address of its files."""
+class Stored:
+    """A registered version: its number, and the address of its files."""
 
     number: str
     source: str
@@ -68,13 +92,19 @@ class Champion:
         """
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = mlflow.artifacts.download_artifacts(f"{self.source}/model.pt", dst_path=folder)
-                return bundle.read(Path(path))
+                return bundle.read(self._download(folder))
             except (OSError, MlflowException, BundleError) as error:
                 raise IncomparableError(one_line(error)) from error
 
+    def _download(self, folder: str) -> Path:
+        download = mlflow.artifacts.download_artifacts
+        try:
+            return Path(download(f"{self.source}/{mlflow_model.DATA}/model.pt", dst_path=folder))
+        except (OSError, MlflowException):  # an earlier version of this project registered the bare file
+            return Path(download(f"{self.source}/model.pt", dst_path=folder))
 
-def champion(name: str) -> Champion | None:
+
+def champion(name: str) -> Stored | None:
     """Return the version that has the alias, or None.
 
     Raises:
@@ -86,7 +116,13 @@ def champion(name: str) -> Champion | None:
         if error.error_code not in _NO_SUCH_ALIAS:
             raise
         return None
-    return Champion(str(version.version), version.source or "")
+    return Stored(str(version.version), version.source or "")
+
+
+def newest(name: str) -> Stored | None:
+    """Return the newest version of a registered model, or None."""
+    version = _newest(MlflowClient().search_model_versions(f"name='{name}'"))
+    return None if version is None else Stored(str(version.version), version.source or "")
 
 
 def promote(name: str, number: str) -> None:

@@ -11,15 +11,15 @@ from ruamel.yaml.error import YAMLError
 
 from ml.params import PATH as PARAMS
 
-_NOT_CODE = (str(PARAMS), "dvc.lock")
+_NOT_CODE = (str(PARAMS), "dvc.lock", "metrics")
 _SOURCES = ("ingest.source", "evaluate.other")
 
 
 def git_commit() -> str:
     """Return the checked-out commit, or an empty string outside a repository.
 
-    It ends with `-dirty` if tracked files differ from the commit. params.yaml and dvc.lock do not count: each
-    training may change them, and `parameters_changed` records the parameters.
+    It ends with `-dirty` if tracked files differ from the commit. params.yaml, dvc.lock and metrics/ do not
+    count: each training may change them, and `parameters_changed` records the parameters.
     """
     commit = _git("rev-parse", "HEAD").strip()
     exclusions = [f":(exclude){path}" for path in _NOT_CODE]

@@ -4,12 +4,13 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
 from ml.params import Params, Tracking
@@ -17,11 +18,24 @@ from ml.paths import PREPARE_REPORT
 from ml.tracking.provenance import dataset_md5, flatten, git_commit
 
 LOCAL_STORE = "sqlite:///mlflow.db"
+LATER = "`python -m ml register` logs it later"
+"""What happens to a run that couldn't be logged."""
+
+# MLflow's own patience is 4 minutes if nothing listens, and 20 if a server never answers. It reads these
+# variables at each request; what the user has set holds.
+_PATIENCE = {"MAX_RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}
+_IMPATIENCE = {"MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "TIMEOUT": "5"}
+_OURS = {name for name in _PATIENCE if f"MLFLOW_HTTP_REQUEST_{name}" not in os.environ}
+os.environ |= {f"MLFLOW_HTTP_REQUEST_{name}": _PATIENCE[name] for name in _OURS}
 
 _REJECTED = re.compile(r"[^\w.\- ]")
 """Characters that MLflow rejects in the name of a metric; on Windows a colon is one of them."""
 _MAX_KEY, _MAX_METRICS = 250, 1000
 """Characters of a name, and metrics that MLflow takes at once."""
+
+
+class StoreError(PipelineError):
+    """MLflow cannot be used; the message says why."""
 
 
 def use_store(params: Tracking) -> None:
@@ -30,24 +44,43 @@ def use_store(params: Tracking) -> None:
     mlflow.set_experiment(params.experiment)
 
 
+def check(params: Tracking) -> None:
+    """Check within seconds that the store can be used.
+
+    Raises:
+        StoreError: see `reported`.
+    """
+    with reported(), _impatient():
+        use_store(params)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Report what goes wrong with MLflow inside the block.
 
     Raises:
-        PipelineError: the server cannot be reached or rejects a request, or the database cannot be used, for
+        StoreError: the server cannot be reached or rejects a request, or the database cannot be used, for
             example because a killed process left it incomplete.
     """
     try:
         yield
     except MlflowException as error:
-        raise PipelineError(f"MLflow cannot be used: {one_line(error)}") from error
+        raise StoreError(f"MLflow at {_address()} cannot be used: {_reason(error)}") from error
     except SQLAlchemyError as error:
         name = mlflow.get_tracking_uri().rpartition("/")[2]
-        raise PipelineError(
+        raise StoreError(
             f"MLflow cannot use its database {name} ({one_line(error, 120)}): repair it or move it away, and "
             "try again"
         ) from error
+
+
+@contextmanager
+def or_later(consequence: str) -> Iterator[None]:
+    """Go on if MLflow cannot be used inside the block, and say so: no result must be lost because of that."""
+    try:
+        yield
+    except StoreError as error:
+        note(f"warning: {error}; {consequence}")
 
 
 @contextmanager
@@ -55,12 +88,47 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
     """Log to the run of that id, or to a new one if the store has no such run; yield the id of the run.
 
     Raises:
-        PipelineError: see `reported`.
+        StoreError: something inside the block went wrong. See `reported` for MLflow's own errors; those who
+            store files for it, such as boto, have others.
     """
+    check(params)
     with reported():
-        use_store(params)
-        with mlflow.start_run(run_id=run_id if run_id and _exists(run_id) else None) as run:
+        run = mlflow.start_run(run_id=run_id if run_id and has_run(run_id) else None)
+        try:
             yield run.info.run_id
+        except BaseException as error:
+            with _impatient(), suppress(Exception):
+                mlflow.end_run("FAILED")
+            if isinstance(error, (PipelineError, MlflowException, SQLAlchemyError)) or not isinstance(
+                error, Exception
+            ):
+                raise
+            raise StoreError(f"MLflow at {_address()} cannot be used: {_reason(error)}") from error
+        mlflow.end_run()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    for name in _OURS:
+        os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _IMPATIENCE[name]
+    try:
+        yield
+    finally:
+        for name in _OURS:
+            os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _PATIENCE[name]
+
+
+def _address() -> str:
+    """Return the address of the store without a password."""
+    return re.sub("//[^/@]*@", "//", mlflow.get_tracking_uri())
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost cause, without the chain of urllib3's messages."""
+    text = one_line(error, 2000)
+    causes = re.findall(r"Caused by \w+\((.*)\)", text)
+    innermost = re.sub(r"['\"]\)+$", "", causes[-1].rpartition("): ")[2]) if causes else text
+    return one_line(Exception(innermost))
 
 
 def log_metrics(metrics: Mapping[str, float], prefix: str = "", step: int | None = None) -> None:
@@ -110,7 +178,8 @@ def log_training(
         return run_id
 
 
-def _exists(run_id: str) -> bool:
+def has_run(run_id: str) -> bool:
+    """Return whether the store has a run of that id."""
     try:
         mlflow.get_run(run_id)
     except MlflowException:

@@ -57,6 +57,11 @@ def run(params: Params) -> list[dict[str, float]]:
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        from ml.tracking.store import LATER, check, log_training, or_later  # MLflow takes seconds to import
+
+        with or_later(f"training goes on, and {LATER}"):
+            check(params.tracking)
     teachers = read_teachers(params.train.teachers, data.classes)
     state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric, teachers)}")
 
@@ -72,18 +77,19 @@ def run(params: Params) -> list[dict[str, float]]:
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
-        from ml.tracking.store import log_training  # MLflow takes seconds to import
-
         # A resumed run does not fit its head again, so its network may not hold the initial weights.
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        run_id = log_training(params, data, history, choices)
-        TrainedNetwork(network, params.train.network, run_id).save(data)
+        trained = TrainedNetwork(network, params.train.network, "")
+        trained.save(data)
         results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         for finished in state.parent.glob(f"{state.stem}-*"):
             finished.unlink()
+        with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
+            run_id = log_training(params, data, history, choices)
+            dataclasses.replace(trained, run_id=run_id).save(data)
     fabric.barrier()
     return history
 

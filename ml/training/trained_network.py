@@ -1,6 +1,7 @@
 """The file that training leaves for the stages after it: float32 weights and where they come from."""
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +9,7 @@ import torch
 
 from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
+from ml.model.files import replaced
 from ml.model.networks import Network, build
 from ml.training.loop import copy_weights
 
@@ -16,7 +18,7 @@ CHECKPOINT = Path("models/checkpoint.pt")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network, its architecture, and the id of the MLflow run that trained it."""
+    """A trained network, its architecture, and its run in MLflow (empty: not logged)."""
 
     network: Network
     arch: str
@@ -32,9 +34,10 @@ class TrainedNetwork:
             "state_dict": {name: value.contiguous() for name, value in copy_weights(self.network).items()},
             "run_id": self.run_id,
         }
-        partial = CHECKPOINT.with_suffix(".part")
-        torch.save(content, partial)
-        partial.replace(CHECKPOINT)
+        buffer = io.BytesIO()  # torch reports a full disk as an error of its own
+        torch.save(content, buffer)
+        with replaced(CHECKPOINT) as file:
+            file.write(buffer.getbuffer())
 
     @classmethod
     def load(cls, data: Dataset) -> Self:

@@ -82,8 +82,8 @@ def test_from_photos_to_a_registered_model(prepared, params):
     assert candidate.manifest.version.endswith("-candidate")
     assert candidate.manifest.shortfalls[0].startswith("stable labels: mirrored: mirrored flips ")
     assert "**This model is only a candidate." in candidate.card
-    assert not register.run(params)[1].promoted
-    mlflow.MlflowClient().delete_registered_model(params.tracking.model)
+    assert not register.run(params)[2].promoted
+    mlflow.MlflowClient().delete_registered_model("blue-red")  # params.tracking.model is auto
 
     packaged = package.run(params)
     assert unmet(packaged) == []
@@ -108,10 +108,11 @@ def test_from_photos_to_a_registered_model(prepared, params):
     )
 
     client = mlflow.MlflowClient()
-    versions = f"name='{params.tracking.model}'"
+    name = "blue-red"
+    versions = f"name='{name}'"
     assert not client.search_model_versions(versions)  # packaging does not touch the registry
     register.run(params)
-    first = client.get_model_version_by_alias(params.tracking.model, "champion")
+    first = client.get_model_version_by_alias(name, "champion")
     assert first.tags["model_version"] == packaged["version"]
     assert first.tags["sha256"] == packaged["sha256"]
     run = client.get_run(first.run_id)
@@ -129,10 +130,36 @@ def test_from_photos_to_a_registered_model(prepared, params):
 
     package.run(change(params, "package", half=False))  # the same network again is not better
     register.run(params)
-    assert client.get_model_version_by_alias(params.tracking.model, "champion").version == first.version
+    assert client.get_model_version_by_alias(name, "champion").version == first.version
     assert len(client.search_model_versions(versions)) == 2
     decision = json.loads(Path("reports/promotion.json").read_text())
     assert "stays: the candidate is not clearly better" in decision["reasons"][0]
+
+
+def test_without_mlflow_nothing_is_lost(prepared, params, monkeypatch, capsys):
+    """MLflow can't be reached in training and evaluation, and is there when the model is registered."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    train.run(params)
+    evaluation = evaluate.run(params)
+    package.run(params)
+    monkeypatch.setattr(register.parameters, "load", lambda: params)
+    register.main(argparse.Namespace(or_later=True, candidate=False))
+    warnings = capsys.readouterr().err
+    lines = [line for line in warnings.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 3  # before and after the training, and instead of the registration
+    assert all("MLflow at http://127.0.0.1:9 cannot be used: " in line for line in lines)
+    assert "Traceback" not in warnings
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    register.main(argparse.Namespace(or_later=True, candidate=False))
+    client = mlflow.MlflowClient()
+    run = client.get_run(client.get_model_version_by_alias("blue-red", "champion").run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.arch"] == "simple_cnn"
+    assert run.data.metrics["test_accuracy"] == pytest.approx(evaluation.test["accuracy"])
+    assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"prepare", "evaluate", "package", "model"} <= files
 
 
 def unmet(packaged):

@@ -27,6 +27,8 @@ RIGHTS = {
     "ci/image": {"contents": "read"},
     "ci/publish": {"contents": "read", "packages": "write", "id-token": "write", "attestations": "write"},
     "ci/deploy": DEPLOYS,
+    "compare/compare": {"contents": "read"},
+    "comment/comment": {"contents": "read", "actions": "read", "pull-requests": "write"},
     "release/train": {"contents": "read"},
     "release/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
     "release/deploy": DEPLOYS,
@@ -142,13 +144,27 @@ def test_secrets_and_variables_are_documented() -> None:
 
 def test_a_pull_request_sees_no_secret_and_pushes_nothing() -> None:
     assert "pull_request_target" not in "".join(TEXTS.values())
-    assert [name for name, flow in WORKFLOWS.items() if "pull_request" in flow["on"]] == ["ci"]
+    assert [name for name, flow in WORKFLOWS.items() if "pull_request" in flow["on"]] == [
+        "ci",
+        "compare",
+    ]
     pushes = "github.event_name == 'push'"
     for job, what in WORKFLOWS["ci"]["jobs"].items():
         if "secrets." in yaml.safe_dump(what) or "write" in what["permissions"].values():
             assert what["if"].startswith(pushes), job
     assert WORKFLOWS["ci"]["jobs"]["deploy"]["if"] == f"{pushes} && github.ref == 'refs/heads/main'"
     assert {*WORKFLOWS["ci"]["jobs"]["publish"]["needs"]} == {"lint", "test", "image"}
+
+
+def test_the_job_that_comments_runs_nothing_of_the_pull_request() -> None:
+    assert "secrets." not in TEXTS["compare"]
+    job = JOBS["comment/comment"]
+    assert WORKFLOWS["comment"]["on"]["workflow_run"]["workflows"] == [WORKFLOWS["compare"]["name"]]
+    checkout, download, comment = job["steps"]
+    assert {*checkout["with"]} == {"persist-credentials"}  # so it is the default branch
+    assert download["with"]["path"] == "comparison"  # nothing of this repository has that name
+    assert not (ROOT / "comparison").exists()
+    assert comment["run"] == "scripts/comment.sh"
 
 
 def test_what_calls_cd_hands_on_what_it_takes() -> None:

@@ -120,10 +120,10 @@ def test_batch_on_the_service(
     assert float(table["red/1.jpg"]["p_red"]) == rows["red/1.jpg"]["probabilities"]["red"]
     assert_linked(store, written)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    by_weights = registry.find("cats-vs-dogs", "test-1", "f" * 64)
+    by_weights = registry.find("test-1", "f" * 64)
     assert by_weights is not None
     assert int(by_weights.version) == 3
-    assert registry.find("cats-vs-dogs", "another", "f" * 64) is None
+    assert registry.find("another", "f" * 64) is None
 
 
 def test_without_photos_the_examples_of_the_service_are_sent(

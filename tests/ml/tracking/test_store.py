@@ -1,13 +1,18 @@
 """The MLflow store: it takes the metrics of all classes; one that cannot be used is reported."""
 
+import errno
+import socket
 import sqlite3
+import threading
+from contextlib import suppress
 
 import mlflow
 import pytest
 
 from ml.model.errors import PipelineError
 from ml.params import Tracking
-from ml.tracking.store import log_metrics, metric_key, tracked
+from ml.tracking import store
+from ml.tracking.store import check, log_metrics, metric_key, or_later, tracked
 
 
 # Warnings from inside MLflow and Alembic.
@@ -31,10 +36,48 @@ def test_an_unreachable_server_is_reported(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with (
-        pytest.raises(PipelineError, match=r"^MLflow cannot be used: [^\n]*127\.0\.0\.1"),
+        pytest.raises(
+            PipelineError, match=r"^MLflow at http://127\.0\.0\.1:9 cannot be used: [^\n]*refused$"
+        ),
         tracked(Tracking(experiment="one", model="one")),
     ):
         pass
+
+
+def test_a_server_that_never_answers_gets_few_requests(monkeypatch) -> None:
+    """MLflow's own patience is 8 requests of 120 s each, for each call."""
+    requests = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    requests.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setitem(store._IMPATIENCE, "TIMEOUT", "1")
+        with pytest.raises(PipelineError, match=r"MLflow at .* cannot be used: Read timed out"):
+            check(Tracking(experiment="one", model="one"))
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(requests) == 3
+    for request in requests:
+        request.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_goes_wrong_while_a_run_is_logged_is_one_warning(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with or_later("it is logged later"), tracked(Tracking(experiment="one", model="one")) as run_id:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert mlflow.get_run(run_id).info.status == "FAILED"
+    assert mlflow.active_run() is None
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("warning: MLflow at sqlite:///")
+    assert line.endswith("No space left on device; it is logged later")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
