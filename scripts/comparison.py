@@ -1,8 +1,5 @@
 """What a change does to parameters, data and metrics, compared with another commit, as JSON and as Markdown.
 
-    python -m scripts.comparison collect HEAD^1 >comparison.json     # needs DVC
-    python scripts/comparison.py render comparison.json              # needs only Python
-
 The metrics are those that are committed in metrics/. `render` expects a hostile file: the workflow of a fork
 may have written it.
 """
@@ -17,6 +14,10 @@ from typing import Any
 _MAX_BYTES = 1 << 20
 _MAX_ROWS = 100
 _MAX_TEXT = 80
+
+_EXAMPLES = """examples:
+  python -m scripts.comparison collect HEAD^1 >comparison.json     # needs DVC
+  python scripts/comparison.py render comparison.json              # needs only Python"""
 
 
 def collect(base: str) -> dict[str, Any]:
@@ -113,7 +114,10 @@ def _code(value: Any) -> str:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m scripts.comparison",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=("collect", "render"))
     parser.add_argument("argument", help="the other commit, or the file")

@@ -91,6 +91,7 @@ class _Entry:
     path: PurePosixPath
     size: int
     open: Callable[[], IO[bytes]] | None  # None: a folder
+    is_other: bool = False  # whatever its name is
 
 
 def _source(source: Path, entries: Iterable[_Entry]) -> Source:
@@ -98,6 +99,8 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
+        elif entry.is_other:
+            skipped += 1
         elif is_photo(entry.path, partial(_head, entry.open)):
             photos.append(File(entry.path, entry.open))
             photo_bytes += entry.size
@@ -136,9 +139,11 @@ def _walk(root: Path) -> Iterator[_Entry]:
         yield from (_Entry(_relative(inner / name, root), 0, None) for name in folders)
         for name in sorted(names):
             file = inner / name
-            is_other = file.is_symlink() and file.resolve().suffix.lower() != file.suffix.lower()
-            if file.is_file() and not is_other:
-                yield _Entry(_relative(file, root), file.stat().st_size, partial(_opened, file))
+            is_other = not file.is_file()  # a socket, or a link to nothing or to itself
+            if not is_other and file.is_symlink():
+                is_other = file.resolve().suffix.lower() != file.suffix.lower()
+            size = 0 if is_other else file.stat().st_size
+            yield _Entry(_relative(file, root), size, partial(_opened, file), is_other)
 
 
 def _opened(file: Path) -> IO[bytes]:

@@ -86,12 +86,13 @@ class FilmedRehearsal(Rehearsal):
         client, page = MlflowClient(store), self._camera.page
         (experiment,) = client.search_experiments(filter_string="name = 'cats-vs-dogs'")
         runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+        (registered,) = client.search_registered_models()
         run = f"experiments/{experiment.experiment_id}/runs/{runs[0].info.run_id}"
         server = f"mlflow ui --backend-store-uri {store} --port {url.rpartition(':')[2]} --workers 1".split()
         with self.background(*server, ready=f"{url}/health"):
             for path, text, caption in (
                 (run, "test_accuracy", "MLflow: metrics of the training run"),
-                ("models/cats-vs-dogs", "champion", "MLflow's registry: this version is the champion"),
+                (f"models/{registered.name}", "champion", "MLflow's registry: this version is the champion"),
             ):
                 page.goto(f"{url}/#/{path}")
                 page.get_by_text(text).first.wait_for(timeout=120_000)

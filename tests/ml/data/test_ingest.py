@@ -385,7 +385,10 @@ def test_links_in_a_folder(make_photos, go, tmp_path):
     (root / "red" / "passwd.png").symlink_to("/etc/passwd")
     (root / "red" / "round").symlink_to(root)
     (root / "red" / "lost.png").symlink_to(root / "nowhere.png")
-    assert go(root).classes == {"blue": 3, "green": 2, "red": 4}
+    (root / "red" / "loop.png").symlink_to(root / "red" / "loop.png")
+    report = go(root)
+    assert report.classes == {"blue": 3, "green": 2, "red": 4}
+    assert report.skipped == 3
 
 
 def test_the_split_of_the_owner_is_kept(make_photos, go, tmp_path):
