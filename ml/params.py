@@ -136,7 +136,7 @@ class Recipe(_Section):
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
     fit_head_first: bool
-    class_weight_power: Share = 1.0
+    class_balance: Share = 1.0
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
 

@@ -6,6 +6,7 @@ do not depend on the number of workers or processes, nor on whether the run was 
 
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from torchvision.transforms import v2
 from ml.data.dataset import Dataset
 from ml.model.host import available_cpus
 from ml.model.onnx_model import Images
+from ml.training.balance import epoch_rows
 
 Key = tuple[int, int]
 """A seed and a row."""
@@ -56,12 +58,17 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
 class EpochSampler(Sampler[list[Key]]):
     """The batches of one epoch for process `rank` of `world`.
 
-    The processes divide among them each batch of `batch_size` photos from `rows`.
+    The processes divide among them each batch of `batch_size` training photos. A photo that occurs again in
+    an epoch, see `ml.training.balance`, is augmented differently.
     """
 
-    def __init__(self, rows: NDArray[np.int64], batch_size: int, seed: int, rank: int, world: int) -> None:
-        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
-        self.epoch = 0
+    def __init__(
+        self, data: Dataset, batch_size: int, balance: float, seed: int, rank: int, world: int
+    ) -> None:
+        self.rows = data.rows("train")
+        self.labels = data.labels[self.rows]
+        self.batch_size, self.balance, self.seed = batch_size, balance, seed
+        self.rank, self.world, self.epoch = rank, world, 0
 
     def __len__(self) -> int:
         # An incomplete last batch would be a noisy step, so it is dropped; each epoch drops other photos.
@@ -69,10 +76,13 @@ class EpochSampler(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         seed = seed_from(self.seed, self.epoch)
-        order = np.random.default_rng(seed).permutation(self.rows)
+        order = epoch_rows(self.rows, self.labels, self.balance, np.random.default_rng(seed))
+        times, keys = Counter[int](), list[Key]()
+        for row in order.tolist():
+            keys.append((seed_from(seed, times[row]) if times[row] else seed, row))
+            times[row] += 1
         for batch in range(len(self)):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(seed, int(row)) for row in rows[self.rank :: self.world]]
+            yield keys[batch * self.batch_size : (batch + 1) * self.batch_size][self.rank :: self.world]
 
 
 def training_batches(

@@ -6,8 +6,8 @@ from lightning_fabric import Fabric
 from ml.data.dataset import Dataset
 from ml.model.networks import Network, build
 from ml.params import Params
+from ml.training.balance import class_weights
 from ml.training.head import embed, fit_head
-from ml.training.targets import class_weights
 
 HEAD_PHOTOS = 50_000
 """The head is fitted to at most this many training photos before the first epoch, to bound the memory."""
@@ -25,5 +25,5 @@ def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dat
     network.to(fabric.device)
     rows = data.sample("train", HEAD_PHOTOS, params.train.seed)
     features = embed(network, data.images, rows, fabric.autocast)
-    weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_weight_power)
+    weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
     fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)

@@ -17,7 +17,6 @@ from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
 from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
-from ml.training.targets import class_weights
 
 
 @dataclasses.dataclass
@@ -55,10 +54,9 @@ class Loop:
         self.fabric, self.data, self.recipe, self.seed, self.state = fabric, data, recipe, seed, state
         self.targets = targets
         self.normalize = Normalization(network.mean, network.std)
-        rows = data.rows("train")
-        weights = class_weights(data.labels[rows], len(data.classes), recipe.class_weight_power)
-        self.class_weights = weights.to(fabric.device)
-        self.sampler = EpochSampler(rows, recipe.batch_size, seed, fabric.global_rank, fabric.world_size)
+        self.sampler = EpochSampler(
+            data, recipe.batch_size, recipe.class_balance, seed, fabric.global_rank, fabric.world_size
+        )
         steps, warmup_share = recipe.epochs * len(self.sampler), recipe.optimizer.warmup_share
         optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.optimizer))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -99,7 +97,7 @@ class Loop:
             torch.manual_seed(seed_from(self.seed, epoch, step, self.fabric.global_rank))
             images, labels = self.normalize(pixels.to(self.fabric.device)), labels.to(self.fabric.device)
             logits = self.network(images).float()
-            loss = functional.cross_entropy(logits, labels, self.class_weights)
+            loss = functional.cross_entropy(logits, labels)
             self.fabric.backward(loss)
             max_norm = self.recipe.optimizer.grad_clip
             self.fabric.clip_gradients(

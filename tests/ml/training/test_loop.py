@@ -14,7 +14,7 @@ from ml.data import ingest, prepare
 from ml.data.dataset import Dataset
 from ml.model.networks import build
 from ml.params import Params
-from ml.training.batches import Photos
+from ml.training.batches import EpochSampler, Photos
 from ml.training.loop import Loop, image_size_at, learning_rate_factor
 from ml.training.train import make_fabric
 
@@ -128,18 +128,18 @@ def test_the_learning_rate_rises_and_then_falls_to_zero():
     assert factors[-1] == pytest.approx(0, abs=1e-12)
 
 
-def test_the_loss_weighs_the_classes(make_loop):
-    loop = make_loop(class_weight_power=0.0)
-    assert loop.class_weights.tolist() == [1, 1]
-    loop.data.labels[loop.data.rows("train")[:-10]] = 0
-    changed = Loop(loop.fabric, loop.bare_network, loop.data, loop.recipe, 1, Path("other.pt"))
-    assert changed.class_weights.tolist() == [1, 1]
-    recipe = loop.recipe.model_copy(update={"class_weight_power": 1.0})
-    weighted = Loop(loop.fabric, loop.bare_network, loop.data, recipe, 1, Path("third.pt")).class_weights
-    assert weighted[1] > 3 * weighted[0]
-    losses = []
-    for weights in (changed.class_weights, weighted):
-        one = make_loop(state=f"{len(losses)}.pt", epochs=1)
-        one.class_weights = weights
-        losses.append(one.run().history[0]["val_loss"])
-    assert losses[0] != losses[1]
+def test_photos_of_a_rare_class_are_used_again_augmented_differently(make_loop):
+    loop = make_loop(class_balance=1.0, batch_size=8)
+    rows = loop.data.rows("train")
+    loop.data.labels[rows[:-6]], loop.data.labels[rows[-6:]] = 0, 1
+    sampler = EpochSampler(loop.data, 8, 1.0, 1, 0, 1)
+    keys = list(itertools.chain.from_iterable(sampler))
+    assert len(keys) == len(set(keys)) == len(rows) // 8 * 8
+    rare = [row for _, row in keys if row in rows[-6:]]
+    assert len(rare) == pytest.approx(len(keys) / 2, abs=8)
+    assert len(set(rare)) == 6
+    assert keys == list(itertools.chain.from_iterable(sampler))  # repeatable
+    shared = [list(EpochSampler(loop.data, 8, 1.0, 1, rank, 2)) for rank in range(2)]
+    assert [sorted(one + other) for one, other in zip(*shared, strict=True)] == [
+        sorted(one) for one in sampler
+    ]

@@ -1,4 +1,4 @@
-"""The weights of classes, and what they do for a class with few photos."""
+"""What classes with few photos count: their weight, and how often their photos are used."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,15 @@ import torch
 from torch.nn import functional
 
 from ml.model.networks import build
+from ml.training.balance import class_weights, epoch_rows
 from ml.training.head import fit_head
-from ml.training.targets import class_weights
 
 LABELS = np.repeat([0, 1, 2], [80, 15, 5])
 
 
-@pytest.mark.parametrize(("power", "expected"), [(0, [1, 1, 1]), (1, [100 / 240, 100 / 45, 100 / 15])])
-def test_how_much_a_photo_of_each_class_counts(power, expected):
-    assert class_weights(LABELS, 3, power).tolist() == pytest.approx(expected)
+@pytest.mark.parametrize(("balance", "expected"), [(0, [1, 1, 1]), (1, [100 / 240, 100 / 45, 100 / 15])])
+def test_how_much_a_photo_of_each_class_counts(balance, expected):
+    assert class_weights(LABELS, 3, balance).tolist() == pytest.approx(expected)
 
 
 def test_all_photos_together_count_as_without_weights():
@@ -45,3 +45,27 @@ def test_the_weighted_head_recognises_more_of_the_rare_class():
         losses.append(functional.cross_entropy(logits, answers).item())
     assert recalls[1] > recalls[0] + 0.1
     assert losses[1] < losses[0]
+
+
+def test_all_classes_are_used_alike_and_each_of_their_photos():
+    rows = np.arange(1000, 1100)
+    order = epoch_rows(rows, LABELS, 1.0, np.random.default_rng(0))
+    used = np.bincount(order - 1000, minlength=100)
+    assert [used[number == LABELS].sum() for number in range(3)] == [33, 33, 33]
+    assert [(used[number == LABELS].min(), used[number == LABELS].max()) for number in range(3)] == [
+        (0, 1),
+        (2, 3),
+        (6, 7),
+    ]
+    assert (order != epoch_rows(rows, LABELS, 1.0, np.random.default_rng(1))).any()
+
+
+@pytest.mark.parametrize(("labels", "balance"), [(LABELS, 0.0), (np.arange(99) % 3, 1.0)])
+def test_without_imbalance_each_photo_is_used_once(labels, balance):
+    rows = np.arange(len(labels)) + 7
+    assert sorted(epoch_rows(rows, labels, balance, np.random.default_rng(0))) == rows.tolist()
+
+
+def test_between_both():
+    used = np.bincount(LABELS[epoch_rows(np.arange(100), LABELS, 0.5, np.random.default_rng(0))])
+    assert used.tolist() == [59, 26, 15]
