@@ -15,7 +15,8 @@ from deploy.cancellation import CANCELLATION
 from deploy.output import is_secret, say
 from deploy.process import run
 from deploy.target import DeployError
-from ml.model.http import LOOPBACK, session
+from ml.model.http import session
+from ml.model.urls import LOOPBACK
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"
 _SETTLE_S = 60  # a provider may route to the old version for a moment

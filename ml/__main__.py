@@ -14,7 +14,7 @@ COMMANDS = {
     "audit": ("ml.audit.audit", "find wrong labels, and correct them on a page"),
     "stability": ("ml.packaging.stability", "measure how often small changes of a photo change its label"),
     "report": ("ml.reporting.report", "write reports/report.html, the results of all stages on one page"),
-    "params": ("ml.params", "check params.yaml, or set values in it"),
+    "params": ("ml.set_params", "check params.yaml, or set values in it"),
     "predict": ("ml.predict", "classify photos on this machine, without a service"),
 }
 

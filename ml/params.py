@@ -1,13 +1,6 @@
-"""Check params.yaml, and optionally set values in it first; comments are kept.
+"""The parameters in params.yaml. Every stage reads them here, and no unknown key or invalid value passes."""
 
-Every stage reads the file through this module, which rejects unknown keys and invalid values at once.
-"""
-
-import argparse
-import copy
-import io
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,12 +11,9 @@ try:
 except ModuleNotFoundError as missing:  # every stage imports this module first
     sys.exit(f"error: {missing.name} is not installed: run `make dev` to install the training environment")
 
-from ml.cli import say
 from ml.model.errors import PipelineError
 from ml.model.image import Resize
 from ml.model.manifest import ARCHITECTURES, LIBRARIES, is_arch
-
-EXAMPLE = "python -m ml params train.arch=simple_cnn prepare.image_size=96"
 
 PATH = Path("params.yaml")
 
@@ -240,51 +230,15 @@ def load(path: Path = PATH) -> Params:
     Raises:
         PipelineError: the file is missing or not YAML, a key is unknown or missing, or a value is invalid.
     """
-    return _check(_read(path), path)
+    return check(read_text(path), path)
 
 
-def assign(changes: Mapping[str, str], path: Path = PATH) -> None:
-    """Set parameters in the file and keep its comments; if one is invalid, nothing is written.
-
-    Args:
-        changes: values as YAML, by dotted name.
-        path: of the file.
+def read_text(path: Path) -> str:
+    """Return the content of the file.
 
     Raises:
-        PipelineError: there is no such parameter, or its value is invalid.
+        PipelineError: it is missing or not text.
     """
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 1 << 16
-    text = _read(path)
-    _check(text, path)
-    document = yaml.load(text)
-    for key, value in changes.items():
-        *sections, name = key.split(".")
-        section: Any = document
-        for part in sections:
-            section = _own(section, part) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or name not in section:
-            raise PipelineError(f"{path} has no parameter {key}")
-        section[name] = value if isinstance(section[name], str) else _parse(value, key)
-    buffer = io.StringIO()
-    yaml.dump(document, buffer)
-    _check(buffer.getvalue(), path)
-    try:
-        path.write_text(buffer.getvalue(), encoding="utf-8")
-    except OSError as error:
-        raise PipelineError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _own(section: Any, name: str) -> Any:
-    """Return a nested section; one that a YAML merge key (`<<`) shares with others is copied first."""
-    child = section.get(name)
-    if any(source.get(name) is child for source in getattr(section, "merge", None) or ()):
-        child = section[name] = copy.deepcopy(child)
-    return child
-
-
-def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError as error:
@@ -293,45 +247,21 @@ def _read(path: Path) -> str:
         raise PipelineError(f"{path} is not UTF-8 text") from error
 
 
-def _parse(text: str, name: object) -> Any:
+def parse(text: str, name: object) -> Any:
+    """Return the value of a YAML text; `name` is what the PipelineError calls it."""
     try:
         return YAML(typ="safe").load(text)
     except YAMLError as error:
         raise PipelineError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def _check(text: str, path: Path) -> Params:
+def check(text: str, path: Path) -> Params:
+    """Return the parameters in a text, or raise PipelineError, which lists everything that is wrong."""
     try:
-        return Params.model_validate(_parse(text, path))
+        return Params.model_validate(parse(text, path))
     except ValidationError as error:
         lines = [
             ": ".join(filter(None, [".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")]))
             for e in error.errors()
         ]
         raise PipelineError(f"{path}: {'; '.join(lines)}") from error
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    parser.add_argument(
-        "changes",
-        nargs="*",
-        type=_change,
-        metavar="KEY=VALUE",
-        help="a parameter by its dotted name, and its new value",
-    )
-
-
-def _change(argument: str) -> tuple[str, str]:
-    key, separator, value = argument.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not of the form KEY=VALUE")
-    return key, value
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Set the values, if there are any, and check the file."""
-    if arguments.changes:
-        assign(dict(arguments.changes))
-    load()
-    say(f"{PATH} is valid")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from github.Requester import HTTPRequestsConnectionClass, Requester, RequestsResponse
 
-from ml.model import http
+from ml.model import http, urls
 from ml.model.errors import PipelineError
 
 _REPEATED = frozenset({"GET", "PATCH"})
@@ -106,7 +106,7 @@ class Transport:
 
     def check_origin(self, url: str) -> None:
         """Raise GitHubError if a URL leads to another host than the API's own."""
-        if http.origin(url) not in self._origins:
+        if urls.origin(url) not in self._origins:
             host = urlsplit(url).hostname
             raise GitHubError(f"the API names {host}, which is not its own host: not contacted")
 
@@ -221,14 +221,14 @@ def check_server(name: str, url: str) -> None:
     Raises:
         PipelineError: it may not, or this is not the URL of a server.
     """
-    if not http.may_get_secrets(url):
+    if not urls.may_get_secrets(url):
         raise PipelineError(f"{name} must be https:// without user info; http:// is only for loopback")
 
 
 def own_origins(api: str) -> set[tuple[str, str | None, int]]:
     """Return scheme, host and port of the servers that get the token: the API, and the one for uploads."""
     uploads = re.sub(r"^https://api\.(github\.com|[^./]+\.ghe\.com)(?=[:/]|$)", r"https://uploads.\1", api)
-    return {http.origin(api), http.origin(uploads)}
+    return {urls.origin(api), urls.origin(uploads)}
 
 
 def site(api: str) -> str:

@@ -21,9 +21,9 @@ from app.inference.answers import Engine
 from app.inference.engine import load
 from app.settings import EMBEDDED
 from ml.model.host import available_cpus
-from ml.model.image import ImageError, decode
-from ml.model.photos import find
+from ml.model.image import decode
 from scripts.common import arguments, process
+from scripts.common.photos import decodable
 from scripts.stress.client import form
 from scripts.stress.usage import Family, usage
 
@@ -118,15 +118,7 @@ def main() -> int:
     add("--seconds", type=int, default=8, help="duration of a measurement (default: 8)")
     add("--rounds", type=int, default=3, help="measurements of each figure (default: 3)")
     options = parser.parse_args()
-    try:
-        files = [file for path in options.photos for file in find(path)]
-        photos = [file.read_bytes() for file in files[:_PHOTOS]]
-        for photo in photos:
-            decode(photo)
-    except (OSError, ImageError) as error:
-        parser.error(f"a photo cannot be used: {error}")
-    if not photos:
-        parser.error("there are no photos in these folders")
+    photos = decodable(parser, options.photos, _PHOTOS)
     if not shutil.which("wrk"):
         parser.error("wrk is not installed; install the package of that name, for example by apt")
     engine = load(EMBEDDED, "onnx", 1)

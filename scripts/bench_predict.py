@@ -14,11 +14,11 @@ from pathlib import Path
 
 from ml.model import bundle
 from ml.model.host import available_cpus
-from ml.model.image import ImageError, decode
+from ml.model.image import decode
 from ml.model.onnx_model import open_session
-from ml.model.photos import find
 from ml.paths import DEFAULT_MODEL
 from scripts.common import arguments
+from scripts.common.photos import decodable
 from scripts.common.process import ROOT
 
 
@@ -53,14 +53,7 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument("--rounds", type=int, default=3, help="measurements (default: 3)")
     options = parser.parse_args()
-    try:
-        photos = [file.read_bytes() for path in options.photos for file in find(path)]
-        for photo in photos:
-            decode(photo)
-    except (OSError, ImageError) as error:
-        parser.error(f"a photo cannot be used: {error}")
-    if not photos:
-        parser.error("there are no photos in these folders")
+    photos = decodable(parser, options.photos)
     paths = [path.resolve() for path in options.photos]
     print(f"{'photos':>8} {'command, per s':>15} {'limit, per s':>13} {'ratio':>6}")
     rounds = [(bare_loop_s(photos), command_s(paths)) for _ in range(options.rounds)]

@@ -55,7 +55,8 @@ class Signatures:
         if not self.keys or self._cached(sha256):
             return
         from ml.model.download import Download
-        from ml.model.http import Client, DownloadError, UnreachableError, beside
+        from ml.model.http import Client, DownloadError, UnreachableError
+        from ml.model.urls import beside
 
         url, partial = beside(self.url, ".sig"), self.cache.partial(shared=False)
         path = urlsplit(url).path

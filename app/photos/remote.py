@@ -17,7 +17,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, Unprocessable
 
 from app.parsers import Origin
 from ml.model.body import Body
-from ml.model.http import Client, DownloadError, Patience, UnreachableError, origin, refusal
+from ml.model.http import Client, DownloadError, Patience, UnreachableError, refusal
+from ml.model.urls import origin
 
 AT_ONCE = 16
 """Photos that are fetched at the same time."""

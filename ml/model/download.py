@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import requests
 
 from ml.model.body import Body
-from ml.model.http import Client, DownloadError, Patience, UnreachableError, beside, refusal
+from ml.model.http import Client, DownloadError, Patience, UnreachableError, refusal
 from ml.model.partial import Partial, Version
+from ml.model.urls import beside
 
 _DIGEST_FILE_ATTEMPTS = 3
 _DIGEST_FILE_PAUSE_S = 0.3

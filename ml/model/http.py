@@ -13,13 +13,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import Retry
+
+from ml.model.urls import bare, loses_encryption, origin
 
 MAX_REDIRECTS = 10
 
@@ -117,7 +119,7 @@ class _ApiSession(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a redirect leads; raise InvalidSchema if it leaves encryption."""
         location = super().get_redirect_target(resp)
-        if location is not None and _loses_encryption(resp.url, urljoin(resp.url, location)):
+        if location is not None and loses_encryption(resp.url, urljoin(resp.url, location)):
             raise requests.exceptions.InvalidSchema("a redirect from https to http")
         return location
 
@@ -187,7 +189,7 @@ class Client(requests.Session):
         """
         super().__init__()
         parts = urlsplit(url)
-        self.url = _bare(parts)
+        self.url = bare(parts)
         """Without user info and fragment."""
         self._auth: AuthBase = BearerAuth(token)
         if token is None and parts.username is not None:
@@ -214,12 +216,12 @@ class Client(requests.Session):
             response.close()
             if not allowed:
                 raise DownloadError("the server redirects to something other than an http(s) URL")
-            if _loses_encryption(url, target.geturl()):
+            if loses_encryption(url, target.geturl()):
                 raise DownloadError(f"{urlsplit(url).hostname} redirects from https to http")
             if origin(target.geturl()) != origin(url):
                 # From here on: the other host must not decide where the secret goes.
                 auth = BearerAuth(None)
-            url = _bare(target)
+            url = bare(target)
         raise DownloadError(f"more than {MAX_REDIRECTS} redirects")
 
     def _send(
@@ -290,45 +292,6 @@ def rate_limit_s(response: requests.Response) -> float | None:
         return None
     reset = response.headers.get("X-RateLimit-Reset", "")
     return max(1.0, float(reset) - time.time() + 1) if re.fullmatch("[0-9]{1,12}", reset) else 0.0
-
-
-def _loses_encryption(url: str, target: str) -> bool:
-    return urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https"
-
-
-def beside(url: str, suffix: str) -> str:
-    """Return the URL of the file whose path has this suffix in addition; the query may authorize it too."""
-    parts = urlsplit(url)
-    return parts._replace(path=f"{parts.path}{suffix}").geturl()
-
-
-def _bare(parts: SplitResult) -> str:
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
-
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Names of this machine."""
-
-
-def may_get_secrets(url: str) -> bool:
-    """Return whether a token may be sent to an API at a URL: encrypted, unless it is on this machine."""
-    try:
-        parts = urlsplit(url)
-        encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-        usable = encrypted and parts.hostname and parts.port != 0
-    except ValueError:
-        return False
-    return bool(usable) and parts.username is None and not parts.query
-
-
-def origin(url: str) -> tuple[str, str | None, int]:
-    """Return the scheme, host and port of an http(s) URL.
-
-    Raises:
-        ValueError: the URL's port is not a number from 0 to 65535.
-    """
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def retry_after_s(value: str) -> float:

@@ -71,7 +71,7 @@ class Client:
         raise NotImplementedError
 
     def stuck(self) -> str:
-        """What it is doing, as far as that can be found out. It may end by this."""
+        """Return what each of its threads is doing, if that can be found out; the service may end by it."""
         return ""
 
 

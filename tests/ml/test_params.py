@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ml import params
+from ml import params, set_params
 from ml.model.errors import PipelineError
 from ml.model.manifest import ARCHITECTURES, LIBRARIES
 from tests.helpers.paths import ROOT
@@ -19,7 +19,7 @@ ORIGINAL = ROOT / "params.yaml"
 def copy(tmp_path):
     """A copy with the defaults of what `make train` and a trial of an architecture change."""
     path = Path(shutil.copy(ORIGINAL, tmp_path / "params.yaml"))
-    params.assign({"train.arch": "efficientnet_lite0", "ingest.source": "oxford-pets"}, path)
+    set_params.assign({"train.arch": "efficientnet_lite0", "ingest.source": "oxford-pets"}, path)
     return path
 
 
@@ -28,7 +28,7 @@ def test_every_architecture_has_a_recipe():
 
 
 def test_assign_keeps_the_comments(copy):
-    params.assign({"ingest.source": "photos.zip", "recipes.efficientnet_lite0.epochs": "7"}, copy)
+    set_params.assign({"ingest.source": "photos.zip", "recipes.efficientnet_lite0.epochs": "7"}, copy)
     loaded = params.load(copy)
     assert (loaded.ingest.source, loaded.recipe.epochs) == ("photos.zip", 7)
     kept = [line for line in ORIGINAL.read_text().splitlines() if line.strip().startswith("#")]
@@ -61,8 +61,8 @@ def test_a_library_needs_the_name_of_its_model(copy):
         ("../x", "not a name"),
     ):
         with pytest.raises(PipelineError, match=message):
-            params.assign({"train.arch": "timm", "train.body": body}, copy)
-    params.assign({"train.body": ""}, copy)
+            set_params.assign({"train.arch": "timm", "train.body": body}, copy)
+    set_params.assign({"train.body": ""}, copy)
     assert params.load(copy).train.network == "efficientnet_lite0"
 
 
@@ -81,13 +81,13 @@ def test_missing_file_and_unknown_parameter(tmp_path, copy):
     with pytest.raises(PipelineError, match="missing"):
         params.load(tmp_path / "none.yaml")
     with pytest.raises(PipelineError, match=r"train\.speed"):
-        params.assign({"train.speed": "1"}, copy)
+        set_params.assign({"train.speed": "1"}, copy)
     with pytest.raises(PipelineError, match=r"efficientnet_lite0\.epochs"):
-        params.assign({"recipes.efficientnet_lite0.epochs": "-1"}, copy)
+        set_params.assign({"recipes.efficientnet_lite0.epochs": "-1"}, copy)
 
 
 def test_a_value_that_one_recipe_shares_with_another_is_set_in_one_only(copy):
-    params.assign({"train.arch": "simple_cnn_legacy"}, copy)
+    set_params.assign({"train.arch": "simple_cnn_legacy"}, copy)
     both = params.load(copy)
     shared = both.recipes["simple_cnn"]
     assert both.recipe.optimizer.lr == 1e-3
@@ -95,7 +95,7 @@ def test_a_value_that_one_recipe_shares_with_another_is_set_in_one_only(copy):
         update={"optimizer": shared.optimizer.model_copy(update={"lr": 1e-3})}
     )
     changes = {"recipes.simple_cnn_legacy.augment.flip": "0", "recipes.simple_cnn_legacy.epochs": "5"}
-    params.assign(changes, copy)
+    set_params.assign(changes, copy)
     changed = params.load(copy)
     assert (changed.recipe.augment.flip, changed.recipe.epochs) == (0, 5)
     assert changed.recipe.augment.crop_min_area == 0.3

@@ -15,6 +15,7 @@ import torch
 from ruamel.yaml import YAML
 
 from ml import params as parameters
+from ml import set_params
 from ml.data import ingest, prepare
 from ml.data.dataset import Dataset
 from ml.evaluation import evaluate
@@ -184,7 +185,7 @@ def test_a_candidate_says_what_to_do(prepared, params, capsys):
             assert step in output
         remedies = re.search(r"python -m ml params (.*) && dvc repro", output)[1].split()
         assert any(remedy.startswith("stability.max_flips.mirrored=") for remedy in remedies)
-        parameters.assign(dict(remedy.split("=") for remedy in remedies), Path("params.yaml"))
+        set_params.assign(dict(remedy.split("=") for remedy in remedies), Path("params.yaml"))
         again = package.run(parameters.load())
     assert set(unmet(again)) <= {"better than always answering blue", "probabilities that roughly agree with "
                                  "the accuracy"}  # which no parameter changes  # fmt: skip

@@ -52,7 +52,7 @@ def test_a_command_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise PipelineError("pydantic is not installed")
 
-    monkeypatch.setattr("ml.params.configure", broken)
+    monkeypatch.setattr("ml.set_params.configure", broken)
     with pytest.raises(SystemExit, match=r"^error: python -m ml params --help: error: pydantic is not"):
         command_reference.help_of(("-m", "ml", "params"))
 

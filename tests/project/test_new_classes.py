@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from ml import params
+from ml import set_params
 from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers.checkout import copied
@@ -88,7 +88,7 @@ class Made:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("made")
     made = Made(copied(folder / "project"), Client(free_port()), folder / "make.log")
-    params.assign({"package.examples": "test"}, made.project / "params.yaml")
+    set_params.assign({"package.examples": "test"}, made.project / "params.yaml")
     made.run("git", "init", "-q")
     made.run("git", "add", ".")
     made.run("git", "commit", "-qm", "start")
@@ -157,7 +157,7 @@ def test_stages_that_a_parameter_affects_are_outdated(made: Made) -> None:
         ("stability.max_flips.grey", "0.04", ["package"]),
         ("evaluate.resamples", "60", ["evaluate"]),
     ):
-        params.assign({name: value}, path)
+        set_params.assign({name: value}, path)
         assert made.outdated() == [*stages, "register"], name
         path.write_text(before)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ml import params as parameters
+from ml import set_params
 from ml.audit.suspects import Suspect, Suspects
 from ml.data import prepare
 from ml.params import Params
@@ -53,7 +53,7 @@ def prepared(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for path in SAME:
         (raw / path).write_bytes(cropped("dog", 2000))
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    parameters.assign({"train.arch": "simple_cnn"}, tmp_path / "params.yaml")
+    set_params.assign({"train.arch": "simple_cnn"}, tmp_path / "params.yaml")
     reprepare(params)
     return tmp_path
 

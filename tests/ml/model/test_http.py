@@ -130,25 +130,6 @@ def test_a_silent_server_times_out() -> None:
             session.get(url)
 
 
-@pytest.mark.parametrize(
-    ("url", "allowed"),
-    [
-        ("https://example.org/v1", True),
-        ("http://127.0.0.1:8080", True),
-        ("http://[::1]:8080", True),
-        ("http://example.org", False),
-        ("https://user:password@example.org", False),
-        ("https://example.org?key=1", False),
-        ("https://", False),
-        ("https://[", False),
-        ("https://example.org:0", False),
-        ("ftp://127.0.0.1", False),
-    ],
-)
-def test_where_a_token_may_be_sent(url, allowed):
-    assert client.may_get_secrets(url) is allowed
-
-
 def test_https_does_not_redirect_to_http(server: Server, tls) -> None:
     location = {"Location": f"{server.url}/elsewhere"}
     with (

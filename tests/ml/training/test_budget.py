@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ml.data import ingest, prepare
-from ml.data.dataset import Dataset
 from ml.params import Params
 from ml.training import budget, train
 from ml.training.averaging import SHARES
@@ -16,15 +14,6 @@ from ml.training.loop import Loop
 from ml.training.train import make_fabric
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of MLflow
-
-
-@pytest.fixture
-def data(make_photos, params, tmp_path, monkeypatch) -> Dataset:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ingest.run(params.ingest.model_copy(update={"source": str(make_photos(40))}))
-    prepare.run(params.prepare)
-    return Dataset.load()
 
 
 def with_minutes(params: Params, minutes: float | None) -> Params:

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ml.data import ingest, prepare
-from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
 from ml.model.networks import build
@@ -17,15 +15,6 @@ from ml.training import teachers, train
 from ml.training.teachers import read_teachers, soft_targets
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def data(make_photos, params, tmp_path, monkeypatch) -> Dataset:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ingest.run(params.ingest.model_copy(update={"source": str(make_photos(20))}))
-    prepare.run(params.prepare)
-    return Dataset.load()
 
 
 def teacher(name: str, classes=("blue", "red"), size=32, bias=(0.0, 0.0), seed=0) -> str:

@@ -1,0 +1,43 @@
+"""What the HTTP clients must know about a URL: where it leads, and whether secrets may go there."""
+
+from urllib.parse import SplitResult, urlsplit
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Names of this machine."""
+
+
+def may_get_secrets(url: str) -> bool:
+    """Return whether a token may be sent to an API at a URL: encrypted, unless it is on this machine."""
+    try:
+        parts = urlsplit(url)
+        encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+        usable = encrypted and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(usable) and parts.username is None and not parts.query
+
+
+def origin(url: str) -> tuple[str, str | None, int]:
+    """Return the scheme, host and port of an http(s) URL.
+
+    Raises:
+        ValueError: the URL's port is not a number from 0 to 65535.
+    """
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def loses_encryption(url: str, target: str) -> bool:
+    """Return whether a redirect from a URL to another one leaves encryption."""
+    return urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https"
+
+
+def beside(url: str, suffix: str) -> str:
+    """Return the URL of the file whose path has this suffix in addition; the query may authorize it too."""
+    parts = urlsplit(url)
+    return parts._replace(path=f"{parts.path}{suffix}").geturl()
+
+
+def bare(parts: SplitResult) -> str:
+    """Return a URL without user info and fragment."""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
