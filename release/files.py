@@ -56,7 +56,11 @@ class Contents:
 
 
 def collect(
-    folder: Path, url: str = "", extra: Sequence[Path] = (), signing_key: str = "", candidates: bool = False
+    folder: Path,
+    url: str = "",
+    extra: Sequence[Path] = (),
+    signing_key: str = "",
+    accept_candidate: bool = False,
 ) -> Contents:
     """Verify models/model.pt and collect the files that are published with it.
 
@@ -65,7 +69,7 @@ def collect(
         url: of the published model, for the summary.
         extra: additional files, such as an attestation.
         signing_key: Ed25519 private key that signs model.pt; empty: it is not signed.
-        candidates: accept a model that packaging marked as a candidate.
+        accept_candidate: accept a model that packaging marked as a candidate.
 
     Raises:
         PipelineError: the model is missing, damaged, unsafe, a candidate, worse than the champion, rejected
@@ -74,7 +78,7 @@ def collect(
     """
     model = _model()
     figures = _figures(model)
-    if not candidates:
+    if not accept_candidate:
         _check_candidate(model)
     _check_verdicts(model)
     texts = {

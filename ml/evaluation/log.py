@@ -5,7 +5,7 @@ import mlflow
 from ml.evaluation.result import Evaluation
 from ml.params import Tracking
 from ml.paths import REPORT
-from ml.tracking.store import log_metrics, tracked
+from ml.tracking.store import log_folder, log_metrics, tracked
 
 EVALUATED = "evaluated"
 """Tag of a run that this module has logged to."""
@@ -25,5 +25,5 @@ def log_evaluation(params: Tracking, run_id: str, evaluation: Evaluation) -> Non
         log_metrics(evaluation.cross_validation, "cross_validation_")
         for method, metrics in evaluation.known.items():
             log_metrics(metrics, f"ood_{method}_")
-        mlflow.log_artifacts(str(REPORT), REPORT.name)
+        log_folder(REPORT, REPORT.name)
         mlflow.set_tag(EVALUATED, "true")

@@ -70,7 +70,7 @@ def promote_uncompared(reason: str) -> Promotion:
     return Promotion(True, INCOMPARABLE, [reason])
 
 
-def refuse(shortfalls: Sequence[str]) -> Promotion:
+def refuse_candidate(shortfalls: Sequence[str]) -> Promotion:
     """Refuse a model that packaging marked as a candidate, for these reasons."""
     advice = "to promote it nevertheless, run `python -m ml register --candidate`"
     return Promotion(False, INCOMPARABLE, ["the model is only a candidate", *shortfalls, advice])

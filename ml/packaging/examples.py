@@ -5,7 +5,7 @@ They are made small and encoded anew, so that no place, camera or comment of the
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,12 +109,9 @@ def wrong_answers(
     examples: Sequence[Example], manifest: Manifest, model: OnnxModel, least: float = MIN_PROBABILITY
 ) -> list[str]:
     """Return what is wrong with the model's answers to the examples, one text per wrong or unsure answer."""
-    return list(_wrong(examples, manifest, model, least))
-
-
-def _wrong(examples: Sequence[Example], manifest: Manifest, model: OnnxModel, least: float) -> Iterator[str]:
     if not examples:
-        return
+        return []
+    wrong = []
     size, resize = manifest.image_size, manifest.resize
     images: NDArray[np.uint8] = np.stack([decode(example.photo, size, resize) for example in examples])
     outputs = model.run(images)
@@ -123,9 +120,10 @@ def _wrong(examples: Sequence[Example], manifest: Manifest, model: OnnxModel, le
         decision = decide_label(manifest, outputs["probabilities"][number], score)
         probability = decision.probabilities[example.label]
         if decision.label != example.label:
-            yield f"a photo of {example.label} is classified as {decision.label}"
+            wrong.append(f"the example photo of {example.label} is classified as {decision.label}")
         elif probability < least:
-            yield f"a photo of {example.label} gets a probability of only {probability:.2f}"
+            wrong.append(f"the example photo of {example.label} gets a probability of only {probability:.2f}")
+    return wrong
 
 
 def _bytes(path: Path) -> bytes:

@@ -134,17 +134,19 @@ def run(params: Params) -> dict[str, Any]:
 
 def _next_steps(unmet: Sequence[Mapping[str, Any]]) -> str:
     """Tell what a candidate lacks and what its owner can do, with the commands."""
-    remedies = " ".join(condition["remedy"] for condition in unmet if condition["remedy"])
+    remedies = [condition["remedy"] for condition in unmet]
+    accept_less = f"- accept less:       python -m ml params {' '.join(remedies)} && dvc repro"
     return "\n".join(
         [
             f"{MODEL} is only a candidate. It was written and can be served, but it is neither promoted nor "
             "published by itself. It does not meet these conditions:",
             *(f"- {condition['name']}: {condition['detail']}" for condition in unmet),
             "Choose what to do:",
-            "- add photos:       make train SOURCE=path/to/more/photos",
-            *([f"- accept less:      python -m ml params {remedies} && dvc repro"] if remedies else []),
-            "- use it anyway:    python -m ml register --candidate",
-            "- publish it anyway: python -m release publish --candidate --tag v1.2.3",
+            "- add photos:        make train SOURCE=path/to/more/photos",
+            *([accept_less] if all(remedies) else []),
+            "- use it anyway:     python -m ml register --candidate",
+            "- publish it anyway: python -m release gate --candidate && "
+            "python -m release publish --candidate --tag v1.2.3",
         ]
     )
 

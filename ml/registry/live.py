@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from ml.params import Tracking
 from ml.registry import registry
-from ml.tracking.store import log_metrics, tracked
+from ml.tracking.store import log_metrics, tracked, transferring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,8 @@ def log(params: Tracking, served: Served, metrics: Mapping[str, float], files: S
         mlflow.set_tags(tags)
         log_metrics(metrics, "live_")
         for file in files:
-            mlflow.log_artifact(str(file), "live")
+            with transferring():
+                mlflow.log_artifact(str(file), "live")
         registered = registry.find(served.version, served.sha256)
         if registered is not None:
             mlflow.set_tag("registered_version", f"{registered.name}/{registered.version}")

@@ -18,7 +18,7 @@ from ml.cli import say
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
-from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse
+from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse_candidate
 from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
@@ -31,6 +31,7 @@ from ml.registry.names import name_for
 from ml.tracking.store import (
     check,
     has_run,
+    log_folder,
     log_metrics,
     log_training,
     one_line,
@@ -73,10 +74,10 @@ def main(arguments: argparse.Namespace) -> None:
         say(f"{name} version {number} is {role}: {promotion.reasons[0]}")
 
 
-def run(params: Params, candidates: bool = False) -> tuple[str, str, Promotion]:
+def run(params: Params, accept_candidate: bool = False) -> tuple[str, str, Promotion]:
     """Register the packaged model, and promote it if it is shown to be better than the champion.
 
-    A candidate, see `ml.packaging.conditions`, is promoted only if `candidates` is true.
+    A candidate, see `ml.packaging.conditions`, is promoted only if `accept_candidate` is true.
 
     Returns:
         The name of the registered model, the number of the version, and the decision.
@@ -92,13 +93,15 @@ def run(params: Params, candidates: bool = False) -> tuple[str, str, Promotion]:
     version = registry.find_file(name, candidate.sha256) or _register(params, data, name, candidate, report)
     number, champion = str(version.version), registry.champion(name)
     facts = {"model": name, "version": number, "sha256": candidate.sha256, "test_digest": data.digest("test")}
-    if not candidates and (former := _former_decision(facts, champion)) is not None:
+    if not accept_candidate and (former := _former_decision(facts, champion)) is not None:
         return name, number, former
     if champion is not None and champion.number == number:
         promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
     else:
-        shortfalls = () if candidates else candidate.manifest.shortfalls
-        promotion = refuse(shortfalls) if shortfalls else _compare(params, data, candidate, champion)
+        if (shortfalls := candidate.manifest.shortfalls) and not accept_candidate:
+            promotion = refuse_candidate(shortfalls)
+        else:
+            promotion = _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             log_metrics(promotion.metrics(), "promotion_")
         if promotion.promoted:
@@ -134,7 +137,7 @@ def _register(
         mlflow.log_metric("onnx_mean_difference", report["mean_difference"])
         log_metrics(report["known"], "onnx_")
         log_metrics({name: flips["share"] for name, flips in stability.items()}, "flips_")
-        mlflow.log_artifacts(str(PACKAGE_REPORT), PACKAGE_REPORT.name)
+        log_folder(PACKAGE_REPORT, PACKAGE_REPORT.name)
         tags = {
             "model_version": manifest.version,
             "sha256": candidate.sha256,
@@ -163,7 +166,9 @@ def _log_training(params: Params, data: Dataset) -> str:
     return log_training(params, data, results["history"], results["choices"])
 
 
-def _compare(params: Params, data: Dataset, candidate: Bundle, champion: registry.Stored | None) -> Promotion:
+def _compare(
+    params: Params, data: Dataset, candidate: Bundle, champion: registry.RegisteredVersion | None
+) -> Promotion:
     """Have both models answer the same photos, and decide."""
     if champion is None:
         return promote_uncompared("there is no champion yet")
@@ -191,7 +196,7 @@ def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:
     return ModelAnswers(answers["probabilities"], answers.get("known"), ood_scores)
 
 
-def _former_decision(facts: dict[str, str], champion: registry.Stored | None) -> Promotion | None:
+def _former_decision(facts: dict[str, str], champion: registry.RegisteredVersion | None) -> Promotion | None:
     """Return the recorded decision if it is on the same facts and has led to the present champion."""
     try:
         decision = json.loads(PROMOTION.read_text("utf-8"))

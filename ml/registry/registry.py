@@ -8,7 +8,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mlflow
 from mlflow import MlflowClient
@@ -18,8 +18,9 @@ from mlflow.exceptions import MlflowException
 from ml.evaluation.packaged_model import IncomparableError
 from ml.model import bundle
 from ml.model.errors import BundleError
+from ml.paths import MODEL
 from ml.registry import mlflow_model
-from ml.tracking.store import one_line
+from ml.tracking.store import log_folder, one_line, transferring
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -42,7 +43,7 @@ def register(
     client = MlflowClient()
     with tempfile.TemporaryDirectory() as folder:
         mlflow_model.write(model, Path(folder, "model"))
-        mlflow.log_artifacts(f"{folder}/model", "model")
+        log_folder(Path(folder, "model"), "model")
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -78,7 +79,7 @@ def _newest(versions: Iterable[ModelVersion]) -> ModelVersion | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class RegisteredVersion:
     """A registered version: its number, and the address of its files."""
 
     number: str
@@ -88,23 +89,28 @@ class Stored:
         """Download and read its `model.pt`.
 
         Raises:
-            IncomparableError: the file cannot be downloaded or read.
+            IncomparableError: the store does not have the file, or it cannot be read.
+            StoreError, MlflowException: the store cannot be used, so nothing is known about the file.
         """
         with tempfile.TemporaryDirectory() as folder:
+            with transferring():
+                path = self._download(folder)
             try:
-                return bundle.read(self._download(folder))
-            except (OSError, MlflowException, BundleError) as error:
+                return bundle.read(path)
+            except (OSError, BundleError) as error:
                 raise IncomparableError(one_line(error)) from error
 
     def _download(self, folder: str) -> Path:
-        download = mlflow.artifacts.download_artifacts
-        try:
-            return Path(download(f"{self.source}/{mlflow_model.DATA}/model.pt", dst_path=folder))
-        except (OSError, MlflowException):  # an earlier version of this project registered the bare file
-            return Path(download(f"{self.source}/model.pt", dst_path=folder))
+        # An earlier version of this project registered the bare file.
+        for place in (f"{self.source}/{mlflow_model.DATA}", self.source):
+            files = mlflow.artifacts.list_artifacts(artifact_uri=place)
+            if any(PurePosixPath(file.path).name == MODEL.name for file in files):
+                file = f"{place}/{MODEL.name}"
+                return Path(mlflow.artifacts.download_artifacts(file, dst_path=folder))
+        raise IncomparableError(f"the store has no {MODEL.name} at {self.source}")
 
 
-def champion(name: str) -> Stored | None:
+def champion(name: str) -> RegisteredVersion | None:
     """Return the version that has the alias, or None.
 
     Raises:
@@ -116,13 +122,13 @@ def champion(name: str) -> Stored | None:
         if error.error_code not in _NO_SUCH_ALIAS:
             raise
         return None
-    return Stored(str(version.version), version.source or "")
+    return RegisteredVersion(str(version.version), version.source or "")
 
 
-def newest(name: str) -> Stored | None:
+def newest(name: str) -> RegisteredVersion | None:
     """Return the newest version of a registered model, or None."""
     version = _newest(MlflowClient().search_model_versions(f"name='{name}'"))
-    return None if version is None else Stored(str(version.version), version.source or "")
+    return None if version is None else RegisteredVersion(str(version.version), version.source or "")
 
 
 def promote(name: str, number: str) -> None:

@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -21,12 +22,12 @@ LOCAL_STORE = "sqlite:///mlflow.db"
 LATER = "`python -m ml register` logs it later"
 """What happens to a run that couldn't be logged."""
 
-# MLflow's own patience is 4 minutes if nothing listens, and 20 if a server never answers. It reads these
+# MLflow itself waits 4 minutes if nothing listens, and 20 if a server never answers. It reads these
 # variables at each request; what the user has set holds.
-_PATIENCE = {"MAX_RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}
-_IMPATIENCE = {"MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "TIMEOUT": "5"}
-_OURS = {name for name in _PATIENCE if f"MLFLOW_HTTP_REQUEST_{name}" not in os.environ}
-os.environ |= {f"MLFLOW_HTTP_REQUEST_{name}": _PATIENCE[name] for name in _OURS}
+_RETRIES = {"MAX_RETRIES": "3", "BACKOFF_FACTOR": "1", "TIMEOUT": "30"}
+_CHECK_RETRIES = {"MAX_RETRIES": "2", "BACKOFF_FACTOR": "1", "TIMEOUT": "5"}
+_DEFAULTED = {name for name in _RETRIES if f"MLFLOW_HTTP_REQUEST_{name}" not in os.environ}
+os.environ |= {f"MLFLOW_HTTP_REQUEST_{name}": _RETRIES[name] for name in _DEFAULTED}
 
 _REJECTED = re.compile(r"[^\w.\- ]")
 """Characters that MLflow rejects in the name of a metric; on Windows a colon is one of them."""
@@ -50,7 +51,7 @@ def check(params: Tracking) -> None:
     Raises:
         StoreError: see `reported`.
     """
-    with reported(), _impatient():
+    with reported(), _checking():
         use_store(params)
 
 
@@ -88,34 +89,50 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
     """Log to the run of that id, or to a new one if the store has no such run; yield the id of the run.
 
     Raises:
-        StoreError: something inside the block went wrong. See `reported` for MLflow's own errors; those who
-            store files for it, such as boto, have others.
+        StoreError: see `reported`.
     """
     check(params)
     with reported():
         run = mlflow.start_run(run_id=run_id if run_id and has_run(run_id) else None)
         try:
             yield run.info.run_id
-        except BaseException as error:
-            with _impatient(), suppress(Exception):
+        except BaseException:
+            with _checking(), suppress(Exception):
                 mlflow.end_run("FAILED")
-            if isinstance(error, (PipelineError, MlflowException, SQLAlchemyError)) or not isinstance(
-                error, Exception
-            ):
-                raise
-            raise StoreError(f"MLflow at {_address()} cannot be used: {_reason(error)}") from error
+            raise
         mlflow.end_run()
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
-    for name in _OURS:
-        os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _IMPATIENCE[name]
+def transferring() -> Iterator[None]:
+    """Report what goes wrong while files are copied to or from the store.
+
+    Raises:
+        StoreError: what keeps the files for MLflow failed. It has errors of its own, such as boto's.
+    """
+    try:
+        yield
+    except (PipelineError, MlflowException):
+        raise
+    except Exception as error:
+        raise StoreError(f"MLflow at {_address()} cannot be used: {_reason(error)}") from error
+
+
+def log_folder(folder: Path, name: str) -> None:
+    """Log a folder to the active run, under a name."""
+    with transferring():
+        mlflow.log_artifacts(str(folder), name)
+
+
+@contextmanager
+def _checking() -> Iterator[None]:
+    for name in _DEFAULTED:
+        os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _CHECK_RETRIES[name]
     try:
         yield
     finally:
-        for name in _OURS:
-            os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _PATIENCE[name]
+        for name in _DEFAULTED:
+            os.environ[f"MLFLOW_HTTP_REQUEST_{name}"] = _RETRIES[name]
 
 
 def _address() -> str:
@@ -174,7 +191,7 @@ def log_training(
         mlflow.log_metric("refined_val_loss", choices[0]["val_loss"])
         mlflow.log_dict({"tried": list(choices)}, "choices.json")
         if PREPARE_REPORT.is_dir():
-            mlflow.log_artifacts(str(PREPARE_REPORT), PREPARE_REPORT.name)
+            log_folder(PREPARE_REPORT, PREPARE_REPORT.name)
         return run_id
 
 

@@ -128,8 +128,8 @@ def test_a_model_that_gets_its_examples_wrong_is_rejected(judge, github):
         archive.writestr("archive/extra/examples/1.0.jpg", encode(coloured(RED)))
     code, _, line, report = judge()
     assert code == 1
-    assert line == "error: rejected: a photo of blue is classified as red"
-    assert report["reasons"] == ["a photo of blue is classified as red"]
+    assert line == "error: rejected: the example photo of blue is classified as red"
+    assert report["reasons"] == ["the example photo of blue is classified as red"]
 
 
 def test_a_candidate_passes_only_if_it_is_forced(judge, github):
@@ -144,7 +144,10 @@ def test_a_candidate_passes_only_if_it_is_forced(judge, github):
     write_model(Path("models/model.pt"))
     code, _, line, _ = judge()
     assert code == 1
-    assert "is below package.min_accuracy, 0.99; to release it nevertheless, add --candidate" in line
+    assert (
+        "is below package.min_accuracy, 0.99; to release it nevertheless: python -m release gate --candidate"
+        in line
+    )
     assert judge("--candidate")[0] == 0
 
 

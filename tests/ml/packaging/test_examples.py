@@ -120,7 +120,7 @@ def test_wrong_and_unsure_answers_are_named() -> None:
     pictures = [("red", RED), ("red", BLUE), ("red", PURPLE)]
     examples = [Example(label, encode(coloured(colour))) for label, colour in pictures]
     wrong = wrong_answers(examples, MANIFEST, MODEL, 0.9)
-    assert wrong[0] == "a photo of red is classified as blue"
-    assert wrong[1].startswith("a photo of red gets a probability of only 0.")
+    assert wrong[0] == "the example photo of red is classified as blue"
+    assert wrong[1].startswith("the example photo of red gets a probability of only 0.")
     assert len(wrong) == 2
     assert wrong_answers([], MANIFEST, MODEL) == []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.packaging.quantize import _is_close
+from ml.packaging.quantize import _remedies
 from ml.params import Params
 
 
@@ -14,11 +14,22 @@ def answers(labels, wrong, sure=0.9):
 
 
 @pytest.fixture
-def close(params):
+def remedies(params):
+    """What to change so that the answers would be close enough."""
     plain = params.model_dump()
     plain["package"] |= {"max_accuracy_drop": 0.002, "max_mean_difference": 0.01}
     changed = Params.model_validate(plain)
-    return lambda *arguments: _is_close(changed, *arguments)
+
+    def compared(probabilities, expected, labels):
+        difference = float(np.abs(probabilities - expected).max(1).mean())
+        return _remedies(changed, probabilities, expected, labels, difference)
+
+    return compared
+
+
+@pytest.fixture
+def close(remedies):
+    return lambda *arguments: not remedies(*arguments)
 
 
 def shifted(probabilities, by):
@@ -50,3 +61,13 @@ def test_probabilities_of_a_model_with_many_errors_may_move_more(close):
     assert not close(shifted(weak, 0.06), weak, labels)  # up to 0.0375, as 15 % are wrong
     surer = shifted(weak, -0.035)  # on 15 % of the photos wrongly so
     assert not close(surer, weak, labels)
+
+
+def test_only_the_limits_that_are_exceeded_are_to_be_raised(remedies):
+    labels = np.arange(400) % 2
+    expected = answers(labels, 0, sure=0.501)
+    assert remedies(answers(labels, 3, sure=0.501), expected, labels) == ["package.max_accuracy_drop=0.008"]
+    sure = answers(labels, 0)
+    assert remedies(shifted(sure, 0.0205), sure, labels) == ["package.max_mean_difference=0.021"]
+    both = remedies(answers(labels, 30), sure, labels)
+    assert both == ["package.max_accuracy_drop=0.075", "package.max_mean_difference=0.06"]

@@ -19,6 +19,7 @@ from ml.data.dataset import Dataset
 from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.errors import PipelineError
 from ml.registry import register, registry
+from ml.tracking.store import StoreError, reported
 from tests.conftest import colour_graph, manifest
 from tests.helpers.prepared import write_prepared
 
@@ -232,18 +233,18 @@ def test_a_candidate_is_promoted_only_if_it_is_forced(registered, named):
     assert refused.reasons[:2] == ["the model is only a candidate", reason]
     assert "python -m ml register --candidate" in refused.reasons[-1]
     assert registry.champion(named.tracking.model) is None
-    assert register.run(named, candidates=True)[2].promoted
+    assert register.run(named, accept_candidate=True)[2].promoted
     assert registry.champion(named.tracking.model).number == number
 
     new, refused = registered(graph(0.04), **short)
     assert not refused.promoted
     assert registry.champion(named.tracking.model).number == number
-    assert register.run(named, candidates=True)[2].verdict == BETTER
+    assert register.run(named, accept_candidate=True)[2].verdict == BETTER
     assert register.run(named)[2].promoted  # as decided, though it is a candidate
     assert registry.champion(named.tracking.model).number == new
     worse = registered(graph(-0.02), **short)[0]  # even a forced one must not be worse than the champion
     assert worse != new
-    assert register.run(named, candidates=True)[2].verdict == WORSE
+    assert register.run(named, accept_candidate=True)[2].verdict == WORSE
     assert registry.champion(named.tracking.model).number == new
 
 
@@ -301,6 +302,17 @@ def test_a_model_goes_to_the_run_of_its_training(registered, named):
         pass
     registered(graph(0.02), run_id=run_id)
     assert mlflow.MlflowClient().get_model_version(named.tracking.model, "1").run_id == run_id
+
+
+def test_a_champion_whose_files_cannot_be_reached_stays(registered, named, monkeypatch):
+    registered(graph(0.02))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name, client = named.tracking.model, mlflow.MlflowClient()
+    away = client.create_model_version(name, "mlflow-artifacts://127.0.0.1:9/1/files")
+    client.set_registered_model_alias(name, registry.CHAMPION, away.version)
+    with pytest.raises(StoreError), reported():
+        registered(graph())
+    assert registry.champion(name).number == str(away.version)
 
 
 def test_an_unreachable_store_is_not_an_empty_one(registered, named, monkeypatch):

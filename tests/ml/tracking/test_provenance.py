@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ml import params
+from ml import set_params
 from ml.tracking.provenance import git_commit, parameters_changed
 from tests.helpers.paths import ROOT
 
@@ -35,7 +35,7 @@ def git(*arguments: str) -> str:
 def test_other_parameters_leave_the_commit_clean_and_are_recorded(repository):
     commit = git("rev-parse", "HEAD").strip()
     assert (git_commit(), parameters_changed()) == (commit, {})
-    params.assign({"ingest.source": "/home/somebody/my photos", "train.seed": "7"}, Path("params.yaml"))
+    set_params.assign({"ingest.source": "/home/somebody/my photos", "train.seed": "7"}, Path("params.yaml"))
     (repository / "dvc.lock").write_text("schema: '2.0'\n")
     (repository / "notes.txt").write_text("a file that git does not track\n")
     assert git_commit() == commit
@@ -45,7 +45,9 @@ def test_other_parameters_leave_the_commit_clean_and_are_recorded(repository):
     git("commit", "-qm", "other parameters")
     assert git_commit() == git("rev-parse", "HEAD").strip() != commit
     assert parameters_changed() == {}
-    params.assign({"ingest.source": "https://me:secret@example.org/a.zip?token=secret"}, Path("params.yaml"))
+    set_params.assign(
+        {"ingest.source": "https://me:secret@example.org/a.zip?token=secret"}, Path("params.yaml")
+    )
     assert parameters_changed() == {"ingest.source": "https://example.org/a.zip"}
 
 
@@ -66,7 +68,7 @@ def test_a_project_in_a_folder_of_a_repository(repository, monkeypatch):
     git("commit", "-qm", "inner")
     commit = git_commit()
     monkeypatch.chdir(repository / "inner")
-    params.assign({"train.seed": "7"}, Path("params.yaml"))
+    set_params.assign({"train.seed": "7"}, Path("params.yaml"))
     assert (git_commit(), parameters_changed()) == (commit, {"train.seed": 7})
     (repository / "code.py").write_text("two\n")
     assert git_commit() == f"{commit}-dirty"

@@ -12,7 +12,7 @@ import pytest
 from ml.model.errors import PipelineError
 from ml.params import Tracking
 from ml.tracking import store
-from ml.tracking.store import check, log_metrics, metric_key, or_later, tracked
+from ml.tracking.store import check, log_metrics, metric_key, or_later, tracked, transferring
 
 
 # Warnings from inside MLflow and Alembic.
@@ -54,10 +54,10 @@ def test_a_server_that_never_answers_gets_few_requests(monkeypatch) -> None:
                 while True:
                     requests.append(server.accept()[0])
 
-        thread = threading.Thread(target=accept)
+        thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setitem(store._IMPATIENCE, "TIMEOUT", "1")
+        monkeypatch.setitem(store._CHECK_RETRIES, "TIMEOUT", "1")
         with pytest.raises(PipelineError, match=r"MLflow at .* cannot be used: Read timed out"):
             check(Tracking(experiment="one", model="one"))
         server.shutdown(socket.SHUT_RDWR)
@@ -71,13 +71,26 @@ def test_a_server_that_never_answers_gets_few_requests(monkeypatch) -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_goes_wrong_while_a_run_is_logged_is_one_warning(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with or_later("it is logged later"), tracked(Tracking(experiment="one", model="one")) as run_id:
+    with (
+        or_later("it is logged later"),
+        tracked(Tracking(experiment="one", model="one")) as run_id,
+        transferring(),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert mlflow.get_run(run_id).info.status == "FAILED"
     assert mlflow.active_run() is None
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert line.startswith("warning: MLflow at sqlite:///")
     assert line.endswith("No space left on device; it is logged later")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_fault_of_our_own_is_not_blamed_on_the_store(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(KeyError), or_later("never"), tracked(Tracking(experiment="one", model="one")):
+        raise KeyError("twin")
+    assert mlflow.active_run() is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
