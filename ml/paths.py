@@ -10,6 +10,7 @@ METRICS = "metrics.json"
 EVALUATE_METRICS = Path("metrics/evaluate.json")
 PACKAGE_METRICS = Path("metrics/package.json")
 KNOWN = "known.pt"
+DROPPED = "dropped.csv"
 PROMOTION = Path("reports/promotion.json")
 SLICES = "slices.json"
 STABILITY = "stability.json"

@@ -10,6 +10,7 @@ from typing import Any
 from ml import params
 from ml.cli import say
 from ml.model.errors import PipelineError
+from ml.model.files import replaced
 
 EXAMPLE = "python -m ml params train.arch=simple_cnn prepare.image_size=96"
 
@@ -70,7 +71,8 @@ def assign(changes: Mapping[str, str], path: Path = params.PATH) -> None:
     yaml.dump(document, buffer)
     params.check(buffer.getvalue(), path)
     try:
-        path.write_text(buffer.getvalue(), encoding="utf-8")
+        with replaced(path) as file:
+            file.write(buffer.getvalue().encode())
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -12,6 +12,8 @@ photos.
 import argparse
 import hashlib
 import json
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 from waitress import create_server
@@ -25,7 +27,7 @@ from ml.data import decisions
 from ml.data.dataset import Dataset
 from ml.data.ingest import RAW
 from ml.model.errors import PipelineError
-from ml.paths import PREPARE_REPORT
+from ml.paths import DROPPED, PREPARE_REPORT
 
 EXAMPLE = "python -m ml audit"
 SUSPECTS = Path("reports/audit/suspects.json")
@@ -53,7 +55,7 @@ def _count(argument: str) -> int:
 
 def main(arguments: argparse.Namespace) -> None:
     """Find the suspects, unless that was done before, and serve the page until Ctrl-C."""
-    suspects = run(parameters.load().train.arch, arguments.most)
+    suspects = run(parameters.load().train.network, arguments.most)
     kinds = {kind: sum(suspect.kind == kind for suspect in suspects.suspects) for kind in KINDS}
     say(
         f"{SUSPECTS}: of {suspects.photos:,} photos, {kinds['label']:,} probably have a wrong label and "
@@ -67,30 +69,36 @@ def main(arguments: argparse.Namespace) -> None:
 def run(arch: str, most: int, out: Path = SUSPECTS) -> Suspects:
     """Find the suspects among the prepared photos and write them to `out`.
 
-    If `out` was computed from the same photos, it is read instead.
+    If `out` was computed from the same photos and something in it is undecided, it is read instead.
 
     Raises:
         PipelineError: there are no prepared photos, or the decisions cannot be read.
     """
     data = Dataset.load()
-    dropped = PREPARE_REPORT / "dropped.csv"
+    dropped = PREPARE_REPORT / DROPPED
     content: list[object] = [_METHOD, arch, most, data.image_size, data.resize]
     content += [data.digest(split) for split in ("train", "val", "test")]
     content.append(dropped.read_text("utf-8") if dropped.exists() else "")
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    if (earlier := Suspects.load(out)) and earlier.key == key:
+    made = decisions.load()
+    if (earlier := Suspects.load(out)) and earlier.key == key and not _all_decided(earlier, made):
         return earlier
     from ml.audit.find import body, find  # imports torch, which the page does not need
 
-    made = decisions.load()
     groups = contradictions.read(dropped, RAW, made, data.image_size, data.resize)
-    found = find(data, body(arch, len(data.classes)), list(groups), frozenset(made), most)
+    found = find(data, body(arch, len(data.classes)), list(islice(groups, most)), frozenset(made), most)
     suspects = Suspects(key, list(data.classes), len(data.labels), found)
     try:
         suspects.save(out)
     except OSError as error:
         raise PipelineError(f"{out} cannot be written: {error.strerror}") from error
     return suspects
+
+
+def _all_decided(suspects: Suspects, made: Mapping[str, decisions.Decision]) -> bool:
+    """Return whether a person has decided about all of at least one suspect, so that others are next."""
+    hashes = [sha256 for suspect in suspects.suspects for sha256 in suspect.hashes]
+    return bool(hashes) and all(sha256 in made for sha256 in hashes)
 
 
 def serve(audit: Audit, port: int) -> None:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,9 +11,6 @@ from numpy.typing import NDArray
 
 from ml.data.decisions import Decision
 from ml.model.image import ImageError, Resize, decode
-
-_SAME = re.compile("(?:same as|nearly) (.+)")
-"""How `prepare` names the other photo of a pair in dropped.csv."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +63,8 @@ def _pairs(dropped: Path) -> Iterator[tuple[str, str]]:
     try:
         with dropped.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                if row["reason"] in ("label_conflict", "near_duplicate") and (
-                    other := _SAME.fullmatch(row["detail"])
-                ):
-                    yield row["path"], other[1]
+                if row["reason"] in ("label_conflict", "near_duplicate"):
+                    yield row["path"], row["other"]
     except FileNotFoundError:
         return
 

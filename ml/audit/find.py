@@ -58,17 +58,17 @@ def find(
     """
     features = extract_features(network, data.images).embeddings
     probabilities, known = predict_out_of_sample(network, features, data.labels)
-    suspects = _contradicting(network, contradictions[:most], data.classes)
+    suspects = _contradicting(network, contradictions, data.classes)
     hidden = decided.union(*(suspect.hashes for suspect in suspects))
     issues, disagreements = label_issues(data.labels, probabilities)
     wrong = set(issues)
     unlike = [row for row in outliers(data.labels, probabilities, known) if row not in wrong]
-    found: tuple[tuple[Kind, list[int]], ...] = (
+    rows_by_kind: tuple[tuple[Kind, list[int]], ...] = (
         ("label", issues),
         ("outlier", unlike[: max(MIN_OUTLIERS, round(OUTLIERS * len(known)))]),
         ("disagreement", disagreements),
     )
-    for kind, rows in found:
+    for kind, rows in rows_by_kind:
         shown = [row for row in rows if data.hashes[row] not in hidden][:most]
         suspects += [_suspect(kind, data, row, probabilities[row]) for row in shown]
         hidden |= {data.hashes[row] for row in shown}
@@ -127,7 +127,8 @@ def label_issues(labels: NDArray[np.int64], probabilities: Floats) -> tuple[list
         ).tolist()
         for method in ("prune_by_noise_rate", "predicted_neq_given")
     )
-    return wrong, [row for row in disagreeing if row not in set(wrong)]
+    taken = set(wrong)
+    return wrong, [row for row in disagreeing if row not in taken]
 
 
 def outliers(labels: NDArray[np.int64], probabilities: Floats, known: Floats) -> list[int]:

@@ -116,10 +116,10 @@ class Audit:
 
 def _decision(suspect: Suspect, made: dict[str, Decision]) -> dict[str, str] | None:
     """Return the decision about all files of a suspect, or None."""
-    found = {(one.action, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
-    if len(found) != 1 or not all(sha256 in made for sha256 in suspect.hashes):
+    choices = {(one.action, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
+    if len(choices) != 1 or not all(sha256 in made for sha256 in suspect.hashes):
         return None
-    ((action, label),) = found
+    ((action, label),) = choices
     return {"action": action, "label": label}
 
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from ml.model.files import replaced
+
 Kind = Literal["contradiction", "label", "outlier", "disagreement"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -50,9 +52,8 @@ class Suspects:
     def save(self, path: Path) -> None:
         """Write it completely or not at all. Raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        partial.replace(path)
+        with replaced(path) as file:
+            file.write(json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False).encode() + b"\n")
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

@@ -8,7 +8,6 @@ A photo is named by the SHA-256 of its file, so a decision holds if the photo is
 import csv
 import dataclasses
 import io
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Literal, get_args
 
 from ml.data.photo import Photo
 from ml.model.errors import PipelineError, one_line
+from ml.model.files import replaced
 
 PATH = Path("label_decisions.csv")
 REASON = "audit"
@@ -107,15 +107,8 @@ def save(decisions: Iterable[Decision], path: Path = PATH) -> None:
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(_COLUMNS)
     table.writerows(dataclasses.astuple(each) for each in sorted(decisions, key=lambda each: each.sha256))
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(buffer.getvalue().encode())
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a crash of the machine may leave an empty file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(buffer.getvalue().encode())
 
 
 def apply(

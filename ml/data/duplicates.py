@@ -26,7 +26,7 @@ def drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
         if len({photo.label for photo in group}) > 1:
             for photo in group:
                 other = next(p for p in group if p.label != photo.label)
-                dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}")
+                dropped[photo.path] = photo.drop("label_conflict", f"same as {other.path}", other.path)
         else:
             best = min(group, key=lambda photo: EVALUATED_FIRST.index(photo.split)).split
             first, *rest = sorted(
@@ -34,7 +34,7 @@ def drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
                 key=lambda photo: (keep_evaluated and photo.split != best, photo.sha256, photo.path),
             )
             for photo in rest:
-                dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}")
+                dropped[photo.path] = photo.drop("duplicate", f"same as {first.path}", first.path)
     return [dropped.get(photo.path, photo) for photo in photos]
 
 
@@ -43,6 +43,7 @@ def drop_near_duplicates(photos: list[Photo], max_bits: int) -> list[Photo]:
     if max_bits < 0:
         return photos
     hashed = [photo for photo in photos if photo.code and not photo.reason]
+    # Of several near photos, the one with the largest hash is reported, whatever the order of the files.
     hashed.sort(key=lambda photo: photo.sha256, reverse=True)
     dropped: dict[str, Photo] = {}
     for number, split in enumerate(EVALUATED_FIRST):
@@ -50,7 +51,8 @@ def drop_near_duplicates(photos: list[Photo], max_bits: int) -> list[Photo]:
         go = [photo for photo in hashed if photo.split == split]
         for photo, row in zip(go, first_near(_codes(go), _codes(stay), max_bits).tolist(), strict=True):
             if row >= 0:
-                dropped[photo.path] = photo.drop("near_duplicate", f"nearly {stay[row].path}")
+                path = stay[row].path
+                dropped[photo.path] = photo.drop("near_duplicate", f"nearly {path}", path)
     return [dropped.get(photo.path, photo) for photo in photos]
 
 

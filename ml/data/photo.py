@@ -20,6 +20,7 @@ class Photo:
         size: width and height of the whole upright photo, in pixels.
         reason: why it was dropped, one word; empty: it was not.
         detail: explains the reason.
+        other: path of the photo that it equals, if that is the reason.
         relabelled: the right class, if the folder is not; see `ml.data.decisions`.
     """
 
@@ -32,6 +33,7 @@ class Photo:
     size: tuple[int, int] = (0, 0)
     reason: str = ""
     detail: str = ""
+    other: str = ""
     relabelled: str = ""
 
     @property
@@ -39,6 +41,6 @@ class Photo:
         """The class: the name of the folder, unless a person decided otherwise."""
         return self.relabelled or self.path.split("/", 1)[0]
 
-    def drop(self, reason: str, detail: str) -> "Photo":
+    def drop(self, reason: str, detail: str, other: str = "") -> "Photo":
         """Return the photo with a reason to drop it."""
-        return dataclasses.replace(self, reason=reason, detail=detail)
+        return dataclasses.replace(self, reason=reason, detail=detail, other=other)

@@ -31,10 +31,9 @@ from ml.data.splits import assign_splits, own_splits
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import Images
 from ml.params import Params, Prepare
-from ml.paths import PREPARE_REPORT
+from ml.paths import DROPPED, PREPARE_REPORT
 
 EXAMPLE = "python -m ml prepare"
-DROPPED = "dropped.csv"
 MIN_PHOTOS = 10
 """Smallest number of photos per class that can be split in three."""
 
@@ -107,7 +106,8 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
         _write_report(report, photos, result)
         _check(result)
         # Named after its content, so that a process which still reads other photos gets an error, not these.
-        content = hashlib.sha256("".join(photo.pixels_sha256 for photo in photos).encode())
+        lines = "\n".join(f"{photo.row} {photo.pixels_sha256}" for photo in photos)
+        content = hashlib.sha256(lines.encode())
         folder = out / f"{_IMAGES}{content.hexdigest()[:12]}"
         unfinished.chmod(0o755)  # mkdtemp's folders are private
         unfinished.rename(folder)
@@ -121,7 +121,7 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
 
 
 def _delete_photos(folder: Path) -> None:
-    """Delete what an earlier run, finished or not, has left; splits.json first, which makes it a data set."""
+    """Delete what an earlier run has left; splits.json first, without which a folder is no data set."""
     (folder / SPLITS).unlink(missing_ok=True)
     (folder / "images.npy").unlink(missing_ok=True)  # of version 1.0
     for pattern in (f"{_IMAGES}*", f"{_UNFINISHED}*"):
@@ -195,8 +195,9 @@ def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> N
     (report / "report.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     with (report / DROPPED).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["path", "reason", "detail"])
-        table.writerows([photo.path, photo.reason, photo.detail] for photo in photos if photo.reason)
+        table.writerow(["path", "reason", "detail", "other"])
+        dropped = (photo for photo in photos if photo.reason)
+        table.writerows([photo.path, photo.reason, photo.detail, photo.other] for photo in dropped)
 
 
 def _contact_sheet(images: Images, kept: list[Photo], classes: list[str], path: Path) -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ml.model.errors import PipelineError
 
-PHOTOS_PER_SHARD = 256
-"""Most photos in one shard, 39 MB at 224 pixels. Row r is in shard r // PHOTOS_PER_SHARD."""
+PHOTOS_PER_SHARD = 32
+"""Most photos in one shard, 5 MB at 224 pixels. Row r is in shard r // PHOTOS_PER_SHARD."""
 
 _HEADER_BYTES = 128  # NumPy leaves room in it, so that the number of photos can be filled in at the end
 

@@ -122,8 +122,7 @@ def _is_worse(params: Params, probabilities: Floats, expected: Floats, labels: L
 
 def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
     """Quantize the model, then fit temperature and OOD threshold again to its answers on validation."""
-    sampled = np.random.default_rng(params.train.seed).permutation(data.rows("train"))
-    calibration = np.sort(sampled[: params.package.calibration_photos])
+    calibration = data.sample("train", params.package.calibration_photos, params.train.seed)
     quantized = feed_pixels(_quantize(exact, data.images[calibration]))
     val = data.rows("val")
     outputs = OnnxModel(quantized).run(data.images, val)

@@ -104,7 +104,7 @@ def measure_stability(params: Params, model: OnnxModel, data: Dataset, raw: Path
         PipelineError: an ingested photo is missing, or has changed.
     """
     p = params.stability
-    rows = np.sort(np.random.default_rng(params.train.seed).permutation(data.rows("test"))[: p.photos])
+    rows = data.sample("test", p.photos, params.train.seed)
 
     def classify(numbered: tuple[int, int]) -> dict[str, NDArray[np.float64]]:
         return model.run(_perturb(*numbered, data, raw))

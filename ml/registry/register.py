@@ -22,7 +22,7 @@ from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_unc
 from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.model.onnx_model import OnnxModel
 from ml.params import Params, Recipe
 from ml.paths import HISTORY, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, STABILITY
@@ -34,7 +34,6 @@ from ml.tracking.store import (
     log_folder,
     log_metrics,
     log_training,
-    one_line,
     or_later,
     reported,
     tracked,
@@ -119,7 +118,7 @@ def _read() -> tuple[Bundle, dict[str, Any]]:
         same = report["sha256"] == candidate.sha256
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"{MODEL} or its report is missing or broken ({one_line(error)}): run `dvc repro`"
+            f"{MODEL} or its report is missing or broken ({one_line(str(error), 200)}): run `dvc repro`"
         ) from error
     if not same:
         raise PipelineError(f"{MODEL} and {path} are of different runs: run `dvc repro`")

@@ -17,10 +17,10 @@ from mlflow.exceptions import MlflowException
 
 from ml.evaluation.packaged_model import IncomparableError
 from ml.model import bundle
-from ml.model.errors import BundleError
+from ml.model.errors import BundleError, one_line
 from ml.paths import MODEL
 from ml.registry import mlflow_model
-from ml.tracking.store import log_folder, one_line, transferring
+from ml.tracking.store import log_folder, transferring
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
@@ -98,7 +98,7 @@ class RegisteredVersion:
             try:
                 return bundle.read(path)
             except (OSError, BundleError) as error:
-                raise IncomparableError(one_line(error)) from error
+                raise IncomparableError(one_line(str(error), 200)) from error
 
     def _download(self, folder: str) -> Path:
         # An earlier version of this project registered the bare file.

@@ -155,7 +155,7 @@ def load(params: Mapping[str, Any]) -> Reports:
             image_size=index.get("image_size", 0),
             kept=prepared.get("kept", {}),
             dropped=prepared.get("dropped", {}),
-            dropped_photos=_csv(paths.PREPARE_REPORT / "dropped.csv"),
+            dropped_photos=_csv(paths.PREPARE_REPORT / paths.DROPPED),
             collections=collections_of(photos, source),
             epochs=history.get("history", []),
             recipe=history.get("recipe", {}),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ml.cli import note
 from ml.data.dataset import Dataset
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.params import Params, Tracking
 from ml.paths import PREPARE_REPORT
 from ml.tracking.provenance import dataset_md5, flatten, git_commit
@@ -70,8 +70,8 @@ def reported() -> Iterator[None]:
     except SQLAlchemyError as error:
         name = mlflow.get_tracking_uri().rpartition("/")[2]
         raise StoreError(
-            f"MLflow cannot use its database {name} ({one_line(error, 120)}): repair it or move it away, and "
-            "try again"
+            f"MLflow cannot use its database {name} ({one_line(str(error), 120)}): repair it or move it "
+            "away, and try again"
         ) from error
 
 
@@ -142,10 +142,10 @@ def _address() -> str:
 
 def _reason(error: Exception) -> str:
     """Return the innermost cause, without the chain of urllib3's messages."""
-    text = one_line(error, 2000)
+    text = one_line(str(error), 2000)
     causes = re.findall(r"Caused by \w+\((.*)\)", text)
     innermost = re.sub(r"['\"]\)+$", "", causes[-1].rpartition("): ")[2]) if causes else text
-    return one_line(Exception(innermost))
+    return one_line(innermost, 200)
 
 
 def log_metrics(metrics: Mapping[str, float], prefix: str = "", step: int | None = None) -> None:
@@ -202,8 +202,3 @@ def has_run(run_id: str) -> bool:
     except MlflowException:
         return False
     return True
-
-
-def one_line(error: Exception, length: int = 200) -> str:
-    """Return an error's message on one line, cut to `length` characters."""
-    return " ".join(str(error).split())[:length]

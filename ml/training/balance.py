@@ -1,4 +1,4 @@
-"""How much classes with few photos count: `balance` 0: as their photos do; 1: as much as every other class.
+"""Class balancing: 0 leaves the frequencies of the classes as they are; 1 makes all classes count equally.
 
 With 594 photos of one class and 20 of the other, showing photos more often, augmented differently each time,
 was better than weights in the loss. The head that is fitted to features sees no augmentation, so there a
@@ -36,7 +36,9 @@ def epoch_rows(
         return random.permutation(rows)
     classes = int(labels.max()) + 1
     counts = np.bincount(labels, minlength=classes)
-    wanted = np.rint(counts * class_weights(labels, classes, balance).numpy()).astype(int).clip(1)
+    # The ends are rounded, not the numbers: with many classes, their sum could be a batch too small.
+    weights = class_weights(labels, classes, balance).double().numpy()
+    wanted = np.diff(np.rint(np.cumsum(counts * weights)).astype(int), prepend=0).clip(1)
     drawn = []
     for number in np.flatnonzero(counts):
         own, rounds = rows[labels == number], -(-wanted[number] // counts[number])

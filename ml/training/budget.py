@@ -69,7 +69,8 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
     end, recipe = time.monotonic() + 60 * minutes, params.recipe
     lr, steps = recipe.optimizer.lr, max(1, len(data.rows("train")) // recipe.batch_size)
     validation = len(data.rows("val")) / recipe.batch_size * _VALIDATION_STEP
-    seconds = max(1e-6, _trial(fabric, params, data, lr, min(_FIRST_STEPS, steps), state)[1])
+    trial = _trial(fabric, params, data, lr, min(_FIRST_STEPS, steps), state)
+    seconds, start_s = max(1e-6, trial.seconds_per_step), trial.start_s
     rates = [lr * factor for factor in _FACTORS]
     halvings = (len(rates), (len(rates) + 1) // 2)
     cost = sum(number * 2**halving for halving, number in enumerate(halvings))
@@ -78,13 +79,15 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
     length = fabric.broadcast(min(affordable, max(1, steps // 2)))
     if length >= min(_FEWEST_STEPS, max(1, steps // 2)):
         for halving, number in enumerate(halvings):
-            results = [
-                (_trial(fabric, params, data, rate, length * 2**halving, state)[0], rate)
-                for rate in rates[:number]
-            ]
-            rates = [rate for _, rate in sorted(results)]
+            losses = {}
+            for rate in rates[:number]:
+                trial = _trial(fabric, params, data, rate, length * 2**halving, state)
+                losses[rate] = trial.val_loss
+                start_s = min(start_s, trial.start_s)  # the first one starts the server that forks workers
+            rates = sorted(losses, key=lambda rate: (losses[rate], rate))
         lr = rates[0]
-    plan = fit_time(recipe, lr, _USED * (end - time.monotonic()) / seconds, steps, validation)
+    affordable_steps = _USED * (end - time.monotonic()) / seconds
+    plan = fit_time(recipe, lr, affordable_steps, steps, validation, start_s / seconds)
     plan = fabric.broadcast(plan)
     if fabric.is_global_zero:
         photos = "" if plan.share == 1 else f" with {plan.share:.0%} of the photos"
@@ -95,7 +98,9 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
     return plan
 
 
-def fit_time(recipe: Recipe, lr: float, affordable: float, steps: int, validation: float) -> Plan:
+def fit_time(
+    recipe: Recipe, lr: float, affordable: float, steps: int, validation: float, start: float = 0.0
+) -> Plan:
     """Return the plan for a number of affordable steps.
 
     Args:
@@ -104,14 +109,15 @@ def fit_time(recipe: Recipe, lr: float, affordable: float, steps: int, validatio
         affordable: how many steps the time allows.
         steps: of one epoch with all photos.
         validation: time of one validation, in steps.
+        start: time until the first photos of an epoch are loaded, in steps.
     """
     head = steps * _VALIDATION_STEP if recipe.fit_head_first else 0.0
     left = affordable - head - len(SHARES) * validation
     for runs in (recipe.runs, 1):
-        epochs = int(left / runs / (steps + validation))
+        epochs = int(left / runs / (start + steps + validation))
         if epochs >= 1:
             return Plan(lr, min(epochs, recipe.epochs * _MORE_EPOCHS), runs)
-    fits = (affordable - (1 + len(SHARES)) * validation) / (steps + head)
+    fits = (affordable - start - (1 + len(SHARES)) * validation) / (steps + head)
     return Plan(lr, 1, 1, min(1.0, max(fits, 1 / steps)))
 
 
@@ -126,10 +132,17 @@ def subset(data: Dataset, seed: int, share: float) -> Dataset:
     return dataclasses.replace(data, splits=splits)
 
 
-def _trial(
-    fabric: Fabric, params: Params, data: Dataset, lr: float, steps: int, state: Path
-) -> tuple[float, float]:
-    """Train for some steps, and return the log loss on validation and the seconds per step."""
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """The log loss on validation after a trial, and `Loop.seconds_per_step` and `Loop.start_s`."""
+
+    val_loss: float
+    seconds_per_step: float
+    start_s: float
+
+
+def _trial(fabric: Fabric, params: Params, data: Dataset, lr: float, steps: int, state: Path) -> _Trial:
+    """Train for some steps."""
     share = min(1.0, steps * params.recipe.batch_size / len(data.rows("train")))
     one = Plan(lr, 1, 1, share)
     params, photos = one.apply(params, data)
@@ -145,4 +158,4 @@ def _trial(
     fabric.barrier()
     if fabric.is_global_zero:
         state.unlink(missing_ok=True)
-    return (val_loss if np.isfinite(val_loss) else np.inf), loop.seconds_per_step
+    return _Trial(val_loss if np.isfinite(val_loss) else np.inf, loop.seconds_per_step, loop.start_s)

@@ -4,6 +4,7 @@ import torch
 from lightning_fabric import Fabric
 
 from ml.data.dataset import Dataset
+from ml.model.errors import PipelineError, one_line
 from ml.model.networks import Network, build
 from ml.params import Params
 from ml.training.balance import class_weights
@@ -18,6 +19,23 @@ def initial_network(params: Params, data: Dataset) -> tuple[Network, bool]:
     network = build(params.train.network, len(data.classes))
     network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
     return network, network.load_pretrained()
+
+
+def check_size(params: Params, size: int) -> None:
+    """Check that the network takes photos of this height and width; transformers may take one size only.
+
+    Raises:
+        PipelineError: it does not.
+    """
+    with torch.device("meta"), torch.inference_mode():  # no weights are made, and nothing is computed
+        network = build(params.train.network, 2).eval()
+        try:
+            network(torch.zeros(1, 3, size, size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise PipelineError(
+                f"{params.train.network} takes no photos of {size} pixels, but {network.image_size}: "
+                f"set prepare.image_size to 0 ({one_line(str(error), 200)})"
+            ) from error
 
 
 def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dataset) -> None:

@@ -66,6 +66,7 @@ class Loop:
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
         self.seconds_per_step = 0.0  # of the last epoch, without its start
+        self.start_s = 0.0  # until the first step of the last epoch ended, less the time of a step
 
     def run(self) -> Progress:
         """Train up to the last epoch of the recipe, from the saved state if there is one."""
@@ -92,6 +93,7 @@ class Loop:
             mininterval=1,
         )
         totals, begin = torch.zeros(3, device=self.fabric.device), time.monotonic()
+        first = begin
         for step, (pixels, labels) in enumerate(batches):
             # The dropout must not depend on whether the run was resumed.
             torch.manual_seed(seed_from(self.seed, epoch, step, self.fabric.global_rank))
@@ -111,6 +113,7 @@ class Loop:
             if step == 0 and len(self.sampler) > 1:
                 begin = time.monotonic()
         self.seconds_per_step = (time.monotonic() - begin) / max(1, len(self.sampler) - 1)
+        self.start_s = max(0.0, begin - first - self.seconds_per_step)
         return self._means(totals, "train")
 
     def _validate(self) -> dict[str, float]:

@@ -71,7 +71,8 @@ def _answers(
     folder: Path,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    parts = [*(teacher.sha256 for teacher in teachers), *data.classes, *(data.hashes[row] for row in rows)]
+    parts = [*(teacher.sha256 for teacher in teachers), *data.classes, str(data.image_size), data.resize]
+    parts += [data.hashes[row] for row in rows]
     path = folder / f"teachers-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}.npy"
     if path.is_file():
         return np.asarray(np.load(path), np.float32)

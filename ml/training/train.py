@@ -22,13 +22,14 @@ from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
 from ml.model.checkpoint import Checkpoint
 from ml.model.errors import PipelineError
+from ml.model.files import replaced
 from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
 from ml.training.batches import Targets, seed_from
 from ml.training.budget import Plan, make_plan
-from ml.training.initial import fit_initial_head, initial_network
+from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
 from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
@@ -54,6 +55,7 @@ def run(params: Params) -> list[dict[str, float]]:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
     data = Dataset.load()
+    check_size(params, data.image_size)
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +70,8 @@ def run(params: Params) -> list[dict[str, float]]:
     targets = None
     if teachers:
         folder, weight = CHECKPOINT.parent, params.train.teacher_weight
-        if fabric.is_global_zero:  # the other processes read what the first one keeps
-            soft_targets(teachers, data, weight, folder, fabric.device)
-        fabric.barrier()
-        targets = soft_targets(teachers, data, weight, folder, fabric.device)
+        with fabric.rank_zero_first():  # the other processes read what the first one keeps
+            targets = soft_targets(teachers, data, weight, folder, fabric.device)
     params, photos = _within_budget(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, state, targets)
     epochs = [epoch for progress in runs for epoch in progress.history]
@@ -125,9 +125,9 @@ def _fastest_precision(dense: bool) -> str:
 
 
 def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
-    """Return parameters and photos with which the training fits into `train.minutes`; None: as they are.
+    """Return parameters and photos with which the training fits into `train.minutes`.
 
-    A resumed training keeps its plan.
+    If that is null, they are returned unchanged. A resumed training keeps its plan.
     """
     if params.train.minutes is None:
         return params, data
@@ -138,9 +138,8 @@ def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -
         plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
         fabric.barrier()
         if fabric.is_global_zero:
-            partial = path.with_suffix(".part")
-            partial.write_text(json.dumps(dataclasses.asdict(plan)), "utf-8")
-            partial.replace(path)
+            with replaced(path) as file:
+                file.write(json.dumps(dataclasses.asdict(plan)).encode())
     return plan.apply(params, data)
 
 
@@ -185,6 +184,7 @@ def _fingerprint(params: Params, data: Dataset, fabric: Fabric, teachers: Sequen
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
         *(teacher.sha256 for teacher in teachers),
+        f"{data.image_size} {data.resize}",
         *(data.digest(split) for split in ("train", "val")),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -212,7 +212,8 @@ if (response.ok) {
   ({ classes, suspects } = content);
   $("other").hidden = classes.length <= MANY;
   $("names").replaceChildren(...classes.map((value) => element("option", { value })));
-  show(suspects.findIndex(({ decision }) => !decision) >= 0 ? suspects.findIndex(({ decision }) => !decision) : suspects.length - 1);
+  const undecided = suspects.findIndex(({ decision }) => !decision);
+  show(undecided >= 0 ? undecided : suspects.length - 1);
 } else {
   $("error").hidden = false;
   $("error").textContent = content.error;

@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_a_file_that_can_not_be_read_or_written(ask: Ask, audit: Audit, tmp_path
     assert "line 1" in json.loads(body)["error"]
     assert audit.path.read_text() == "nonsense"
     audit.path.unlink()
-    (tmp_path / ".decisions.csv.part").mkdir()
+    (tmp_path / f".decisions.csv.{os.getpid()}.part").mkdir()
     status, _, body = ask("POST", "/decisions", {"suspect": 0, "action": "drop"})
     assert status == 500
     assert "cannot be written" in json.loads(body)["error"]

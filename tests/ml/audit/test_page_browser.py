@@ -217,7 +217,7 @@ def test_a_decision_that_can_not_be_saved_is_not_shown_as_made(
     server = serve(["cat", "dog"])
     with opened(browser, server.port) as page:
         at(page, 1)
-        blocker = server.folder / ".label_decisions.csv.part"
+        blocker = server.folder / f".label_decisions.csv.{server.process.pid}.part"
         blocker.mkdir()
         page.keyboard.press("d")
         expect(page.get_by_role("alert")).to_contain_text(

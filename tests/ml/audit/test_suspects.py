@@ -1,5 +1,6 @@
 """The audit finds planted errors, and forgets what was decided."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ml import set_params
 from ml.audit import audit, contradictions
 from ml.audit.find import DEFAULT_BODY, body, label_issues, outliers, predict_out_of_sample
 from ml.audit.suspects import Suspects
@@ -66,6 +68,14 @@ def test_the_same_photos_are_not_computed_twice(prepared, monkeypatch):
     for content in ("", "[]", "{}", json.dumps({"key": 1, "suspects": [1]})):
         out.write_text(content)
         assert Suspects.load(out) is None
+
+
+def test_after_keeping_all_of_them_others_are_shown(prepared):
+    first = {sha256 for suspect in audit.run("simple_cnn", 1).suspects for sha256 in suspect.hashes}
+    decisions.save([decisions.Decision(sha256, "keep") for sha256 in first], decisions.PATH)
+    again = audit.run("simple_cnn", 1)
+    assert again.suspects
+    assert not {sha256 for suspect in again.suspects for sha256 in suspect.hashes} & first
 
 
 def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
@@ -134,6 +144,13 @@ def test_features_come_from_pretrained_weights():
         network = body(arch, 3)
         assert network.pretrained
         assert network.head.out_features == 3
+
+
+def test_a_model_of_a_library_is_known_by_its_full_name(prepared, monkeypatch):
+    set_params.assign({"train.arch": "torchvision", "train.body": "resnet18"}, Path("params.yaml"))
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", None)  # no network is needed
+    with pytest.raises(PipelineError, match="no pretrained weights for torchvision/resnet18"):
+        audit.main(argparse.Namespace(most=5, no_page=True))
 
 
 def test_the_command_line(prepared, run_ml):

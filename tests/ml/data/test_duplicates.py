@@ -108,6 +108,6 @@ def test_dropped_photos(max_bits):
             pair = photo, hashed[other]
             stays, goes = sorted(pair, key=lambda photo: EVALUATED_FIRST.index(photo.split))
             if other > first and stays.split != goes.split:
-                expected[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}")
+                expected[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}", stays.path)
     assert drop_near_duplicates(photos, max_bits) == [expected.get(photo.path, photo) for photo in photos]
     assert len(expected) > 100 or max_bits < 16

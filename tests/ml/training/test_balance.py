@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ml.data.dataset import Dataset
 from ml.model.networks import build
 from ml.training.balance import class_weights, epoch_rows
+from ml.training.batches import EpochSampler
 from ml.training.head import fit_head
 
 LABELS = np.repeat([0, 1, 2], [80, 15, 5])
@@ -51,7 +53,7 @@ def test_all_classes_are_used_alike_and_each_of_their_photos():
     rows = np.arange(1000, 1100)
     order = epoch_rows(rows, LABELS, 1.0, np.random.default_rng(0))
     used = np.bincount(order - 1000, minlength=100)
-    assert [used[number == LABELS].sum() for number in range(3)] == [33, 33, 33]
+    assert [used[number == LABELS].sum() for number in range(3)] == [33, 34, 33]
     assert [(used[number == LABELS].min(), used[number == LABELS].max()) for number in range(3)] == [
         (0, 1),
         (2, 3),
@@ -69,3 +71,15 @@ def test_without_imbalance_each_photo_is_used_once(labels, balance):
 def test_between_both():
     used = np.bincount(LABELS[epoch_rows(np.arange(100), LABELS, 0.5, np.random.default_rng(0))])
     assert used.tolist() == [59, 26, 15]
+
+
+def test_every_batch_is_full_however_many_classes_there_are(params):
+    labels = np.repeat(np.arange(200), np.random.default_rng(0).integers(8, 14, 200))
+    splits = np.array(["train"] * len(labels))
+    size = np.full((len(labels), 2), 8)
+    data = Dataset(
+        tuple(map(str, range(200))), 8, "squash", np.zeros((len(labels), 8, 8, 3), np.uint8), labels, splits,
+        [], [], size,
+    )  # fmt: skip
+    sampler = EpochSampler(data, 32, 1.0, 0, 0, 1)
+    assert [len(batch) for batch in sampler] == [32] * (len(labels) // 32)

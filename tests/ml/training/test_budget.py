@@ -9,7 +9,7 @@ import pytest
 from ml.params import Params
 from ml.training import budget, train
 from ml.training.averaging import SHARES
-from ml.training.budget import Plan, fit_time, make_plan, subset
+from ml.training.budget import Plan, _Trial, fit_time, make_plan, subset
 from ml.training.loop import Loop
 from ml.training.train import make_fabric
 
@@ -40,6 +40,12 @@ def test_epochs_runs_and_photos_that_fit(params, affordable, expected):
     assert plan.share == pytest.approx(expected.share)
 
 
+def test_the_start_of_each_epoch_takes_time_too(params):
+    recipe = params.recipes["efficientnet_lite0"].model_copy(update={"epochs": 2, "runs": 2})
+    plan = fit_time(recipe, 1e-3, 1000, steps=100, validation=10, start=110)
+    assert (plan.epochs, plan.runs) == (2, 2)
+
+
 def test_a_share_of_the_photos_of_each_class(data):
     half = subset(data, 1, 0.5)
     for number in range(2):
@@ -58,7 +64,7 @@ def test_the_better_learning_rates_get_twice_the_steps(params, data, monkeypatch
 
     def trial(fabric, params, data, rate, steps, state):
         tried.append((rate, steps))
-        return abs(np.log(rate / (best * lr))), 0.01
+        return _Trial(abs(np.log(rate / (best * lr))), 0.01, 0.0)
 
     monkeypatch.setattr(budget, "_trial", trial)
     plan = make_plan(make_fabric("32-true"), params, data, 10, tmp_path / "trial.pt")
@@ -70,7 +76,7 @@ def test_the_better_learning_rates_get_twice_the_steps(params, data, monkeypatch
 
 def test_without_time_for_trials_the_learning_rate_is_the_recipes(params, data, monkeypatch, tmp_path):
     tried = []
-    monkeypatch.setattr(budget, "_trial", lambda *args: tried.append(1) or (1.0, 60.0))
+    monkeypatch.setattr(budget, "_trial", lambda *args: tried.append(1) or _Trial(1.0, 60.0, 0.0))
     plan = make_plan(make_fabric("32-true"), params, data, 1, tmp_path / "trial.pt")
     assert len(tried) == 1
     assert (plan.lr, plan.epochs, plan.runs) == (params.recipe.optimizer.lr, 1, 1)

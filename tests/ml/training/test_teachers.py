@@ -54,7 +54,9 @@ def test_answers_are_computed_once(data, tmp_path, monkeypatch):
     soft_targets(read_teachers([teacher("a.pt", seed=1)], data.classes), data, 0.5, tmp_path, CPU)
     fewer = dataclasses.replace(data, splits=np.where(np.arange(len(data.splits)) % 2, data.splits, "val"))
     soft_targets(models, fewer, 0.5, tmp_path, CPU)
-    assert len(asked) == 2
+    for change in ({"image_size": 16, "images": data.images[:][:, ::2, ::2]}, {"resize": "squash"}):
+        soft_targets(models, dataclasses.replace(data, **change), 0.5, tmp_path, CPU)
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(

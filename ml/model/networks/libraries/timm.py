@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.model.networks import Network, register
 from ml.model.networks.libraries import no_weights
 
@@ -107,7 +107,7 @@ class TimmNetwork(Network):
         try:
             return timm.create_model(self._model, **options)
         except RuntimeError as error:
-            raise PipelineError(f"timm cannot build {self._model}: {error}") from error
+            raise PipelineError(f"timm cannot build {self._model}: {one_line(str(error))}") from error
 
     def _pretrained_body(self, **options: Any) -> Any:
         try:

@@ -1,0 +1,34 @@
+"""The network before its first step."""
+
+import pytest
+
+from ml.model.errors import PipelineError
+from ml.params import Params
+from ml.training.initial import check_size
+
+
+@pytest.mark.parametrize(
+    ("arch", "body", "size", "message"),
+    [
+        ("efficientnet_lite0", "", 100, ""),
+        ("timm", "lcnet_050", 100, ""),
+        ("timm", "vit_tiny_patch16_224", 224, ""),
+        (
+            "timm",
+            "vit_tiny_patch16_224",
+            96,
+            "takes no photos of 96 pixels, but 224: set prepare.image_size to 0",
+        ),
+    ],
+)
+def test_a_transformer_takes_photos_of_one_size(params, arch, body, size, message):
+    if arch == "timm":
+        pytest.importorskip("timm")
+    plain = params.model_dump()
+    plain["train"] |= {"arch": arch, "body": body}
+    changed = Params.model_validate(plain)
+    if not message:
+        check_size(changed, size)
+        return
+    with pytest.raises(PipelineError, match=message):
+        check_size(changed, size)
