@@ -55,7 +55,8 @@ def run(params: Params) -> list[dict[str, float]]:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
     data = Dataset.load()
-    for size in params.recipe.looks(data.image_size):
+    sizes = params.recipe.looks(data.image_size)
+    for size in sizes:
         check_size(params, size)
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
@@ -82,7 +83,7 @@ def run(params: Params) -> list[dict[str, float]]:
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        trained = TrainedNetwork(network, params.train.network, "")
+        trained = TrainedNetwork(network, params.train.network, sizes, "")
         trained.save(data)
         results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
