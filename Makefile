@@ -90,9 +90,7 @@ new: train  ## train on the photos in SOURCE and start a service with the result
 	MODEL_URL="file://$$PWD/models/model.pt" $(MAKE) serve
 
 default-model: $(VENV)/.dev  ## embed models/model.pt in the service; update its card and the page's picture in docs/
-	cp models/model.pt app/default/model.pt
-	$(BIN)/python -c 'from pathlib import Path; from ml.model import bundle; \
-		print(bundle.read(Path("app/default/model.pt")).card, end="")' >docs/MODEL_CARD.md
+	$(BIN)/python -m scripts.default_model
 	$(BIN)/python -m scripts.page_picture
 
 pull: $(VENV)/.dev  ## fetch photos and models from the DVC remote, if one is configured

@@ -66,12 +66,12 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, folder: Path) -> int:
     endpoint = Endpoint(options.url, options.patience)
+    model = endpoint.model()
     if options.data is None:
         data, root, photos = f"{endpoint.url}/model/examples", folder, examples(endpoint, folder)
     else:
         data = _without_secrets(options.data)
         root, photos = labelled(options.data, folder)
-    model = endpoint.model()
     classes = tuple(model["classes"])
     if unexpected := sorted({photo.label or "" for photo in photos} - set(classes)):
         names = ", ".join(map(one_line, classes))

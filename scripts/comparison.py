@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+LOCK = Path("dvc.lock")
 _MAX_BYTES = 1 << 20
 _MAX_ROWS = 100
 _MAX_TEXT = 80
@@ -21,11 +22,11 @@ _EXAMPLES = """examples:
 
 
 def collect(base: str) -> dict[str, Any]:
-    """Compare the checked-out commit with another one."""
-    before, after = _lock(base), _lock("HEAD")
+    """Compare the files in the working folder with those of a commit."""
+    before, after = _committed_lock(base), _stages(LOCK.read_text("utf-8") if LOCK.is_file() else "")
     return {
-        "params": _dvc("params", "diff", base, "HEAD"),
-        "metrics": _dvc("metrics", "diff", base, "HEAD"),
+        "params": _dvc("params", "diff", base),
+        "metrics": _dvc("metrics", "diff", base),
         "data": {"old": _photos(before), "new": _photos(after)},
         "trained": bool(after),
         "stale": _stale(after),
@@ -43,11 +44,15 @@ def _yaml(text: str) -> Any:
     return YAML(typ="safe").load(text) or {}
 
 
-def _lock(revision: str) -> Any:
+def _committed_lock(revision: str) -> Any:
     """Return the stages in a commit's dvc.lock; empty: it has none."""
-    command = ["git", "show", f"{revision}:./dvc.lock"]
+    command = ["git", "show", f"{revision}:./{LOCK}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return _yaml(done.stdout).get("stages", {}) if done.returncode == 0 else {}
+    return _stages(done.stdout if done.returncode == 0 else "")
+
+
+def _stages(lock: str) -> Any:
+    return _yaml(lock).get("stages", {})
 
 
 def _photos(lock: Any) -> str:
@@ -128,7 +133,7 @@ def main() -> None:
     try:
         with Path(options.argument).open("rb") as file:
             text = render(json.loads(file.read(_MAX_BYTES)))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         sys.exit(f"error: {options.argument} is not a comparison ({type(error).__name__})")
     print(text, end="")
 

@@ -181,9 +181,9 @@ find_examples() {
   [ "${#labels[@]}" = 0 ] || detail=${#labels[@]}
 }
 
-# verdict [LABEL]: read an answer of /predict; print its label, its probabilities, and what is wrong with them, if
+# read_answer [LABEL]: read an answer of /predict; print its label, its probabilities, and what is wrong with them, if
 # anything. With LABEL, that must be the likeliest class.
-verdict() {
+read_answer() {
   LABEL=${1-} awk -v least="$MIN_PROBABILITY" '
     function fail(text) { if (problem == "") problem = text }
     function value_of(name, text) {
@@ -204,7 +204,7 @@ verdict() {
         else if (token ~ /^[]}]$/) { if (inside && depth == 2) { found = 1; inside = 0 } depth--; key = "" }
         else if (token == ":") key = last
         else if (token == ",") key = ""
-        else if (key == "\"label\"" && depth == 1) label = substr(token, 2, length(token) - 2)
+        else if (key == "\"label\"" && depth == 1 && token ~ /^"/) label = substr(token, 2, length(token) - 2)
         else if (key != "" && inside && depth == 2) value_of(substr(key, 2, length(key) - 2), token)
         last = token
       }
@@ -228,7 +228,7 @@ sees() {
   secret=
   answered 200 || return 1
   predictions=$((predictions + 1))
-  reading=$(verdict "$label" <"$work/body")
+  reading=$(read_answer "$label" <"$work/body")
   { IFS= read -r answer && IFS= read -r shares && IFS= read -r wrong; } <<<"$reading"
   detail=$shares
   [ "$wrong" != "has no probabilities" ] || because "has no probabilities: $body" || return 1

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Let DVC work in a folder that is not a Git repository, such as an unpacked .zip of this project; end that once it is one.
+# Set DVC up for a folder that is not a Git repository, such as an unpacked .zip of this project. Once the folder is a
+# repository, undo that.
 set -eu
 cd "$(dirname "$0")/.."
 config=.dvc/config.local

@@ -83,6 +83,8 @@ def _document(
                 schemas[name]["required"].append("known")
             else:
                 del schemas[name]["properties"]["known"]
+                for example in schemas[name].get("examples", []):
+                    del example["known"]
     if not fetches:
         del schemas["JsonPhotos"]["properties"]["url"]
         schemas["JsonPhotos"]["oneOf"].remove({"required": ["url"]})

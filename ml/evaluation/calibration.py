@@ -9,15 +9,15 @@ import dataclasses
 import numpy as np
 
 from ml.evaluation.compare import compare_losses
-from ml.evaluation.metrics import Floats, Labels, calibration_error, log_losses
+from ml.evaluation.metrics import Floats, Labels, bin_numbers, calibration_error, log_losses
 from ml.evaluation.verdicts import WORSE
 from ml.params import Evaluate
 
 _QUANTILE = 0.99
 _MIN_PHOTOS = 20
 """With fewer test photos, a worse log loss is an accident."""
-LARGE_ERROR, WRONG_ERROR = 0.05, 0.15
-"""Errors from which on evaluate warns, and packaging marks the model as a candidate."""
+WARN_FROM, CANDIDATE_FROM = 0.05, 0.15
+"""Calibration errors from which on evaluate warns, and packaging makes the model a candidate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Calibration:
     def warnings(self) -> list[str]:
         """Return what is wrong, in sentences without a full stop."""
         warnings = []
-        if self.ece > max(self.ece_by_chance, LARGE_ERROR):
+        if self.ece > max(self.ece_by_chance, WARN_FROM):
             warnings.append(
                 f"the stated probabilities are far off: the calibration error is {self.ece:.3f}, and chance "
                 f"explains at most {self.ece_by_chance:.3f} of it; more validation photos may help"
@@ -81,7 +81,7 @@ def error_by_chance(params: Evaluate, probabilities: Floats) -> float:
     reliability of reliability diagrams").
     """
     confidences, bins = probabilities.max(1), params.calibration_bins
-    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    number = bin_numbers(confidences, bins)
     random, errors = np.random.default_rng(0), np.empty(params.resamples)
     for draw in range(params.resamples):
         gaps = (random.random(len(confidences)) < confidences) - confidences

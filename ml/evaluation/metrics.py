@@ -80,13 +80,18 @@ def _smoothed_loss(logits: Floats, targets: Floats, temperature: float) -> float
     return float(-(targets * log_softmax(logits / temperature, axis=1)).sum())
 
 
+def bin_numbers(confidences: Floats, bins: int) -> NDArray[np.int64]:
+    """Return which of `bins` bins of equal width each confidence [N], from 0 to 1, falls into."""
+    return np.minimum((confidences * bins).astype(np.int64), bins - 1)
+
+
 def calibration_error(probabilities: Floats, labels: Labels, bins: int) -> float:
     """Compute the expected calibration error.
 
     It is the average gap between confidence and accuracy in bins of equal width, weighted by photos.
     """
     confidences = probabilities.max(1)
-    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    number = bin_numbers(confidences, bins)
     gaps = (probabilities.argmax(1) == labels) - confidences
     return float(np.abs(np.bincount(number, gaps, bins)).sum() / len(labels))
 
@@ -100,7 +105,7 @@ def bootstrap_calibration_error(
     contains the value all the same.
     """
     hits, confidences = probabilities.argmax(1) == labels, probabilities.max(1)
-    number = np.minimum((confidences * bins).astype(int), bins - 1)
+    number = bin_numbers(confidences, bins)
     value = calibration_error(probabilities, labels, bins)
     gaps = hits - confidences
     count, random = len(labels), np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Fits the linear probe: logistic regression on the features of the pretrained body, which stays as it is."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,27 +71,32 @@ def _cross_validate(
     folds = np.empty(len(rows), np.int64)
     folds[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(len(rows)) % _FOLDS
     probabilities = np.empty((len(rows), len(data.classes)))
+    codes = [difference_hash(data.images[row]) for row in rows]
     for fold in range(_FOLDS):
         unseen = folds == fold
-        learned = np.flatnonzero(~unseen & ~_near(params, data, rows, unseen))
+        learned = np.flatnonzero(~unseen & ~_near(params, data, rows, codes, unseen))
         fit_head(network, features[learned], torch.from_numpy(labels[learned]))
         probabilities[unseen] = softmax(_logits(network, features[np.flatnonzero(unseen)]))
     return probabilities
 
 
 def _near(
-    params: Params, data: Dataset, rows: NDArray[np.int64], unseen: NDArray[np.bool_]
+    params: Params,
+    data: Dataset,
+    rows: NDArray[np.int64],
+    codes: Sequence[bytes],
+    unseen: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Return whether each of the rows [N] nearly equals one that is unseen."""
+    """Return whether each of the rows [N], with these difference hashes, nearly equals one that is unseen."""
     splits: tuple[Split, Split] = ("train", "test")
     photos = [
         Photo(
             data.paths[row],
             sha256=data.hashes[row],
             split=splits[int(test)],
-            code=difference_hash(data.images[row]),
+            code=code,
         )
-        for row, test in zip(rows, unseen, strict=True)
+        for row, code, test in zip(rows, codes, unseen, strict=True)
     ]
     kept = drop_near_duplicates(photos, params.prepare.near_duplicate_bits)
     return np.array([bool(photo.reason) for photo in kept])

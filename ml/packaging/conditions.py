@@ -10,7 +10,7 @@ import numpy as np
 
 from ml.data.dataset import Dataset
 from ml.evaluation.baselines import Probe, answer_majority, has_few_test_photos
-from ml.evaluation.calibration import WRONG_ERROR, error_by_chance
+from ml.evaluation.calibration import CANDIDATE_FROM, error_by_chance
 from ml.evaluation.compare import compare_hits, compare_recalls
 from ml.evaluation.metrics import Floats, Interval, Labels, balanced_accuracy, wilson
 from ml.evaluation.verdicts import WORSE
@@ -108,7 +108,7 @@ def check_accuracy(params: Params, data: Dataset, probabilities: Floats) -> list
 
 def check_probabilities(params: Params, probabilities: Floats, ece: float) -> Condition:
     """Check that the calibration error is not so large that the probabilities mislead."""
-    limit = max(WRONG_ERROR, error_by_chance(params.evaluate, probabilities))
+    limit = max(CANDIDATE_FROM, error_by_chance(params.evaluate, probabilities))
     return Condition(
         "probabilities that roughly agree with the accuracy",
         ece <= limit,

@@ -9,12 +9,12 @@ from typing import Any
 
 import requests
 
+from ml.model.examples import MAX_EXAMPLES
 from ml.model.http import session
 from scripts.common.web import RequestError, checked_url, key_header, one_line
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0
 _MAX_BYTES, _MAX_BODY_S = 64 << 20, 60
-_MAX_EXAMPLES = 24
 _TRANSIENT = frozenset({408, 425, 429, *range(502, 600)})
 """Statuses after which another attempt may succeed. After 500, the same request would fail again."""
 
@@ -85,12 +85,14 @@ class Endpoint:
         listed = self._send("GET", "/model/examples")
         if listed.status == 404:  # a service of an earlier version
             return []
+        if listed.status != 200:
+            raise RequestError(f"{self.url}/model/examples: {listed.error}")
         entries = listed.content.get("examples")
         photos = []
-        for entry in entries[:_MAX_EXAMPLES] if isinstance(entries, list) else [{}]:
+        for entry in entries[:MAX_EXAMPLES] if isinstance(entries, list) else [{}]:
             label, path = (entry.get(name) if isinstance(entry, dict) else None for name in ("label", "path"))
             if not isinstance(label, str) or not isinstance(path, str) or not path.startswith("/"):
-                raise RequestError(f"{self.url}/model/examples does not list photos {listed.error}".rstrip())
+                raise RequestError(f"{self.url}/model/examples does not list photos with label and path")
             photo = self._send("GET", path)
             if photo.status != 200:
                 raise RequestError(f"an example photo of {one_line(label)}: {photo.error}")

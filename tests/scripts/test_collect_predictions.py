@@ -139,15 +139,19 @@ def test_without_photos_the_examples_of_the_service_are_sent(
         assert len(written.get("photos", ())) == len(examples)
     listing = {"examples": [{"label": "cat", "path": "//elsewhere/cat.jpg"}, {"label": 1}]}
     for reply, message in (
-        (lambda _: Reply(content=listing), "does not list photos"),
+        (lambda _: Reply(content={"examples": [{"label": 1}]}), "does not list photos with label and path"),
+        (lambda _: Reply(500, {"detail": "no disk"}), "/model/examples: status 500 no disk"),
         (
             lambda sent: Reply(200, listing) if sent.path == "/model/examples" else Reply(500),
             "photo of cat: ",
         ),
         (lambda _: Reply(404), "offers no example photos"),
     ):
-        with endpoint(reply) as (url, _):
+        with endpoint(answering(reply)) as (url, _):
             assert message in collect(url, None, tmp_path, "--no-mlflow", "--patience", 2, code=1)[0]
+    with endpoint(lambda _: Reply(content={})) as (url, _):
+        output, _ = collect(url, None, tmp_path, "--no-mlflow", "--patience", 2, code=1)
+    assert "is this the URL of the service?" in output
 
 
 def register_versions(store: str, sha256: str) -> None:

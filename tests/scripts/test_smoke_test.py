@@ -377,6 +377,7 @@ def frozen_metrics() -> Change:
         (replaced("/predict", '"dog":0.9', '"dog":NaN,"fox":0.9'), {"dog": "NaN"}),
         (replaced("/predict", '"label":"cat"', '"label":"dog"'), {"cat": "is classified as 'dog'"}),
         (replaced("/predict", '"label":"cat"', '"labels":"cat"'), {"cat": "has no label"}),
+        (replaced("/predict", '"label":"cat"', '"label":null'), {"cat": "has no label"}),
         (replaced("/model/examples", "cat.jpg", "cow.jpg"), {"examples": "the photo of cat answers 404"}),
         (replaced("/model/examples", '"/static', '"http://static'), {"examples": "not as expected"}),
         (

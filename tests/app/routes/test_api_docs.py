@@ -114,6 +114,7 @@ def test_the_description_matches_the_model(
     assert explain["enum"] == [0]
     for name in ("Prediction", "Answer"):
         assert "known" not in schemas[name]["properties"]
+        assert not any("known" in example for example in schemas[name].get("examples", []))
     telling = make_model("telling.pt", graph=telling_graph(), known=KNOWN).as_uri()
     schemas, explain = parts(model_url=telling)
     assert explain["enum"] == [0, 1]
