@@ -1,6 +1,6 @@
 """Example photos, each with the label that the model must give it.
 
-They are those in the model file. If it has none, they are the service's own, provided that it has one for each class.
+They are those in the model file. If it has none and the service has its own for each class, they are those.
 """
 
 import functools
