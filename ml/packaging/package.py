@@ -67,7 +67,8 @@ def run(params: Params) -> dict[str, Any]:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
         `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
         ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`),
-        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
+        `mean_difference` and `not_taken`, see `ml.packaging.precision.ChosenModel`, `looks` (None: it takes
+        one), see `ml.packaging.looks.Sure`, the `conditions`, see
         `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
         with the model's answers to them (`wrong_examples`).
 
