@@ -67,6 +67,13 @@ def prometheus(config: Path, folder: Path, **env: str) -> contextlib.AbstractCon
     return process(command, f"http://{address}", folder / "prometheus.log", **env)
 
 
+def pushgateway(folder: Path) -> contextlib.AbstractContextManager[str]:
+    """Run a Pushgateway; its log goes into the folder."""
+    address = f"127.0.0.1:{free_port()}"
+    command = ["prometheus-pushgateway", f"--web.listen-address={address}"]
+    return process(command, f"http://{address}", folder / "pushgateway.log")
+
+
 def alertmanager(config: Path, folder: Path) -> contextlib.AbstractContextManager[str]:
     """Run Alertmanager alone, with that configuration; what it keeps goes into the folder."""
     address = f"127.0.0.1:{free_port()}"

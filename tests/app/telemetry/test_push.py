@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import subprocess
 import time
 import urllib.request
 
@@ -11,6 +10,7 @@ import pytest
 
 from scripts.common.process import free_port
 from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers import monitoring_tools
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
@@ -20,20 +20,11 @@ CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 
 
 @pytest.fixture
-def gateway():
+def gateway(tmp_path):
     if not shutil.which(GATEWAY) and not REQUIRE_ALL:
         pytest.skip(not_installed(GATEWAY))
-    port = free_port()
-    process = subprocess.Popen(
-        [GATEWAY, f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with monitoring_tools.pushgateway(tmp_path) as url:
+        yield url
 
 
 def held(url: str) -> str:
