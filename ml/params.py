@@ -124,16 +124,11 @@ class Recipe(_Section):
     batch_size: Annotated[int, Field(ge=2)]
     optimizer: Optimizer
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
-    first_look: Annotated[int, Field(ge=0, le=1024)] = 0
     freeze_batch_norm: bool
     fit_head_first: bool
     class_balance: Share = 1.0
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
-
-    def looks(self, image_size: int) -> tuple[int, ...]:
-        """Return height and width of a photo in each of the looks that the network learns to take at it."""
-        return (self.first_look, image_size) if 0 < self.first_look < image_size else (image_size,)
 
 
 class Evaluate(_Section):

@@ -10,7 +10,7 @@ from app.inference.answers import Answers, Engine
 from app.inference.watchdog import WATCHDOG
 from ml.model.bundle import Bundle
 from ml.model.errors import AnswerError, BundleError
-from ml.model.onnx_model import feeds, open_session
+from ml.model.onnx_model import open_session
 
 _MAX_GRID = 64
 """Largest height and width of `evidence`: the response contains each of its numbers."""
@@ -50,7 +50,7 @@ class OnnxEngine(Engine):
         options = onnxruntime.RunOptions()
         WATCHDOG.watch(options, self._limit_s)
         try:
-            values = self._session.run(outputs, feeds(self._session, images, evidence), options)
+            values = self._session.run(outputs, {"image": images}, options)
         except Exception:
             if options.terminate:
                 raise AnswerError(f"a run of the network takes longer than {self._limit_s:g} s") from None

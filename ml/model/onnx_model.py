@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,6 @@ class Images(Protocol):
 
     def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]: ...
 
-
-EXPLAIN = "explain"
-"""Optional input of a model, true by default: whether the evidence is needed, which may cost a second look
-(`ml.packaging.looks`)."""
 
 _FATAL = 4  # errors are raised; ONNX Runtime would log each one to standard error as well
 _BATCH = 32
@@ -53,14 +49,6 @@ def open_session(onnx: bytes, threads: int = 0) -> "onnxruntime.InferenceSession
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise BundleError(f"its ONNX model cannot be loaded: {first_line(error)}") from error
-
-
-def feeds(
-    session: "onnxruntime.InferenceSession", images: NDArray[np.uint8], explain: bool
-) -> dict[str, Any]:
-    """Return what a session needs to answer for images [N, H, W, 3], with or without evidence."""
-    optional = {node.name for node in session.get_overridable_initializers()}
-    return {"image": images, **({EXPLAIN: np.array(explain)} if EXPLAIN in optional else {})}
 
 
 class OnnxModel:
@@ -94,12 +82,8 @@ class OnnxModel:
         """
         names = self.outputs if outputs is None else list(outputs)
         rows = np.arange(len(images)) if rows is None else rows
-        explain = "evidence" in names
         batches = [
-            self._session.run(
-                names,
-                feeds(self._session, np.ascontiguousarray(images[rows[first : first + _BATCH]]), explain),
-            )
+            self._session.run(names, {"image": np.ascontiguousarray(images[rows[first : first + _BATCH]])})
             for first in range(0, len(rows), _BATCH)
         ]
         arrays = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -25,7 +25,7 @@ from ml.packaging.describe import describe_model, stored_weights
 from ml.packaging.drawn import classify_drawn_images
 from ml.packaging.examples import TEST, choose_test_photos, read_folder, wrong_answers
 from ml.packaging.export import export
-from ml.packaging.precision import choose_precision
+from ml.packaging.quantize import choose_precision
 from ml.packaging.stability import measure_stability
 from ml.params import Params
 from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_METRICS, PACKAGE_REPORT, PACKAGED, STABILITY
@@ -67,8 +67,7 @@ def run(params: Params) -> dict[str, Any]:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
         `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
         ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`),
-        `mean_difference` and `not_taken`, see `ml.packaging.precision.ChosenModel`, `looks` (None: it takes
-        one), see `ml.packaging.looks.Sure`, the `conditions`, see
+        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
         `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
         with the model's answers to them (`wrong_examples`).
 
@@ -83,7 +82,7 @@ def run(params: Params) -> dict[str, Any]:
     test = extract_features(trained.network, data.images, data.rows("test"))
     expected = softmax(test.logits, evaluation.temperature)
 
-    exact = {size: export(trained.network, evaluation.temperature, size, ood_score) for size in trained.sizes}
+    exact = export(trained.network, evaluation.temperature, data.image_size, ood_score)
     chosen = choose_precision(params, data, exact, expected)
 
     PACKAGE_REPORT.mkdir(parents=True, exist_ok=True)
@@ -116,9 +115,6 @@ def run(params: Params) -> dict[str, Any]:
         "twin": metrics,
         "known": known,
         "mean_difference": chosen.mean_difference,
-        "looks": None
-        if chosen.sure is None
-        else {"sizes": list(trained.sizes)} | dataclasses.asdict(chosen.sure),
         "not_taken": chosen.not_taken,
         "conditions": [dataclasses.asdict(condition) for condition in conditions],
         "examples": [example.label for example in examples],

@@ -1,6 +1,8 @@
-"""Quantizes a float32 ONNX model to int8."""
+"""Chooses the precision of the ONNX model: int8 if its answers stay close to torch's, otherwise float32."""
 
+import dataclasses
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -9,31 +11,125 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.data.dataset import Dataset
-from ml.evaluation.metrics import fit_temperature
+from ml.evaluation.compare import compare_losses
+from ml.evaluation.metrics import Floats, Labels, fit_temperature, log_losses
+from ml.evaluation.verdicts import WORSE
 from ml.model.onnx_model import OnnxModel
 from ml.model.ood import fit_calibration
+from ml.packaging.conditions import Condition
 from ml.packaging.pixels import feed_pixels
 from ml.params import Params
 
 _BATCH = 16
+_ERROR_RATE, _MAX_GROWTH = 0.04, 5
+"""Networks with more errors have a larger tolerance, up to five times as large."""
 _QUANTIZED = ["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad", "Gemm"]
 _OOD_SCORE_WEIGHTS = {"known.narrow.weight", "known.head.weight"}
 
 
-def to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
-    """Quantize a float32 ONNX model, and fit it again to the validation photos."""
+@dataclasses.dataclass(frozen=True)
+class ChosenModel:
+    """The ONNX model that is packaged.
+
+    Attributes:
+        precision: `int8` or `float32`.
+        onnx: the serialized model.
+        model: the same model, ready to run.
+        probabilities: its answers to the test photos, [N, classes].
+        ood_scores: its OOD scores of the test photos, [N].
+        mean_difference: mean over the test photos of the largest difference of a probability from torch's.
+        comparison: its precision, and how its answers differ from torch's.
+        not_taken: the same of the precisions that were tried before.
+        remedies: the parameters whose limits it exceeds, with values that it would meet; empty: its answers
+            are close enough.
+    """
+
+    precision: str
+    onnx: bytes
+    model: OnnxModel
+    probabilities: Floats
+    ood_scores: Floats
+    mean_difference: float
+    comparison: str
+    not_taken: list[str]
+    remedies: Sequence[str] = ()
+
+    def condition(self) -> Condition:
+        """Return the condition that its answers are those of the network in PyTorch."""
+        detail = "; ".join([*self.not_taken, self.comparison])
+        remedies = " ".join(self.remedies)
+        return Condition("an ONNX model that answers as PyTorch does", not remedies, detail, remedies)
+
+
+def choose_precision(params: Params, data: Dataset, exact: bytes, expected: Floats) -> ChosenModel:
+    """Return the first of int8 and float32 whose answers stay close to torch's, within `params.package`.
+
+    If neither is close enough, it is the float32 model. The probabilities of a network that is wrong on many
+    photos move more easily: the tolerance grows with its error rate, as long as its log loss does not.
+
+    Args:
+        params: all parameters.
+        data: the prepared photos.
+        exact: the float32 ONNX model. It has the full weights, so those of the int8 model are rounded once.
+        expected: torch's probabilities of the test photos, [N, classes].
+    """
+    rows = data.rows("test")
+    labels = data.labels[rows]
+    not_taken: list[str] = []
+    for precision, onnx in (("int8", _to_int8(params, data, exact)), ("float32", exact)):
+        model = OnnxModel(onnx)
+        outputs = model.run(data.images, rows)
+        probabilities = outputs["probabilities"]
+        difference = float(np.abs(probabilities - expected).max(1).mean())
+        remedies = _remedies(params, probabilities, expected, labels, difference)
+        gain = (_hits(probabilities, labels) - _hits(expected, labels)) / len(rows)
+        comparison = f"{precision}: accuracy {gain:+.4f}, mean difference {difference:.4f}"
+        if not remedies or onnx is exact:
+            break
+        not_taken.append(comparison)
+    return ChosenModel(
+        precision, onnx, model, probabilities, outputs["known"], difference, comparison, not_taken, remedies
+    )
+
+
+def _remedies(
+    params: Params, probabilities: Floats, expected: Floats, labels: Labels, difference: float
+) -> list[str]:
+    """Return the limits of `package`, which params.yaml explains, that answers exceed, with higher values."""
+    p, photos, remedies = params.package, len(labels), []
+    lost = _hits(expected, labels) - _hits(probabilities, labels)
+    if lost > max(p.max_accuracy_drop * photos, 1):
+        remedies.append(f"package.max_accuracy_drop={np.ceil(1000 * lost / photos) / 1000:g}")
+    growth = min((1 - _hits(expected, labels) / photos) / _ERROR_RATE, _MAX_GROWTH)
+    is_tolerated = difference <= growth * p.max_mean_difference
+    if difference > p.max_mean_difference and not (
+        is_tolerated and not _is_worse(params, probabilities, expected, labels)
+    ):
+        remedies.append(f"package.max_mean_difference={np.ceil(1000 * difference) / 1000:g}")
+    return remedies
+
+
+def _hits(probabilities: Floats, labels: Labels) -> int:
+    return int((probabilities.argmax(1) == labels).sum())
+
+
+def _is_worse(params: Params, probabilities: Floats, expected: Floats, labels: Labels) -> bool:
+    """Return whether the log loss of probabilities is clearly larger than that of the expected ones."""
+    p = params.evaluate
+    losses, expected_losses = log_losses(probabilities, labels), log_losses(expected, labels)
+    return compare_losses(losses, expected_losses, p.resamples, p.confidence, p.min_change).verdict == WORSE
+
+
+def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
+    """Quantize the model, then fit temperature and OOD threshold again to its answers on validation."""
     calibration = data.sample("train", params.package.calibration_photos, params.train.seed)
-    return recalibrate(params, data, feed_pixels(_quantize(exact, data.images[calibration])))
-
-
-def recalibrate(params: Params, data: Dataset, onnx: bytes) -> bytes:
-    """Fit temperature and OOD threshold again, to the model's own answers to the validation photos."""
+    quantized = feed_pixels(_quantize(exact, data.images[calibration]))
     val = data.rows("val")
-    outputs = OnnxModel(onnx).run(data.images, val, ["probabilities", "known"])
+    outputs = OnnxModel(quantized).run(data.images, val)
     logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))
     temperature = fit_temperature(logits, data.labels[val])
-    return _with_calibration(
-        onnx, temperature, *fit_calibration(outputs["known"], params.evaluate.ood_rejected)
+    return _recalibrate(
+        quantized, temperature, *fit_calibration(outputs["known"], params.evaluate.ood_rejected)
     )
 
 
@@ -80,7 +176,7 @@ def _last_layers(path: Path) -> list[str]:
     ]
 
 
-def _with_calibration(onnx: bytes, temperature: float, edge: float, slope: float) -> bytes:
+def _recalibrate(onnx: bytes, temperature: float, edge: float, slope: float) -> bytes:
     """Divide the logits by a temperature once more, and calibrate the OOD score, see `fit_calibration`."""
     import onnx as onnx_format
 

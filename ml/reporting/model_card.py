@@ -25,8 +25,7 @@ def card(manifest: Manifest, figures: dict[str, Any], reports: Reports) -> str:
     Args:
         manifest: of the model.
         figures: `precision`, `test_digest`, the metrics `torch` and `twin` (of the ONNX model), `known` (of
-            its OOD score), `conditions` and `looks` (None: it takes one), as the stage `package` measures
-            them.
+            its OOD score), and `conditions`, as the stage `package` measures them.
         reports: of the stages.
     """
     for pictures in (True, False):

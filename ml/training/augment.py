@@ -3,7 +3,6 @@
 All of them draw from torch's random numbers, so that the same seed repeats them.
 """
 
-import functools
 import string
 from typing import cast
 
@@ -12,12 +11,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as transforms
+from torchvision.transforms.v2 import functional
 
 from ml.params import Augment
 
 
-@functools.cache
 def augmentation(params: Augment, size: int) -> v2.Transform:
     """Build the transform of uint8 [3, H, W] to [3, size, size]; changes that are off are left out."""
     p, bilinear = params, v2.InterpolationMode.BILINEAR
@@ -50,8 +48,8 @@ class RandomShrink(nn.Module):
         """Return the photo in its original size, with less detail."""
         size = list(photo.shape[-2:])
         small = [max(1, round(length * _uniform(0.25, 0.75))) for length in size]
-        shrunk = transforms.resize(photo, small, antialias=True)
-        return cast(Tensor, transforms.resize(shrunk, size, antialias=True))
+        shrunk = functional.resize(photo, small, antialias=True)
+        return cast(Tensor, functional.resize(shrunk, size, antialias=True))
 
 
 class RandomWatermark(nn.Module):

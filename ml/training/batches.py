@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
 from ml.model.host import available_cpus
 from ml.model.onnx_model import Images
-from ml.params import Augment
-from ml.training.augment import augmentation
 from ml.training.balance import epoch_rows
 
-Key = tuple[int, int, int]
-"""A seed, a row, and the height and width of the augmented photo."""
+Key = tuple[int, int]
+"""A seed and a row."""
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 """Labels [N], or probabilities [N, classes]."""
@@ -43,26 +42,24 @@ def seed_from(*parts: int) -> int:
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """Augmented photos of a data set as uint8 [size, size, 3] and their targets, by `Key`."""
+    """Augmented photos of a data set as uint8 [size, size, 3] and their targets, by (seed, row)."""
 
-    def __init__(self, data: Dataset, augment: Augment, targets: Targets | None = None) -> None:
+    def __init__(self, data: Dataset, augment: v2.Transform, targets: Targets | None = None) -> None:
         self.images, self.augment = data.images, augment
         self.targets: Targets = data.labels if targets is None else targets
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        seed, row, size = key
+        seed, row = key
         torch.manual_seed(seed_from(seed, row))
         pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
-        augmented = augmentation(self.augment, size)(pixels)
-        return augmented.permute(1, 2, 0).contiguous(), torch.tensor(self.targets[row])
+        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.targets[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
     """The batches of one epoch for process `rank` of `world`.
 
     The processes divide among them each batch of `batch_size` training photos. A photo that occurs again in
-    an epoch, see `ml.training.balance`, is augmented differently. The batches take turns with the `sizes` of
-    their photos; after an odd number of batches, so do the epochs.
+    an epoch, see `ml.training.balance`, is augmented differently.
     """
 
     def __init__(
@@ -72,7 +69,6 @@ class EpochSampler(Sampler[list[Key]]):
         self.labels = data.labels[self.rows]
         self.batch_size, self.balance, self.seed = batch_size, balance, seed
         self.rank, self.world, self.epoch = rank, world, 0
-        self.sizes: tuple[int, ...] = (data.image_size,)
 
     def __len__(self) -> int:
         # An incomplete last batch would be a noisy step, so it is dropped; each epoch drops other photos.
@@ -82,17 +78,15 @@ class EpochSampler(Sampler[list[Key]]):
         seed = seed_from(self.seed, self.epoch)
         order = epoch_rows(self.rows, self.labels, self.balance, np.random.default_rng(seed))
         times, keys = Counter[int](), list[Key]()
-        for position, row in enumerate(order.tolist()):
-            batch = self.epoch * len(self) + position // self.batch_size
-            size = self.sizes[batch % len(self.sizes)]
-            keys.append((seed_from(seed, times[row]) if times[row] else seed, row, size))
+        for row in order.tolist():
+            keys.append((seed_from(seed, times[row]) if times[row] else seed, row))
             times[row] += 1
         for batch in range(len(self)):
             yield keys[batch * self.batch_size : (batch + 1) * self.batch_size][self.rank :: self.world]
 
 
 def training_batches(
-    data: Dataset, augment: Augment, sampler: EpochSampler, targets: Targets | None = None
+    data: Dataset, augment: v2.Transform, sampler: EpochSampler, targets: Targets | None = None
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos in worker processes: uint8 [N, size, size, 3], and labels int64 [N] or `targets`.
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
+from ml.training.augment import augmentation
 from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
 
 
@@ -85,9 +86,8 @@ class Loop:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
-        self.sampler.sizes = self.recipe.looks(size)
         batches = tqdm(
-            training_batches(self.data, self.recipe.augment, self.sampler, self.targets),
+            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler, self.targets),
             desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
             disable=not self.fabric.is_global_zero,
             mininterval=1,

@@ -55,9 +55,7 @@ def run(params: Params) -> list[dict[str, float]]:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
     data = Dataset.load()
-    sizes = params.recipe.looks(data.image_size)
-    for size in sizes:
-        check_size(params, size)
+    check_size(params, data.image_size)
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
     torch.manual_seed(params.train.seed)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +81,7 @@ def run(params: Params) -> list[dict[str, float]]:
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
-        trained = TrainedNetwork(network, params.train.network, sizes, "")
+        trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
         results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")

@@ -18,18 +18,10 @@ CHECKPOINT = Path("models/checkpoint.pt")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network.
-
-    Attributes:
-        network: in evaluation mode.
-        arch: its architecture.
-        sizes: height and width of the photos that it learned, ascending.
-        run_id: its run in MLflow; empty: it was not logged.
-    """
+    """A trained network, its architecture, and its run in MLflow (empty: not logged)."""
 
     network: Network
     arch: str
-    sizes: tuple[int, ...]
     run_id: str
 
     def save(self, data: Dataset) -> None:
@@ -37,7 +29,7 @@ class TrainedNetwork:
         content = {
             "arch": self.arch,
             "classes": list(data.classes),
-            "sizes": list(self.sizes),
+            "image_size": data.image_size,
             "resize": data.resize,
             "state_dict": {name: value.contiguous() for name, value in copy_weights(self.network).items()},
             "run_id": self.run_id,
@@ -66,4 +58,4 @@ class TrainedNetwork:
         network = build(content["arch"], len(data.classes))
         network.load_state_dict(content["state_dict"])
         network.eval().to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
-        return cls(network, content["arch"], tuple(content["sizes"]), content["run_id"])
+        return cls(network, content["arch"], content["run_id"])

@@ -49,6 +49,7 @@ def test_the_imagenet_head_knows_a_cat(number, size):
     network = build(f"efficientnet_lite{number}", 1000).eval()
     network.load_pretrained()
     network.head.load_state_dict(dict(zip(("weight", "bias"), network.concepts(), strict=True)))
+    assert network.image_size == size
     pixels = torch.from_numpy(decode(CAT.read_bytes(), size).copy())[None]
     with torch.inference_mode():
         answer = network(Normalization(network.mean, network.std)(pixels)).softmax(1)[0]

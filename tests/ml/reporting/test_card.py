@@ -215,14 +215,6 @@ def test_a_float32_model_was_not_quantized(project):
     assert "quantized" not in text
 
 
-def test_a_model_that_takes_two_looks_says_when(project):
-    looks = {"sizes": [144, 288], "probability": 0.97, "known": 0.9, "share": 0.0874}
-    assert "looks" not in card(model_manifest(), MEASURED | {"looks": None}, load(ZIP_PARAMS))
-    text = card(model_manifest(), MEASURED | {"looks": looks}, load(ZIP_PARAMS))
-    for part in ("at 144 x 144 pixels first, and at 288", "0.97 or `known` is below 0.9", "8.7% of"):
-        assert part in text
-
-
 def test_the_summary_of_a_release():
     text = summary(
         model_manifest(classes=("a_b", "c")), MEASURED | {"sha256": "f" * 64}, "https://example.org/?a=1&b=2"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.packaging.precision import _remedies
+from ml.packaging.quantize import _remedies
 from ml.params import Params
 
 
