@@ -180,7 +180,7 @@ def _objects(root: str) -> Iterator[str]:
     while folders:
         folder = folders.pop()
         infos = file_system.get_file_info(fs.FileSelector(folder))
-        if any(info.path.endswith("/") for info in infos):  # pyarrow can list "a//b" only so
+        if any(info.path.rstrip("/") == folder for info in infos):  # "a//b", which pyarrow can only list so
             infos = file_system.get_file_info(fs.FileSelector(folder, recursive=True))
         else:
             folders += sorted(
@@ -248,19 +248,14 @@ def _parquet_cells(root: str, stream: Any) -> Iterator[str | None]:
 
 
 def _csv_cells(root: str, stream: Any) -> Iterator[str]:
-    rows = csv.reader(_lines(stream), strict=True)
-    try:
-        names = next(rows, [])
-        place = names.index(_column(root, names))
-        for row in rows:
-            if len(row) > place:
-                yield row[place]
-    except csv.Error as error:
-        raise ValueError(f"line {rows.line_num}: {error}") from error
-
-
-def _lines(stream: Any) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text, cut to what a cell of a CSV file may have, which is then an error."""
-    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-    while line := text.readline(csv.field_size_limit() + 1):
-        yield line
+    with io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        # A longer line is cut, and then an error: a file without line breaks must not fill the memory.
+        rows = csv.reader(iter(lambda: text.readline(csv.field_size_limit() + 1), ""), strict=True)
+        try:
+            names = next(rows, [])
+            place = names.index(_column(root, names))
+            for row in rows:
+                if len(row) > place:
+                    yield row[place]
+        except csv.Error as error:
+            raise ValueError(f"line {rows.line_num}: {error}") from error

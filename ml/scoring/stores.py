@@ -58,9 +58,13 @@ def local_path(address: str) -> str:
 
 
 def canonical(address: str) -> str:
-    """Return a path as an absolute one, and the address of an object without slashes at its end."""
-    if scheme(address) in ("", "file"):
-        return os.path.abspath(local_path(address))  # noqa: PTH100  (a path may contain links)
+    """Return a path as an absolute one, and the address of an object without slashes at its end.
+
+    Raises:
+        ValueError: the address has a scheme of no store.
+    """
+    if scheme(address) not in STORES:
+        return os.path.abspath(local_path(address))  # noqa: PTH100  (links stay as they are)
     return f"{scheme(address)}://{address.partition('://')[2].rstrip('/')}"
 
 
