@@ -98,8 +98,11 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is left."""
-        self.close()
+        """Write what is left, and let other runs write."""
+        try:
+            self.close()
+        finally:
+            self._unlock_folder()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process."""
@@ -116,8 +119,16 @@ class Output:
         Raises:
             PipelineError: it can't be used, was begun with another source or model, or is being written.
         """
+        try:
+            self._begin(source, Path(model_path), retry_errors)
+        except BaseException:
+            self._unlock_folder()
+            raise
+        self._begun_at = self._written_at = time.monotonic()
+
+    def _begin(self, source: str, model_path: Path, retry_errors: bool) -> None:
         with self._errors():
-            begun = {"source": source, "model_sha256": sha256_of(Path(model_path))}
+            begun = {"source": source, "model_sha256": sha256_of(model_path)}
             if self._is_local:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
                 self._lock_folder()
@@ -127,7 +138,6 @@ class Output:
             if retry_errors:
                 self._remove_errors()
             self._count_rows()
-        self._begun_at = self._written_at = time.monotonic()
 
     def done(self) -> Ledger:
         """Return the photos that have rows; supports `in` and `len`, in bounded memory."""
@@ -257,7 +267,7 @@ class Output:
                     self.write_part(good)
 
     def _lock_folder(self) -> None:
-        """Keep other runs out until this process ends."""
+        """Keep other runs out until this one ends, however it ends."""
         try:
             import fcntl
         except ImportError:  # Windows
@@ -268,6 +278,11 @@ class Output:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise PipelineError(f"{one_line(self._root)} is being written by another run") from error
+
+    def _unlock_folder(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     @contextlib.contextmanager
     def _errors(self, place: str | None = None) -> Iterator[None]:
