@@ -75,7 +75,7 @@ def main(arguments: argparse.Namespace) -> int:
         from ml.scoring.output import Output
     except ImportError as error:
         raise PipelineError(_NO_PYARROW) from error
-    if (arguments.threads or 1) < 1 or arguments.part_rows < 1:
+    if min(arguments.part_rows, 1 if arguments.threads is None else arguments.threads) < 1:
         raise PipelineError("--threads and --part-rows must be at least 1")
     engine = arguments.engine
     if engine == "auto":
