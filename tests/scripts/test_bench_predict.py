@@ -1,7 +1,9 @@
-"""The benchmark of `ml predict` prints consistent figures, or says why it cannot measure."""
+"""The benchmark of `ml predict` and `ml score` prints consistent figures, or says why it cannot measure."""
 
 import subprocess
 import sys
+
+import pytest
 
 from tests.helpers.paths import ROOT
 
@@ -11,8 +13,10 @@ def bench(*arguments):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-def test_the_ratio_is_that_of_the_rates():
-    done = bench(ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg", "--rounds", 1)
+@pytest.mark.parametrize("command", ["predict", "score"])
+def test_the_ratio_is_that_of_the_rates(command):
+    photos = [ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg"]
+    done = bench(*photos, "--rounds", 1, "--command", command)
     assert done.returncode == 0, done.stderr
     photos, command, bare, ratio = map(float, done.stdout.splitlines()[-1].split())
     assert photos == 2

@@ -1,0 +1,130 @@
+"""The dataset: what it was begun with, its parts, and its counts."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ml.model.errors import PipelineError
+from ml.scoring.output import Output
+from ml.scoring.scorer import SCHEMA
+from tests.helpers.paths import ROOT
+
+
+def rows(*paths, error=None):
+    label = None if error else "red"
+    plain = [{"path": path, "label": label, "error": error, "model_version": "1"} for path in paths]
+    return pa.Table.from_pylist(plain, SCHEMA)
+
+
+@pytest.fixture
+def begin(tmp_path, make_model):
+    model = make_model()
+
+    def make(source="/photos", out="out", **options):
+        retry = options.pop("retry_errors", False)
+        output = Output(str(tmp_path / out), **options)
+        output.begin(source, options.get("model", model), retry)
+        return output
+
+    return make
+
+
+def test_a_second_run_adds_what_is_missing(begin, tmp_path):
+    with begin(part_rows=2) as output:
+        assert list(output.remaining(["a", "b", "a", "c"])) == ["a", "b", "c"]
+        output.write(rows("a"))
+        output.write(rows("b", error="broken"))
+        assert len(list((tmp_path / "out").glob("*.parquet"))) == 1
+        output.write(rows("c"))
+    del output
+    with begin() as again:
+        assert len(again.done()) == 3
+        assert "a" in again.done()
+        assert "d" not in again.done()
+        assert list(again.remaining(["c", "d", "a", "b", "d"])) == ["d"]
+        again.write(rows("d"))
+        summary = again.summary()
+    assert (summary.listed, summary.rows, summary.scored) == (4, 4, 1)
+    assert summary.complete
+    assert summary.labels == {"red": 3}
+    assert summary.errors == {"broken": 1}
+    assert pq.read_table(tmp_path / "out").schema.equals(SCHEMA)
+
+
+def test_photos_without_a_row_and_with_two_are_counted(begin):
+    with begin() as output:
+        list(output.remaining(["a", "b"]))
+        output.write(rows("a", "a", "elsewhere"))
+        summary = output.summary()
+    assert (summary.missing, summary.doubled, summary.rows, summary.complete) == (1, 1, 3, False)
+
+
+def test_errors_can_be_scored_again(begin, tmp_path):
+    with begin(part_rows=1) as output:
+        output.write(rows("a", "b"))
+        output.write(rows("c", error="no connection"))
+    del output
+    with begin(retry_errors=True) as again:
+        assert sorted(again.remaining("abc")) == ["c"]
+        assert len(list((tmp_path / "out").glob("*.parquet"))) == 1
+
+
+def test_another_source_or_model_or_folder_is_refused(begin, tmp_path, make_model):
+    with begin():
+        pass
+    with pytest.raises(PipelineError, match="begun with another source"):
+        begin("/other")
+    other = Output(str(tmp_path / "out"))
+    with pytest.raises(PipelineError, match="begun with another model"):
+        other.begin("/photos", make_model("other.pt", version="test-2"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/a.txt").write_text("mine")
+    with pytest.raises(PipelineError, match="has files of something else"):
+        begin(out="taken")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PipelineError, match="file"):
+        begin(out="file")
+    (tmp_path / "out/_scoring.json").write_text(json.dumps([]))
+    with pytest.raises(PipelineError, match="out"):
+        begin()
+
+
+def test_a_damaged_part_is_named(begin, tmp_path):
+    with begin() as output:
+        output.write(rows("a"))
+    del output
+    (part,) = (tmp_path / "out").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-10])
+    with pytest.raises(PipelineError, match=part.name):
+        begin()
+
+
+def test_what_a_killed_run_left_is_removed(begin, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/._scoring.json.1.part").write_bytes(b"{")
+    (tmp_path / "out/.part-x.parquet.1.part").write_bytes(b"half")
+    with begin():
+        assert [file.name for file in (tmp_path / "out").iterdir()] == ["_scoring.json"]
+
+
+def test_two_runs_do_not_write_at_once(begin, tmp_path):
+    pytest.importorskip("fcntl")
+    code = (
+        "import sys; from ml.scoring.output import Output; Output(sys.argv[1]).begin('/photos', sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "model.pt")]
+    with begin():
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "is being written by another run" in done.stderr
+
+
+def test_a_copy_in_another_process_writes_parts(begin, tmp_path):
+    with begin() as output:
+        pickle.loads(pickle.dumps(output)).write_part(rows("a"))
+        list(output.remaining("a"))
+        assert output.summary().complete
