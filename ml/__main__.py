@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("ml.reporting.report", "write reports/report.html, the results of all stages on one page"),
     "params": ("ml.set_params", "check params.yaml, or set values in it"),
     "predict": ("ml.predict", "classify photos on this machine, without a service"),
+    "score": ("ml.scoring.score", "classify a bucket or folder of photos into a Parquet dataset"),
 }
 
 if __name__ == "__main__":

@@ -7,28 +7,21 @@ import argparse
 import csv
 import io
 import json
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ml.cli import note, say
-from ml.model import bundle, photos
-from ml.model.decision import Decision, decide_label
-from ml.model.errors import NoOnnxModelError, PipelineError
+from ml.local_model import LocalModel, load_source
+from ml.model import photos
+from ml.model.decision import Decision
+from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, decode
-from ml.model.manifest import Manifest
-from ml.model.onnx_model import OnnxModel
-from ml.paths import DEFAULT_MODEL, MODEL
 
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
@@ -36,66 +29,27 @@ _TASK = 4  # photos
 _AHEAD = 4  # tasks per thread that are begun before the oldest one is answered
 _MANY = 16  # photos with which the progress is shown
 
-Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
-"""Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]."""
 
-
-def _load(path: Path) -> tuple[Manifest, Run]:
-    """Load a `model.pt`, with torch only if it has no ONNX model. Raises OSError or BundleError."""
-    try:
-        content = bundle.read(path)
-    except NoOnnxModelError:
-        return _load_checkpoint(path)
-    model = OnnxModel(content.onnx, threads=1)
-    outputs = [name for name in model.outputs if name in ("probabilities", "known")]
-    return content.manifest, partial(model.run, outputs=outputs)
-
-
-def _load_checkpoint(path: Path) -> tuple[Manifest, Run]:
-    try:
-        import torch
-
-        from ml.model import checkpoint
-        from ml.model.answering import restore
-    except ImportError as error:
-        raise PipelineError(
-            f"{path} has no ONNX model, so it needs torch: pip install -r requirements-torch.txt"
-        ) from error
-    content = checkpoint.read(path)
-    module = restore(content)
-
-    lock = Lock()  # torch uses all CPUs for one photo
-
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        with lock, torch.inference_mode():
-            values = [value.numpy() for value in module(torch.from_numpy(images.copy()))]
-        return {"probabilities": values[0]} | ({"known": values[1]} if module.known else {})
-
-    return content.manifest, run
-
-
-def predict(manifest: Manifest, run: Run, paths: Sequence[Path]) -> Iterator[tuple[Path, Decision | str]]:
+def predict(model: LocalModel, paths: Sequence[Path]) -> Iterator[tuple[Path, Decision | str]]:
     """Classify photos, one per CPU at a time, in bounded memory.
 
     Yields:
         for each photo, in their order, its path, and the answer or the reason why it cannot be used.
     """
+    size, resize = model.manifest.image_size, model.manifest.resize
 
     def answer(path: Path) -> Decision | str:
         try:
-            pixels = decode(path.read_bytes(), manifest.image_size, manifest.resize)
+            return model.decide(decode(path.read_bytes(), size, resize))
         except ImageError as error:
             return str(error)
         except OSError as error:
             return error.strerror or type(error).__name__
-        outputs = run(pixels[np.newaxis])
-        known = float(outputs["known"][0]) if "known" in outputs else None
-        return decide_label(manifest, outputs["probabilities"][0], known)
 
     threads = available_cpus()
     # Several photos are one task, because each task costs a switch to the main thread and back.
-    size = max(1, min(_TASK, len(paths) // (2 * threads)))
-    tasks = (paths[first : first + size] for first in range(0, len(paths), size))
+    count = max(1, min(_TASK, len(paths) // (2 * threads)))
+    tasks = (paths[first : first + count] for first in range(0, len(paths), count))
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[tuple[Sequence[Path], Future[list[Decision | str]]]] = deque()
         for task in tasks:
@@ -155,17 +109,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Classify the photos and print the answers."""
     paths = _find(arguments.photos)
-    manifest, run = _load_source(arguments.model)
+    model = load_source(arguments.model)
     answers: list[tuple[Path, Decision]] = []
     failures: list[str] = []
-    stream = predict(manifest, run, paths)
+    stream = predict(model, paths)
     for path, answer in tqdm(stream, "photos", len(paths), disable=len(paths) < _MANY, mininterval=1):
         if isinstance(answer, str):
             failures.append(f"{path}: {answer}")
         else:
             answers.append((path, answer))
     if answers or arguments.format == "json":
-        say(render(answers, manifest.classes, arguments.format))
+        say(render(answers, model.manifest.classes, arguments.format))
     if failures:
         note("\n".join([*failures, f"{len(failures)} of {len(paths)} can't be used"]))
     return int(bool(failures))
@@ -182,21 +136,3 @@ def _find(paths: Sequence[Path]) -> list[Path]:
             raise PipelineError(f"no photos in {path} ({', '.join(sorted(photos.SUFFIXES))})")
         files += in_path
     return files
-
-
-def _load_source(source: str | None) -> tuple[Manifest, Run]:
-    if source is None:
-        return _load_file(MODEL if MODEL.is_file() else DEFAULT_MODEL)
-    if source.startswith(("http://", "https://")):
-        from ml.data.download import fetch  # which imports the HTTP client
-
-        with tempfile.TemporaryDirectory() as folder:
-            return _load_file(fetch(source, Path(folder)))
-    return _load_file(Path(source))
-
-
-def _load_file(path: Path) -> tuple[Manifest, Run]:
-    try:
-        return _load(path)
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"{path} can't be used: {error}") from error

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from ml import predict
+from ml.local_model import LocalModel
 from ml.model import bundle
 from ml.model.networks import build
 from tests.conftest import encode
@@ -160,7 +161,7 @@ def test_photos_are_classified_in_parallel_in_their_order_and_not_far_ahead(fold
         paths.append(folder / f"{number}.png")
         paths[-1].write_bytes(encode(np.full((8, 8, 3), number, np.uint8), "PNG"))
     paths[50] = folder / "none.png"
-    answers = predict.predict(manifest, run, paths)
+    answers = predict.predict(LocalModel(manifest, run), paths)
     first = next(answers)
     assert len(begun) < 150
     path_and_answer = [first, *answers]

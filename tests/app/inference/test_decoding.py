@@ -85,7 +85,8 @@ def test_the_time_in_the_sandbox_counts_for_the_request(make_app):
 def test_without_descriptors_no_good_photo_is_called_corrupt():
     script = """
 import os, resource, sys
-from app.inference.decoding import Decoder, NoWorkerError
+from app.inference.decoding import Decoder
+from ml.model.sandbox.sandbox import NoWorkerError
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from pathlib import Path
@@ -108,7 +109,7 @@ for photo in photos:
 @pytest.mark.skipif(not HEIC_INSTALLED and not REQUIRE_ALL, reason=not_installed("pillow-heif"))
 def test_without_a_sandbox_avif_is_decoded_and_heic_is_not(monkeypatch):
     """As on Windows."""
-    monkeypatch.setattr("app.inference.decoding.AVAILABLE", False)
+    monkeypatch.setattr("ml.model.careful.AVAILABLE", False)
     decoder = Decoder(Settings(), Metrics())
     assert decoder.read(written(small(b"av01")), 32, "squash")[0].width == 64
     with pytest.raises(UnsupportedImageError, match="send a JPEG instead"):

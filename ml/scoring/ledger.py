@@ -1,0 +1,68 @@
+"""Which photos are listed, and which have rows, in bounded memory."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable
+
+
+class Ledger:
+    """Paths with their numbers of rows, in a temporary database on disk that ends with this object."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute(
+            "CREATE TABLE photos (digest BLOB PRIMARY KEY, listed INT DEFAULT 0, rows INT DEFAULT 0) "
+            "WITHOUT ROWID"
+        )
+
+    def __contains__(self, path: str) -> bool:
+        """Return whether a photo has a row."""
+        return self._count("WHERE digest = ? AND rows > 0", _digest(path)) > 0
+
+    def __len__(self) -> int:
+        """Return how many photos have a row."""
+        return self._count("WHERE rows > 0")
+
+    def add_rows(self, paths: Iterable[str]) -> None:
+        """Count a row for each path."""
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO photos (digest, rows) VALUES (?, 1) ON CONFLICT DO UPDATE SET rows = rows + 1",
+            ((_digest(path),) for path in paths),
+        )
+        self._database.execute("COMMIT")
+
+    def forget_rows(self) -> None:
+        """Set all numbers of rows to 0."""
+        self._database.execute("UPDATE photos SET rows = 0")
+
+    def note_listed(self, path: str) -> bool:
+        """Note that a photo is listed; return whether it has no row and was not listed before."""
+        (rows,) = self._database.execute(
+            "INSERT INTO photos (digest, listed) VALUES (?, 1) "
+            "ON CONFLICT DO UPDATE SET listed = listed + 1 RETURNING rows + listed - 1",
+            (_digest(path),),
+        ).fetchone()
+        return not rows
+
+    def listed(self) -> int:
+        """Return how many photos are listed."""
+        return self._count("WHERE listed > 0")
+
+    def missing(self) -> int:
+        """Return how many photos are listed and have no row."""
+        return self._count("WHERE listed > 0 AND rows = 0")
+
+    def doubled(self) -> int:
+        """Return how many photos have more than one row."""
+        return self._count("WHERE rows > 1")
+
+    def _count(self, condition: str, *values: bytes) -> int:
+        query = f"SELECT count(*) FROM photos {condition}"  # noqa: S608  (constants of this class)
+        (count,) = self._database.execute(query, values).fetchone()
+        return int(count)
+
+
+def _digest(path: str) -> bytes:
+    return hashlib.blake2b(path.encode(), digest_size=16).digest()

@@ -1,0 +1,129 @@
+"""Classify any number of photos, and write the answers to a Parquet dataset.
+
+The dataset has the columns path, sha256, width, height, label, confidence, probabilities, known, error and
+model_version, and one row per photo; that of a photo that cannot be used has an error. A run that was ended
+is continued by the same command.
+
+Exit code 0: each photo has exactly one row. 1: it has not, or an error.
+"""
+
+import argparse
+import importlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from ml import local_model
+from ml.cli import note, say
+from ml.model.errors import PipelineError
+from ml.model.host import available_cpus
+
+if TYPE_CHECKING:
+    from ml.scoring.output import Output, Summary
+
+EXAMPLE = "python -m ml score s3://bucket/photos s3://bucket/answers"
+
+_NO_PYARROW = "this command needs pyarrow: pip install -r requirements-train.txt"
+_NO_RAY = (
+    "--engine ray needs Ray, which is not installed: use --engine threads, or install Ray (docs/scale.md)"
+)
+_REMOTE_THREADS = 8  # per CPU, because they wait for the network most of the time
+_SHOWN = 10  # labels or errors
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a .parquet or .csv file with a column "
+        "`path` or `url`",
+    )
+    parser.add_argument("out", metavar="OUT", help="a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+    parser.add_argument(
+        "--model",
+        metavar="FILE|URL",
+        help="a model.pt; default: models/model.pt if it exists, else the model embedded in the service",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "threads", "ray"),
+        default="auto",
+        help="threads of this machine, or Ray; default: Ray if RAY_ADDRESS names a cluster",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        help=f"default: one per CPU, or {_REMOTE_THREADS} per CPU unless SOURCE is a local folder",
+    )
+    parser.add_argument(
+        "--part-rows", type=int, default=10_000, help="rows of a Parquet file of OUT; default: 10000"
+    )
+    parser.add_argument(
+        "--retry-errors", action="store_true", help="score the photos again whose rows have an error"
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Score the photos, and print the summary."""
+    try:
+        from ml.scoring import local, sources
+        from ml.scoring.output import Output
+    except ImportError as error:
+        raise PipelineError(_NO_PYARROW) from error
+    if (arguments.threads or 1) < 1 or arguments.part_rows < 1:
+        raise PipelineError("--threads and --part-rows must be at least 1")
+    engine = arguments.engine
+    if engine == "auto":
+        engine = "ray" if os.environ.get("RAY_ADDRESS") else "threads"
+    source = sources.canonical(arguments.source)
+    threads = arguments.threads or _threads(source)
+    note("engine: ray" if engine == "ray" else f"engine: {threads} threads")
+    with tempfile.TemporaryDirectory() as folder, Output(arguments.out, arguments.part_rows) as output:
+        model = local_model.download(arguments.model, Path(folder))
+        output.begin(source, model, arguments.retry_errors)
+        if present := len(output.done()):
+            note(f"{present:,} photos have a row already")
+        paths = output.remaining(sources.list_photos(source))
+        with tqdm(unit=" photos", mininterval=1) as progress:
+            output.report = progress.update
+            if engine == "ray":
+                _run_ray(paths, str(model), output)
+            else:
+                local.run(paths, str(model), output, threads)
+        summary = output.summary()
+    say(render(summary))
+    return int(not summary.complete)
+
+
+def _threads(source: str) -> int:
+    return available_cpus() * (1 if Path(source).is_dir() else _REMOTE_THREADS)
+
+
+def render(summary: "Summary") -> str:
+    """Return the summary as lines for people."""
+    rate = summary.scored / summary.seconds if summary.seconds else 0.0
+    lines = [
+        f"photos  {summary.listed:,} listed, {summary.rows:,} rows",
+        f"run     {summary.scored:,} photos in {summary.seconds:,.1f} s, {rate:,.1f} per second",
+    ]
+    for name, counts in (("labels", summary.labels), ("errors", summary.errors)):
+        lines.append(f"{name}  {counts.total():,}")
+        lines += [f"        {count:,} {value}" for value, count in counts.most_common(_SHOWN)]
+    if summary.missing:
+        lines.append(f"{summary.missing:,} photos have no row: run the same command again")
+    if summary.doubled:
+        lines.append(f"{summary.doubled:,} photos have several rows: two runs wrote at the same time")
+    return "\n".join(lines)
+
+
+def _run_ray(paths: Iterator[str], model: str, output: "Output") -> None:
+    try:
+        engine = importlib.import_module("ml.scoring.ray_engine")
+    except ImportError as error:
+        raise PipelineError(_NO_RAY) from error
+    engine.run(paths, model, output)

@@ -1,0 +1,266 @@
+"""The photos of a source: a folder, a prefix in an object store, or a list of addresses."""
+
+import csv
+import io
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from ml.data.sources import MAX_PHOTO_BYTES
+from ml.model import formats, photos
+from ml.model.errors import ImageError, PipelineError, one_line
+from ml.scoring import stores
+
+COLUMNS = ("path", "url")
+"""A list has one of these columns."""
+_LISTS = (".parquet", ".csv")
+_ROWS = 1024  # of a list, which are in memory at the same time
+_HTTP = ("http", "https")
+_PASSWORD = re.compile(r"(https?://)[^/?#]*@", re.IGNORECASE)
+
+
+class UnreadablePhotoError(ImageError):
+    """A photo that cannot be read; the message is one line."""
+
+
+def list_photos(source: str) -> Iterator[str]:
+    """Yield the path or address of each photo of a source; each is text that Parquet can hold.
+
+    Memory is bounded by the largest folder of an object store, and by the number of folders.
+
+    Args:
+        source: a folder, a photo, `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, or a Parquet or CSV file with a
+            column `path` or `url`, whose relative paths are relative to the list.
+
+    Raises:
+        PipelineError: the source does not exist, or cannot be read.
+    """
+    root = canonical(source)
+    in_store = stores.scheme(root) in stores.STORES
+    try:
+        is_folder = _is_folder(root)
+        if PurePosixPath(root).suffix.lower() in _LISTS and not is_folder:
+            yield from _entries(root)
+        elif not is_folder:
+            yield stores.utf8(root)
+        elif in_store:
+            yield from _objects(root)
+        else:
+            yield from map(stores.utf8, _files(root))
+    except (OSError, ValueError) as error:
+        place = error.filename if isinstance(error, OSError) and error.filename else root
+        raise stores.unusable(str(place), error) from error
+
+
+def canonical(source: str) -> str:
+    """Return the name of a source by which a dataset remembers it: an absolute path, or an address.
+
+    Raises:
+        PipelineError: it can be no source.
+    """
+    try:
+        return stores.canonical(source)
+    except ValueError as error:
+        raise PipelineError(f"{one_line(source)}: {error}") from error
+
+
+def read_photo(path: str, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
+    """Return the content of a photo.
+
+    Args:
+        path: as `list_photos` yields it.
+        max_bytes: the largest photo that is read.
+
+    Raises:
+        UnreadablePhotoError: it does not exist, cannot be read or is larger; the message is one line.
+    """
+    kind = stores.scheme(path)
+    try:
+        if kind in _HTTP:
+            return _fetch(path, max_bytes)
+        if kind in stores.STORES:
+            file_system, key = stores.locate(path)
+            with file_system.open_input_file(key) as stream:
+                _check_size(stream.size(), max_bytes)
+                return bytes(stream.read())
+        return _read_file(stores.local_path(path), max_bytes)
+    except UnreadablePhotoError:
+        raise
+    except MemoryError as error:
+        raise UnreadablePhotoError("there is not enough memory to read it") from error
+    except (OSError, ValueError) as error:
+        raise UnreadablePhotoError(stores.explain(error)) from error
+
+
+def _fetch(url: str, max_bytes: int) -> bytes:
+    from ml.model.http import DownloadError  # takes time and memory: only if needed
+    from ml.scoring.fetching import fetch
+
+    try:
+        return fetch(url, max_bytes)
+    except DownloadError as error:
+        raise UnreadablePhotoError(one_line(str(error), 200)) from error
+
+
+def _read_file(path: str, max_bytes: int) -> bytes:
+    # A named pipe would block, and a device would never end.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadablePhotoError("not a file")
+        _check_size(status.st_size, max_bytes)
+        return file.read(max_bytes)
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise UnreadablePhotoError(f"larger than {max_bytes >> 20} MB")
+
+
+def _is_folder(root: str) -> bool:
+    """Return whether a source is a folder, and no file; raise PipelineError if it is neither."""
+    if stores.scheme(root) in stores.STORES:
+        file_system, path = stores.locate(root)
+        kind = file_system.get_file_info(path).type
+        is_folder, exists = bool(kind == fs.FileType.Directory), bool(kind != fs.FileType.NotFound)
+    else:
+        is_folder, exists = os.path.isdir(root), os.path.exists(root)  # noqa: PTH110, PTH112
+    if not exists:
+        raise PipelineError(f"there is no file or folder {one_line(root)}")
+    return is_folder
+
+
+def _files(root: str) -> Iterator[str]:
+    """Yield the photos below a folder. Links to folders are followed last, and each folder is read once."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [root], deque[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.popleft()
+        status = os.stat(folder)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner: list[str] = []
+        linked: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = PurePosixPath(entry.name)
+                if not photos.is_visible(name):
+                    continue
+                if os.path.isdir(entry):  # noqa: PTH112  (the entry's own method fails for a loop of links)
+                    (linked if entry.is_symlink() else inner).append(entry.path)
+                elif os.path.isfile(entry) and _is_photo_file(entry, name):  # noqa: PTH113
+                    yield entry.path
+        folders += sorted(inner, reverse=True)
+        links += sorted(linked)
+
+
+def _is_photo_file(entry: "os.DirEntry[str]", name: PurePosixPath) -> bool:
+    """Return what `ml.data.sources` does: links count if they lead from photo to photo."""
+    file = Path(entry.path)
+    if entry.is_symlink() and file.resolve().suffix.lower() != name.suffix.lower():
+        return False
+    return photos.is_photo(name, partial(photos.head, file))
+
+
+def _objects(root: str) -> Iterator[str]:
+    """Yield the photos below a prefix, folder by folder, because a listing is in memory as a whole."""
+    file_system, path = stores.locate(root)
+    prefix, folders = f"{stores.scheme(root)}://", [path]
+    while folders:
+        folder = folders.pop()
+        infos = file_system.get_file_info(fs.FileSelector(folder))
+        if any(info.path.endswith("/") for info in infos):  # pyarrow can list "a//b" only so
+            infos = file_system.get_file_info(fs.FileSelector(folder, recursive=True))
+        else:
+            folders += sorted(
+                (info.path for info in infos if info.type == fs.FileType.Directory), reverse=True
+            )
+        for info in infos:
+            relative = PurePosixPath(info.path[len(path) :].lstrip("/"))
+            if info.type == fs.FileType.File and photos.is_photo(relative, _head_of(file_system, info.path)):
+                yield prefix + info.path
+
+
+def _head_of(file_system: fs.FileSystem, path: str) -> Callable[[], bytes]:
+    def head() -> bytes:
+        try:
+            with file_system.open_input_file(path) as stream:
+                return bytes(stream.read(formats.HEAD_BYTES))
+        except (OSError, ValueError):
+            return b""
+
+    return head
+
+
+def _entries(root: str) -> Iterator[str]:
+    """Yield the addresses of a list."""
+    folder = root.rpartition("/")[0] if stores.scheme(root) else os.path.dirname(root)  # noqa: PTH120
+    with _opened(root) as stream:
+        cells = _parquet_cells if root.lower().endswith(".parquet") else _csv_cells
+        for cell in cells(root, stream):
+            if cell:
+                yield _address(cell, folder)
+
+
+def _opened(root: str) -> Any:
+    if stores.scheme(root) in stores.STORES:
+        file_system, path = stores.locate(root)
+        return file_system.open_input_file(path)
+    return open(root, "rb")  # noqa: PTH123
+
+
+def _address(cell: str, folder: str) -> str:
+    kind = stores.scheme(cell)
+    if kind in _HTTP:
+        return _PASSWORD.sub(r"\1", cell)  # which must not be written into the dataset
+    if kind:
+        return cell
+    if stores.scheme(folder):
+        return f"{folder}/{cell}"
+    return stores.utf8(os.path.join(folder, cell))  # noqa: PTH118
+
+
+def _column(root: str, names: list[str]) -> str:
+    column = next((name for name in COLUMNS if name in names), None)
+    if column is None:
+        expected = " or ".join(f"`{name}`" for name in COLUMNS)
+        present = one_line(", ".join(names), 100)
+        raise PipelineError(f"{one_line(root)}: it has no column {expected}, but: {present}")
+    return column
+
+
+def _parquet_cells(root: str, stream: Any) -> Iterator[str | None]:
+    table = pq.ParquetFile(stream)
+    column = _column(root, table.schema_arrow.names)
+    for batch in table.iter_batches(_ROWS, columns=[column]):
+        yield from batch.column(0).cast(pa.string()).to_pylist()
+
+
+def _csv_cells(root: str, stream: Any) -> Iterator[str]:
+    rows = csv.reader(_lines(stream), strict=True)
+    try:
+        names = next(rows, [])
+        place = names.index(_column(root, names))
+        for row in rows:
+            if len(row) > place:
+                yield row[place]
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}") from error
+
+
+def _lines(stream: Any) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text, cut to what a cell of a CSV file may have, which is then an error."""
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    while line := text.readline(csv.field_size_limit() + 1):
+        yield line
