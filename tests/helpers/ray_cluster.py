@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.helpers.paths import ROOT
-from tests.helpers.waiting import until
+from tests.helpers.waiting import HANG_S, until
 
 PORT = 6399  # of the cluster's head; Ray wants it outside 10002 to 19999, where its processes listen
 
@@ -44,6 +44,7 @@ class Machine:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": token,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": str(HANG_S),
         }
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
