@@ -73,8 +73,8 @@ def run(
 ) -> None:
     """Score photos into a dataset, on the cluster that RAY_ADDRESS names, or on a new one of this machine.
 
-    A photo whose process dies again and again gets a row with an error. Memory does not depend on the number of
-    photos: it holds the paths of the submitted batches, and the tables that are ready.
+    A photo whose process dies again and again gets a row with an error. Memory does not depend on the number
+    of photos: it holds the paths of the submitted batches, and the tables that are ready.
 
     Args:
         paths: addresses of photos that every node can read.

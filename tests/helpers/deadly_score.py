@@ -1,7 +1,7 @@
 """`python -m ml score`, except that a photo named `deadly...` kills the process that scores it.
 
-No photo is known that Pillow or ONNX Runtime does not survive. A process that uses up the memory, or that meets
-a bug of a library in C, ends like this one: at once, without an exception.
+No photo is known that Pillow or ONNX Runtime does not survive. A process that uses up the memory, or that
+meets a bug of a library in C, ends like this one: at once, without an exception.
 """
 
 import functools

@@ -1,11 +1,11 @@
-"""Scores many photos from S3 on two machines, of which one is killed, and the driver too; prints rows and memory.
+"""Scores many photos from S3 on two machines, of which one is killed, and the driver too.
 
     nice -n 19 python -m tests.ml.scoring.many_photos 2000 20000
 
-For each number: two raylets in network namespaces of their own (as root), moto's S3 on the first machine, photos
-that all differ, of which every 500th is broken and every 4000th kills the process that scores it. When a fifth
+For each number: two raylets in network namespaces of their own (as root), moto's S3 on the first machine, and
+photos that all differ. Every 500th is broken, and every 4000th kills the process that scores it. When a fifth
 of the photos have rows, all processes of the second machine are killed, and a replacement joins. At half, the
-driver is killed and started again.
+driver is killed and started again. At the end, rows and memory are printed.
 """
 
 import importlib.util
@@ -170,6 +170,8 @@ def trial(number: int, folder: Path) -> None:
                 peaks.look(driver.pid, machines)
                 time.sleep(1)
 
+        until_rows(0.1)
+        say(f"memory at a tenth: driver {peaks.driver} MB, worker {peaks.worker} MB")
         until_rows(0.2)
         second.kill()
         say(f"a node was killed after {first.log.rsplit(' rows', 1)[0].rsplit(maxsplit=1)[-1]} rows")
@@ -182,7 +184,9 @@ def trial(number: int, folder: Path) -> None:
         while driver.poll() is None:
             peaks.look(driver.pid, machines)
             time.sleep(1)
-        say(f"exit code {driver.returncode}; memory: driver {peaks.driver} MB, worker {peaks.worker} MB")
+        say(
+            f"exit code {driver.returncode}; memory at the end: driver {peaks.driver} MB, worker {peaks.worker} MB"
+        )
         print(first.log[first.log.rindex("photos  ") :].strip())
         here("check", str(number))
         say(first.log.rstrip().rpartition("\n")[2])
