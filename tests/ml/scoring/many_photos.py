@@ -184,9 +184,8 @@ def trial(number: int, folder: Path) -> None:
         while driver.poll() is None:
             peaks.look(driver.pid, machines)
             time.sleep(1)
-        say(
-            f"exit code {driver.returncode}; memory at the end: driver {peaks.driver} MB, worker {peaks.worker} MB"
-        )
+        say(f"exit code {driver.returncode}")
+        say(f"memory at the end: driver {peaks.driver} MB, worker {peaks.worker} MB")
         print(first.log[first.log.rindex("photos  ") :].strip())
         here("check", str(number))
         say(first.log.rstrip().rpartition("\n")[2])
