@@ -65,6 +65,7 @@ SLOW = {
     "deploy/test_render.py",
     "ml/packaging/test_stability.py",
     "ml/reporting/test_pipeline_report.py",
+    "ml/scoring/test_ray_engine.py",
     "ml/test_pipeline.py",
     "ml/registry/test_register.py",
     "ml/training/test_budget.py::test_a_resumed_training_keeps_its_plan",

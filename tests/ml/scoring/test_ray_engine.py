@@ -1,0 +1,95 @@
+"""Scoring on a real Ray cluster of two machines, one of which loses its power."""
+
+import importlib.util
+import io
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers.paths import ROOT
+from tests.helpers.ray_cluster import PORT, Machine, two_machines
+from tests.helpers.waiting import HANG_S, until
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None and not REQUIRE_ALL, reason=not_installed("ray")
+    ),
+]
+
+PHOTOS, DEADLY, BROKEN = 300, {"deadly-107.jpg"}, {"photo-011.jpg", "photo-200.jpg"}
+Rows = dict[str, dict[str, object]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of small photos that all differ, of which some can't be used."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    animals = []
+    for name in ("cat", "dog"):
+        with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
+            photo.thumbnail((260, 260))
+            buffer = io.BytesIO()
+            photo.save(buffer, "JPEG")
+            animals.append(buffer.getvalue())
+    for number in range(PHOTOS):
+        (folder / f"photo-{number:03}.jpg").write_bytes(animals[number % 2] + b"%d" % number)
+    for name in BROKEN:
+        (folder / name).write_bytes(animals[0][:3000])
+    for name in DEADLY:
+        (folder / name.replace("deadly", "photo")).rename(folder / name)
+    return folder
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    folder = tempfile.mkdtemp(prefix="ray")  # short, because names of Unix sockets are limited to 107 bytes
+    with two_machines(tmp_path) as (first, second):
+        for machine in (first, second):
+            machine.environment |= {"RAY_ADDRESS": f"{first.address}:{PORT}", "TEST_BATCH": "8"}
+        first.start_ray(folder=folder)
+        second.start_ray(head=f"{first.address}:{PORT}")
+        yield first, second
+    shutil.rmtree(folder)
+
+
+def read(out: Path) -> list[dict[str, object]]:
+    import pyarrow.dataset
+
+    return pyarrow.dataset.dataset(out, format="parquet").to_table().to_pylist() if out.exists() else []
+
+
+def test_each_photo_has_one_row_though_node_and_driver_are_killed(
+    machines: tuple[Machine, Machine], photos: Path, tmp_path: Path
+) -> None:
+    (first, second), out = machines, tmp_path / "out"
+    command = ("-m", "tests.helpers.deadly_score", str(photos), str(out))
+    driver = first.start_python(*command)
+    until(lambda: read(out) or driver.poll() is not None)
+    second.kill()
+    rows = len(read(out))
+    until(lambda: len(read(out)) > rows or driver.poll() is not None)
+    driver.kill()
+    driver.wait()
+    rows = len(read(out))
+    assert 0 < rows < PHOTOS, first.log
+    again = first.start_python(*command)
+    assert again.wait(HANG_S) == 0, first.log
+    assert f"{rows} photos have a row already" in first.log
+    result = read(out)
+    assert Counter(Path(str(row["path"])).name for row in result) == Counter(
+        path.name for path in photos.iterdir()
+    )
+    errors = {Path(str(row["path"])).name: str(row["error"]) for row in result if row["error"]}
+    assert set(errors) == DEADLY | BROKEN
+    assert all("each process that scores it dies" in errors[name] for name in DEADLY)
+    assert {row["label"] for row in result} == {"cat", "dog", None}
+    assert len({row["sha256"] for row in result}) == PHOTOS - len(DEADLY) - len(BROKEN) + 2
