@@ -70,14 +70,14 @@ def parse(body: bytes, json_size: str, size: int) -> InferenceRequest:
         raise BadRequest(f"name and datatype of the input must be those of {expected}")
     shape = _shape(tensor.get("shape"), (size, size, 3) if kind[0] == PIXELS else ())
     binary_size = _parameters(tensor).get("binary_data_size")
-    if binary_size is not None and "data" in tensor:
+    if binary_size is not None and tensor.get("data") is not None:
         raise BadRequest("the input has both 'data' and 'binary_data_size'")
     if (0 if binary_size is None else binary_size) != len(body) - end:
         raise BadRequest("'binary_data_size' must be the number of bytes after the JSON")
     binary = None if binary_size is None else memoryview(body)[end:]
     photos = (_pixels if kind[0] == PIXELS else _images)(tensor.get("data"), binary, shape)
     flag = _parameters(document).get("binary_data_output") is True
-    return InferenceRequest(own_id, photos, _outputs(document.get("outputs", []), flag), flag)
+    return InferenceRequest(own_id, photos, _outputs(document.get("outputs"), flag), flag)
 
 
 def _load(text: bytes, size: int) -> dict[str, Any]:
@@ -97,7 +97,9 @@ def _load(text: bytes, size: int) -> dict[str, Any]:
 
 
 def _parameters(node: dict[str, Any]) -> dict[str, Any]:
-    parameters = node.get("parameters", {})
+    parameters = node.get("parameters")
+    if parameters is None:  # clients that write every optional field write null
+        return {}
     if not isinstance(parameters, dict):
         raise BadRequest("'parameters' must be a JSON object")
     return parameters
@@ -159,6 +161,8 @@ def _split(binary: memoryview, count: int) -> list[bytes]:
 
 
 def _outputs(outputs: Any, binary: bool) -> dict[str, bool]:
+    if outputs is None:
+        return {}
     if not (isinstance(outputs, list) and all(isinstance(each, dict) for each in outputs)):
         raise BadRequest("'outputs' must be a list of objects")
     names: dict[str, bool] = {}

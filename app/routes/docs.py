@@ -87,9 +87,12 @@ def _document(
                 del schemas[name]["properties"]["known"]
                 for example in schemas[name].get("examples", []):
                     del example["known"]
+        if "known" not in outputs:
+            schemas["OutputName"]["enum"].remove("known")
     if not fetches:
         del schemas["JsonPhotos"]["properties"]["url"]
         schemas["JsonPhotos"]["oneOf"].remove({"required": ["url"]})
     for path, method in needs_key:
-        document["paths"][path][method]["security"].remove({})
+        operation = document["paths"][path][method]
+        operation["security"] = [one for one in operation["security"] if one]
     return json.dumps(document)

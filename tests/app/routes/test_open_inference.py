@@ -142,6 +142,13 @@ def test_binary_tensors(client, compressed):
         assert np.frombuffer(found["probabilities"], "<f4").tolist() == pytest.approx(expected)
 
 
+def test_null_counts_as_missing(client):
+    request = images(text(RED_JPEG), parameters=None)
+    answer = infer(client, request, id=None, parameters=None, outputs=None)
+    assert values(answer)["label"] == ["red"]
+    assert "id" not in answer.get_json()
+
+
 def test_shapes_and_nesting(client):
     flat = np.ravel(pixels(RED_JPEG)["data"]).tolist()
     assert values(infer(client, pixels(RED_JPEG, data=flat)))["label"] == ["red"]
