@@ -17,7 +17,7 @@ def create_app(settings: Settings) -> Flask:
     """
     # Imported here, so that importing the package, for its settings for instance, costs little.
     from app.http import problems, security
-    from app.routes import docs, feedback, operations, page, predict
+    from app.routes import docs, feedback, open_inference, operations, page, predict
     from app.service import Service
     from app.telemetry import requests
 
@@ -31,6 +31,6 @@ def create_app(settings: Settings) -> Flask:
     requests.register(app, service.metrics)
     security.register(app, settings)
     problems.register(app)
-    for module in (operations, predict, feedback, page, docs):
+    for module in (operations, predict, open_inference, feedback, page, docs):
         app.register_blueprint(module.blueprint)
     return app

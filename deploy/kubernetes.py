@@ -144,7 +144,7 @@ class Kubernetes:
             "resources": [
                 os.path.relpath(self._overlay, folder.resolve())
             ],  # kustomize accepts no absolute path
-            "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
+            "patches": [{"target": {"kind": "Deployment", "name": NAME}, "patch": json.dumps(patch)}],
             "configMapGenerator": [config],
         }
 

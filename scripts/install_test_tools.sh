@@ -3,9 +3,11 @@
 # Programs that are already there are left alone.
 set -euo pipefail
 
-# command:package. A browser, a load generator, the init process of podman's pods, kubectl kustomize, monitoring.
+# command:package. A browser, a load generator, the init process of podman's pods, kubectl kustomize, the gateway,
+# monitoring.
 tools=(
   chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client
+  nginx:nginx-light
   prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
   prometheus-pushgateway:prometheus-pushgateway
 )

@@ -1,6 +1,7 @@
 """What is decided about a request when its header ends, before its body is received."""
 
 import math
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Network
 from typing import Any
@@ -14,8 +15,12 @@ from app.photos import too_large
 from app.settings import Settings
 
 PREDICT, FEEDBACK = "/predict", "/feedback"
-ROUTES = frozenset({PREDICT, FEEDBACK})
-"""Routes whose POST requests need an API key if there are any."""
+INFER = "/v2/models/<model>/infer"
+INFER_VERSION = "/v2/models/<model>/versions/<version>/infer"
+PREDICTIONS = frozenset({PREDICT, INFER, INFER_VERSION})
+"""Routes whose POST requests are predictions, with photos in their bodies."""
+
+_INFER_PATH = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 SMALL_BODY_BYTES = 4096
 """Largest body of a request that doesn't upload photos. Only /feedback needs a body; others may have one."""
@@ -24,6 +29,14 @@ _FAILED_PER_S, _FAILED_BURST = 1.0, 30
 """Requests without a valid key that a client address gets 401 for; the others get 429."""
 _FEEDBACK_PER_S, _FEEDBACK_BURST = 20.0, 1000
 """Feedback that is taken from one client: one key, or one address if there are no keys."""
+
+
+def keyed_route(path: str) -> str | None:
+    """Return the route of a path, as Flask writes it, if its POST requests need an API key; else None."""
+    if path in (PREDICT, FEEDBACK):
+        return path
+    match = _INFER_PATH.fullmatch(path)
+    return match and (INFER_VERSION if match[1] else INFER)
 
 
 class Gate:
@@ -53,24 +66,24 @@ class Gate:
         forwarded = headers.get("X_FORWARDED_PROTO") == "https"
         return "https" if forwarded and addresses.is_in(peer, trusted) else "http"
 
-    def check(self, request: Any, route: str) -> int:
+    def check(self, request: Any, path: str) -> int:
         """Let a request pass; return how many bytes its body may have.
 
         Args:
             request: a `Request` whose header is complete, with its `client`.
-            route: its path, as WSGI will see it.
+            path: its path, as WSGI will see it.
 
         Raises:
             Unauthorized: it needs an API key and has none that is valid.
             TooManyRequests: the client sent too many requests without a valid key, or too much feedback.
             RequestEntityTooLarge: its body is larger than that.
         """
-        if request.command == "POST" and route in ROUTES:
+        route = keyed_route(path) if request.command == "POST" else None
+        if route:
             key = self._require_key(request)
             if route == FEEDBACK:
                 self._limit(self._feedback, key or request.client, "too much feedback")
-        uploads = request.command == "POST" and route == PREDICT
-        limit = self._settings.max_upload_bytes if uploads else SMALL_BODY_BYTES
+        limit = self._settings.max_upload_bytes if route in PREDICTIONS else SMALL_BODY_BYTES
         if request.content_length > limit:
             raise RequestEntityTooLarge(too_large(limit))
         return limit

@@ -18,7 +18,7 @@ from app.http.admission import Admission, RejectedError
 from app.http.body_budget import BodyBudget, default_limit
 from app.http.channel import Channel
 from app.http.eviction import least_valuable
-from app.http.gate import Gate
+from app.http.gate import PREDICT, Gate
 from app.http.request import MAX_HEADER_BYTES
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -31,7 +31,7 @@ try:
 except ImportError:  # Windows, where sockets are not file descriptors
     resource = None  # type: ignore[assignment]
 
-_PROBES = frozenset({"/health", "/ready"})
+_PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 _IMMEDIATE = 32
 """Responses that the event loop's thread makes in one turn: about 10 ms of work."""
 _ACCEPT = 32
@@ -243,7 +243,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self._immediate.append(channel)
         elif request.predicts:
             try:
-                if self._fetching and self._fetching.begin(channel):
+                if self._fetching and request.route == PREDICT and self._fetching.begin(channel):
                     return
             except RejectedError as rejection:
                 self.reject(channel, rejection)

@@ -1,9 +1,9 @@
-"""Errors as RFC 9457 `application/problem+json`, the same for all routes."""
+"""Errors as RFC 9457 `application/problem+json`, except below /v2, whose protocol has its own form."""
 
 import json
 import logging
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
 CONTENT_TYPE = "application/problem+json"
@@ -36,17 +36,22 @@ def register(app: Flask) -> None:
         return respond(InternalServerError("an unexpected error; the log shows it with this request_id"))
 
 
-def body(title: str, status: int, detail: str, request_id: str) -> bytes:
-    """Return a problem document, JSON."""
-    return json.dumps({"title": title, "status": status, "detail": detail, "request_id": request_id}).encode()
+def document(path: str, title: str, status: int, detail: str, request_id: str) -> tuple[bytes, str]:
+    """Return the body of an error response, JSON, and its type, for a request's path."""
+    if path == "/v2" or path.startswith("/v2/"):  # the Open Inference Protocol
+        return json.dumps({"error": detail}).encode(), "application/json"
+    problem = {"title": title, "status": status, "detail": detail, "request_id": request_id}
+    return json.dumps(problem).encode(), CONTENT_TYPE
 
 
 def respond(error: HTTPException) -> Response:
     """Return the response for an exception, with its headers."""
     status = error.code or 500
-    response = Response(body(error.name, status, error.description or error.name, g.request_id), status)
+    detail = error.description or error.name
+    body, content_type = document(request.path, error.name, status, detail, g.request_id)
+    response = Response(body, status)
     response.headers.extend(headers_of(error))
-    response.headers["Content-Type"] = CONTENT_TYPE
+    response.headers["Content-Type"] = content_type
     return response
 
 

@@ -11,7 +11,7 @@ from app.http.admission import RejectedError
 from app.http.body_budget import Body, BodyBudget
 from app.http.chunked import ChunkedReceiver
 from app.http.first_line import find_problem
-from app.http.gate import PREDICT
+from app.http.gate import PREDICTIONS, keyed_route
 
 MAX_HEADER_BYTES = 16 * 1024
 """Largest header of a request."""
@@ -139,7 +139,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     @property
     def predicts(self) -> bool:
         """Whether this is a prediction that a worker answers."""
-        return not self.error and self.command == "POST" and self.route == PREDICT
+        return not self.error and self.command == "POST" and keyed_route(self.route) in PREDICTIONS
 
     def too_slow(self, now: float, patience: float) -> bool:
         """Whether the client should have sent more of it by now.

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from app.http import problems, security
 from app.http.admission import FETCHED, REJECTION, RejectedError
-from app.http.gate import PREDICT, ROUTES
+from app.http.gate import PREDICTIONS, keyed_route
 from app.telemetry import requests as telemetry
 from app.telemetry.tracing import RequestTrace
 
@@ -60,17 +60,17 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         request, server = self.request, self.channel.server
         status, title, detail, headers = _describe(request.error)
         request_id = telemetry.valid_id(request.headers.get("X_REQUEST_ID", ""))
-        body = problems.body(title, status, detail, request_id)
+        route = keyed_route(request.route)
+        body, content_type = problems.document(request.route, title, status, detail, request_id)
         self.status = f"{status} {title}"
-        self.response_headers += [("Content-Type", problems.CONTENT_TYPE), ("X-Request-ID", request_id)]
+        self.response_headers += [("Content-Type", content_type), ("X-Request-ID", request_id)]
         self.response_headers += [*headers, *security.HEADERS.items()]
         self.response_headers += security.cors_headers(request.headers.get("ORIGIN", ""), server.cors_origins)
         self.set_close_on_finish()
         _say_only_close(self)
         self.content_length = len(body)
-        if isinstance(request.error, RejectedError) and request.route == PREDICT:
+        if isinstance(request.error, RejectedError) and route in PREDICTIONS:
             server.metrics.rejected.labels(request.error.reason).inc()
-        route = request.route if request.route in ROUTES else None
         started = request.completed_at or time.perf_counter()
         trace = RequestTrace(request.headers.get("TRACEPARENT", ""), request.headers.get("TRACESTATE", ""))
         telemetry.record(

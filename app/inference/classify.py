@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.inference.answers import Engine
 from app.inference.decoding import Decoder
@@ -47,7 +48,7 @@ class TooMuchWorkError(ValueError):
 def classify(
     engine: Engine,
     decoder: Decoder,
-    photos: Sequence[bytes],
+    photos: Sequence[bytes | NDArray[np.uint8]],
     settings: Settings,
     metrics: Metrics,
     explained: bool = False,
@@ -58,7 +59,8 @@ def classify(
     Args:
         engine: the loaded network.
         decoder: decodes the photos.
-        photos: encoded images, at least one.
+        photos: encoded images, at least one; or pixels as the network gets them, [size, size, 3], RGB. The
+            drift statistics don't count the size of pixels, which is no photo's.
         settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded; UNKNOWN.
         metrics: where times and labels are counted.
         explained: whether each prediction gets an explanation, if the model can give one.
@@ -77,6 +79,9 @@ def classify(
     for number, photo in enumerate(photos, 1):
         if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
+        if not isinstance(photo, bytes):
+            decoded.append(Decoded(photo, 0, 0))
+            continue
         try:
             with stage("decode", metrics.preprocess):
                 each, cpu_s = decoder.read(photo, manifest.image_size, manifest.resize)
@@ -111,5 +116,6 @@ def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple
     metrics.predictions.labels(prediction.label).inc()
     metrics.confidence.observe(prediction.confidence)
     metrics.brightness.observe(brightness(photo.pixels))
-    metrics.aspect_ratio.observe(width / height)
-    metrics.short_side.observe(min(size))
+    if height:
+        metrics.aspect_ratio.observe(width / height)
+        metrics.short_side.observe(min(size))

@@ -72,15 +72,19 @@ def images(document: dict[str, Any]) -> list[bytes]:
         BadRequest: one of them is no base64, or there are too many or none.
     """
     if "image" in document:
-        return [_decode(document["image"], "'image'")]
+        return [decode(document["image"], "'image'")]
     texts = document["images"]
     if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_PHOTOS:
         raise BadRequest(f"'images' must be a list of 1 to {MAX_PHOTOS} images")
-    return [_decode(text, f"image {number} of {len(texts)}") for number, text in enumerate(texts, 1)]
+    return [decode(text, f"image {number} of {len(texts)}") for number, text in enumerate(texts, 1)]
 
 
-def _decode(text: object, name: str) -> bytes:
-    """Decode base64, standard or URL-safe, with or without padding and white space, or a data: URL."""
+def decode(text: object, name: str) -> bytes:
+    """Decode base64, standard or URL-safe, with or without padding and white space, or a data: URL.
+
+    Raises:
+        BadRequest: it is none of these; the message contains the name.
+    """
     wrong = BadRequest(f"{name} must be base64 or a data: URL in base64")
     if not isinstance(text, str) or not text.isascii():
         raise wrong

@@ -6,6 +6,7 @@ from pathlib import Path
 from flask import Blueprint, Response, json, request
 from markupsafe import escape
 
+from app.http.gate import FEEDBACK, PREDICTIONS
 from app.routes import api_markdown, documents, markdown
 from app.service import current_service
 from app.settings import Settings
@@ -46,7 +47,8 @@ def _reference(description: str) -> str:
 
 def _needs_key(settings: Settings) -> tuple[tuple[str, str], ...]:
     """Return path and method of each endpoint that needs a key."""
-    endpoints = (("/predict", "post"), ("/feedback", "post")) if settings.api_keys else ()
+    paths = [route.replace("<", "{").replace(">", "}") for route in (*sorted(PREDICTIONS), FEEDBACK)]
+    endpoints = tuple((path, "post") for path in paths) if settings.api_keys else ()
     return endpoints + ((("/metrics", "get"),) if settings.metrics_token else ())
 
 
@@ -85,9 +87,12 @@ def _document(
                 del schemas[name]["properties"]["known"]
                 for example in schemas[name].get("examples", []):
                     del example["known"]
+        if "known" not in outputs:
+            schemas["OutputName"]["enum"].remove("known")
     if not fetches:
         del schemas["JsonPhotos"]["properties"]["url"]
         schemas["JsonPhotos"]["oneOf"].remove({"required": ["url"]})
     for path, method in needs_key:
-        document["paths"][path][method]["security"].remove({})
+        operation = document["paths"][path][method]
+        operation["security"] = [one for one in operation["security"] if one]
     return json.dumps(document)

@@ -2,8 +2,11 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
+import numpy as np
 from flask import Blueprint, Response, g, jsonify, request
+from numpy.typing import NDArray
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
@@ -34,43 +37,61 @@ blueprint.before_request(auth.require_api_key)
 def predict() -> Response:
     """Answer with a prediction for each photo of the request."""
     service = current_service()
-    engine = _admit(service)
+    engine = admit(service)
     explained = _wants_explanation(request.args, engine)
     top = _top(request.args)
     with service.metrics.in_flight.track_inprogress():
         photos = uploads.read(request, service.settings)
         images, sizes = [photo.data for photo in photos], [photo.size for photo in photos]
-        try:
-            predictions = classify(
-                engine, service.decoder, images, service.settings, service.metrics, explained, sizes
-            )
-        except UnsupportedImageError as error:
-            raise UnsupportedMediaType(str(error)) from error
-        except ImageError as error:
-            raise UnprocessableEntity(str(error)) from error
-        except AnswerError as error:
-            g.log_fields = {"error": str(error)}
-            raise InternalServerError(str(error)) from error
-        except TooMuchWorkError as error:
-            raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
-        except NoWorkerError as error:
-            service.metrics.rejected.labels("no_resources").inc()
-            raise ServiceUnavailable(f"{error}; try again", retry_after=1) from error
-    g.log_fields = _log_fields(predictions)
+        predictions = answer(service, engine, images, explained, sizes)
     model = {"model": {"version": engine.manifest.version, "arch": engine.manifest.arch}}
     documents = [_document(prediction, top) for prediction in predictions]
     # The id of a prediction is signed for its feedback; that of a request with several is only for logs.
-    ids = [
-        {"request_id": service.signed_predictions.sign(g.request_id, prediction.label)}
-        for prediction in predictions
-    ]
+    ids = [{"request_id": signed_id(service, prediction)} for prediction in predictions]
     if len(documents) == 1:
         return jsonify(documents[0] | model | ids[0])
     several = [document | signed for document, signed in zip(documents, ids, strict=True)]
     return jsonify({"predictions": several} | model | {"request_id": g.request_id})
 
 
-def _admit(service: Service) -> Engine:
+def answer(
+    service: Service,
+    engine: Engine,
+    photos: Sequence[bytes | NDArray[np.uint8]],
+    explained: bool = False,
+    sizes: Sequence[tuple[int, int] | None] = (),
+) -> list[Prediction]:
+    """Return the predictions of `app.inference.classify`, and add them to the request's log line.
+
+    Raises:
+        HTTPException: a photo can't be used, or there is no answer.
+    """
+    try:
+        predictions = classify(
+            engine, service.decoder, photos, service.settings, service.metrics, explained, sizes
+        )
+    except UnsupportedImageError as error:
+        raise UnsupportedMediaType(str(error)) from error
+    except ImageError as error:
+        raise UnprocessableEntity(str(error)) from error
+    except AnswerError as error:
+        g.log_fields = {"error": str(error)}
+        raise InternalServerError(str(error)) from error
+    except TooMuchWorkError as error:
+        raise RequestEntityTooLarge(f"{error}; send fewer photos per request") from error
+    except NoWorkerError as error:
+        service.metrics.rejected.labels("no_resources").inc()
+        raise ServiceUnavailable(f"{error}; try again", retry_after=1) from error
+    g.log_fields = _log_fields(predictions)
+    return predictions
+
+
+def signed_id(service: Service, prediction: Prediction) -> str:
+    """Return the id with which a client of this request can give feedback on a prediction."""
+    return service.signed_predictions.sign(g.request_id, prediction.label)
+
+
+def admit(service: Service) -> Engine:
     """Return the engine if the request can be predicted.
 
     Raises:

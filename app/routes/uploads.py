@@ -27,13 +27,7 @@ def read(request: Request, settings: Settings) -> list[Photo]:
             is too large or has too many parts; 415 if it is text, or compressed in a way that isn't
             supported; or why the image at a URL couldn't be fetched.
     """
-    max_bytes = settings.max_upload_bytes
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise RequestEntityTooLarge(too_large(max_bytes)) from None
-    if body:
-        body = decoded(body, request.headers.get("Content-Encoding", ""), max_bytes)
+    body = read_body(request, settings)
     if request.mimetype == "multipart/form-data":
         photos = forms.photos(body, request.mimetype_params.get("boundary", ""))
     elif documents.is_document(body, request.mimetype):
@@ -52,6 +46,20 @@ def read(request: Request, settings: Settings) -> list[Photo]:
         if not photo.data:
             raise BadRequest("the file is empty" if len(photos) == 1 else f"file {number} is empty")
     return photos
+
+
+def read_body(request: Request, settings: Settings) -> bytes:
+    """Return the body of a request, decompressed.
+
+    Raises:
+        HTTPException: 413 if it is too large; 400 or 415 if it can't be decompressed.
+    """
+    max_bytes = settings.max_upload_bytes
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise RequestEntityTooLarge(too_large(max_bytes)) from None
+    return decoded(body, request.headers.get("Content-Encoding", ""), max_bytes) if body else body
 
 
 def _fetched(request: Request, settings: Settings) -> Photo:

@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.utils import floatToGoString
 
+from app.http.gate import PREDICTIONS
 from ml.model import host
 from ml.model.manifest import Manifest
 from ml.model.reference import BOUNDS
@@ -124,9 +125,10 @@ class Metrics:
             "process_memory_limit_bytes", "Memory that the process may use; infinite if there is no limit"
         ).set(host.memory_limit())
         # A rate needs a series that already exists, or the first failure would be missed.
-        self.request_duration.labels("/predict")
-        for status in (200, 400, 401, 408, 413, 415, 422, 429, 500, 503):
-            self.requests.labels("POST", "/predict", status)
+        for route in sorted(PREDICTIONS):
+            self.request_duration.labels(route)
+            for status in (200, 400, 401, 408, 413, 415, 422, 429, 500, 503):
+                self.requests.labels("POST", route, status)
         for reason in ("queue_full", "timeout", "draining", "not_ready", "disconnected"):
             self.rejected.labels(reason)
         for reason in ("no_resources", "uploads", "fetches"):

@@ -16,7 +16,7 @@ from monitoring.dashboards.parts import (
     stacked,
 )
 
-_LATENCY = f'http_request_duration_seconds_bucket{{{OF}, route="/predict"}}'
+_LATENCY = f'http_request_duration_seconds_bucket{{{OF}, route=~"/predict|/v2/.+/infer"}}'
 SURGE = 0.2
 """Threshold of the alert ClientErrorsSurging."""
 
@@ -40,13 +40,13 @@ def board() -> Dashboard:
                 "Requests to /predict by status",
                 "200: answered. 4xx: a mistake of the client. 503: no capacity or no model, see *Rejected by "
                 "reason*. Other 5xx: a fault of the service, whose traceback is in the log.",
-                rates("status", f'http_requests_total{{{OF}, route="/predict"}}'),
+                rates("status", f'http_requests_total{{{OF}, route=~"/predict|/v2/.+/infer"}}'),
             ),
             stacked(
                 "Other requests by route",
                 "`unmatched` are paths that do not exist, mostly scanners. /health and /ready are the "
                 "platform's probes.",
-                rates("route", f'http_requests_total{{{OF}, route!="/predict"}}'),
+                rates("route", f'http_requests_total{{{OF}, route!~"/predict|/v2/.+/infer"}}'),
             ),
             lines(
                 "Errors, last five minutes",

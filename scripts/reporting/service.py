@@ -14,7 +14,7 @@ OBJECTIVES = {"failure": 0.005, "refusal": 0.005, "slow": 0.01}
 _BUDGET_DAYS = 30
 _TITLES = {"failure": "server errors", "refusal": "rejected", "slow": "slower than 1 s"}
 _WINDOWS_S = {"5m": 300, "30m": 1800, "1h": 3600, "6h": 21_600, "3d": 259_200}
-_PREDICT = 'route="/predict"'
+_PREDICT = 'route=~"/predict|/v2/.+/infer"'
 _REQUESTS = (
     f'sum(increase(http_requests_total{{$job, method="POST", {_PREDICT}}}[$range]))'
     ' + (sum(increase(predictions_rejected_total{$job, reason="disconnected"}[$range])) or vector(0))'

@@ -56,6 +56,13 @@ def test_python(service: Service, tmp_path: Path, name: str) -> None:
     assert output([sys.executable, "snippet.py"], tmp_path).startswith("cat {'cat': ")
 
 
+def test_triton(service: Service, tmp_path: Path) -> None:
+    pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+    (code,) = (code for _, code in BLOCKS if "tritonclient" in code)
+    (tmp_path / "snippet.py").write_text(code.replace("localhost:8080", f"127.0.0.1:{service.port}"), "utf-8")
+    assert output([sys.executable, "snippet.py"], tmp_path).startswith("[b'cat'] [[")
+
+
 @needs("node")
 def test_node(service: Service, tmp_path: Path) -> None:
     (tmp_path / "snippet.mjs").write_text(snippet("node", service), "utf-8")

@@ -41,6 +41,12 @@ def test_the_overlay_decides_about_all_but_image_and_variables(cluster, deploy, 
     assert not cluster.count("POST", "/rollout/undo")
 
 
+def test_only_the_service_s_own_deployment_gets_the_image(cluster, deploy):
+    assert deploy(*NEW, "--overlay", "fleet").code == 0
+    assert cluster.live.image == cluster.images["cats-vs-dogs"] == f"{IMAGE}:new"
+    assert cluster.images["gateway"].startswith("nginxinc/")
+
+
 def test_a_failure_is_explained(cluster, deploy):
     done = deploy("--image", f"{IMAGE}:crash")
     assert done.code == 1

@@ -74,6 +74,7 @@ class Kubernetes(Provider):
         self.revisions: list[Revision] = []
         self.live: Revision | None = None  # whose pods get the requests
         self.context = CONTEXT
+        self.images: dict[str, str] = {}  # of each Deployment, as it was applied
         self._last = 0
         self.wanted: Revision | None = None  # by the Deployment's template
         self.folder = folder / "bin"
@@ -126,10 +127,12 @@ class Kubernetes(Provider):
 
     def _apply(self, folder: str) -> Answer:
         manifests = subprocess.check_output(["kubectl", "kustomize", folder])
-        documents = {d["kind"]: d for d in yaml.safe_load_all(manifests)}
-        (container,) = documents["Deployment"]["spec"]["template"]["spec"]["containers"]
-        assert container["envFrom"][0]["configMapRef"]["name"] == documents["ConfigMap"]["metadata"]["name"]
-        self.make(container["image"], documents["ConfigMap"]["data"])
+        documents = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(manifests)}
+        pods = {name: d["spec"]["template"] for (kind, name), d in documents.items() if kind == "Deployment"}
+        self.images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
+        (container,) = pods["cats-vs-dogs"]["spec"]["containers"]
+        config = documents["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]
+        self.make(container["image"], config["data"])
         return Answer(200, "deployment.apps/cats-vs-dogs configured")
 
     def _status(self) -> Answer:

@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.http.gate import INFER
 from app.service import service_of
 from tests.conftest import RED, coloured, encode
 from tests.helpers.graphs import KNOWN, telling_graph
@@ -60,6 +61,8 @@ def test_the_service_matches_its_description(make_model: Callable[..., Path], te
         assert predictions["200"] > 20
         assert {"400", "415"} <= set(predictions)
         assert {"204", "400", "415"} <= set(answers(service, "/feedback"))
+        assert answers(service, INFER)["200"] > 5
+        assert {"400", "404"} <= set(answers(service, INFER))
         assert set(answers(service, "/model/card", "GET")) == {"200" if tells else "404"}
 
 
@@ -129,7 +132,7 @@ def test_the_description_matches_the_model(
 def test_keys_are_required_only_if_there_are_any(make_app: Callable[..., Flask]) -> None:
     for keys, optional in (((), True), (("k",), False)):
         document = make_app(api_keys=keys).test_client().get("/openapi.json").get_json()
-        for path in ("/predict", "/feedback"):
+        for path in ("/predict", "/feedback", "/v2/models/{model}/infer"):
             assert ({} in document["paths"][path]["post"]["security"]) == optional
 
 
