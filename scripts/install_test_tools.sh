@@ -3,9 +3,10 @@
 # Programs that are already there are left alone.
 set -euo pipefail
 
-# command:package. A browser, a load generator, the init process of podman's pods, kubectl kustomize, monitoring.
+# command:package. A browser, a load generator, a load balancer, the init process of podman's pods, kubectl kustomize,
+# monitoring.
 tools=(
-  chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client
+  chromium:chromium wrk:wrk haproxy:haproxy catatonit:catatonit kubectl:kubernetes-client
   prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
   prometheus-pushgateway:prometheus-pushgateway
 )

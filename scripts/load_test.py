@@ -17,9 +17,11 @@ from scripts.stress.open_loop import Load, arrivals, print_latencies
 _HEALTH_EVERY_S = 0.1
 
 
-def run(client: Client, photos: list[bytes], rate: float, seconds: float) -> dict[str, list[float]]:
+def run(
+    client: Client, photos: list[bytes], rate: float, seconds: float, seed: int = 1
+) -> dict[str, list[float]]:
     """Send photos at random moments, `rate` per second on average; return the latencies by status."""
-    load, chance, health_due = Load(client), random.Random(1), 0.0  # noqa: S311
+    load, chance, health_due = Load(client), random.Random(seed), 0.0  # noqa: S311
     for due in arrivals(rate, seconds, chance):
         load.start(load.send, "POST", "/predict", chance.choice(photos))
         if due >= health_due:
