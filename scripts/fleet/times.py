@@ -83,8 +83,8 @@ def _of_bench(text: str) -> Times:
     if fewest[0] != 1:
         raise TimesError("expected output of scripts.bench with 1 connection, among others")
     latency = _lognormal(*fewest[-2:])
-    overhead_s = max(0.0, float(latency.mean()) - int(workers[1]) / fastest[1])
-    return Times(latency * (1 - overhead_s / float(latency.mean())), overhead_s)
+    single_s, occupied_s = float(latency.mean()), int(workers[1]) / fastest[1]
+    return Times(latency * (occupied_s / single_s), max(0.0, single_s - occupied_s))
 
 
 def _is_row(line: str) -> bool:
