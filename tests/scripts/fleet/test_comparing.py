@@ -64,18 +64,24 @@ def compared(
 
 
 @pytest.mark.parametrize("pods", [1, 2])
-def test_photos_wait_as_predicted(pods: int) -> None:
+@pytest.mark.parametrize("load", [0.3, 0.75])
+def test_photos_wait_as_predicted(pods: int, load: float) -> None:
     """One of three tries must do: other programs may disturb one, and photos arrive at random."""
-    tried = []
     with fleet(pods, Limits()) as client:
         for seed in range(3):
-            model, real, times = compared(client, pods, Limits(), 0.75, seed)
-            assert model.mean > 1.4 * 1000 * times.mean  # without a queue, it would be the service time
-            tried.append((model, real))
-            if 0.7 < model.mean / real.mean < 1.4 and 0.6 < model.p99 / real.p99 < 1.6:
-                break
-        else:
-            pytest.fail(f"{tried}")
+            model, real, times = compared(client, pods, Limits(), load, seed)
+            if load > 0.5:
+                assert model.mean > 1.4 * 1000 * times.mean  # without a queue, it would be the service time
+            ratios = {
+                name: getattr(model, name) / getattr(real, name) for name in ("rate", "mean", "p50", "p99")
+            }
+            shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+            print(
+                f"{pods} instances, {real.rate:.1f} photos per second, {load:.0%} busy: model / real: {shown}"
+            )
+            if 0.7 < ratios["mean"] < 1.4 and 0.6 < ratios["p99"] < 1.6:
+                return
+    pytest.fail("the model is wrong three times")
 
 
 def test_a_full_queue_rejects_as_predicted() -> None:
