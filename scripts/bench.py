@@ -5,6 +5,7 @@ the photos as forms, over each number of connections. Both are measured in every
 speed drifts; the table shows medians. The service takes its settings from the environment. Needs wrk.
 """
 
+import os
 import re
 import shutil
 import statistics
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from app.inference.answers import Engine
 from app.inference.engine import load
-from app.settings import EMBEDDED
+from app.settings import EMBEDDED, Settings
 from ml.model.host import available_cpus
 from ml.model.image import decode
 from scripts.common import arguments, process
@@ -147,7 +148,8 @@ def main() -> int:
             f"{connections:11} {service.rate:9.1f} {bare.rate:9.1f} {share:7.2f} {service.cpu_ms:9.2f} "
             f"{bare.cpu_ms:9.2f} {cost:7.2f} {service.median_ms:8.1f} {service.p99_ms:8.1f}"
         )
-    print(f"memory (PSS): {idle:.0f} MB idle, {loaded:.0f} MB after load")
+    workers = Settings.from_env(os.environ).max_concurrency
+    print(f"workers: {workers}, memory (PSS): {idle:.0f} MB idle, {loaded:.0f} MB after load")
     return 0
 
 

@@ -3,11 +3,10 @@
 # Programs that are already there are left alone.
 set -euo pipefail
 
-# command:package. A browser, a load generator, the init process of podman's pods, kubectl kustomize, the gateway,
-# monitoring.
+# command:package. A browser, a load generator, a load balancer, a gateway, the init process of podman's pods, kubectl
+# kustomize, monitoring.
 tools=(
-  chromium:chromium wrk:wrk catatonit:catatonit kubectl:kubernetes-client
-  nginx:nginx-light
+  chromium:chromium wrk:wrk haproxy:haproxy nginx:nginx-light catatonit:catatonit kubectl:kubernetes-client
   prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
   prometheus-pushgateway:prometheus-pushgateway
 )

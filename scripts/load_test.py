@@ -17,9 +17,11 @@ from scripts.stress.open_loop import Load, arrivals, print_latencies
 _HEALTH_EVERY_S = 0.1
 
 
-def run(client: Client, photos: list[bytes], rate: float, seconds: float) -> dict[str, list[float]]:
+def run(
+    client: Client, photos: list[bytes], rate: float, seconds: float, seed: int = 1
+) -> dict[str, list[float]]:
     """Send photos at random moments, `rate` per second on average; return the latencies by status."""
-    load, chance, health_due = Load(client), random.Random(1), 0.0  # noqa: S311
+    load, chance, health_due = Load(client), random.Random(seed), 0.0  # noqa: S311
     for due in arrivals(rate, seconds, chance):
         load.start(load.send, "POST", "/predict", chance.choice(photos))
         if due >= health_due:
@@ -36,6 +38,8 @@ def main() -> int:
     parser.add_argument("photos", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument("--rate", type=float, default=100.0, help="requests per second (default: 100)")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration (default: 10)")
+    text = "file to write for scripts.capacity: the latency of each photo in milliseconds, one per line"
+    parser.add_argument("--times", type=Path, metavar="FILE", help=text)
     options = parser.parse_args()
     if options.rate <= 0:
         parser.error("--rate must be positive")
@@ -48,6 +52,9 @@ def main() -> int:
         parser.error("there are no photos in these folders")
     latencies = run(client, photos, options.rate, options.seconds)
     print_latencies(latencies, options.seconds)
+    if options.times:
+        lines = (f"{1000 * value:.3f}\n" for value in latencies.get("200", []))
+        options.times.write_text("".join(lines), "utf-8")
     return int(any(name == "error" or (name[0] == "5" and name != "503") for name in latencies))
 
 

@@ -90,6 +90,8 @@ SLOW = {
     "release/test_releases.py",
     "scripts/test_bench.py",
     "scripts/test_collect_predictions.py",
+    "scripts/fleet/test_comparing.py",
+    "scripts/fleet/test_planning.py",
     "scripts/test_growth.py",
     "scripts/test_load.py",
     "scripts/test_recording.py",

@@ -26,7 +26,7 @@ def amtool(*arguments: object) -> str:
 
 
 def test_the_configuration_is_valid():
-    assert "3 inhibit rules" in amtool("check-config", CONFIG)
+    assert "5 inhibit rules" in amtool("check-config", CONFIG)
 
 
 @pytest.mark.parametrize("severity", ["page", "ticket", "info"])
@@ -58,10 +58,15 @@ def test_redundant_alerts_are_inhibited(tmp_path):
             with urllib.request.urlopen(request, timeout=HANG_S):
                 pass
 
-        def notified() -> set[tuple[str, str, str]]:
+        def labels() -> list[dict[str, str]]:
             with urllib.request.urlopen(f"{url}/api/v2/alerts?inhibited=false", timeout=HANG_S) as answer:
-                alerts = [alert["labels"] for alert in json.load(answer)]
-            return {(labels["alertname"], labels["severity"], labels["job"]) for labels in alerts}
+                return [alert["labels"] for alert in json.load(answer)]
+
+        def notified() -> set[tuple[str, str, str]]:
+            return {(alert["alertname"], alert["severity"], alert["job"]) for alert in labels()}
+
+        def instances(name: str) -> set[str]:
+            return {alert.get("instance", "") for alert in labels() if alert["alertname"] == name}
 
         send(
             alert("PredictRefusing", "page"),
@@ -80,6 +85,19 @@ def test_redundant_alerts_are_inhibited(tmp_path):
             ("PredictRefusing", "ticket", "c"),
         }
         until(lambda: notified() == expected)
-        send(alert("ServiceDown", "page", instance="1"), alert("ServiceDown", "page", instance="2"))
+        # Two of several instances are down: what is about them is silent, what is about all or others is not.
+        send(
+            alert("ServiceDown", "page", instance="1"),
+            alert("ServiceDown", "page", instance="2"),
+            alert("MemoryNearLimit", "page", instance="1"),
+            alert("ModelMissing", "page", instance="2"),
+            alert("ModelDownloadFailing", "ticket", instance="3"),
+        )
+        expected |= {("ServiceDown", "page", "a"), ("ModelDownloadFailing", "ticket", "a")}
+        until(lambda: notified() == expected)
+        assert instances("ServiceDown") == {"1", "2"}
+        # None is up.
+        send(alert("ServiceDown", "page"))
         expected = {fact for fact in expected if fact[2] != "a"} | {("ServiceDown", "page", "a")}
         until(lambda: notified() == expected)
+        assert instances("ServiceDown") == {""}

@@ -86,6 +86,11 @@ def test_links_are_filled_in(tmp_path, grafana):
     labels = '{job="cats-vs-dogs", instance="a:80"}'
     down = ("cats-vs-dogs a:80 provides no metrics",
             "It has stopped, cannot be reached, or has a different METRICS_TOKEN.")  # fmt: skip
+    all_down = ("cats-vs-dogs provides no metrics", down[1])
+    no_instance = expected("ServiceDown", "page", down, "service?var-job=cats-vs-dogs", **one)
+    no_instance["exp_alerts"] += expected(
+        "ServiceDown", "page", all_down, "service?var-job=cats-vs-dogs", job="cats-vs-dogs"
+    )["exp_alerts"]
     memory = ("a:80 uses 95% of its memory limit",
               "Above the limit the process is killed, and the requests in progress are lost.")  # fmt: skip
     missing = ("a:80 runs without a model",
@@ -102,7 +107,7 @@ def test_links_are_filled_in(tmp_path, grafana):
             "interval": "1m",
             "input_series": [{"series": name + labels, "values": text} for name, text in series.items()],
             "alert_rule_test": [
-                expected("ServiceDown", "page", down, "service?var-job=cats-vs-dogs", **one),
+                no_instance,
                 expected("MemoryNearLimit", "page", memory,
                          "service?var-job=cats-vs-dogs&var-instance=a:80", **one),
                 expected("ModelMissing", "page", missing,

@@ -32,11 +32,15 @@ def load_test(url: str, *options: str, photos: Path = CAT) -> tuple[int, dict[st
 def test_load_below_and_above_capacity(tmp_path: Path) -> None:
     with running(LOG_LEVEL="error", MAX_QUEUE="1024", REQUEST_TIMEOUT_S="3600") as service:
         service.wait()
-        code, table = load_test(f"http://127.0.0.1:{service.port}", "--rate", "20")
+        options = ["--rate", "20", "--times", str(tmp_path / "times")]
+        code, table = load_test(f"http://127.0.0.1:{service.port}", *options)
         assert code == 0
         assert set(table) == {"/health", "200"}
-        _, _, median, p99, most = table["200"]
+        count, _, median, p99, most = table["200"]
         assert 0 < median <= p99 <= most
+        times_ms = sorted(map(float, (tmp_path / "times").read_text().split()))
+        assert len(times_ms) == count
+        assert abs(times_ms[-1] - most) < 0.1
     gate = tmp_path / "gate"  # opens after the service has rejected a request
     with blocked(gate, LOG_LEVEL="error", MAX_QUEUE="1") as service, ThreadPoolExecutor() as beside:
         run = beside.submit(load_test, f"http://127.0.0.1:{service.port}", "--rate", "100")

@@ -1,0 +1,128 @@
+"""Compare the model of scripts.capacity with instances of the service behind HAProxy on this machine.
+
+Each instance has one worker. In every round, the service times are measured with single photos, before and
+after a load of photos that arrive at random; the model predicts that load from them. The table shows medians
+of the rounds, and medians of their ratios. Instances get a CPU of their own, and so does the rest if there
+are enough. Use photos that take much longer than sending them does, or the load generator disturbs what it
+measures, and a machine that is quiet: `drift` is how much the service times of a round differ. Needs HAProxy.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from scripts.common import arguments, process
+from scripts.common.photos import decodable
+from scripts.common.web import RequestError
+from scripts.stress.client import Client
+
+try:
+    from scripts.fleet.comparing import Figures, measured, predicted, service_times
+    from scripts.fleet.haproxy import balanced
+    from scripts.fleet.pods import Limits
+    from scripts.fleet.simulation import BALANCES
+    from scripts.fleet.times import Times
+except ImportError as error:
+    raise SystemExit(f"error: {error.name} is not installed; `make dev` installs it") from None
+
+_PHOTOS, _WARM_UP = 64, 20
+_COMPARED = ("mean", "p50", "p99")
+
+
+@contextlib.contextmanager
+def on_cpus(cpus: set[int]) -> Iterator[None]:
+    """Let the processes that start in this context run on these CPUs only, as far as the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def fleet(instances: int, balance: str, limits: Limits) -> Iterator[str]:
+    """Run instances behind HAProxy; yield its URL."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    env = {"MAX_CONCURRENCY": "1", "THREADS": "1", "MAX_QUEUE": f"{limits.queue}"}
+    with contextlib.ExitStack() as stack:
+        urls = []
+        for number in range(instances):
+            with on_cpus({cpus[number % len(cpus)]}):
+                urls.append(stack.enter_context(process.service(**env))[0])
+        stack.enter_context(on_cpus(set(cpus[instances:] or cpus)))
+        yield stack.enter_context(balanced(urls, balance))
+
+
+def compare(
+    client: Client, photos: list[bytes], instances: int, load: float, round_: int, options: argparse.Namespace
+) -> tuple[Figures, Figures, float]:
+    """Return the prediction, the measurement, and the drift of the service times in one round."""
+    count, seed = options.singles, 2 * round_
+    before = service_times(client, photos, count, seed)
+    rate = load * instances / before.mean
+    measurement = measured(client, photos, rate, options.seconds, seed)
+    after = service_times(client, photos, count, seed + 1)
+    overhead_s = (before.overhead_s + after.overhead_s) / 2
+    times = Times(np.concatenate([before.service, after.service]), overhead_s)
+    prediction = predicted(times, Limits(), instances, options.balance, rate)
+    return prediction, measurement, after.mean / before.mean - 1
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    parser = arguments.parser("capacity_check", __doc__, "photos --instances 1,2 --loads 0.3,0.6")
+    add = parser.add_argument
+    add("photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used")
+    add("--instances", default="1,2", help="numbers of instances, comma-separated (default: 1,2)")
+    add("--loads", default="0.3,0.6", help="shares of the time that workers are busy (default: 0.3,0.6)")
+    add("--seconds", type=float, default=10.0, help="duration of a load (default: 10)")
+    add("--rounds", type=int, default=5, help="measurements of each figure (default: 5)")
+    add("--singles", type=int, default=100, help="single photos before and after a load (default: 100)")
+    add("--balance", choices=BALANCES, default="round-robin", help="default: round-robin")
+    options = parser.parse_args()
+    photos = decodable(parser, options.photos, _PHOTOS)
+    print(f"{'':24} {'answers a second':^18} " + " ".join(f"{name + ' ms':^22}" for name in _COMPARED))
+    columns = " ".join([f"{'model':>8} {'measured':>9}"] + 3 * [f"{'model':>7} {'real':>7} {'ratio':>6}"])
+    print(f"{'instances':>9} {'load':>6} {'drift':>7} {columns}")
+    try:
+        for instances in map(int, options.instances.split(",")):
+            with fleet(instances, options.balance, Limits()) as url:
+                client = Client(url)
+                service_times(client, photos, _WARM_UP, 0)
+                for load in map(float, options.loads.split(",")):
+                    rounds = [
+                        compare(client, photos, instances, load, number, options)
+                        for number in range(options.rounds)
+                    ]
+                    print_row(instances, load, rounds)
+    except (process.ProcessError, FileNotFoundError, RequestError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_row(instances: int, load: float, rounds: list[tuple[Figures, Figures, float]]) -> None:
+    """Print the medians of the rounds."""
+    drift = statistics.median(abs(drift) for _, _, drift in rounds)
+    row = f"{instances:9} {load:6.0%} {drift:7.0%}"
+    row += f" {statistics.median(model.rate for model, _, _ in rounds):8.1f}"
+    row += f" {statistics.median(real.rate for _, real, _ in rounds):9.1f}"
+    for name in _COMPARED:
+        pairs = [(getattr(model, name), getattr(real, name)) for model, real, _ in rounds]
+        model, real = (statistics.median(values) for values in zip(*pairs, strict=True))
+        row += f" {model:7.1f} {real:7.1f} {statistics.median(m / r for m, r in pairs):6.2f}"
+    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

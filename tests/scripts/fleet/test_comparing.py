@@ -1,0 +1,133 @@
+"""The model predicts what real instances behind a real HAProxy do."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.fleet.comparing import Figures, measured, predicted, service_times
+from scripts.fleet.haproxy import balanced
+from scripts.fleet.pods import Limits
+from scripts.fleet.times import Times
+from scripts.stress.client import Client
+from tests.conftest import needs
+from tests.helpers.paths import ROOT
+from tests.helpers.service import running
+from tests.helpers.waiting import HANG_S
+
+pytestmark = needs("haproxy")
+
+CAT = ROOT / "tests" / "photos" / "cat.jpg"
+_SLEEPS = """
+import sys, time
+from app.__main__ import main
+from app.routes import predict
+
+classify = predict.classify
+
+def slow(*arguments, **options):
+    time.sleep(0.05)
+    return classify(*arguments, **options)
+
+predict.classify = slow
+sys.exit(main([]))
+"""
+"""The service with predictions that wait for 50 ms, so that other programs hardly disturb them."""
+
+
+@contextlib.contextmanager
+def fleet(pods: int, limits: Limits) -> Iterator[Client]:
+    env = {"MAX_CONCURRENCY": f"{limits.workers}", "MAX_QUEUE": f"{limits.queue}", "LOG_LEVEL": "error"}
+    env["REQUEST_TIMEOUT_S"] = f"{limits.timeout_s:g}"
+    with contextlib.ExitStack() as stack:
+        services = [
+            stack.enter_context(running(command=(sys.executable, "-c", _SLEEPS), **env)) for _ in range(pods)
+        ]
+        for service in services:
+            service.wait()
+        urls = [f"http://127.0.0.1:{service.port}" for service in services]
+        client = Client(stack.enter_context(balanced(urls, "round-robin")))
+        service_times(client, [CAT.read_bytes()], 6, 1)
+        yield client
+
+
+def compared(
+    client: Client, pods: int, limits: Limits, load: float, seed: int
+) -> tuple[Figures, Figures, Times]:
+    photos = [CAT.read_bytes()]
+    times = service_times(client, photos, 15, seed)
+    rate = load * pods * limits.workers / times.mean
+    real = measured(client, photos, rate, 8, seed)
+    return predicted(times, limits, pods, "round-robin", rate), real, times
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+@pytest.mark.parametrize("load", [0.3, 0.75])
+def test_photos_wait_as_predicted(pods: int, load: float) -> None:
+    """One of three tries must do: other programs may disturb one, and photos arrive at random."""
+    with fleet(pods, Limits()) as client:
+        for seed in range(3):
+            model, real, times = compared(client, pods, Limits(), load, seed)
+            if load > 0.5:
+                assert model.mean > 1.4 * 1000 * times.mean  # without a queue, it would be the service time
+            ratios = {
+                name: getattr(model, name) / getattr(real, name) for name in ("rate", "mean", "p50", "p99")
+            }
+            shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+            print(
+                f"{pods} instances, {real.rate:.1f} photos per second, {load:.0%} busy: model / real: {shown}"
+            )
+            if 0.7 < ratios["mean"] < 1.4 and 0.6 < ratios["p99"] < 1.6:
+                return
+    pytest.fail("the model is wrong three times")
+
+
+def test_a_full_queue_rejects_as_predicted() -> None:
+    limits = Limits(workers=1, queue=2, timeout_s=10)
+    tried = []
+    with fleet(2, limits) as client:
+        for seed in range(3):
+            model, real, _ = compared(client, 2, limits, 2.0, seed)
+            assert model.rejected > 0.4
+            tried.append((model.rejected, real.rejected))
+            if abs(model.rejected - real.rejected) < 0.1:
+                break
+        else:
+            pytest.fail(f"{tried}")
+
+
+def test_who_waits_too_long_is_rejected_as_predicted() -> None:
+    """The queue has room for all, but a photo may wait only for a second."""
+    limits = Limits(workers=1, queue=1000, timeout_s=1)
+    with fleet(1, limits) as client:
+        model, real, _ = compared(client, 1, limits, 3.0, 1)
+    assert real.rejected > 0.3
+    assert model.rejected == pytest.approx(real.rejected, abs=0.2)
+    assert real.p50 > 500
+
+
+def check(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.capacity_check", str(CAT), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=ROOT)
+
+
+def test_the_command() -> None:
+    done = check("--rounds", "2", "--seconds", "2", "--singles", "10", "--loads", "0.2")
+    assert done.returncode == 0, done.stderr
+    _, _, *rows = [line.replace("%", "").split() for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [["1", "20"], ["2", "20"]]
+    for row in rows:
+        assert all(float(figure) > 0 for figure in row[3:])
+        model, real = float(row[3]), float(row[4])
+        assert real < 3 * model  # an open loop sends what it should send
+
+
+def test_the_command_without_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    done = check()
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "haproxy" in done.stderr
+    assert done.stderr.count("\n") == 1
