@@ -16,6 +16,7 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
+from ml.training.processes import file_of_first_process
 
 
 @dataclasses.dataclass
@@ -159,9 +160,11 @@ class Loop:
         self.fabric.barrier()
 
     def _resume(self) -> None:
-        if self.state.is_file():
+        with file_of_first_process(self.fabric, self.state) as saved:
+            if saved is None:
+                return
             state = self._state()
-            self.fabric.load(self.state, state, weights_only=True)
+            self.fabric.load(saved, state, weights_only=True)
             self.progress = Progress(**state["progress"])
 
 
