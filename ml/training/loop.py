@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
+from ml.training.batch_norm import synchronize
 from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
 from ml.training.processes import file_of_first_process
 
@@ -63,6 +64,8 @@ class Loop:
             optimizer, lambda step: learning_rate_factor(step, steps, warmup_share)
         )
         self.bare_network = network
+        if fabric.world_size > 1:
+            synchronize(network)
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
         self.seconds_per_step = 0.0  # of the last epoch, without its start
