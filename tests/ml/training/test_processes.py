@@ -3,26 +3,19 @@
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from ruamel.yaml import YAML
 
 from ml.data import share
-from ml.data.dataset import Dataset
 from ml.params import Params
-from ml.training import train
 from ml.training.batches import EpochSampler
-from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers import s3
 from tests.helpers.paths import ROOT
