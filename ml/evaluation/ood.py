@@ -1,5 +1,7 @@
 """OOD detection: fits every method that the network allows, and measures them side by side."""
 
+import io
+
 import numpy as np
 import torch
 from scipy.special import logsumexp
@@ -94,7 +96,9 @@ def measure_scores(confidence: float, test: Floats, ood: Floats | None = None) -
 
 def save_method(name: str, method: OodScore) -> None:
     """Write a fitted method, for packaging."""
-    torch.save({"method": name, "state_dict": method.state_dict()}, REPORT / KNOWN)
+    buffer = io.BytesIO()  # torch reports a full disk as an error of its own
+    torch.save({"method": name, "state_dict": method.state_dict()}, buffer)
+    (REPORT / KNOWN).write_bytes(buffer.getbuffer())
 
 
 def load_method() -> tuple[str, OodScore]:

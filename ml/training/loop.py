@@ -157,7 +157,12 @@ class Loop:
     def _save(self) -> None:
         # Fabric may copy its file from another disk, so a kill could leave half of it: replace it at once.
         partial = self.state.with_suffix(".part")
-        self.fabric.save(partial, self._state())
+        try:
+            self.fabric.save(partial, self._state())
+        except OSError as error:  # a full disk; the error names the file that was copied
+            partial.unlink(missing_ok=True)
+            error.filename, error.filename2 = str(self.state), None
+            raise
         if self.fabric.is_global_zero:
             partial.replace(self.state)
         self.fabric.barrier()

@@ -1,9 +1,12 @@
 """A full disk ends a command with one line, and leaves nothing half-written."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +30,24 @@ cli.run("ml", "", {"ingest": ("ml.data.ingest", "")}, ["ingest"])
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mount a disk of a given size on a folder; yields the function that does it."""
-    mounted = []
+    """A context in which a disk of a given size is mounted on a folder."""
 
-    def mount(folder: Path, size: str) -> None:
-        folder.mkdir(parents=True)
+    @contextlib.contextmanager
+    def mount(folder: Path, size: str) -> Iterator[None]:
+        folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
         )
         if done.returncode:
             pytest.skip("may not mount a small disk here")
-        mounted.append(folder)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", folder], check=True)
 
     if sys.platform != "linux" or os.geteuid():
         pytest.skip("only root can mount a small disk, on Linux")
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
+    return mount
 
 
 @pytest.fixture
@@ -63,39 +67,74 @@ def project(params, tmp_path):
 
 def test_prepare(project, small_disk):
     folder = project / "data/processed"
-    small_disk(folder, "3m")  # the pixels have 5.7 MB
-    done = subprocess.run(
-        [sys.executable, "-m", "ml", "prepare"],
-        cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: data/processed: ")
-    assert "free some space" in line
-    assert not list(folder.iterdir())
+    with small_disk(folder, "3m"):  # the pixels have 5.7 MB
+        done = subprocess.run(
+            [sys.executable, "-m", "ml", "prepare"],
+            cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: data/processed: ")
+        assert "free some space" in line
+        assert not list(folder.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_evaluation_and_packaging(make_photos, params, run_ml, small_disk, tmp_path):
+    """Each runs out of space once, and succeeds when it is run again with more."""
+    (tmp_path / "data").mkdir()
+    make_photos(folder="data/raw")
+    plain = json.loads(params.model_dump_json())
+    plain["recipes"]["simple_cnn"]["epochs"] = 1
+    plain["package"]["min_accuracy"] = 0
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump(plain, file)
+    assert run_ml("prepare", folder=tmp_path).returncode == 0
+    for command, folder, before in (
+        ("train", "models", []),
+        ("evaluate", "reports/evaluate", []),
+        ("package", "models", ["checkpoint.pt", "history.json"]),
+    ):
+        kept = tmp_path / "kept"
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder).rename(kept)
+        size = sum(file.stat().st_size for file in kept.rglob("*")) + 40_000
+        with small_disk(tmp_path / folder, f"{size >> 10}k"):
+            shutil.copytree(kept, tmp_path / folder, dirs_exist_ok=True)
+            done = run_ml(command, folder=tmp_path)
+            left = sorted(file.name for file in (tmp_path / folder).iterdir())
+        assert done.returncode == 1, command
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith("error: the disk is full, at "), line
+        assert left == before or command == "evaluate"
+        (tmp_path / folder).rmdir()
+        kept.rename(tmp_path / folder)
+        done = run_ml(command, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_command_says_that_the_disk_is_full(project, small_disk):
-    small_disk(project / "reports", "16k")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL], cwd=project / "reports", env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"error: the disk is full, at {project / 'reports'}: free some space, and run it again\n"
-    )
+    with small_disk(project / "reports", "16k"):
+        done = subprocess.run(
+            [sys.executable, "-c", FULL], cwd=project / "reports", env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert (
+            done.stderr
+            == f"error: the disk is full, at {project / 'reports'}: free some space, and run it again\n"
+        )
 
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(small_disk, tmp_path):
-    small_disk(tmp_path / "disk", "1m")
-    path = tmp_path / "disk/model.pt"
-    path.write_bytes(b"old")
-    with pytest.raises(OSError, match="No space left"), replaced(path) as file:
-        file.write(bytes(2 << 20))
-    assert path.read_bytes() == b"old"
-    with replaced(path) as file:
-        file.write(b"new")
-    assert path.read_bytes() == b"new"
-    assert list(path.parent.iterdir()) == [path]
+    with small_disk(tmp_path / "disk", "1m"):
+        path = tmp_path / "disk/model.pt"
+        path.write_bytes(b"old")
+        with pytest.raises(OSError, match="No space left"), replaced(path) as file:
+            file.write(bytes(2 << 20))
+        assert path.read_bytes() == b"old"
+        with replaced(path) as file:
+            file.write(b"new")
+        assert path.read_bytes() == b"new"
+        assert list(path.parent.iterdir()) == [path]
