@@ -31,6 +31,6 @@ pin requirements-uv.txt --generate-hashes --group uv -c requirements-dev.txt
 
 # A CPU build of torch needs none of CUDA's packages, so they aren't named; other builds pin their own.
 for file in requirements-torch.txt requirements-train.txt requirements-dev.txt; do
-  grep -Ev '^(cuda|nvidia|triton)[a-z0-9-]*==' "$file" >"$file.new"
+  grep -Ev '^((cuda|nvidia)[a-z0-9-]*|triton)==' "$file" >"$file.new"
   mv "$file.new" "$file"
 done
