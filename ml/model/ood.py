@@ -5,7 +5,7 @@ the ONNX graph:
 
 `Concepts`, for a body that was pretrained with a head, such as the one for ImageNet's 1,000 classes. The
 training photos show which of the head's classes belong to the subject; the score is their share of the head's
-answer.
+answer, lowered by the distance from the training photos.
 
 `Distance`, for a body trained from scratch: the distance of the features to the nearest class mean, under the
 covariance within the classes (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
@@ -31,9 +31,14 @@ _NEIGHBOURS = 20
 theirs. So each class counts by the mean over this many classes with the most similar weights in the head. For
 123 breeds of dogs and cats, 97 % of the 10 nearest classes are dogs or cats too; for the other 877, 0.7 %."""
 
-_WIDTH = 128
-"""Directions of a pretrained head that are kept. Of ImageNet's 1,280, on cats and dogs against OOD photos:
-AUROC 0.9984 with 64, 0.9991 with 128, 0.9993 with 256, 0.9985 with all."""
+_WIDTH = 256
+"""Directions of a pretrained head that are kept. Of ImageNet's 1,280, on cats and dogs against OOD photos,
+with the distance: AUROC 0.9986 with 128, 0.9993 with 256, 0.9990 with 512, 0.9988 with 1,000."""
+
+_DISTANCE_WEIGHT = 0.7
+"""What one unit of the distance takes from the logit of the share. They detect different OOD photos: if 1 % of
+the cats and dogs are rejected, 98.3 % of 583 others are detected by the share alone, 99.5 % with a weight of
+0.5, and 99.7 % with 0.7. For six kinds of waste, it raised the AUROC from 0.890 to 0.926."""
 
 _MARGIN = 1e-4  # in logits: many photos may have exactly the score of the quantile, and they must pass
 _MAX_SLOPE = 20.0
@@ -57,8 +62,7 @@ class OodScore(nn.Module, ABC):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
-        raw = self.raw(features).clamp(_EPSILON, 1 - _EPSILON)
-        return ((raw.log() - (1 - raw).log() - self.edge) * self.slope).sigmoid()
+        return ((_logits(self.raw(features)) - self.edge) * self.slope).sigmoid()
 
     def calibrate(self, features: Tensor, rejected: float) -> None:
         """Calibrate on photos of the classes.
@@ -99,8 +103,17 @@ def _logit(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
+def _logits(scores: Tensor) -> Tensor:
+    clipped = scores.clamp(_EPSILON, 1 - _EPSILON)
+    return clipped.log() - (1 - clipped).log()
+
+
 class Concepts(OodScore):
-    """The share of a pretrained head's answer that falls to classes which the training photos show."""
+    """The share of a pretrained head's answer that falls to classes which the training photos show.
+
+    The distance from the training photos lowers it: the root mean square of the features' coordinates along
+    the directions of the head, in standard deviations of the training photos.
+    """
 
     def __init__(self, inputs: int, width: int, classes: int) -> None:
         """Allocate it for features [N, inputs] and a head of `classes`, through `width` directions."""
@@ -108,10 +121,14 @@ class Concepts(OodScore):
         self.narrow = nn.Linear(inputs, width)
         self.head = nn.Linear(width, classes)
         self.register_buffer("support", torch.zeros(classes))
+        self.register_buffer("distance_weight", torch.zeros(()))
 
     def raw(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
-        return cast(Tensor, self.head(self.narrow(features))).softmax(1) @ cast(Tensor, self.support)
+        narrow = cast(Tensor, self.narrow(features))
+        share = cast(Tensor, self.head(narrow)).softmax(1) @ cast(Tensor, self.support)
+        distance = narrow.square().mean(1).sqrt()
+        return (_logits(share) - distance * cast(Tensor, self.distance_weight)).sigmoid()
 
     @classmethod
     def fit(cls, features: Tensor, head: tuple[Tensor, Tensor]) -> "Concepts":
@@ -145,6 +162,7 @@ class Concepts(OodScore):
             score.head.weight.copy_(left[:, :width] * strengths[:width])
             score.head.bias.copy_(bias + weight @ mean)
             cast(Tensor, score.support).copy_(shown[nearest].mean(1))
+            cast(Tensor, score.distance_weight).fill_(_DISTANCE_WEIGHT)
         return score
 
 
@@ -192,6 +210,7 @@ def load_score(method: str, state: Mapping[str, Tensor]) -> OodScore:
         if method == "concepts":
             width, inputs = state["narrow.weight"].shape
             score: OodScore = Concepts(inputs, width, len(state["support"]))
+            state = {"distance_weight": torch.zeros(()), **state}  # older models don't use the distance
         else:
             score = Distance(state["means"], state["whitening"])
         score.load_state_dict(state)

@@ -69,6 +69,27 @@ def test_concepts_similar_to_the_classes_get_high_scores(head):
     assert akin.mean() > 20 * others.mean()
 
 
+def test_what_is_far_from_the_photos_gets_a_low_score_though_the_head_takes_it_for_a_class(head):
+    train = photos(10)[0]
+    known = Concepts.fit(train, head)
+    away = torch.linalg.svd(head[0] - head[0].mean(0), full_matrices=False).Vh[-3:].sum(0)
+    far = train + 40 * away
+    share = Concepts.fit(train, head)
+    share.distance_weight.zero_()
+    assert share.raw(far).mean() > 0.9 * share.raw(train).mean()
+    assert known.raw(far).mean() < 0.5 * known.raw(train).mean()
+
+
+def test_models_without_a_distance_answer_as_before(head):
+    train = photos(10)[0]
+    known = Concepts.fit(train, head)
+    known.calibrate(train, 0.02)
+    old = {name: value for name, value in known.state_dict().items() if name != "distance_weight"}
+    with torch.inference_mode():
+        share = known.head(known.narrow(train)).softmax(1) @ known.support
+        assert torch.allclose(load_score("concepts", old).raw(train), share, atol=1e-6)
+
+
 def test_calibration_maps_the_quantile_to_the_threshold_and_the_median_to_typical():
     raw = np.random.default_rng(0).beta(30, 3, 20_000)
     mapped = apply_calibration(raw, *fit_calibration(raw, 0.015))
