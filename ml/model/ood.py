@@ -36,9 +36,9 @@ _WIDTH = 256
 with the distance: AUROC 0.9986 with 128, 0.9993 with 256, 0.9990 with 512, 0.9988 with 1,000."""
 
 _DISTANCE_WEIGHT = 0.7
-"""What one unit of the distance takes from the logit of the share. They detect different OOD photos: if 1 % of
-the cats and dogs are rejected, 98.3 % of 583 others are detected by the share alone, 99.5 % with a weight of
-0.5, and 99.7 % with 0.7. For six kinds of waste, it raised the AUROC from 0.890 to 0.926."""
+"""What one unit of the distance takes from the logit of the share. They detect different OOD photos: if 1 %
+of the cats and dogs are rejected, 98.3 % of 583 others are detected by the share alone, 99.5 % with a weight
+of 0.5, and 99.7 % with 0.7. For six kinds of waste, it raised the AUROC from 0.890 to 0.926."""
 
 _MARGIN = 1e-4  # in logits: many photos may have exactly the score of the quantile, and they must pass
 _MAX_SLOPE = 20.0

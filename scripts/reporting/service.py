@@ -121,9 +121,9 @@ def starts(source: Source) -> Section:
     instances = source.series("count(max_over_time(process_start_time_seconds{$job}[$span]))")
     started = set()
     start_times = "max_over_time(process_start_time_seconds{$job}[$span])"
-    for values in source.series(start_times, "instance").values():
-        started |= {round(value, 2) for value in values[np.isfinite(values)]}
-    in_period = sorted(time for time in started if time >= period.start)
+    for instance, values in source.series(start_times, "instance").items():
+        started |= {(round(value, 2), instance) for value in values[np.isfinite(values)]}
+    in_period = sorted(time for time, _ in started if time >= period.start)
     slowest = source.value("max(max_over_time(service_start_seconds{$job}[$range]))")
     # A point without `up` is one at which Prometheus did not look. Pushed metrics have no `up`.
     up = source.series(
