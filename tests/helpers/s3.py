@@ -1,19 +1,20 @@
-"""A real S3 server on loopback: moto's, which is a program of its own (`uv tool install 'moto[server]'`)."""
+"""A real S3 server on loopback: moto's."""
 
 import contextlib
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from ml.scoring import stores
 from scripts.common.process import free_port
 from tests.helpers.waiting import HANG_S, until
 
-PROGRAM = "moto_server"
 _REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/1\.1" (\d+)')
 
 
@@ -36,7 +37,11 @@ def bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """Start the server, and set the environment so that clients in this process and its children use it."""
     port, log = free_port(), folder / "s3.log"
     with log.open("w") as file:
-        server = subprocess.Popen([PROGRAM, "-H", "127.0.0.1", "-p", str(port)], stderr=file, stdout=file)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stderr=file,
+            stdout=file,
+        )
     try:
         until(lambda: _answers(port))
         for name, value in {
@@ -47,6 +52,7 @@ def bucket(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         }.items():
             patch.setenv(name, value)
         fsspec.filesystem("s3").clear_instance_cache()
+        stores._s3.cache_clear()  # of another test's server
         fsspec.filesystem("s3").mkdir("photos")
         yield Bucket(log)
     finally:

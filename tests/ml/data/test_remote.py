@@ -13,7 +13,6 @@ from ml.data import share
 from ml.data.dataset import Dataset
 from ml.data.remote import CACHE
 from ml.model.errors import PipelineError
-from tests.conftest import needs
 from tests.helpers import s3
 from tests.helpers.prepared import write_prepared
 
@@ -156,7 +155,6 @@ def test_a_hostile_index_makes_no_folder_elsewhere(images, name):
         Dataset.load(URL)
 
 
-@needs(s3.PROGRAM)
 def test_one_request_per_photo(images, tmp_path, monkeypatch):
     with s3.bucket(tmp_path, monkeypatch) as bucket:
         url = f"{bucket.url}/v1"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml.model.sandbox.sandbox import AVAILABLE
-from tests.conftest import BLUE, RED, coloured, encode, needs
+from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers import s3
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
@@ -138,7 +138,6 @@ def test_errors_of_the_command_are_one_line(run, photos, tmp_path, monkeypatch, 
     assert "engine: ray" in run(folder, tmp_path / "o5").stderr
 
 
-@needs(s3.PROGRAM)
 def test_from_a_bucket_to_a_bucket(run, tmp_path, monkeypatch, make_model):
     import fsspec
 

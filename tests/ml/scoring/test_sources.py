@@ -10,7 +10,6 @@ import pytest
 from ml.model.errors import PipelineError
 from ml.scoring import fetching
 from ml.scoring.sources import UnreadablePhotoError, list_photos, read_photo
-from tests.conftest import needs
 from tests.helpers import s3
 from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.paths import ROOT
@@ -153,7 +152,6 @@ def test_photos_of_a_web_server(monkeypatch):
         read_photo(f"{url}/a.jpg")
 
 
-@needs(s3.PROGRAM)
 def test_an_object_store(tmp_path, monkeypatch):
     import fsspec
 

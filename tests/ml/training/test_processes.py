@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 from ml.data import share
 from ml.params import Params
 from ml.training.batches import EpochSampler
-from tests.conftest import needs
 from tests.helpers import s3
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
@@ -111,7 +110,6 @@ def test_four_processes_train_as_one_and_one_of_them_may_be_killed(data, params)
     assert not list(Path("models").glob("unfinished*"))
 
 
-@needs(s3.PROGRAM)
 def test_two_processes_read_their_parts_from_an_object_store(data, params, tmp_path, monkeypatch):
     """Without a cache, each photo is fetched by the one process that uses it, and by no other."""
     epochs = 2
