@@ -71,7 +71,6 @@ SLOW = {
     "ml/training/test_budget.py::test_a_resumed_training_keeps_its_plan",
     "ml/training/test_budget.py::test_without_minutes_nothing_is_measured",
     "ml/training/test_loop.py",
-    "ml/training/test_processes.py",
     "ml/training/test_teachers.py::test_a_network_learns_from_its_teachers",
     "monitoring/test_alertmanager.py",
     "monitoring/test_alerts_fire.py",

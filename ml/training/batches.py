@@ -49,17 +49,9 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
         self.targets: Targets = data.labels if targets is None else targets
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, Tensor]]:
-        # An object store is asked for all photos of a batch at once.
-        images = self.images[np.array([row for _, row in keys])]
-        return [self._augmented(key, image) for key, image in zip(keys, images, strict=True)]
-
-    def _augmented(self, key: Key, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         seed, row = key
         torch.manual_seed(seed_from(seed, row))
-        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
         return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.targets[row])
 
 

@@ -16,9 +16,7 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
-from ml.training.batch_norm import synchronize
 from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
-from ml.training.processes import file_of_first_process
 
 
 @dataclasses.dataclass
@@ -65,8 +63,6 @@ class Loop:
             optimizer, lambda step: learning_rate_factor(step, steps, warmup_share)
         )
         self.bare_network = network
-        if fabric.world_size > 1:
-            synchronize(network)
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
         self.seconds_per_step = 0.0  # of the last epoch, without its start
@@ -168,11 +164,9 @@ class Loop:
         self.fabric.barrier()
 
     def _resume(self) -> None:
-        with file_of_first_process(self.fabric, self.state) as saved:
-            if saved is None:
-                return
+        if self.state.is_file():
             state = self._state()
-            self.fabric.load(saved, state, weights_only=True)
+            self.fabric.load(self.state, state, weights_only=True)
             self.progress = Progress(**state["progress"])
 
 

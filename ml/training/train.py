@@ -31,7 +31,6 @@ from ml.training.batches import Targets, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
-from ml.training.processes import check_processes, first_process_has
 from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
@@ -66,16 +65,13 @@ def run(params: Params) -> list[dict[str, float]]:
         with or_later(f"training goes on, and {LATER}"):
             check(params.tracking)
     teachers = read_teachers(params.train.teachers, data.classes)
-    fingerprint = _fingerprint(params, data, fabric, teachers)
-    check_processes(fabric, params.recipe, data, fingerprint)
-    state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
+    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric, teachers)}")
 
     targets = None
     if teachers:
         folder, weight = CHECKPOINT.parent, params.train.teacher_weight
-        if fabric.is_global_zero:
+        with fabric.rank_zero_first():  # the other processes read what the first one keeps
             targets = soft_targets(teachers, data, weight, folder, fabric.device)
-        targets = fabric.broadcast(targets)
     params, photos = _within_budget(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, state, targets)
     epochs = [epoch for progress in runs for epoch in progress.history]
@@ -136,8 +132,8 @@ def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -
     if params.train.minutes is None:
         return params, data
     path = state.with_name(f"{state.stem}-plan.json")
-    if first_process_has(fabric, path):
-        plan = Plan(**fabric.broadcast(json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}))
+    if path.is_file():
+        plan = Plan(**json.loads(path.read_text("utf-8")))
     else:
         plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
         fabric.barrier()
@@ -170,7 +166,7 @@ def _train_runs(
                 note(f"run {number + 1} of {recipe.runs}")
         if runs:
             network.load_state_dict(runs[0].initial_weights)
-        elif pretrained and recipe.fit_head_first and not first_process_has(fabric, run_state):
+        elif pretrained and recipe.fit_head_first and not run_state.is_file():
             fit_initial_head(fabric, network, params, data)
         run_seed = seed_from(seed, number) if number else seed
         runs.append(Loop(fabric, network, data, recipe, run_seed, run_state, targets).run())
