@@ -150,9 +150,7 @@ def test_the_page_speaks_german(browser: Browser, service: Service) -> None:
         expect(answered.locator(".time")).to_have_text(re.compile(r"^Beantwortet in [\d,.]+ m?s$"))
         expect(answered.locator("dd").first).to_have_text(re.compile(r"^>?\d\d,\d\s%$"))
         expect(card(page, "broken.jpg").locator(".message")).to_contain_text("Dieses Bild lässt sich nicht")
-        expect(page.locator("#model")).to_contain_text(
-            re.compile(r"bei 99,3\s% von 1\.523 Testfotos")
-        )
+        expect(page.locator("#model")).to_contain_text(re.compile(r"bei 99,3\s% von 1\.523 Testfotos"))
         answered.get_by_role("button", name="Das Ergebnis ist richtig: cat.jpg").click()
         expect(answered.locator(".thanks")).to_have_text("Danke. Du kannst das noch ändern.")
 
