@@ -5,6 +5,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from app.http.admission import Admission
 from app.http.channel import Channel
+from app.http.gate import PREDICTIONS
 from app.inference.answers import Engine
 from app.inference.decoding import Decoder
 from app.inference.model import Model
@@ -27,7 +28,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(PREDICTIONS)
         self.model = Model(settings, self.metrics)
         self.decoder = Decoder(settings, self.metrics)
         self.admission: Admission[Channel] = Admission(

@@ -18,7 +18,6 @@ from prometheus_client import (
 )
 from prometheus_client.utils import floatToGoString
 
-from app.http.gate import PREDICTIONS
 from ml.model import host
 from ml.model.manifest import Manifest
 from ml.model.reference import BOUNDS
@@ -30,7 +29,8 @@ _REQUEST_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 class Metrics:
     """The metrics of one app, in a registry of their own, so that one process can contain several apps."""
 
-    def __init__(self) -> None:
+    def __init__(self, predictions: Iterable[str] = ()) -> None:
+        """Create them; `predictions` are the routes of predictions, whose series exist from the start."""
         # The creation time of each counter and histogram would be noise. This can't be set per registry.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
@@ -125,7 +125,7 @@ class Metrics:
             "process_memory_limit_bytes", "Memory that the process may use; infinite if there is no limit"
         ).set(host.memory_limit())
         # A rate needs a series that already exists, or the first failure would be missed.
-        for route in sorted(PREDICTIONS):
+        for route in sorted(predictions):
             self.request_duration.labels(route)
             for status in (200, 400, 401, 408, 413, 415, 422, 429, 500, 503):
                 self.requests.labels("POST", route, status)

@@ -90,7 +90,7 @@ def test_the_autoscalers_measure_what_the_service_exports(
 ) -> None:
     samples = {
         (sample.name, sample.labels.get("route"))
-        for family in Metrics().registry.collect()
+        for family in Metrics(PREDICTIONS).registry.collect()
         for sample in family.samples
     }
     for query in queries(objects, inference_service):

@@ -146,6 +146,11 @@ def test_a_fork_puts_its_name_in(tmp_path) -> None:
             "url: ghcr.io/ann-lee/pets:main",
             "newName: ghcr.io/ann-lee/pets",
             "image: REGION-docker.pkg.dev/PROJECT/ghcr/ann-lee/pets:main",
+            "image: ghcr.io/ann-lee/pets:main",
+            "reference: ghcr.io/ann-lee/pets:model-VERSION",
+            "#   printf 'FROM scratch\\nCOPY model.pt /model.pt\\n' | docker build "
+            "--tag ghcr.io/ann-lee/pets:model-VERSION --file - .",
+            '{name: MODEL_URL, value: "https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt"}',
             "value: https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",
             "MODEL_URL=https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",
         }

@@ -373,7 +373,7 @@ def frozen_metrics() -> Change:
         (replaced("/model", "sha256", "md5"), {"model": "does not report version and sha256"}),
         (replaced("/predict", '"cat":0.9', '"cat":0.5'), {"cat": "the probabilities sum to 0.6:"}),
         (replaced("/predict", '"cat":0.9', '"cat":1.9'), {"cat": "1.9999"}),
-        (replaced("/predict", '"cat":0.00', '"cat":-0.00'), {"dog": "-0.001127 is not a probability"}),
+        (replaced("/predict", '"cat":0.00', '"cat":-0.00'), {"dog": "-0.002161 is not a probability"}),
         (replaced("/predict", '"dog":0.9', '"dog":NaN,"fox":0.9'), {"dog": "NaN"}),
         (replaced("/predict", '"label":"cat"', '"label":"dog"'), {"cat": "is classified as 'dog'"}),
         (replaced("/predict", '"label":"cat"', '"labels":"cat"'), {"cat": "has no label"}),

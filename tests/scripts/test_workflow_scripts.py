@@ -174,7 +174,7 @@ def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None
 
 
 def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
-    others = ["chromium", "haproxy", "catatonit", "kubectl", "apt-get", "sudo"]
+    others = ["chromium", "haproxy", "nginx", "catatonit", "kubectl", "apt-get", "sudo"]
     others += ["prometheus", "prometheus-alertmanager", "prometheus-pushgateway"]
     for tool in (*others, "wrk"):
         path = tmp_path / tool

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from app import create_app
+from app.http.gate import PREDICTIONS
 from app.routes import texts
 from app.settings import Settings
 from tests.conftest import BLUE, RED, colour_graph, coloured, encode
@@ -115,7 +116,7 @@ def test_other_files_are_not_reachable_and_metrics_stay_bounded(client: FlaskCli
     for path in ("../settings.py", "%2e%2e/settings.py", "..%2fsettings.py", "none.js", "x" * 300):
         assert client.get(f"/static/{path}").status_code == 404
     routes = set(re.findall(r'http_requests_total{[^}]*route="([^"]+)"', client.get("/metrics").text))
-    assert routes <= {"/static/<path:filename>", "unmatched", "/predict"}  # which is there from the start
+    assert routes <= {"/static/<path:filename>", "unmatched", *PREDICTIONS}  # which are there from the start
 
 
 def test_the_language_is_the_browsers(client: FlaskClient) -> None:
