@@ -7,7 +7,6 @@ are enough. Use photos that take much longer than sending them does, or the load
 measures, and a machine that is quiet: `drift` is how much the service times of a round differ. Needs HAProxy.
 """
 
-import argparse
 import contextlib
 import os
 import statistics
@@ -15,19 +14,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 from scripts.common import arguments, process
 from scripts.common.photos import decodable
 from scripts.common.web import RequestError
 from scripts.stress.client import Client
 
 try:
-    from scripts.fleet.comparing import Figures, measured, predicted, service_times
+    from scripts.fleet.comparing import Figures, compare, service_times
     from scripts.fleet.haproxy import balanced
     from scripts.fleet.pods import Limits
     from scripts.fleet.simulation import BALANCES
-    from scripts.fleet.times import Times
 except ImportError as error:
     raise SystemExit(f"error: {error.name} is not installed; `make dev` installs it") from None
 
@@ -63,21 +59,6 @@ def fleet(instances: int, balance: str, limits: Limits) -> Iterator[str]:
         yield stack.enter_context(balanced(urls, balance))
 
 
-def compare(
-    client: Client, photos: list[bytes], instances: int, load: float, round_: int, options: argparse.Namespace
-) -> tuple[Figures, Figures, float]:
-    """Return the prediction, the measurement, and the drift of the service times in one round."""
-    count, seed = options.singles, 2 * round_
-    before = service_times(client, photos, count, seed)
-    rate = load * instances / before.mean
-    measurement = measured(client, photos, rate, options.seconds, seed)
-    after = service_times(client, photos, count, seed + 1)
-    overhead_s = (before.overhead_s + after.overhead_s) / 2
-    times = Times(np.concatenate([before.service, after.service]), overhead_s)
-    prediction = predicted(times, Limits(), instances, options.balance, rate)
-    return prediction, measurement, after.mean / before.mean - 1
-
-
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("capacity_check", __doc__, "photos --instances 1,2 --loads 0.3,0.6")
@@ -100,10 +81,13 @@ def main() -> int:
                 client = Client(url)
                 service_times(client, photos, _WARM_UP, 0)
                 for load in map(float, options.loads.split(",")):
-                    rounds = [
-                        compare(client, photos, instances, load, number, options)
-                        for number in range(options.rounds)
-                    ]
+                    rounds = []
+                    for number in range(options.rounds):
+                        model, real, _, drift = compare(
+                            client, photos, Limits(), instances, options.balance, load,
+                            seconds=options.seconds, singles=options.singles, seed=number,
+                        )  # fmt: skip
+                        rounds.append((model, real, drift))
                     print_row(instances, load, rounds)
     except (process.ProcessError, FileNotFoundError, RequestError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -73,7 +73,7 @@ class Output:
     context manager, it closes itself. A copy in another process (by pickle) can only `write_part`.
 
     Args:
-        out: where it is; a missing folder is created.
+        out: the folder or address of the dataset. A folder that does not exist is created.
         part_rows: rows of a part file.
 
     Attributes:
@@ -90,6 +90,7 @@ class Output:
         self._part_rows = part_rows
         self._ledger = Ledger()
         self._waiting: list[pa.Table] = []
+        self._waiting_rows, self._waiting_bytes = 0, 0
         self._lock: int | None = None
         self._scored, self._seconds = 0, 0.0
         self._begun_at = self._written_at = time.monotonic()
@@ -155,12 +156,14 @@ class Output:
             OSError: the disk is full.
         """
         self._waiting.append(table)
+        self._waiting_rows += table.num_rows
+        self._waiting_bytes += table.nbytes
         self._scored += table.num_rows
         self._seconds = time.monotonic() - self._begun_at
         self.report(table.num_rows)
         if (
-            sum(each.num_rows for each in self._waiting) >= self._part_rows
-            or sum(each.nbytes for each in self._waiting) >= _PART_BYTES
+            self._waiting_rows >= self._part_rows
+            or self._waiting_bytes >= _PART_BYTES
             or time.monotonic() - self._written_at >= PART_S
         ):
             self._write_waiting()
@@ -197,6 +200,7 @@ class Output:
         if self._waiting:
             table = pa.concat_tables(self._waiting)
             self._waiting.clear()
+            self._waiting_rows, self._waiting_bytes = 0, 0
             self.write_part(table)
         self._written_at = time.monotonic()
 

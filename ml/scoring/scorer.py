@@ -11,6 +11,7 @@ import pyarrow as pa
 from ml import local_model
 from ml.model.careful import CarefulDecoder
 from ml.model.errors import AnswerError, ImageError, one_line
+from ml.model.image import Decoded
 from ml.model.sandbox.sandbox import NoWorkerError
 from ml.scoring.sources import read_photo
 
@@ -73,7 +74,7 @@ class Scorer:
             "known": decision.known,
         }
 
-    def _decode(self, data: bytes) -> Any:
+    def _decode(self, data: bytes) -> Decoded:
         size, resize = self._model.manifest.image_size, self._model.manifest.resize
         for _ in range(_ATTEMPTS - 1):
             try:

@@ -75,6 +75,44 @@ def measured(client: Client, photos: list[bytes], rate: float, seconds: float, s
     return _figures(np.array(latencies["200"]), len(latencies.get("503", [])) / sent, sent / seconds)
 
 
+def compare(
+    client: Client,
+    photos: list[bytes],
+    limits: Limits,
+    pods: int,
+    balance: str,
+    load: float,
+    *,
+    seconds: float,
+    singles: int,
+    seed: int,
+) -> tuple[Figures, Figures, Times, float]:
+    """Measure a load and predict it, from service times that are measured before and after it.
+
+    Args:
+        client: of the balancer.
+        photos: what is sent.
+        limits: settings of each instance.
+        pods: number of instances.
+        balance: how the balancer selects one.
+        load: photos that arrive while the workers of all instances could answer one.
+        seconds: duration of the load.
+        singles: photos by which the service times are measured, each time.
+        seed: of the random moments and photos.
+
+    Returns:
+        The prediction, the measurement, the service times, and by which share they rose meanwhile.
+    """
+    before = service_times(client, photos, singles, 2 * seed)
+    rate = load * pods * limits.workers / before.mean
+    measurement = measured(client, photos, rate, seconds, 2 * seed)
+    after = service_times(client, photos, singles, 2 * seed + 1)
+    overhead_s = (before.overhead_s + after.overhead_s) / 2
+    times = Times(np.concatenate([before.service, after.service]), overhead_s)
+    prediction = predicted(times, limits, pods, balance, rate)
+    return prediction, measurement, times, after.mean / before.mean - 1
+
+
 def predicted(times: Times, limits: Limits, pods: int, balance: str, rate: float) -> Figures:
     """Return what the model expects of that load."""
     load = Load(rate, seconds=_SIMULATED / rate, warm_up_s=_SIMULATED / rate / 10)

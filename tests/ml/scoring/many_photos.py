@@ -9,7 +9,6 @@ driver is killed and started again. At the end, rows and memory are printed.
 """
 
 import importlib.util
-import io
 import os
 import shutil
 import sys
@@ -21,11 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.dataset
-from PIL import Image
 from pyarrow import fs
 
-from tests.helpers.paths import ROOT
 from tests.helpers.ray_cluster import PORT, Machine, two_machines
+from tests.helpers.thumbnails import cat_and_dog
 from tests.helpers.waiting import HANG_S, until
 
 S3 = 5000  # port
@@ -56,13 +54,7 @@ def serve(number: int) -> None:
     from moto.s3.models import s3_backends
     from moto.server import ThreadedMotoServer
 
-    animals = []
-    for name in ("cat", "dog"):
-        with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
-            photo.thumbnail((160, 160))
-            buffer = io.BytesIO()
-            photo.save(buffer, "JPEG")
-            animals.append(buffer.getvalue())
+    animals = cat_and_dog(160)
     account = s3_backends["123456789012"]["aws"]  # the one of requests without a known key
     account.create_bucket("bucket", "us-east-1")
     for index, (name, error) in enumerate(names(number)):  # a request for each would take several minutes

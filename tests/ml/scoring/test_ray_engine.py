@@ -1,7 +1,6 @@
 """Scoring on a real Ray cluster of two machines, one of which loses its power."""
 
 import importlib.util
-import io
 import shutil
 import sys
 import tempfile
@@ -10,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.conftest import REQUIRE_ALL, not_installed
-from tests.helpers.paths import ROOT
 from tests.helpers.ray_cluster import PORT, Machine, two_machines
+from tests.helpers.thumbnails import cat_and_dog
 from tests.helpers.waiting import HANG_S, until
 
 pytestmark = [
@@ -33,13 +31,7 @@ def photos(tmp_path: Path) -> Path:
     """A folder of small photos that all differ, of which some can't be used."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    animals = []
-    for name in ("cat", "dog"):
-        with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
-            photo.thumbnail((260, 260))
-            buffer = io.BytesIO()
-            photo.save(buffer, "JPEG")
-            animals.append(buffer.getvalue())
+    animals = cat_and_dog(260)
     for number in range(PHOTOS):
         (folder / f"photo-{number:03}.jpg").write_bytes(animals[number % 2] + b"%d" % number)
     for name in BROKEN:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.fleet.comparing import Figures, measured, predicted, service_times
+from scripts.fleet.comparing import Figures, compare, service_times
 from scripts.fleet.haproxy import balanced
 from scripts.fleet.pods import Limits
 from scripts.fleet.times import Times
@@ -57,10 +57,10 @@ def compared(
     client: Client, pods: int, limits: Limits, load: float, seed: int
 ) -> tuple[Figures, Figures, Times]:
     photos = [CAT.read_bytes()]
-    times = service_times(client, photos, 15, seed)
-    rate = load * pods * limits.workers / times.mean
-    real = measured(client, photos, rate, 8, seed)
-    return predicted(times, limits, pods, "round-robin", rate), real, times
+    model, real, times, _ = compare(
+        client, photos, limits, pods, "round-robin", load, seconds=8, singles=15, seed=seed
+    )
+    return model, real, times
 
 
 @pytest.mark.parametrize("pods", [1, 2])

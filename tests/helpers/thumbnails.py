@@ -1,0 +1,19 @@
+"""Small JPEG photos, made of those of the tests."""
+
+import io
+
+from PIL import Image
+
+from tests.helpers.paths import ROOT
+
+
+def cat_and_dog(side: int) -> list[bytes]:
+    """Return a photo of a cat and one of a dog, whose longer side has this many pixels."""
+    photos = []
+    for name in ("cat", "dog"):
+        with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
+            photo.thumbnail((side, side))
+            buffer = io.BytesIO()
+            photo.save(buffer, "JPEG")
+            photos.append(buffer.getvalue())
+    return photos
