@@ -81,13 +81,13 @@ def main() -> int:
                 client = Client(url)
                 service_times(client, photos, _WARM_UP, 0)
                 for load in map(float, options.loads.split(",")):
-                    rounds = []
-                    for number in range(options.rounds):
-                        model, real, _, drift = compare(
+                    rounds = [
+                        compare(
                             client, photos, Limits(), instances, options.balance, load,
-                            seconds=options.seconds, singles=options.singles, seed=number,
-                        )  # fmt: skip
-                        rounds.append((model, real, drift))
+                            seconds=options.seconds, singles=options.singles, seed=seed,
+                        )
+                        for seed in range(options.rounds)
+                    ]  # fmt: skip
                     print_row(instances, load, rounds)
     except (process.ProcessError, FileNotFoundError, RequestError) as error:
         print(f"error: {error}", file=sys.stderr)

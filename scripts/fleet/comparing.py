@@ -86,7 +86,7 @@ def compare(
     seconds: float,
     singles: int,
     seed: int,
-) -> tuple[Figures, Figures, Times, float]:
+) -> tuple[Figures, Figures, float]:
     """Measure a load and predict it, from service times that are measured before and after it.
 
     Args:
@@ -101,7 +101,7 @@ def compare(
         seed: of the random moments and photos.
 
     Returns:
-        The prediction, the measurement, the service times, and by which share they rose meanwhile.
+        The prediction, the measurement, and by which share the service times rose meanwhile.
     """
     before = service_times(client, photos, singles, 2 * seed)
     rate = load * pods * limits.workers / before.mean
@@ -110,7 +110,7 @@ def compare(
     overhead_s = (before.overhead_s + after.overhead_s) / 2
     times = Times(np.concatenate([before.service, after.service]), overhead_s)
     prediction = predicted(times, limits, pods, balance, rate)
-    return prediction, measurement, times, after.mean / before.mean - 1
+    return prediction, measurement, after.mean / before.mean - 1
 
 
 def predicted(times: Times, limits: Limits, pods: int, balance: str, rate: float) -> Figures:

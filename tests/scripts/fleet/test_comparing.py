@@ -1,4 +1,7 @@
-"""The model predicts what real instances behind a real HAProxy do."""
+"""The model predicts which photos real instances behind a real HAProxy reject.
+
+Latencies under load depend on what else the machine does: `scripts.capacity_check` compares those.
+"""
 
 import contextlib
 import subprocess
@@ -10,7 +13,6 @@ import pytest
 from scripts.fleet.comparing import Figures, compare, service_times
 from scripts.fleet.haproxy import balanced
 from scripts.fleet.pods import Limits
-from scripts.fleet.times import Times
 from scripts.stress.client import Client
 from tests.conftest import needs
 from tests.helpers.paths import ROOT
@@ -53,58 +55,39 @@ def fleet(pods: int, limits: Limits) -> Iterator[Client]:
         yield client
 
 
-def compared(
-    client: Client, pods: int, limits: Limits, load: float, seed: int
-) -> tuple[Figures, Figures, Times]:
-    photos = [CAT.read_bytes()]
-    model, real, times, _ = compare(
-        client, photos, limits, pods, "round-robin", load, seconds=8, singles=15, seed=seed
-    )
-    return model, real, times
+def rejections_agree(pods: int, limits: Limits, load: float, *, least: float, tolerance: float) -> Figures:
+    """Overload instances, and return what was measured; one of three tries must be as predicted.
 
-
-@pytest.mark.parametrize("pods", [1, 2])
-@pytest.mark.parametrize("load", [0.3, 0.75])
-def test_photos_wait_as_predicted(pods: int, load: float) -> None:
-    """One of six tries must do: other programs may disturb one, and photos arrive at random."""
-    with fleet(pods, Limits()) as client:
-        for seed in range(6):
-            model, real, times = compared(client, pods, Limits(), load, seed)
-            if load > 0.5:
-                assert model.mean > 1.4 * 1000 * times.mean  # without a queue, it would be the service time
-            ratios = {
-                name: getattr(model, name) / getattr(real, name) for name in ("rate", "mean", "p50", "p99")
-            }
-            shown = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-            print(
-                f"{pods} instances, {real.rate:.1f} photos per second, {load:.0%} busy: model / real: {shown}"
+    A machine that becomes slower or faster during a try is another one than that of the prediction.
+    """
+    tried = []
+    with fleet(pods, limits) as client:
+        for seed in range(3):
+            model, real, _ = compare(
+                client,
+                [CAT.read_bytes()],
+                limits,
+                pods,
+                "round-robin",
+                load,
+                seconds=8,
+                singles=15,
+                seed=seed,
             )
-            if 0.7 < ratios["mean"] < 1.4 and 0.6 < ratios["p99"] < 1.6:
-                return
-    pytest.fail("the model is wrong six times")
+            tried.append((model.rejected, real.rejected))
+            if min(tried[-1]) > least and abs(model.rejected - real.rejected) < tolerance:
+                return real
+    pytest.fail(f"rejected as predicted, and as measured: {tried}")
 
 
 def test_a_full_queue_rejects_as_predicted() -> None:
-    limits = Limits(workers=1, queue=2, timeout_s=10)
-    tried = []
-    with fleet(2, limits) as client:
-        for seed in range(3):
-            model, real, _ = compared(client, 2, limits, 2.0, seed)
-            assert model.rejected > 0.4
-            tried.append((model.rejected, real.rejected))
-            if abs(model.rejected - real.rejected) < 0.1:
-                break
-        else:
-            pytest.fail(f"{tried}")
+    rejections_agree(2, Limits(workers=1, queue=2, timeout_s=10), 2.0, least=0.3, tolerance=0.1)
 
 
 def test_who_waits_too_long_is_rejected_as_predicted() -> None:
     """The queue has room for all, but a photo may wait only for a second."""
     limits = Limits(workers=1, queue=1000, timeout_s=1)
-    with fleet(1, limits) as client:
-        model, real, _ = compared(client, 1, limits, 3.0, 1)
-    assert real.rejected > 0.3
-    assert model.rejected == pytest.approx(real.rejected, abs=0.2)
+    real = rejections_agree(1, limits, 3.0, least=0.3, tolerance=0.2)
     assert real.p50 > 500
 
 
