@@ -31,6 +31,7 @@ EXAMPLE = "python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KE
 _LABEL = "cats-vs-dogs.variables"  # names of the variables that deploys have set; the next deploy keeps them
 _STOP_S = 35  # more than DRAIN_SECONDS
 _LOG_LINES = 15
+_INSPECTIONS = 5  # podman fails with "no such process" if the container's process ends at that very moment
 # The service writes to /cache only. Each container has its own, so that a rollback needs no download.
 _HARDENED = (
     "--read-only",
@@ -80,12 +81,15 @@ class Engine:
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         """Return what the engine knows about a container, or None if there is no such container."""
-        done = self.run("container", "inspect", name, check=False)
-        if done.returncode == 0:
-            container: dict[str, Any] = json.loads(done.stdout)[0]
-            return container
-        if "no such" in done.stderr.lower():
-            return None
+        for _ in range(_INSPECTIONS):
+            done = self.run("container", "inspect", name, check=False)
+            if done.returncode == 0:
+                container: dict[str, Any] = json.loads(done.stdout)[0]
+                return container
+            if "no such container" in (reason := done.stderr.lower()):
+                return None
+            if "no such process" not in reason:
+                break
         raise failure(done)
 
     def remove(self, name: str) -> None:

@@ -252,6 +252,17 @@ def test_an_engine_that_fails_to_answer(models, machine, tmp_path):
     assert "engine container: Error: out of memory; nothing was changed" in done.error
 
 
+def test_a_container_that_ends_while_podman_looks_at_it_is_still_there(models, machine, tmp_path):
+    """podman reads the cgroup of the container's process, which may have ended since."""
+    assert machine(*models.options("v1")).code == 0
+    ended = '{ touch done; echo "Error: read /proc/18858/cgroup: no such process" >&2; exit 125; }'
+    once = engine_that(tmp_path, f"[[ $1 != container || $3 != {machine.name} || -e done ]] || {ended}")
+    done = machine("--image", models.image, "--dry-run", CONTAINER=once)
+    assert (tmp_path / "done").exists()
+    assert done.code == 0, done.output
+    assert "serves now: " in done.out
+
+
 def test_no_engine(machine):
     done = machine("--image", "x", CONTAINER="no-such-engine")
     assert done.code == 1

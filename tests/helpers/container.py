@@ -94,6 +94,12 @@ class Container(Client):
         return None if self.inspect("{{.State.Running}}") == "true" else self.logs()
 
     def inspect(self, template: str) -> str:
+        for _ in range(4):
+            try:
+                return engine("inspect", "--format", template, self.name).strip()
+            except AssertionError as error:  # podman reads the cgroup of a process that has just ended
+                if "no such process" not in str(error):
+                    raise
         return engine("inspect", "--format", template, self.name).strip()
 
     def logs(self) -> str:
