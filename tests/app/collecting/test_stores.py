@@ -25,6 +25,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.s3 import bucket
 from tests.helpers.service import Service, fails, running
 from tests.helpers.waiting import HANG_S, until
+from tests.standins import gcs
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 KEEP = "/predict?keep=1"
@@ -129,8 +130,25 @@ def test_while_photos_are_predicted_the_writer_rests(keeping: KeepingService) ->
         assert service.kept("unknown") == 2
 
 
-def test_a_bucket(keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with bucket(tmp_path, monkeypatch) as photos, keeping(f"{photos.url}/live") as service:
+@contextlib.contextmanager
+def google_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a bucket that a stand-in for Google Cloud Storage has."""
+    with gcs.bucket() as photos:
+        patch.setenv("STORAGE_EMULATOR_HOST", photos.url)
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # which needs gRPC and an account
+        yield "gs://photos"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket(
+    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if scheme == "s3":
+            address = stack.enter_context(bucket(tmp_path, monkeypatch)).url
+        else:
+            address = stack.enter_context(google_bucket(monkeypatch))
+        service = stack.enter_context(keeping(f"{address}/live"))
         answer, other = service.predict(UNKNOWN), service.predict(UNKNOWN)
         service.feedback(answer, "red")
         service.settle()
