@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 from app.collecting import writer
+from app.collecting.limits import DailyLimits
+from app.collecting.writer import Writer
+from app.inference.decoding import Decoder
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from ml.collected.store import Collected
 from ml.model import collected
 from ml.model.collected import Record
+from ml.model.host import available_cpus
 from tests.app.collecting.conftest import KeepingService
 from tests.app.collecting.test_collecting import UNKNOWN
 from tests.conftest import coloured, encode
@@ -112,7 +118,25 @@ def test_no_record_is_written_without_its_photo() -> None:
         assert store.written == written
 
 
-def test_while_photos_are_predicted_the_writer_rests(keeping: KeepingService) -> None:
+def test_the_writer_takes_a_small_share_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = DailyLimits(1, 1, 1, False)
+    decoder = Decoder(Settings(), Metrics())
+    idle = Writer("nowhere", 1, Metrics(), limits, decoder, lambda: False, lambda: None)
+    busy = Writer("nowhere", 1, Metrics(), limits, decoder, lambda: True, lambda: None)
+    now = [0.0]
+
+    def wait(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    monkeypatch.setattr(writer.time, "monotonic", lambda: now[0])
+    for resting in (idle, busy):
+        monkeypatch.setattr(resting._stopped, "wait", wait)
+        resting._rest(0.3)
+    assert 0.3 / now[0] == pytest.approx(0.01 * available_cpus(), rel=0.01)
+
+
+def test_the_writer_goes_on_when_nothing_is_predicted(keeping: KeepingService) -> None:
     busy = threading.Event()
     with keeping() as service:
         waits = service.collector._writer
