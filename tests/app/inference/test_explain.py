@@ -14,7 +14,7 @@ from onnx import TensorProto
 from PIL import Image
 
 from app.inference import engine
-from app.inference.explain import explain
+from ml.model.explain import explain
 from ml.model.errors import BundleError
 from ml.model.image import Decoded
 from tests.app.inference.test_engine import baseline
