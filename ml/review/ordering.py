@@ -26,10 +26,10 @@ def informative_first(record: Record) -> tuple[bool, float, str]:
 
 def mixed(groups: list[list[Record]], sample: list[list[Record]]) -> list[list[Record]]:
     """Put one item of the random sample behind every few others, so that both progress."""
-    mixed: list[list[Record]] = []
+    result: list[list[Record]] = []
     rest = iter(sample)
     for number, part in enumerate(groups, 1):
-        mixed.append(part)
+        result.append(part)
         if number % (_EVERY - 1) == 0 and (one := next(rest, None)):
-            mixed.append(one)
-    return [*mixed, *rest]
+            result.append(one)
+    return [*result, *rest]
