@@ -2,6 +2,7 @@
 #   --build-arg RUNTIME=torch       adds the torch engine, for plain checkpoints
 #   --build-arg OTEL=1              adds OpenTelemetry, to export traces
 #   --build-arg HEIC=1              adds the decoder of HEIC; its licence is the GPLv2 (docs/deployment.md)
+#   --build-arg COLLECT=1           adds the clients of buckets, for COLLECT_TO (docs/privacy.md)
 #   --build-arg TORCH_INDEX_URL=…   index for torch's wheel; empty: the index in pip's configuration
 #   --build-arg BASE=…              the base image. CI builds on the one in .github/base/Dockerfile, by digest, which
 #                                   Dependabot updates. By default it is the tag, so your build gets its updates.
@@ -43,6 +44,13 @@ RUN case $HEIC in \
       0) ;; \
       1) python -m pip --python /venv/bin/python install -r requirements-heic.txt ;; \
       *) echo "HEIC=$HEIC: must be 0 or 1" >&2; exit 1 ;; \
+    esac
+ARG COLLECT=0
+COPY requirements-collect.txt /
+RUN case $COLLECT in \
+      0) ;; \
+      1) python -m pip --python /venv/bin/python install -r requirements-collect.txt ;; \
+      *) echo "COLLECT=$COLLECT: must be 0 or 1" >&2; exit 1 ;; \
     esac
 # Remove what the service never imports: 62 of 197 MB. ONNX Runtime's Python module contains the whole runtime; the
 # library beside it is for other packages (microsoft/onnxruntime#21223). Compile the rest here, because the file

@@ -71,7 +71,7 @@ types: $(VENV)/.dev  ## check types with mypy
 
 audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serve, release and deploy
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt -r requirements-heic.txt \
-		-r requirements-otel.txt -r requirements-scale.txt -r requirements-release.txt -r requirements-deploy.txt
+		-r requirements-collect.txt -r requirements-otel.txt -r requirements-scale.txt -r requirements-release.txt -r requirements-deploy.txt
 
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
 # measure how well they are detected. Both are written to params.yaml.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app import create_app
+from app.collecting.writer import THREAD as COLLECTOR
 from app.http.server import Server
 from app.inference.model import LOADER
 from app.model_source.source import ModelSourceError
@@ -81,8 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with pushing(settings, service.metrics), exporting(environ, service.metrics):
         loading.start()
         exit_code = server.run()
+        service.collector.stop()  # before the metrics are pushed for the last time
     loading.join(timeout=1.0)
-    if any(thread.name in ("load", LOADER) for thread in threading.enumerate()):
+    if any(thread.name in ("load", LOADER, COLLECTOR) for thread in threading.enumerate()):
         # An interpreter that ends while a thread is inside a library may crash, so the process ends at once.
         logging.shutdown()
         sys.stderr.flush()
@@ -131,6 +133,7 @@ def _load(service: Service, server: Server) -> None:
     else:
         seconds, url = _seconds_since_start(), server.url
         service.metrics.start_seconds.set(seconds)
+        service.collector.start()
         _log.info("ready in %.2f s: %s  try: curl -F file=@photo.jpg %s/predict", seconds, url, url)
         try:
             service.decoder.start()

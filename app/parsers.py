@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ml.model import collected
 from ml.model.signature import SignatureError, public_key
 
 Network = IPv4Network | IPv6Network
@@ -35,6 +37,17 @@ def integer(low: int, high: int) -> Parser:
         return int(text)
 
     return Parser(f"{low:,} to {high:,}", parse)
+
+
+def share() -> Parser:
+    """Return the parser of decimal numbers from 0 to 1."""
+
+    def parse(name: str, text: str) -> float:
+        if not re.fullmatch(r"\d{0,2}(\.\d{0,9})?", text, re.ASCII) or text == "." or float(text) > 1:
+            raise SettingsError(f"{name}={text!r:.60}: must be a number from 0 to 1, such as 0.05")
+        return float(text)
+
+    return Parser("0 to 1", parse)
 
 
 def choice(*choices: str) -> Parser:
@@ -88,6 +101,19 @@ def text(values: str, pattern: str) -> Parser:
         return text
 
     return Parser(values, parse)
+
+
+def store(name: str, text: str) -> str:
+    """Parse the address of a folder or bucket, for which its package must be installed."""
+    try:
+        folder = collected.local_folder(text)
+    except ValueError as error:
+        raise SettingsError(f"{name}: {error}") from None
+    scheme = text.partition(":")[0]
+    if folder is None and find_spec(collected.BUCKETS[scheme]) is None:
+        install = "run pip install -r requirements-collect.txt, or build the image with --build-arg COLLECT=1"
+        raise SettingsError(f"{name}: {scheme}:// needs a package that isn't installed; {install}")
+    return text
 
 
 def items(values: str, pattern: str) -> Parser:

@@ -3,6 +3,7 @@
 from flask import Flask, current_app
 from werkzeug.exceptions import ServiceUnavailable
 
+from app.collecting.collector import Collector
 from app.http.admission import Admission
 from app.http.channel import Channel
 from app.http.gate import PREDICTIONS
@@ -24,6 +25,7 @@ class Service:
         decoder: decodes photos.
         admission: workers and queue of predictions.
         signed_predictions: the predictions that may get feedback.
+        collector: keeps photos for later training.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -35,6 +37,7 @@ class Service:
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
         self.signed_predictions = SignedPredictions(settings.feedback_secret)
+        self.collector = Collector(settings, self.metrics, self.decoder, lambda: self.admission.busy)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

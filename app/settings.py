@@ -24,6 +24,8 @@ _UPLOADS = 1 / 8
 """Share of the memory for uploads; see `app.http.body_budget`."""
 _SERVICE_BYTES, _PROCESS_BYTES = 160 * _MB, 32 * _MB
 """Memory of the service, and of each process that decodes a photo, beside uploads and photos."""
+_COLLECTING_BYTES = 160 * _MB
+"""Memory for COLLECT_TO: waiting photos, the one that is copied, and the client of a bucket."""
 _LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * _MB, 1024 * _MB
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
@@ -219,6 +221,56 @@ class Settings:
         parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
         (),
     )
+    collect_to: str | None = _setting(
+        "Where photos are kept for later training, each with its answer: a folder, `s3://BUCKET/PREFIX` or "
+        "`gs://BUCKET/PREFIX` ([privacy.md](privacy.md)). A bucket needs `requirements-collect.txt`; its "
+        "credentials come from where its own tools look for them. Unset: no photo is kept.",
+        parsers.Parser("a folder, or the address of a bucket", parsers.store),
+    )
+    collect_consent: str = _setting(
+        "`ask`: only photos whose sender allows it are kept, with `keep=1` in the API or on the page. "
+        "`always`: all photos may be kept, except with `keep=0`, and the page says so.",
+        parsers.choice("ask", "always"),
+        "ask",
+    )
+    collect_operator: str | None = _setting(
+        "Who keeps the photos and deletes them on request, for the page: a name and an address. Unset: the "
+        "page says *the operator of this service*.",
+        parsers.text("1 to 200 printable characters", r"[^\x00-\x1f\x7f]{1,200}"),
+    )
+    collect_days: int = _setting(
+        "How many days a photo is kept, for the page. The service deletes nothing: "
+        "`python -m ml collected STORE --older-than DAYS` does, or a rule of the bucket.",
+        parsers.integer(1, 3650),
+        90,
+    )
+    collect_unsure: float = _setting(
+        "Photos are kept if the probability of their most likely class is lower. 0: none for that reason.",
+        parsers.share(),
+        0.8,
+    )
+    collect_random: float = _setting(
+        "Share of all photos that is kept at random, whatever their answer. 0: none.",
+        parsers.share(),
+        0.01,
+    )
+    collect_photos_per_day: int = _setting(
+        "Photos that this process keeps in a day (UTC) at most. Half of them are only for the random share, "
+        "if there is one.",
+        parsers.integer(1, 1_000_000),
+        1000,
+    )
+    collect_mb_per_day: int = _setting(
+        "The same in units of 1,048,576 bytes. A kept photo usually takes 0.1 to 0.3 of them.",
+        parsers.integer(1, 1_000_000),
+        200,
+    )
+    collect_photos_per_client: int = _setting(
+        "Photos that this process keeps in a day from one client address, or from one /64 network of IPv6. "
+        "Behind a proxy, set TRUSTED_PROXIES.",
+        parsers.integer(1, 1_000_000),
+        20,
+    )
     log_level: str = _setting(
         "Least severe level that is logged. Each request is logged as one line at `info`.",
         parsers.choice("debug", "info", "warning", "error"),
@@ -240,14 +292,20 @@ class Settings:
         """Memory that decoding one photo may take, in bytes."""
         if self.max_photo_mb is not None:
             return self.max_photo_mb * _MB
-        each = _photos_memory() / self.max_concurrency - _PROCESS_BYTES
+        each = self._photos_memory / self.max_concurrency - _PROCESS_BYTES
         return int(min(max(each, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
 
     @property
     def costly_photos(self) -> int:
         """Number of photos that may take MAX_PHOTO_MB at the same time."""
-        places = _photos_memory() / (self.max_photo_bytes + _PROCESS_BYTES)
+        places = self._photos_memory / (self.max_photo_bytes + _PROCESS_BYTES)
         return int(min(max(places, 1), self.max_concurrency))
+
+    @property
+    def _photos_memory(self) -> float:
+        """Memory that is left for decoding photos, in bytes; infinite: unlimited."""
+        used = _SERVICE_BYTES + (_COLLECTING_BYTES if self.collect_to else 0)
+        return memory_limit() * (1 - _UPLOADS) - used
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -263,11 +321,6 @@ class Settings:
             elif callable(default := setting.metadata["default"]):
                 values[setting.name] = default(environ)
         return cls(**values)
-
-
-def _photos_memory() -> float:
-    """Return the memory that is left for decoding photos, in bytes; infinite: unlimited."""
-    return memory_limit() * (1 - _UPLOADS) - _SERVICE_BYTES
 
 
 def variable(setting: Field[Any]) -> str:

@@ -12,6 +12,7 @@ COMMANDS = {
     "package": ("ml.packaging.package", "write models/model.pt with its ONNX model and model card"),
     "register": ("ml.registry.register", "register models/model.pt in MLflow; promote it if it is better"),
     "audit": ("ml.audit.audit", "find wrong labels, and correct them on a page"),
+    "collected": ("ml.collected.command", "show and delete the photos that the service kept"),
     "review": ("ml.review.review", "decide what the photos show that the service collected, on a page"),
     "stability": ("ml.packaging.stability", "measure how often small changes of a photo change its label"),
     "report": ("ml.reporting.report", "write reports/report.html, the results of all stages on one page"),

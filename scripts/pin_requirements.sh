@@ -21,12 +21,13 @@ pin requirements.txt --generate-hashes pyproject.toml
 pin requirements-heic.txt --generate-hashes --group heic -c requirements.txt
 pin requirements-torch.txt --group torch -c requirements.txt pyproject.toml
 pin requirements-train.txt --group train -c requirements-torch.txt pyproject.toml
+pin requirements-collect.txt --generate-hashes --group collect -c requirements-train.txt
 pin requirements-otel.txt --generate-hashes --group otel -c requirements-train.txt
 pin requirements-release.txt --generate-hashes --group release -c requirements-train.txt
 pin requirements-deploy.txt --generate-hashes --group deploy -c requirements-train.txt -c requirements-release.txt
 pin requirements-scale.txt --generate-hashes --group scale -c requirements-train.txt
 pin requirements-dev.txt --group dev -c requirements-train.txt -c requirements-release.txt \
-  -c requirements-deploy.txt -c requirements-otel.txt -c requirements-scale.txt pyproject.toml
+  -c requirements-deploy.txt -c requirements-collect.txt -c requirements-otel.txt -c requirements-scale.txt pyproject.toml
 pin requirements-uv.txt --generate-hashes --group uv -c requirements-dev.txt
 
 # A CPU build of torch needs none of CUDA's packages, so they aren't named; other builds pin their own.

@@ -30,6 +30,7 @@ SIZE = 32
 # Test files, or tests (FILE::NAME), that `make check` leaves out: they train, build images, drive browsers,
 # fuzz, or wait for servers. It prints the slowest of the others; the marker `slow` leaves out one more test.
 SLOW = {
+    "app/collecting/test_stores.py",
     "app/http/test_binding.py",
     "app/http/test_drain.py",
     "app/http/test_first_line.py",
@@ -44,6 +45,7 @@ SLOW = {
     "app/routes/test_page_accessibility.py",
     "app/routes/test_page_answers.py",
     "app/routes/test_page_browser.py",
+    "app/routes/test_page_collecting.py",
     "app/routes/test_page_sending.py",
     "app/routes/test_page_sources.py",
     "app/routes/test_page_unknown.py",

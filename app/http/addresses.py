@@ -6,6 +6,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from app.settings import Network
 
+CLIENT = "app.client"
+"""Key in the WSGI environment: what counts as the client of the request, see `app.http.gate.Gate.client`."""
+
 _ENTRIES = 20
 """Entries of X-Forwarded-For that are read: more than a real chain of proxies has."""
 _UNKNOWN = IPv4Address(0)

@@ -78,6 +78,11 @@ class Admission(Generic[_T]):
         return self._working + len(self._queue) >= self._places
 
     @property
+    def busy(self) -> bool:
+        """Whether a worker is predicting."""
+        return self._working > 0
+
+    @property
     def waiting(self) -> int:
         """Number of predictions in the queue."""
         return len(self._queue)

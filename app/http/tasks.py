@@ -8,6 +8,7 @@ from waitress.task import ErrorTask, WSGITask
 from werkzeug.exceptions import HTTPException
 
 from app.http import problems, security
+from app.http.addresses import CLIENT
 from app.http.admission import FETCHED, REJECTION, RejectedError
 from app.http.gate import PREDICTIONS, keyed_route
 from app.telemetry import requests as telemetry
@@ -24,6 +25,7 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         environ: dict[str, Any] = super().get_environment()
         environ[REJECTION] = self.request.rejection
         environ[FETCHED] = self.request.fetched
+        environ[CLIENT] = self.request.client
         environ[telemetry.STARTED] = self.request.completed_at
         environ["wsgi.url_scheme"] = self.channel.server.gate.scheme(
             self.channel.addr[0], self.request.headers

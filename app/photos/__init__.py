@@ -18,10 +18,17 @@ _SAMPLE = 64
 
 
 class Photo(NamedTuple):
-    """An encoded image, and its width and height before the client made it smaller, if the client says so."""
+    """An encoded image.
+
+    Attributes:
+        data: the image.
+        size: its width and height before the client made it smaller; None: the client doesn't say so.
+        keep: whether it may be kept for later training, 1 or 0; None: the form doesn't say so.
+    """
 
     data: bytes
     size: tuple[int, int] | None = None
+    keep: str | None = None
 
 
 def is_text(data: bytes) -> bool:

@@ -8,9 +8,9 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from app.photos import FIELD, MAX_PHOTOS, Photo, is_text
 
-_SIZE_FIELD = "size"
-_MAX_FIELDS, _MAX_HEADERS, _MAX_HEADER_BYTES = 2 * MAX_PHOTOS, 8, 4096
-"""Fields, which are photos and their sizes; header lines of each field, and bytes of each line."""
+_SIZE_FIELD, _KEEP_FIELD = "size", "keep"
+_MAX_FIELDS, _MAX_HEADERS, _MAX_HEADER_BYTES = 2 * MAX_PHOTOS + 1, 8, 4096
+"""Fields, which are photos, their sizes and `keep`; header lines of each field, and bytes of each line."""
 _SHOWN_FIELDS, _SHOWN_CHARACTERS = 5, 40
 """How many names of other fields an error message repeats, and how much of each."""
 
@@ -38,6 +38,8 @@ class _Field(NamedTuple):
 def photos(body: bytes, boundary: str) -> list[Photo]:
     """Return the files in the fields called `file`, with the sizes in the fields called `size`.
 
+    The first field called `keep` is about all of them.
+
     A file input in which nothing was chosen is left out: it has neither a name nor content.
 
     Raises:
@@ -52,8 +54,9 @@ def photos(body: bytes, boundary: str) -> list[Photo]:
     uploads = [field for field in fields if field.header.name == FIELD and field.upload]
     sizes = [_size(field.data) for field in fields if field.header.name == _SIZE_FIELD]
     sizes += [None] * len(uploads)
+    keep = next((field.data.decode("latin-1") for field in fields if field.header.name == _KEEP_FIELD), None)
     uploaded = [
-        Photo(field.data, size)
+        Photo(field.data, size, keep)
         for field, size in zip(uploads, sizes, strict=False)
         if field.data or field.file_name
     ]
@@ -65,7 +68,7 @@ def photos(body: bytes, boundary: str) -> list[Photo]:
 
 
 def _fields(body: bytes, boundary: str) -> list[_Field]:
-    """Return the fields; those that are neither photos nor sizes have no data.
+    """Return the fields; those whose names mean nothing here have no data.
 
     The parser of the library `multipart` takes a hundredth of the time that werkzeug's takes for a photo: it
     finds the boundary with `bytearray.find`. The body is in memory already.
@@ -86,7 +89,7 @@ def _fields(body: bytes, boundary: str) -> list[_Field]:
                 if isinstance(event, multipart.MultipartSegment):
                     header, pieces = event, []
                 elif event:
-                    if header.name in (FIELD, _SIZE_FIELD):
+                    if header.name in (FIELD, _SIZE_FIELD, _KEEP_FIELD):
                         pieces.append(bytes(event))
                 else:
                     fields.append(_Field(header, pieces[0] if len(pieces) == 1 else b"".join(pieces)))

@@ -38,4 +38,5 @@ def feedback() -> tuple[str, int]:
     if counts:
         service.metrics.feedback.labels(predicted, actual).inc()
         service.metrics.judged.labels(str(predicted == actual).lower()).inc()
+        service.collector.correct(signed_id, str(actual))
     return "", 204

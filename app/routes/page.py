@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 from flask import Blueprint, Response, jsonify, render_template, request
 from markupsafe import escape
@@ -9,6 +10,7 @@ from werkzeug.exceptions import NotFound
 
 from app.routes import assets, documents, texts
 from app.service import current_service
+from app.settings import Settings
 
 # The page loads nothing but its own files. blob: is the preview of a photo, made in the browser. It connects
 # to other sites only to fetch a photo whose address the user enters, and reads only what the site allows.
@@ -30,7 +32,7 @@ blueprint = Blueprint("page", __name__)
 def page() -> Response:
     """Answer with the page."""
     settings, tag = current_service().settings, texts.language()
-    html = _html(tag, settings.max_upload_bytes, bool(settings.api_keys))
+    html = _html(tag, settings.max_upload_bytes, bool(settings.api_keys), _collecting(settings))
     html = html.replace(_ADDRESS, escape(documents.address(request)))
     headers = {
         "Content-Security-Policy": _POLICY,
@@ -81,8 +83,22 @@ def _files(folder: Path) -> frozenset[str]:
     return frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+class _Collecting(NamedTuple):
+    """What the page says about photos that are kept, see the settings COLLECT_*."""
+
+    consent: str
+    days: int
+    operator: str
+
+
+def _collecting(settings: Settings) -> _Collecting | None:
+    if settings.collect_to is None:
+        return None
+    return _Collecting(settings.collect_consent, settings.collect_days, settings.collect_operator or "")
+
+
 @functools.cache
-def _html(tag: str, max_upload_bytes: int, needs_key: bool) -> str:
+def _html(tag: str, max_upload_bytes: int, needs_key: bool, collect: _Collecting | None) -> str:
     # Rendered once per language: whatever the page shows of the settings is an argument.
     return render_template(
         "index.html",
@@ -91,6 +107,7 @@ def _html(tag: str, max_upload_bytes: int, needs_key: bool) -> str:
         texts=texts.languages()[tag],
         max_upload_bytes=max_upload_bytes,
         needs_key=needs_key,
+        collect=collect,
         address=_ADDRESS,
         modules=sorted(name for name in _files(_STATIC) if name.endswith(".js") and name != "page.js"),
     )

@@ -17,6 +17,7 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
+from app.http.addresses import CLIENT
 from app.http.admission import REJECTION
 from app.inference.answers import Engine
 from app.inference.classify import Prediction, TooMuchWorkError, classify
@@ -39,18 +40,23 @@ def predict() -> Response:
     service = current_service()
     engine = admit(service)
     explained = _wants_explanation(request.args, engine)
+    _may_be_kept(request.args.get("keep"))  # before the work
     top = _top(request.args)
     with service.metrics.in_flight.track_inprogress():
         photos = uploads.read(request, service.settings)
+        allowed = [_may_be_kept(request.args.get("keep", photo.keep)) for photo in photos]
         images, sizes = [photo.data for photo in photos], [photo.size for photo in photos]
         predictions = answer(service, engine, images, explained, sizes)
     model = {"model": {"version": engine.manifest.version, "arch": engine.manifest.arch}}
     documents = [_document(prediction, top) for prediction in predictions]
     # The id of a prediction is signed for its feedback; that of a request with several is only for logs.
-    ids = [{"request_id": signed_id(service, prediction)} for prediction in predictions]
+    ids = [signed_id(service, prediction) for prediction in predictions]
+    client = request.environ.get(CLIENT)
+    for photo, prediction, signed, keep in zip(photos, predictions, ids, allowed, strict=True):
+        service.collector.offer(photo.data, prediction, engine, signed, client, keep)
     if len(documents) == 1:
-        return jsonify(documents[0] | model | ids[0])
-    several = [document | signed for document, signed in zip(documents, ids, strict=True)]
+        return jsonify(documents[0] | model | {"request_id": ids[0]})
+    several = [document | {"request_id": signed} for document, signed in zip(documents, ids, strict=True)]
     return jsonify({"predictions": several} | model | {"request_id": g.request_id})
 
 
@@ -115,6 +121,13 @@ def _wants_explanation(arguments: MultiDict[str, str], engine: Engine) -> bool:
     if explain == "1" and "evidence" not in engine.outputs:
         raise BadRequest("this model can't explain its predictions")
     return explain == "1"
+
+
+def _may_be_kept(keep: str | None) -> bool | None:
+    """Return whether a photo may be kept for later training; None: the client doesn't say so."""
+    if keep not in (None, "0", "1"):
+        raise BadRequest("'keep' must be 0 or 1")
+    return None if keep is None else keep == "1"
 
 
 def _top(arguments: MultiDict[str, str]) -> int | None:

@@ -113,14 +113,14 @@ async function upload({ blob, size }) {
 
 /**
  * Predict a photo's label. With `explain`, the response contains the evidence too, because a second request would
- * cost another prediction. While the service is busy, try again when it says; `onWait(seconds)` is called then.
+ * cost another prediction. With `keep`, the service may keep the photo. While the service is busy, try again when it says; `onWait(seconds)` is called then.
  */
-export async function predict(photo, { explain, signal, onWait, onProgress }) {
+export async function predict(photo, { explain, keep, signal, onWait, onProgress }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
-      const path = `predict${explain ? "?explain=1" : ""}`;
-      const answer = await call("POST", path, { ...(await upload(photo)), signal, onProgress });
+      const query = [explain && "explain=1", keep && "keep=1"].filter(Boolean).join("&");
+      const answer = await call("POST", query ? `predict?${query}` : "predict", { ...(await upload(photo)), signal, onProgress });
       return { ...answer, milliseconds: performance.now() - started };
     } catch (error) {
       if (explain && error.status === 400) {

@@ -1,6 +1,7 @@
 // One photo on the page: its preview, its prediction, and the user's feedback.
 
 import * as api from "./api.js";
+import { always, asks, mayKeep } from "./collecting.js";
 import { place } from "./evidence.js";
 import { Feedback } from "./feedback.js";
 import { HeatMap } from "./heat.js";
@@ -117,7 +118,9 @@ export class Photo {
       const onWait = (seconds) => this.show("asking", text("busy", { seconds }));
       const onProgress = this.progress(signal);
       const explain = this.page.model.explains;
-      this.answer = await api.predict(photo, { explain, signal, onWait, onProgress });
+      const keep = asks && mayKeep();
+      const answer = await api.predict(photo, { explain, keep, signal, onWait, onProgress });
+      this.answer = { ...answer, mayBeKept: keep || always };
       this.showAnswer();
       this.announce();
       await this.preview.decode().catch(() => {}); // it has its size then, and can be kept
@@ -175,7 +178,7 @@ export class Photo {
   }
 
   showAnswer() {
-    const { label, probabilities, explanation, milliseconds } = this.answer;
+    const { label, probabilities, explanation, milliseconds, mayBeKept, request_id } = this.answer;
     const { none } = this;
     const ranked = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
     this.element.classList.toggle("none", none);
@@ -192,6 +195,7 @@ export class Photo {
     this.part("more").querySelector("summary").textContent = text("more", { count: bars.length });
     this.part("more").querySelector("dl").replaceChildren(...bars);
     this.part("time").textContent = text("answered", { time: duration(milliseconds) });
+    this.part("kept").textContent = mayBeKept ? text("kept", { id: request_id }) : "";
     this.part("feedback").hidden = false;
     this.show("answered", none ? this.noneOfThem : "");
   }

@@ -18,7 +18,7 @@ export function csv(records) {
 }
 
 export function json(records) {
-  const all = records.map(({ name, answer: { explanation, milliseconds, ...answer }, actual }) => ({
+  const all = records.map(({ name, answer: { explanation, milliseconds, mayBeKept, ...answer }, actual }) => ({
     photo: name, ...answer, ...(actual && { feedback: actual }),
   })); // prettier-ignore
   return `${JSON.stringify(all, null, 2)}\n`;

@@ -94,6 +94,14 @@ class Metrics:
             "Predictions that users gave feedback on, by whether they were correct",
             ["correct"],
         )
+        self.collected = counter(
+            "photos_collected_total",
+            "Photos kept for later training, by reason; a photo may have several",
+            ["reason"],
+        )
+        self.not_collected = counter(
+            "photos_not_collected_total", "Photos that were to be kept, and were not", ["reason"]
+        )
         # Not an Info: that exists, without labels, before a model is loaded. Alerts rely on the absence.
         self._model_info = gauge("model_info", "The loaded model", ["version", "arch", "engine", "sha256"])
         self._reference = gauge(

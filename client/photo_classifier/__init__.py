@@ -143,7 +143,9 @@ class Client:
         """Close the connections."""
         self._session.close()
 
-    def predict(self, photo: Photo, *, explain: bool = False, top: int | None = None) -> Prediction:
+    def predict(
+        self, photo: Photo, *, explain: bool = False, top: int | None = None, keep: bool | None = None
+    ) -> Prediction:
         """Return the service's prediction for a photo.
 
         Args:
@@ -151,6 +153,7 @@ class Client:
                 quality 95, or as PNG if it has transparent parts.
             explain: whether to ask where the evidence is.
             top: how many of the most likely classes to get; None: all.
+            keep: whether the service may keep the photo for later training; None: as its operator decided.
 
         Raises:
             RejectedError: the service rejects the photo or the key, or is busy for too long.
@@ -161,13 +164,21 @@ class Client:
         query = {"explain": "1"} if explain else {}
         if top is not None:
             query["top"] = str(top)
+        if keep is not None:
+            query["keep"] = str(int(keep))
         # The service judges a photo by its content.
         headers = {"Content-Type": "application/octet-stream"}
         response = self._post("/predict", data=data, params=query, headers=headers)
         return _prediction(response)
 
     def predict_many(
-        self, photos: Iterable[Photo], *, at_once: int = 4, explain: bool = False, top: int | None = None
+        self,
+        photos: Iterable[Photo],
+        *,
+        at_once: int = 4,
+        explain: bool = False,
+        top: int | None = None,
+        keep: bool | None = None,
     ) -> Iterator[Prediction | ClassifierError]:
         """Yield a prediction for each photo, or the error why there is none, in the order of the photos.
 
@@ -176,11 +187,12 @@ class Client:
             at_once: how many are sent at the same time, up to 32.
             explain: see `predict`.
             top: see `predict`.
+            keep: see `predict`.
         """
 
         def one(photo: Photo) -> Prediction | ClassifierError:
             try:
-                return self.predict(photo, explain=explain, top=top)
+                return self.predict(photo, explain=explain, top=top, keep=keep)
             except ClassifierError as error:
                 return error
 

@@ -15,6 +15,8 @@ _CHEAP_BYTES = 32 * 1024 * 1024
 _CHEAP_PIXELS = 64_000_000
 """What a photo may take, by its structure, to be decoded in the thread that asks. Pixels count once for each
 pass of the decoder; so many take less than a second."""
+_COPY_BYTES = 64 * 1024 * 1024
+"""Memory that copying one photo may take, beside that of photos which are decoded for an answer."""
 _PROBE_SIZE = 32  # an error message is not longer than the square
 _NO_SANDBOX = (
     "a HEIC image, which this system can't decode safely, because it has no fork(2); send a JPEG instead"
@@ -84,14 +86,7 @@ class CarefulDecoder:
             ImageError: the photo can't be used; it is not of an accepted format, corrupt, or takes too much.
             NoWorkerError: the system lacks a process, memory or open files; the photo may be good.
         """
-        photo = inspect(data, self._max_pixels, size)
-        if photo.kind == heif.HEIC and not AVAILABLE:
-            raise UnsupportedImageError(_NO_SANDBOX)
-        memory = photo.memory(size)
-        if memory > self._max_bytes:
-            raise TooCostlyError(
-                f"decoding it takes {memory >> 20:,} MB of memory; the limit is {self._max_bytes >> 20:,} MB"
-            )
+        photo, memory = self._inspect(data, size, self._max_bytes)
         pixels = photo.width * photo.height * photo.passes
         cheap = photo.bounded and memory <= _CHEAP_BYTES and pixels <= _CHEAP_PIXELS
         if cheap or not AVAILABLE:
@@ -102,6 +97,48 @@ class CarefulDecoder:
             return Decoded.of(photo, np.asarray(square)), 0.0
         rgb, cpu_s = self.in_sandbox(photo, size, resize)
         return Decoded.of(photo, np.frombuffer(rgb, np.uint8).reshape(size, size, 3)), cpu_s
+
+    def copy(self, data: bytes, side: int) -> tuple[Structure, float]:
+        """Return a photo as an upright JPEG without metadata, with the lowest priority.
+
+        Only one thread may do this at a time. It takes no room from the photos that `read` decodes.
+
+        Args:
+            data: the encoded photo.
+            side: the longer side of the copy, in pixels, unless the photo is smaller.
+
+        Returns:
+            The JPEG's structure, whose `essential` is the file, and the CPU time that other processes spent
+            on it, in seconds.
+
+        Raises:
+            What `read` raises.
+        """
+        photo, _ = self._inspect(data, side // 2, min(self._max_bytes, _COPY_BYTES))
+        if AVAILABLE:
+            content, cpu_s = self._sandbox.copy(photo, side, self._seconds, _COPY_BYTES)
+        else:
+            try:
+                content, cpu_s = decoder.copy(photo, side), 0.0
+            except (OSError, MemoryError) as error:
+                raise NoWorkerError("the system is out of memory or file descriptors") from error
+        # The process is not trusted, see `Sandbox`: what it returns must be a small JPEG and nothing else.
+        copied = inspect(content, side * side, side)
+        if copied.kind != "JPEG" or max(copied.width, copied.height) > side or not copied.bounded:
+            raise TooCostlyError("the decoder returned something else than a small JPEG")
+        return copied, cpu_s
+
+    def _inspect(self, data: bytes, size: int, max_bytes: int) -> tuple[Structure, int]:
+        """Return a photo's structure and the memory that decoding it takes, at most `max_bytes`."""
+        photo = inspect(data, self._max_pixels, size)
+        if photo.kind == heif.HEIC and not AVAILABLE:
+            raise UnsupportedImageError(_NO_SANDBOX)
+        memory = photo.memory(size)
+        if memory > max_bytes:
+            raise TooCostlyError(
+                f"decoding it takes {memory >> 20:,} MB of memory; the limit is {max_bytes >> 20:,} MB"
+            )
+        return photo, memory
 
     def in_sandbox(self, photo: Structure, size: int, resize: Resize) -> tuple[bytes, float]:
         """Decode a photo in the sandbox when there is room for it; see `Sandbox.decode`."""

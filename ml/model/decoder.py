@@ -1,6 +1,7 @@
 """Pillow's part of decoding: from a photo's structure to a small RGB square.
 
-It imports no NumPy, because decoding workers (`ml.model.sandbox`) import this module and should stay small.
+It also makes copies of photos that are kept. It imports no NumPy, because decoding workers
+(`ml.model.sandbox`) import this module and should stay small.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ Image.MAX_IMAGE_PIXELS = None
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _TILE = 512  # width and height, in pixels
+_QUALITY = 90  # of copies
 _FILLINGS = b"", b"\x55\xaa" * 128
 """Bytes that stand for what may be missing at the end of a JPEG."""
 _HIGH_BYTES = bytes(value >> 8 for value in range(65_536))
@@ -51,8 +53,7 @@ def square(photo: Structure, size: int, resize: Resize) -> Image.Image:
         BrokenImageError: it is truncated or corrupt.
         MemoryError, OSError: the system lacks memory or open files; the photo may be good.
     """
-    if photo.kind == "JPEG" and not jpeg.has_end(photo.essential):
-        photo = _ended(photo)
+    photo = _complete(photo)
     with opened(photo) as image:
         # libjpeg can decode at 1/2, 1/4 or 1/8 of the size for a fraction of the cost. At least twice the
         # target size is kept, so that the filter below does the antialiasing. No effect on other formats.
@@ -65,6 +66,28 @@ def square(photo: Structure, size: int, resize: Resize) -> Image.Image:
         box = (left, top, left + side, top + side) if resize == "center_crop" else None
         rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
         return upright(rgb, photo.orientation)  # turning the small square gives the same and is cheaper
+
+
+def copy(photo: Structure, side: int) -> bytes:
+    """Return a photo as an upright JPEG without metadata; for the errors see `square`.
+
+    Args:
+        photo: its structure.
+        side: the longer side of the copy, in pixels, unless the photo is smaller.
+    """
+    photo = _complete(photo)
+    with opened(photo) as image:
+        scale = min(1.0, side / max(image.size))
+        width, height = (max(1, round(scale * length)) for length in image.size)
+        image.draft("RGB", (width, height))
+        image.load()
+        rgb = to_rgb(without_colour_key(image, photo) if photo.kind == "PNG" else image)
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        rgb = upright(rgb, photo.orientation)
+        rgb.info.clear()  # Pillow would write a comment into the JPEG
+        buffer = io.BytesIO()
+        rgb.save(buffer, "JPEG", quality=_QUALITY)
+        return buffer.getvalue()
 
 
 @contextlib.contextmanager
@@ -92,8 +115,8 @@ def opened(photo: Structure) -> Iterator[Image.Image]:
         raise broken(photo.kind) from error
 
 
-def _ended(photo: Structure) -> Structure:
-    """Return a JPEG, which lacks its end, with one.
+def _complete(photo: Structure) -> Structure:
+    """Return a photo; a JPEG that lacks its end, with one.
 
     libjpeg invents what is missing, and doesn't tell. Whether something is missing shows if other bytes
     follow: they change the image then, and are ignored otherwise.
@@ -101,6 +124,8 @@ def _ended(photo: Structure) -> Structure:
     Raises:
         BrokenImageError: more is missing than the marker of the end.
     """
+    if photo.kind != "JPEG" or jpeg.has_end(photo.essential):
+        return photo
     start = photo.essential.rstrip(b"\xff")
     photos = [replace(photo, essential=start + filling + jpeg.END) for filling in _FILLINGS]
     if len({_checksum(each) for each in photos}) > 1:

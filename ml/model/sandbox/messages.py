@@ -9,12 +9,14 @@ LIMITS = struct.Struct("<QIdB")
 PROCESS_ID = struct.Struct("<I")
 """Worker to service, first of all."""
 PHOTO = struct.Struct("<8sIIBHBI")
-"""Service to worker: format, width, height, orientation, side of the square, whether it is cropped, and the
-number of bytes that follow."""
+"""Service to worker: format, width, height, orientation, side of the result, which result, and the number of
+bytes that follow."""
+SQUASHED, CROPPED, COPY = range(3)
+"""Which result: a square of RGB pixels, made from the whole photo or from its centre, or a JPEG."""
 ANSWER = struct.Struct("<BdI")
 """Worker to service: outcome, CPU seconds, and the number of bytes that follow."""
-PIXELS, REFUSED, UNSUPPORTED, NO_MEMORY, NO_RESOURCES = range(5)
-"""Outcomes. What follows are RGB pixels, or the message of a BrokenImageError or an UnsupportedImageError."""
+DONE, REFUSED, UNSUPPORTED, NO_MEMORY, NO_RESOURCES = range(5)
+"""Outcomes. What follows is the result, or the message of a BrokenImageError or an UnsupportedImageError."""
 
 
 def receive(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:

@@ -25,6 +25,7 @@ _PASSED = ("PYTHON", "LD_", "DYLD_", "LC_", "LANG", "PATH")
 """Beginnings of the variables that the processes get: a decoder needs no secrets."""
 _ERRORS = {messages.REFUSED: BrokenImageError, messages.UNSUPPORTED: UnsupportedImageError}
 _MESSAGE_BYTES = 200
+_LOWEST_PRIORITY = 19
 _SPARE_BYTES = 16 * 1024 * 1024
 """Memory of a worker beside what decoding takes, for the interpreter and the answer."""
 
@@ -71,19 +72,45 @@ class Sandbox:
             TooCostlyError: it can't be decoded within the limits.
             NoWorkerError: there is no process to decode it in.
         """
+        result = messages.CROPPED if resize == "center_crop" else messages.SQUASHED
+        content, cpu_s = self._work(photo, size, result, seconds, self.memory, self._niceness)
+        if len(content) != 3 * size * size:
+            raise self._too_costly(seconds)
+        return content, cpu_s
+
+    def copy(self, photo: Structure, side: int, seconds: float, memory: int) -> tuple[bytes, float]:
+        """Return the JPEG that `ml.model.decoder.copy` makes, and the CPU seconds, with the lowest priority.
+
+        Args:
+            photo: its structure.
+            side: the longer side of the copy, in pixels.
+            seconds: how long it may take.
+            memory: bytes that it may take beside the encoded photo.
+
+        Raises:
+            What `decode` raises.
+        """
+        return self._work(photo, side, messages.COPY, seconds, memory, _LOWEST_PRIORITY)
+
+    def _work(
+        self, photo: Structure, size: int, result: int, seconds: float, memory: int, niceness: int
+    ) -> tuple[bytes, float]:
+        """Return the content that a process answers, at most 3 * size * size bytes, and its CPU seconds."""
         deadline = time.monotonic() + seconds
         with _no_worker():
             ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._fork(theirs, photo, seconds)
+                spare = _SPARE_BYTES + len(photo.essential)
+                limits = messages.LIMITS.pack(memory + spare, self.cpu_s, seconds, niceness)
+                self._fork(theirs, limits)
             try:
                 packed = messages.receive(ours, messages.PROCESS_ID.size, deadline)
             except (EOFError, OSError) as error:
                 raise NoWorkerError("no process was started to decode the photo in") from error
             (process,) = messages.PROCESS_ID.unpack(packed)
             try:
-                outcome, cpu_s, content = _exchange(ours, photo, size, resize, deadline)
+                outcome, cpu_s, content = _exchange(ours, photo, size, result, deadline)
             except TimeoutError:
                 # Its end of the socket is open, so it runs, and no other process can have its number.
                 with contextlib.suppress(ProcessLookupError):
@@ -92,7 +119,7 @@ class Sandbox:
             except (EOFError, OSError):  # it was ended: by a limit, or by its own fault
                 raise self._too_costly(seconds) from None
         # A decoder that an attacker has taken over may answer anything.
-        if outcome == messages.PIXELS and len(content) == 3 * size * size:
+        if outcome == messages.DONE:
             return content, min(max(cpu_s, 0.0), self.cpu_s) if math.isfinite(cpu_s) else self.cpu_s
         if outcome in _ERRORS:
             raise _ERRORS[outcome](one_line(content[:_MESSAGE_BYTES].decode(errors="replace")))
@@ -100,9 +127,7 @@ class Sandbox:
             raise NoWorkerError("the system is out of memory or file descriptors")
         raise self._too_costly(seconds)
 
-    def _fork(self, worker: socket.socket, photo: Structure, seconds: float) -> None:
-        memory = self.memory + _SPARE_BYTES + len(photo.essential)
-        limits = messages.LIMITS.pack(memory, self.cpu_s, seconds, self._niceness)
+    def _fork(self, worker: socket.socket, limits: bytes) -> None:
         with self._lock, _no_worker():
             control = self._start()
             try:
@@ -139,17 +164,16 @@ class Sandbox:
 
 
 def _exchange(
-    worker: socket.socket, photo: Structure, size: int, resize: Resize, deadline: float
+    worker: socket.socket, photo: Structure, size: int, result: int, deadline: float
 ) -> tuple[int, float, bytes]:
     """Send the photo; return the worker's outcome, its CPU seconds, and what follows."""
-    cropped = resize == "center_crop"
     head = messages.PHOTO.pack(
         photo.kind.encode(),
         photo.width,
         photo.height,
         photo.orientation,
         size,
-        cropped,
+        result,
         len(photo.essential),
     )
     worker.settimeout(max(0.001, deadline - time.monotonic()))

@@ -73,7 +73,7 @@ def _decode(
     os.nice(niceness)
     with contextlib.suppress(OSError):  # if the system runs out of memory, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000")
-    kind, width, height, orientation, side, cropped, size = messages.PHOTO.unpack(
+    kind, width, height, orientation, side, result, size = messages.PHOTO.unpack(
         messages.receive(connection, messages.PHOTO.size)
     )
     data = messages.receive(connection, size)
@@ -81,8 +81,10 @@ def _decode(
     if sys.platform == "linux":  # macOS doesn't enforce it
         resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
     try:
-        resize: decoder.Resize = "center_crop" if cropped else "squash"
-        return messages.PIXELS, decoder.square(photo, side, resize).tobytes()
+        if result == messages.COPY:
+            return messages.DONE, decoder.copy(photo, side)
+        resize: decoder.Resize = "center_crop" if result == messages.CROPPED else "squash"
+        return messages.DONE, decoder.square(photo, side, resize).tobytes()
     except UnsupportedImageError as error:
         return messages.UNSUPPORTED, str(error).encode()
     except ImageError as error:

@@ -375,5 +375,5 @@ def test_a_worker_may_answer_an_empty_photo_and_end_before_all_is_sent():
     threading.Thread(target=work).start()
     with Slow(fileno=one.detach()) as ours:
         empty = Structure("HEIC", 1, 1, b"", 0)
-        answer = sandbox._exchange(ours, empty, 32, "squash", time.monotonic() + HANG_S)
+        answer = sandbox._exchange(ours, empty, 32, messages.SQUASHED, time.monotonic() + HANG_S)
     assert answer == (messages.UNSUPPORTED, 0.0, b"")

@@ -1,0 +1,204 @@
+"""One thread that copies photos and writes them, and the queue in front of it."""
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from app.collecting.awaiting import Candidate
+from app.collecting.limits import DailyLimits
+from app.inference.decoding import Decoder
+from app.telemetry.metrics import Metrics
+from ml.model import collected
+from ml.model.collected import CONTRADICTED, MAX_SIDE, RANDOM, Record, Store
+from ml.model.errors import ImageError, one_line
+from ml.model.host import available_cpus
+from ml.model.sandbox.sandbox import NoWorkerError
+
+THREAD = "collect"
+"""Name of the thread. It may be left behind, in a store that doesn't answer."""
+FAILURES = QUEUE_FULL, STORE, UNUSABLE, STOPPING = ("queue_full", "store", "unusable", "stopping")
+"""Why a photo is not kept, labels of a metric: too many wait; the store failed; no copy could be made within
+the limits; the service stopped."""
+
+_MAX_WAITING = 64
+_TRIAL = ".written-at-start"
+_CPU_SHARE = 0.01
+"""Share of the CPUs that copying and writing may take while photos are being predicted."""
+_POLL_S, _TIDY_S = 0.05, 60.0
+_STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
+
+_log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes photos one after the other; safe in all threads.
+
+    The thread has the priority of those that speak HTTP. With a lower one, it could wait for a CPU while it
+    holds Python's global lock, and everything would wait with it. So it rests instead: while photos are being
+    predicted, it takes no more than a small share of the CPUs' time.
+
+    Args:
+        address: of the store.
+        max_bytes: bytes of all photos in the queue.
+        metrics: count what is kept and what is not.
+        limits: of a day.
+        decoder: makes the copies.
+        busy: whether photos are being predicted.
+        tidy: called about once a minute.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        max_bytes: int,
+        metrics: Metrics,
+        limits: DailyLimits,
+        decoder: Decoder,
+        busy: Callable[[], bool],
+        tidy: Callable[[], None],
+    ) -> None:
+        self._address, self._max_bytes, self._metrics = address, max_bytes, metrics
+        self._limits, self._decoder, self._busy, self._tidy = limits, decoder, busy, tidy
+        self._queue: deque[Candidate] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._store: Store | None = None
+        self._failing = False
+
+    def start(self) -> None:
+        """Start the thread, unless it runs already or the service stops."""
+        if self._thread is None:
+            with self._changed:
+                if self._thread is None and not self._stopped.is_set():
+                    thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
+                    with contextlib.suppress(RuntimeError):  # the system has no more threads now
+                        thread.start()
+                        self._thread = thread
+
+    def put(self, candidate: Candidate) -> bool:
+        """Have a photo written, or a record corrected; return False if it is dropped, which is counted."""
+        self.start()
+        with self._changed:
+            fits = len(self._queue) < _MAX_WAITING and self._bytes + candidate.size <= self._max_bytes
+            accepted = fits and self._thread is not None and not self._stopped.is_set()
+            if accepted:
+                self._queue.append(candidate)
+                self._bytes += candidate.size
+                self._changed.notify()
+        if not accepted:
+            self._drop(STOPPING if self._stopped.is_set() else QUEUE_FULL)
+        return accepted
+
+    def stop(self) -> None:
+        """Write what is in the queue, for a moment at most; drop the rest."""
+        self._stopped.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread:
+            self._thread.join(_STOP_S)
+        with self._changed:
+            left = len(self._queue)
+            self._queue.clear()
+        for _ in range(left):
+            self._drop(STOPPING)
+
+    def _run(self) -> None:
+        try:  # so that a log line says early that it fails; and a bucket's client takes a second to import
+            self._opened().write(_TRIAL, b"The service writes this file at its start.\n")
+        except Exception as error:  # noqa: BLE001  (whatever it is, photos may be written later)
+            self._failed(error)
+        while (candidate := self._next()) is not None:
+            began = time.thread_time()
+            cpu_s = self._process(candidate)
+            self._rest(time.thread_time() - began + cpu_s)
+
+    def _next(self) -> Candidate | None:
+        while True:
+            with self._changed:
+                if not self._queue and not self._stopped.is_set():
+                    self._changed.wait(_TIDY_S)
+                if self._queue:
+                    candidate = self._queue.popleft()
+                    self._bytes -= candidate.size
+                    return candidate
+                if self._stopped.is_set():
+                    return None
+            self._tidy()
+
+    def _process(self, candidate: Candidate) -> float:
+        """Write a photo or correct a record; return the CPU time that other processes spent, in seconds."""
+        cpu_s = 0.0
+        try:
+            if candidate.photo is None:
+                self._correct(candidate.record)
+                return cpu_s
+            copy, cpu_s = self._decoder.copy(candidate.photo, MAX_SIDE)
+            record = replace(
+                candidate.record,
+                width=copy.width,
+                height=copy.height,
+                sha256=hashlib.sha256(copy.essential).hexdigest(),
+            )
+            self._keep(replace(candidate, photo=copy.essential, record=record))
+        except (ImageError, NoWorkerError) as error:
+            _log.debug("a photo can't be copied: %s", error)
+            self._drop(UNUSABLE)
+        except Exception as error:  # noqa: BLE001  (whatever went wrong, the next photo may be written)
+            self._drop(STORE)
+            self._failed(error)
+        return cpu_s
+
+    def _keep(self, candidate: Candidate) -> None:
+        record, photo = candidate.record, candidate.photo or b""
+        # Checked again: others were kept while it was in the queue, and its size is known only now.
+        if refusal := self._limits.refusal(candidate.client, RANDOM in record.reasons, len(photo)):
+            self._drop(refusal)
+            return
+        collected.keep(self._opened(), record, photo)
+        self._failing = False
+        self._limits.count(candidate.client, len(photo))
+        for reason in record.reasons:
+            self._metrics.collected.labels(reason).inc()
+
+    def _correct(self, feedback: Record) -> None:
+        """Add what feedback says to a kept record.
+
+        The record may be missing: dropped, or deleted on request. The service may not have the right to read.
+        """
+        store = self._opened()
+        try:
+            record = Record.from_json(store.read(feedback.path))
+        except (FileNotFoundError, PermissionError, collected.RecordError):
+            return
+        reasons = record.reasons
+        if feedback.actual != record.answer["label"] and CONTRADICTED not in reasons:
+            reasons = (*reasons, CONTRADICTED)
+            self._metrics.collected.labels(CONTRADICTED).inc()
+        store.write(feedback.path, replace(record, actual=feedback.actual, reasons=reasons).to_json())
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = collected.open_store(self._address)
+        return self._store
+
+    def _rest(self, cpu_s: float) -> None:
+        """Wait until so much CPU time is a small share of all CPUs' time, or until nothing is predicted."""
+        until = time.monotonic() + cpu_s / (_CPU_SHARE * available_cpus())
+        while time.monotonic() < until and self._busy() and not self._stopped.wait(_POLL_S):
+            pass
+
+    def _failed(self, error: Exception) -> None:
+        if not self._failing:  # one line per outage
+            reason = one_line(str(error), 200) or type(error).__name__
+            _log.warning("photos can't be kept, because COLLECT_TO can't be written to: %s", reason)
+        self._failing = True
+
+    def _drop(self, reason: str) -> None:
+        self._metrics.not_collected.labels(reason).inc()

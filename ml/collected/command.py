@@ -1,0 +1,109 @@
+"""Show the photos that the service kept (COLLECT_TO), delete one on request, or delete old ones.
+
+STORE is a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. Nothing else in it is touched.
+
+A person who wants a photo deleted names its request id, which was part of the answer. The id of a whole
+request, as in X-Request-ID, deletes all of its photos. docs/privacy.md shows how to run --older-than daily.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from ml.cli import note, say
+from ml.collected.store import Collected
+from ml.model.collected import REASONS, Record
+from ml.model.errors import PipelineError, one_line
+
+EXAMPLE = "python -m ml collected s3://photos/live --older-than 90"
+_MAX_DAYS = 36_500
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("store", metavar="STORE", help="where the photos are: the value of COLLECT_TO")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--list", action="store_true", help="print one line per photo, separated by tabs")
+    group.add_argument("--delete", metavar="REQUEST_ID", help="delete the photo of this answer")
+    group.add_argument(
+        "--older-than", metavar="DAYS", type=_days, help="delete the photos that were kept for so many days"
+    )
+
+
+def _days(argument: str) -> int:
+    if not 0 <= (number := int(argument)) <= _MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"from 0 to {_MAX_DAYS}")
+    return number
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    store = Collected(arguments.store)
+    if arguments.delete is not None:
+        _delete(store, arguments.delete)
+    elif arguments.older_than is not None:
+        _delete_old(store, arguments.older_than)
+    elif arguments.list:
+        for record in store.records(rejected=_note_rejected):
+            say("\t".join(map(_printable, _columns(record))))
+    else:
+        _summarize(store)
+
+
+def _note_rejected(path: str, reason: str) -> None:
+    note(f"{path}: {reason}")
+
+
+def _columns(record: Record) -> Iterable[str]:
+    label, actual = record.answer["label"], record.actual or ""
+    return record.time, record.id, label, actual, ",".join(record.reasons), record.request_id
+
+
+def _printable(text: str) -> str:
+    return one_line(text, 100)
+
+
+def _delete(store: Collected, request_id: str) -> None:
+    deleted = 0
+    for record in store.records(rejected=_note_rejected):
+        if request_id in (record.request_id, record.request_id.rpartition(".")[0]):
+            store.delete(record)
+            say(f"deleted {record.photo_path} and its record")
+            deleted += 1
+    if not deleted:
+        raise PipelineError(f"{store.address}: no photo has the request id {_printable(request_id)}")
+
+
+def _delete_old(store: Collected, days: int) -> None:
+    last = (datetime.now(UTC) - timedelta(days=days)).date().isoformat()
+    photos = sum(store.delete_day(day) for day in store.days() if day <= last)
+    say(f"{store.address}: {photos:,} photos deleted, of {last} and before")
+
+
+def _summarize(store: Collected) -> None:
+    size, photos, incomplete = 0, 0, 0
+    days = store.days()
+    for day in days:
+        files = store.files(day)
+        size += sum(files.values())
+        photos += sum(name.endswith(".jpg") for name in files)
+        incomplete += sum(name.endswith(".jpg") and f"{name[:-4]}.json" not in files for name in files)
+    rejected: list[str] = []
+    records = list(store.records(days, lambda path, _: rejected.append(path)))
+    when = f" of {days[0]} to {days[-1]}" if days else ""
+    say(f"{store.address}: {photos:,} photos{when}, {size / 2**20:,.1f} MB")
+    _counts("reasons", [reason for record in records for reason in record.reasons], REASONS)
+    _counts("answers", [record.answer["label"] for record in records])
+    _counts("models", [record.model["version"] for record in records])
+    judged = [record for record in records if record.actual is not None]
+    wrong = sum(record.actual != record.answer["label"] for record in judged)
+    say(f"feedback: {len(judged):,} photos, on {wrong:,} of which the answer was wrong")
+    if rejected or incomplete:
+        say(f"not usable: invalid records {len(rejected):,}, photos without a record {incomplete:,}")
+
+
+def _counts(name: str, values: list[str], order: Iterable[str] = ()) -> None:
+    counts = Counter(dict.fromkeys(order, 0)) + Counter(values)
+    shown = ", ".join(f"{_printable(value)} {count:,}" for value, count in counts.most_common())
+    say(f"{name}: {shown or 'none'}")

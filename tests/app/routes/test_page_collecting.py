@@ -1,0 +1,85 @@
+"""The page asks whether photos may be kept, and says who keeps what for how long; in a real Chromium."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from ml.collected.store import Collected
+from tests.app.routes.test_page_browser import card, choose, colour
+from tests.helpers.chromium import opened
+from tests.helpers.graphs import GREEN, write_telling
+from tests.helpers.service import running
+from tests.helpers.waiting import until
+
+SAYS = "{} may keep {} for 1 day to improve the model, with their answers and without their metadata."
+Opening = Callable[..., "contextmanager[Page]"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def open_page(browser: Browser, tmp_path: Path, store: Path) -> Callable[..., object]:
+    @contextmanager
+    def start(language: str = "en", **settings: str) -> Iterator[Page]:
+        model = write_telling(tmp_path / "model.pt")
+        settings = {"COLLECT_TO": str(store), "COLLECT_DAYS": "1"} | settings
+        with running(LOG_LEVEL="error", MODEL_URL=model.as_uri(), **settings) as service:
+            service.wait()
+            with opened(browser, service.port, locale=language) as page:
+                yield page
+
+    return start
+
+
+def ids(store: Path) -> list[str]:
+    return [record.request_id for record in Collected(str(store)).records()]
+
+
+def test_the_page_asks(open_page: Callable[..., object], store: Path) -> None:
+    with open_page(COLLECT_OPERATOR="<b>Ada</b>, ada@example.org") as page:  # type: ignore[attr-defined]
+        box = page.get_by_role("checkbox")
+        expect(box).not_to_be_checked()
+        expect(page.locator("#privacy")).to_have_text("Photos are stored only if you allow it.")
+        label = SAYS.format("<b>Ada</b>, ada@example.org", "the photos that I send from now on")
+        expect(page.get_by_label(label)).to_have_count(1)
+        choose(page, colour("first.jpg", GREEN))
+        expect(card(page, "first.jpg").locator(".label")).to_have_text("Something else")
+        expect(card(page, "first.jpg").locator(".kept")).to_be_empty()
+        box.check()
+        choose(page, colour("second.jpg", GREEN))
+        kept = card(page, "second.jpg").locator(".kept")
+        expect(kept).to_contain_text("To have it deleted, send this ID to the operator: ")
+        until(lambda: store.exists() and ids(store))
+        (request_id,) = ids(store)
+        expect(kept).to_contain_text(request_id)
+        box.uncheck()
+        choose(page, colour("third.jpg", GREEN))
+        expect(card(page, "third.jpg").locator(".label")).to_have_text("Something else")
+        page.reload()
+        expect(page.get_by_role("checkbox")).not_to_be_checked()
+        expect(card(page, "second.jpg").locator(".kept")).to_contain_text(request_id)
+        assert ids(store) == [request_id]
+
+
+def test_the_page_says_that_photos_are_kept(open_page: Callable[..., object], store: Path) -> None:
+    with open_page("de", COLLECT_CONSENT="always") as page:  # type: ignore[attr-defined]
+        expect(page.get_by_role("checkbox")).to_have_count(0)
+        expect(page.locator("#privacy")).to_contain_text(
+            "Der Betreiber dieses Dienstes darf Fotos 1 Tag lang"
+        )
+        choose(page, colour("first.jpg", GREEN))
+        until(lambda: store.exists() and ids(store))
+        (request_id,) = ids(store)
+        expect(card(page, "first.jpg").locator(".kept")).to_contain_text(request_id)
+
+
+def test_without_a_store_the_page_asks_nothing(open_page: Callable[..., object]) -> None:
+    with open_page(COLLECT_TO="") as page:  # type: ignore[attr-defined]
+        expect(page.get_by_role("checkbox")).to_have_count(0)
+        expect(page.locator("#privacy")).to_have_text("Photos are not stored by the service.")

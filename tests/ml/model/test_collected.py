@@ -1,0 +1,97 @@
+"""Records of kept photos: what is written, and that nothing in a file is trusted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ml.model import collected
+from ml.model.collected import Folder, Record, RecordError
+
+RECORD = Record(
+    id="0123456789abcdef" * 2,
+    request_id="mine." + "A" * 32,
+    time="2026-11-27T14:03:22Z",
+    reasons=("unknown", "random"),
+    random_share=0.01,
+    answer={"label": "unknown", "probabilities": {"Katze ü": 0.61, "dog": 0.39}, "known": 0.2},
+    model={"version": "1", "sha256": "ab" * 32},
+    actual="dog",
+    width=1024,
+    height=768,
+    sha256="cd" * 32,
+)
+
+
+def test_a_record_survives_its_file() -> None:
+    assert Record.from_json(RECORD.to_json()) == RECORD
+    assert RECORD.path == "2026-11-27/0123456789abcdef0123456789abcdef.json"
+    without = replace(RECORD, actual=None, answer={**RECORD.answer, "known": None})
+    assert Record.from_json(without.to_json()) == without
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2}, {"id": "../../etc/passwd"}, {"id": "A" * 32}, {"id": "0" * 31}, {"id": 5},
+        {"request_id": "a b"}, {"request_id": "a/b"}, {"request_id": ""}, {"request_id": "a" * 101},
+        {"time": "2026-13-27T14:03:22Z"}, {"time": "2026-11-27"}, {"time": "2026-1-7T14:03:22Z"},
+        {"time": "../../../../../../Z"}, {"time": 0}, {"reasons": []}, {"reasons": ["liked"]},
+        {"reasons": "unknown"}, {"reasons": [["unknown"]]}, {"random_share": "0.1"}, {"random_share": 2},
+        {"random_share": True}, {"random_share": float("nan")}, {"answer": {}}, {"answer": []},
+        {"answer": {"label": "x", "probabilities": {}, "known": None}},
+        {"answer": {"label": "x", "probabilities": {"x": "1"}, "known": None}},
+        {"answer": {"label": "x" * 200, "probabilities": {"x": 1}, "known": None}},
+        {"answer": {"label": 1, "probabilities": {"x": 1}, "known": None}},
+        {"answer": {"label": "x", "probabilities": {"x": 1}, "known": float("inf")}},
+        {"model": {"version": 1, "sha256": "ab" * 32}}, {"model": {"version": "1", "sha256": "ab"}},
+        {"actual": 1}, {"actual": ""}, {"width": 0}, {"width": 1025}, {"height": 1.5}, {"height": True},
+        {"sha256": "x"}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_an_invalid_record_is_refused(change: dict[str, object]) -> None:
+    document = json.loads(RECORD.to_json()) | change
+    with pytest.raises(RecordError) as caught:
+        Record.from_json(json.dumps(document).encode())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
+def test_what_is_no_record_is_refused(content: bytes) -> None:
+    with pytest.raises(RecordError):
+        Record.from_json(content)
+
+
+@pytest.mark.parametrize("address", ["kept", "/srv/kept", "C:\\kept", "file:///srv/kept", "."])
+def test_folders(address: str) -> None:
+    assert isinstance(collected.open_store(address), Folder)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://host/x", "s3://", "s3:///x", "s3:bucket", "s3://B/x", "s3://key:secret@bucket/x", "s3://bucket/x?y",
+        "S3://bucket", "gs://bucket/a b", "http://host/x", "file://host/x", "file:x", "s3://bucket/x#y",
+    ],
+)  # fmt: skip
+def test_other_addresses_are_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="must be a folder, or s3://"):
+        collected.open_store(address)
+
+
+def test_buckets() -> None:
+    for address in ("s3://bucket", "gs://bucket/pre/fix/"):
+        assert collected.local_folder(address) is None
+
+
+def test_a_folder_is_written_to_and_read(tmp_path: Path) -> None:
+    store = Folder(tmp_path / "a" / "b")
+    with pytest.raises(FileNotFoundError):
+        store.read(RECORD.path)
+    collected.keep(store, RECORD, b"photo")
+    assert store.read(RECORD.photo_path) == b"photo"
+    assert Record.from_json(store.read(RECORD.path)) == RECORD
+    assert len(list(tmp_path.rglob("*.*"))) == 2  # no temporary file
+    (tmp_path / "a" / "b" / RECORD.path).write_bytes(bytes(10**6))
+    assert len(store.read(RECORD.path)) == collected.MAX_RECORD_BYTES
