@@ -42,7 +42,7 @@ class CollectedItems:
         unusable: number of photos that were left out because they are not what their record describes.
     """
 
-    title = "Review of collected photos"
+    title = "Photo review"
     kinds: Mapping[str, str] = {
         CONTRADICTED: "contradicted by feedback",
         UNKNOWN: "answered as unknown",
@@ -196,11 +196,10 @@ def _item(part: list[Record]) -> Item:
         return Item(first.id, kind, photos, question, _RANDOM)
     likeliest = dict(sorted(first.answer["probabilities"].items(), key=lambda each: -each[1]))
     label, share = next(iter(likeliest.items()))
-    reason = [
-        f"The service answered “{first.answer['label']}”; the likeliest class is “{label}”, {share:.0%}."
-    ]
+    other = "" if first.answer["label"] == label else f"“{first.answer['label']}”; the likeliest class is "
+    reason = [f"The service answered {other}“{label}”, {share:.0%}."]
     if first.actual is not None:
         reason.append(f"Feedback says “{first.actual}”.")
     if several:
-        reason.append("They are nearly equal, and one decision counts for all of them.")
+        reason.append("They are nearly equal: one decision counts for all of them.")
     return Item(first.id, kind, photos, question, " ".join(reason), (), likeliest, evidence=True)

@@ -28,7 +28,7 @@ def in_words(entries: Iterable[Entry], confidence: float) -> str:
     """Return the accuracy as a sentence."""
     measured = accuracy(entries, confidence)
     if measured is None:
-        return "Accuracy: no photo of the random sample is decided yet."
+        return "Accuracy: nothing of the random sample is decided yet."
     share, photos = measured
     return (
         f"Accuracy on the random sample: {share.value:.1%} ({confidence:.0%} interval {share.low:.1%} to "

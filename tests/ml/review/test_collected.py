@@ -222,7 +222,7 @@ def test_accuracy_is_that_of_the_random_sample() -> None:
     assert numbers["versions"]["v2"]["value"] == 1
     assert numbers["versions"]["v1"]["photos"] == 9
     assert accuracy([NONE], 0.95) is None
-    assert "no photo" in in_words([], 0.95)
+    assert "nothing of the random sample" in in_words([], 0.95)
 
 
 _TIME_ID_SHA = (ENTRY.time, ENTRY.id, ENTRY.sha256)

@@ -173,6 +173,24 @@ def test_the_command_exports_and_prints_figures(
     assert (figures["new"], figures["exported"]) == (0, 2)
 
 
+def test_a_sender_can_have_an_exported_photo_deleted(
+    store: Path, review: Review, run_ml: Callable[..., Done], tmp_path: Path
+) -> None:
+    for number in range(3):
+        kept(store, number, request_id=f"request-{number}.{'A' * 32}")
+    decide_all(review(), _0=RED, _1=RED, _2=RED)
+    go(store)
+    (store / "2026-11-27" / f"{1:032x}.json").unlink()  # a retention rule
+    for number in (0, 1):
+        done = run_ml("collected", store, "--delete", f"request-{number}.{'A' * 32}", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"deleted collected/photos/red/{name(number)}: type `dvc add collected`" in done.stdout
+    assert files() == [f"photos/red/{name(2)}"]
+    assert [photo.id for photo in collected.load()] == [f"{2:032x}"]
+    assert list(reviewed.load()) == [f"{2:032x}"]
+    assert go(store) == Export({}, 0, 0, 0, 1)
+
+
 def test_wrong_usage(tmp_path: Path, run_ml: Callable[..., Done]) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     assert "SOURCE is missing" in run_ml("review", folder=tmp_path).stderr

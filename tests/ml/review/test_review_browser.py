@@ -85,9 +85,9 @@ def test_one_key_per_class_for_a_group_and_undo(server: Server, visit: Callable[
         expect(page.locator("#question")).to_have_text("What do these 2 photos show?")
         expect(page.locator("#reason")).to_contain_text("Feedback says “dog”.")
         expect(page.locator("#photos img")).to_have_count(2)
-        assert page.locator("#photos img").first.evaluate("image => image.naturalHeight") == 640
+        assert page.locator("#photos img").first.evaluate("image => image.naturalWidth") == 451
         expect(page.locator("#figures")).to_have_text(
-            "Accuracy: no photo of the random sample is decided yet."
+            "Accuracy: nothing of the random sample is decided yet."
         )
         press(page, "1", 2)
         assert server.made() == {1: "cat", 2: "cat"}
