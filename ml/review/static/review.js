@@ -171,9 +171,11 @@ function report(error, doing = "") {
   $("error").textContent = error ? `${doing}${error.message}` : "";
 }
 
+const idle = () => !busy && $("main").dataset.state === "ready";
+
 /** Run one change at a time, and none before the photo is there. */
 async function once(change, doing = "") {
-  if (busy || $("main").dataset.state !== "ready") return;
+  if (!idle()) return;
   busy = true;
   try {
     report(null);
@@ -232,8 +234,10 @@ document.addEventListener("keydown", (event) => {
 
 $("back").addEventListener("click", ALWAYS.ArrowLeft);
 $("next").addEventListener("click", ALWAYS.ArrowRight);
-$("kind").addEventListener("change", () => {
+$("kind").addEventListener("change", async () => {
   $("kind").blur();
+  // Unlike a key, a choice in the list stays visible, so it must not be ignored.
+  while (!idle()) await new Promise((resolve) => setTimeout(resolve, 50));
   once(async () => {
     seen = [];
     item = null;
