@@ -19,7 +19,8 @@ from ml.model.onnx_model import OnnxModel
 from ml.paths import DEFAULT_MODEL, MODEL
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
-"""Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]."""
+"""Pixels [1, size, size, 3] to `probabilities` [1, classes] and, with an OOD score, `known` [1]; if it was
+asked for and the model has it, also `evidence` [1, classes, h, w]."""
 
 
 @dataclass(frozen=True)
@@ -57,31 +58,36 @@ def download(source: str | None, folder: Path) -> Path:
     return Path(source)
 
 
-def load_source(source: str | None) -> LocalModel:
-    """Load a model from where `download` finds it; raises as `download` and `load`."""
+def load_source(source: str | None, evidence: bool = False) -> LocalModel:
+    """Load a model from where `download` finds it; arguments and errors as of `download` and `load`."""
     with tempfile.TemporaryDirectory() as folder:
-        return load(download(source, Path(folder)))
+        return load(download(source, Path(folder)), evidence)
 
 
-def load(path: Path) -> LocalModel:
+def load(path: Path, evidence: bool = False) -> LocalModel:
     """Load a `model.pt`, with torch only if it has no ONNX model.
+
+    Args:
+        path: of the file.
+        evidence: whether the ONNX model shall return its evidence too.
 
     Raises:
         PipelineError: it isn't a usable model; the message says why.
     """
     try:
-        return _load(path)
+        return _load(path, evidence)
     except (OSError, ValueError) as error:
         raise PipelineError(f"{path} can't be used: {error}") from error
 
 
-def _load(path: Path) -> LocalModel:
+def _load(path: Path, evidence: bool) -> LocalModel:
     try:
         content = bundle.read(path)
     except NoOnnxModelError:
         return _load_checkpoint(path)
     model = OnnxModel(content.onnx, threads=1)
-    outputs = [name for name in model.outputs if name in ("probabilities", "known")]
+    wanted = ("probabilities", "known", *(["evidence"] if evidence else []))
+    outputs = [name for name in model.outputs if name in wanted]
     return LocalModel(content.manifest, partial(model.run, outputs=outputs))
 
 

@@ -56,6 +56,7 @@ SLOW = {
     "ml/audit/test_page_browser.py",
     "ml/audit/test_suspects.py",
     "ml/model/test_allocator.py",
+    "ml/review/test_review_browser.py",
     "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from app.inference.answers import Engine
 from app.inference.decoding import Decoder
-from app.inference.explain import Explanation, explain
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import stage
 from ml.model.decision import decide_label
+from ml.model.explain import Explanation, explain
 from ml.model.image import Decoded, ImageError
 from ml.model.reference import brightness
 

@@ -16,22 +16,20 @@ from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
-from waitress import create_server
-
 from ml import params as parameters
 from ml.audit import contradictions
-from ml.audit.page import HOST, Audit, create_app
+from ml.audit.items import AuditItems
 from ml.audit.suspects import KINDS, Suspects
-from ml.cli import note, say
+from ml.cli import say
 from ml.data import decisions
 from ml.data.dataset import Dataset
 from ml.data.ingest import RAW
 from ml.model.errors import PipelineError
 from ml.paths import DROPPED, PREPARE_REPORT
+from ml.review.server import PORT, serve
 
 EXAMPLE = "python -m ml audit"
 SUSPECTS = Path("reports/audit/suspects.json")
-_PORT = 8765
 _MOST = 200
 _METHOD = 1  # another number when the code finds other suspects
 
@@ -39,7 +37,7 @@ _METHOD = 1  # another number when the code finds other suspects
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--port", type=int, default=_PORT, help=f"of the page (default: {_PORT}; 0: any free one)"
+        "--port", type=int, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
     )
     parser.add_argument(
         "--most", type=_count, default=_MOST, help=f"at most this many photos of each kind (default: {_MOST})"
@@ -63,7 +61,7 @@ def main(arguments: argparse.Namespace) -> None:
         f"{kinds['contradiction']:,} have several labels"
     )
     if not arguments.no_page:
-        serve(Audit(suspects, RAW, decisions.PATH), arguments.port)
+        serve(AuditItems(suspects, RAW, decisions.PATH), arguments.port)
 
 
 def run(arch: str, most: int, out: Path = SUSPECTS) -> Suspects:
@@ -99,21 +97,3 @@ def _all_decided(suspects: Suspects, made: Mapping[str, decisions.Decision]) -> 
     """Return whether a person has decided about all of at least one suspect, so that others are next."""
     hashes = [sha256 for suspect in suspects.suspects for sha256 in suspect.hashes]
     return bool(hashes) and all(sha256 in made for sha256 in hashes)
-
-
-def serve(audit: Audit, port: int) -> None:
-    """Serve the page on this machine until Ctrl-C.
-
-    Raises:
-        PipelineError: the port is taken.
-    """
-    audit.state()
-    try:
-        server = create_server(create_app(audit), host=HOST, port=port, threads=4)
-    except OSError as error:
-        raise PipelineError(f"port {port}: {error.strerror}; --port names another one") from error
-    note(f"http://{HOST}:{server.effective_port}/ (Ctrl-C ends)")
-    server.run()
-    suspects = audit.state()["suspects"]
-    decided = sum(suspect["decision"] is not None for suspect in suspects)
-    say(f"{decided:,} of {len(suspects):,} are decided; `dvc repro` obeys {audit.path}")

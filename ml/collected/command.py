@@ -3,7 +3,8 @@
 STORE is a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. Nothing else in it is touched.
 
 A person who wants a photo deleted names its request id, which was part of the answer. The id of a whole
-request, as in X-Request-ID, deletes all of its photos. docs/privacy.md shows how to run --older-than daily.
+request, as in X-Request-ID, deletes all of its photos. Type it where the data set is: reviewed photos are
+deleted there too. docs/privacy.md shows how to run --older-than daily.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from ml.cli import note, say
 from ml.collected.store import Collected
+from ml.data import reviewed
 from ml.model.collected import REASONS, Record
 from ml.model.errors import PipelineError, one_line
 
@@ -65,13 +67,16 @@ def _printable(text: str) -> str:
 
 
 def _delete(store: Collected, request_id: str) -> None:
-    deleted = 0
+    deleted = []
     for record in store.records(rejected=_note_rejected):
         if request_id in (record.request_id, record.request_id.rpartition(".")[0]):
             store.delete(record)
             say(f"deleted {record.photo_path} and its record")
-            deleted += 1
-    if not deleted:
+            deleted.append(record.id)
+    exported = reviewed.delete(deleted, [request_id])
+    for path in exported:
+        say(f"deleted {path}: type `dvc add collected`, and commit collected.dvc and collected.csv")
+    if not deleted and not exported:
         raise PipelineError(f"{store.address}: no photo has the request id {_printable(request_id)}")
 
 

@@ -2,7 +2,7 @@
 
 The source is a folder, a .zip or .tar file, its URL, or oxford-pets, which torchvision downloads. The usual
 layouts are recognised, see `ml.data.layout`. If the owner has split the photos, data/raw/.splits.json has the
-splits.
+splits. The reviewed photos of the service that collected.csv lists are added.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data import sources
+from ml.data import collected, sources
 from ml.data.download import fetch
 from ml.data.layout import recognise
 from ml.model.errors import PipelineError
@@ -45,6 +45,7 @@ class IngestReport:
         classes: number of photos per class.
         skipped: number of files whose name is not a photo's.
         unlabelled: number of photos of no class.
+        collected: number of photos that the service collected, among those of the classes.
     """
 
     source: str
@@ -52,6 +53,7 @@ class IngestReport:
     classes: dict[str, int]
     skipped: int = 0
     unlabelled: int = 0
+    collected: int = 0
 
 
 def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
@@ -59,7 +61,7 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
 
     Raises:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
-            one, cannot be read, or does not fit on the disk.
+            one, cannot be read, or does not fit on the disk; or a collected photo is missing or of no class.
     """
     unfinished = out.with_name(f".{out.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -69,6 +71,8 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
             report = _oxford_pets(unfinished, cache)
         else:
             report = _copy_all(params.source, _file(params, cache), unfinished)
+        added = _add_collected(params.source, unfinished)
+        report = dataclasses.replace(report, classes=_counted(unfinished), collected=added)
         _swap(unfinished, out)
     except OSError as error:
         raise PipelineError(f"{params.source}: {error}") from error
@@ -116,6 +120,18 @@ def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
             (out / OWN_SPLITS).write_text(json.dumps(splits, indent=0, ensure_ascii=False), "utf-8")
         unlabelled = len(source.photos) - len(layout.labels)
         return IngestReport(name, layout.kind, _counted(out), source.skipped, unlabelled)
+
+
+def _add_collected(source: str, out: Path) -> int:
+    """Copy the collected photos of all classes; return their number."""
+    photos = [photo for photo in collected.load() if photo.label]
+    for photo in photos:
+        if not (out / photo.label).is_dir():
+            raise PipelineError(
+                f"{collected.PATH} has photos of {photo.label!r}, which is no class of {source}"
+            )
+        (out / photo.label / photo.path.name).write_bytes(photo.read())
+    return len(photos)
 
 
 def _counted(out: Path) -> dict[str, int]:
@@ -187,5 +203,7 @@ def main(arguments: argparse.Namespace) -> None:
     report = run(parameters.load().ingest)
     counts = ", ".join(f"{name} {count:,}" for name, count in report.classes.items())
     say(f"{report.source} ({report.layout}): {counts}")
+    if report.collected:
+        say(f"{report.collected:,} of them were collected from the service")
     if report.unlabelled or report.skipped:
         say(f"left out: {report.unlabelled:,} photos without a class, {report.skipped:,} other files")

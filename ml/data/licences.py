@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from ml.data.collected import period_of
+
 OXFORD = "Oxford-IIIT Pet (Parkhi et al. 2012), CC BY-SA 4.0"
 UNKNOWN = "not a collection that this pipeline knows; licence not recorded"
 _SOURCES = {"oxford-pets": f"{OXFORD}, by torchvision"}
@@ -11,6 +13,7 @@ _PREFIXES = {
     "oxford": OXFORD,
     "dogbreeds": "ImageNet, under its terms of access, for research",
     "imagenet": "ImageNet, under its terms of access, for research",
+    "collected": "collected from the service, under its privacy notice",
 }
 """By the first part of file names such as kaggle_cat_12.jpg."""
 
@@ -23,6 +26,8 @@ def of_source(source: str) -> str:
 def collection_of(path: str) -> str:
     """Return the collection according to a photo's name, such as `kaggle`, or an empty string."""
     first = path.rpartition("/")[2].partition("_")[0]
+    if first == "collected" and not period_of(path):
+        return ""
     return first if first in _PREFIXES else ""
 
 
@@ -33,6 +38,10 @@ def collections_of(paths: Iterable[str], source: str) -> dict[str, int]:
         paths: class/file of each photo.
         source: the `ingest.source` they came from.
     """
-    licence = _SOURCES.get(source)
-    counts = Counter(licence or _PREFIXES.get(collection_of(path), UNKNOWN) for path in paths)
-    return dict(counts.most_common())
+    of_all = _SOURCES.get(source)
+
+    def licence(path: str) -> str:
+        collection = collection_of(path)
+        return of_all if of_all and collection != "collected" else _PREFIXES.get(collection, UNKNOWN)
+
+    return dict(Counter(map(licence, paths)).most_common())

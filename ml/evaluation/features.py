@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ml.data import collected
 from ml.evaluation.metrics import Floats
 from ml.model.errors import PipelineError
 from ml.model.image import ImageError, Resize, decode
@@ -42,20 +43,19 @@ def extract_features(network: Network, images: Images, rows: NDArray[np.int64] |
 def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.uint8] | None:
     """Decode all photos of `evaluate.other`, a folder or a .zip, to uint8 [N, image_size, image_size, 3].
 
-    Returns None if the source is empty.
+    The collected photos of none of the classes follow. Returns None if there are neither.
 
     Raises:
-        PipelineError: the source cannot be read, or contains no photos.
+        PipelineError: the source cannot be read, or contains no photos; or a collected photo is missing.
     """
-    if not source:
-        return None
     images = []
-    for content in _files(Path(source)):
+    for content in _files(Path(source)) if source else ():
         with contextlib.suppress(ImageError):  # files that are not photos are left out
             images.append(decode(content, image_size, resize))
-    if not images:
+    if source and not images:
         raise PipelineError(f"evaluate.other: {source} contains no photos")
-    return np.stack(images)
+    images += [decode(photo.read(), image_size, resize) for photo in collected.others()]
+    return np.stack(images) if images else None
 
 
 def _files(source: Path) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from ml import params as parameters
 from ml.cli import say
+from ml.data import collected
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
@@ -187,7 +188,7 @@ def _compare(
 def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:
     answers, manifest = answer_test_photos(model, data), model.manifest
     photos = None
-    if "known" in answers and params.evaluate.other:
+    if "known" in answers and (params.evaluate.other or collected.others()):
         from ml.evaluation.features import load_ood_photos  # imports torch, which takes seconds
 
         photos = load_ood_photos(params.evaluate.other, manifest.image_size, manifest.resize)

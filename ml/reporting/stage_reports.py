@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from ml import paths
+from ml.data.collected import periods_of
 from ml.data.licences import collections_of
 from ml.model.errors import PipelineError
 
@@ -67,6 +68,7 @@ class Reports:
         dropped: number of photos that `prepare` dropped, by reason.
         dropped_photos: `path`, `reason` and `detail` of each.
         collections: number of photos, by collection and licence.
+        collected: number of photos that the service collected, by month.
         epochs: number, losses and accuracies of each.
         recipe: with which the network was trained, as in params.yaml except for what `train.minutes` changed.
         averages: weight averages that were tried after the epochs, best first.
@@ -91,6 +93,7 @@ class Reports:
     dropped: dict[str, int]
     dropped_photos: list[dict[str, str]]
     collections: dict[str, int]
+    collected: dict[str, int]
     epochs: list[dict[str, float]]
     recipe: dict[str, Any]
     averages: list[dict[str, Any]]
@@ -157,6 +160,7 @@ def load(params: Mapping[str, Any]) -> Reports:
             dropped=prepared.get("dropped", {}),
             dropped_photos=_csv(paths.PREPARE_REPORT / paths.DROPPED),
             collections=collections_of(photos, source),
+            collected=periods_of(photos),
             epochs=history.get("history", []),
             recipe=history.get("recipe", {}),
             averages=history.get("choices", []),

@@ -14,8 +14,8 @@ from onnx import TensorProto
 from PIL import Image
 
 from app.inference import engine
-from app.inference.explain import explain
 from ml.model.errors import BundleError
+from ml.model.explain import explain
 from ml.model.image import Decoded
 from tests.app.inference.test_engine import baseline
 from tests.app.routes.test_predict import RED_JPEG, is_problem, send

@@ -21,19 +21,21 @@ from tests.ml.audit.conftest import write_suspects
 
 _SERVE = """
 from pathlib import Path
-from ml.audit.audit import SUSPECTS, serve
-from ml.audit.page import Audit
+from ml.audit.audit import SUSPECTS
+from ml.audit.items import AuditItems
 from ml.audit.suspects import Suspects
 from ml.data import decisions
 from ml.data.ingest import RAW
+from ml.review.server import serve
 
-serve(Audit(Suspects.load(SUSPECTS), RAW, decisions.PATH), 0)
+serve(AuditItems(Suspects.load(SUSPECTS), RAW, decisions.PATH), 0)
 """
 
 
 class Server(NamedTuple):
     process: "subprocess.Popen[str]"
     port: int
+    path: str
     folder: Path
 
     def made(self) -> dict[str, tuple[str, str]]:
@@ -69,9 +71,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         processes.append(process)
         assert process.stderr
         line = process.stderr.readline()
-        address = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/ \(Ctrl-C ends\)\n", line)
+        address = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/[\w-]{20,}/) \(Ctrl-C ends\)\n", line)
         assert address, line
-        return Server(process, int(address[1]), tmp_path)
+        return Server(process, int(address[1]), address[2], tmp_path)
 
     yield start
     for process in processes:
@@ -107,7 +109,7 @@ def test_one_key_per_decision_and_each_is_saved_at_once(
     browser: Browser, serve: Callable[..., Server]
 ) -> None:
     server = serve(["cat", "dog"])
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         expect(page.locator("#question")).to_have_text("Is the label “cat” right?")
         expect(page.locator("#reason")).to_contain_text("The prediction is “dog”, 90%.")
@@ -126,8 +128,9 @@ def test_one_key_per_decision_and_each_is_saved_at_once(
         press(page, "2", 4)
         assert server.made()["cat/2.jpg"] == ("relabel", "dog")
         page.keyboard.press("2")  # the present label
-        expect(page.locator("#decision")).to_contain_text("All are decided")
+        expect(page.locator("#empty")).to_contain_text("All are decided")
         assert server.made()["dog/3.jpg"] == ("keep", "")
+        press(page, "ArrowLeft", 4)
         press(page, "ArrowLeft", 3)
         expect(page.locator("#decision")).to_contain_text("Relabelled: dog")
         expect(page.get_by_role("button", name=re.compile("dog"))).to_have_attribute("aria-pressed", "true")
@@ -135,7 +138,7 @@ def test_one_key_per_decision_and_each_is_saved_at_once(
         press(page, "ArrowRight", 3)
         page.reload()
         expect(page.locator("#count")).to_have_text("4 of 4 decided")
-        ready(page)
+        expect(page.locator("#empty")).to_be_visible()
         page.keyboard.press("u")  # of a decision from before the reload
         expect(page.locator("#count")).to_have_text("3 of 4 decided")
     server.process.send_signal(signal.SIGINT)
@@ -146,7 +149,7 @@ def test_one_key_per_decision_and_each_is_saved_at_once(
 
 def test_with_the_mouse(browser: Browser, serve: Callable[..., Server]) -> None:
     server = serve(["cat", "dog"])
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         page.get_by_role("button", name="Drop").click()
         at(page, 2)
@@ -165,7 +168,7 @@ def test_with_the_mouse(browser: Browser, serve: Callable[..., Server]) -> None:
 
 def test_a_key_that_is_held_down_decides_once(browser: Browser, serve: Callable[..., Server]) -> None:
     server = serve(["cat", "dog"], 8)
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         page.keyboard.down("d")
         at(page, 2)
@@ -181,9 +184,9 @@ def test_a_key_that_is_held_down_decides_once(browser: Browser, serve: Callable[
 
 
 def test_many_classes(browser: Browser, serve: Callable[..., Server]) -> None:
-    classes = [str(number) for number in range(20)] + ['a <b>"&', "Äpfel"]
+    classes = [str(number) for number in range(40)] + ['a <b>"&', "Äpfel"]
     server = serve(classes, 3)
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         # The likeliest are first, also if their names are numbers.
         names = page.locator("#classes .name").all_text_contents()
@@ -199,6 +202,7 @@ def test_many_classes(browser: Browser, serve: Callable[..., Server]) -> None:
         page.keyboard.press("Enter")
         expect(page.locator("#count")).to_have_text("3 of 3 decided")
         assert server.made()["2/2.jpg"] == ("relabel", "1")
+        press(page, "u", 3)
         page.keyboard.press("/")
         page.keyboard.type("kd")
         page.keyboard.press("Enter")
@@ -208,14 +212,24 @@ def test_many_classes(browser: Browser, serve: Callable[..., Server]) -> None:
             .startswith("There is no such class")
         )
         page.keyboard.press("Escape")
-        assert server.made()["2/2.jpg"] == ("relabel", "1")
+        assert "2/2.jpg" not in server.made()
+
+
+def test_letters_are_keys_of_classes_too(browser: Browser, serve: Callable[..., Server]) -> None:
+    server = serve([f"class {number:02}" for number in range(22)], 3)
+    with opened(browser, server.port, server.path) as page:
+        at(page, 1)
+        keys = page.locator("#classes kbd").all_text_contents()
+        assert "".join(keys) == "123456789ABCFGHIJLMOPQ"  # D, E, K, N and U are keys of other buttons
+        press(page, "q", 2)
+        assert server.made()["class 00/0.jpg"] == ("relabel", "class 21")
 
 
 def test_a_decision_that_can_not_be_saved_is_not_shown_as_made(
     browser: Browser, serve: Callable[..., Server]
 ) -> None:
     server = serve(["cat", "dog"])
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         blocker = server.folder / f".label_decisions.csv.{server.process.pid}.part"
         blocker.mkdir()
@@ -237,7 +251,7 @@ def test_a_decision_that_can_not_be_saved_is_not_shown_as_made(
 def test_a_photo_that_is_gone_can_still_be_dropped(browser: Browser, serve: Callable[..., Server]) -> None:
     server = serve(["cat", "dog"])
     (server.folder / "data/raw/cat/0.jpg").unlink()
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         expect(page.get_by_role("img", name="cat/0.jpg cannot be shown")).to_be_visible()
         press(page, "d", 2)
@@ -245,7 +259,7 @@ def test_a_photo_that_is_gone_can_still_be_dropped(browser: Browser, serve: Call
 
 def test_copies_with_several_labels_and_the_filter(browser: Browser, serve: Callable[..., Server]) -> None:
     server = serve(["cat", "dog"], merged=True)
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         expect(page.locator("#question")).to_have_text("Which is right: “cat” or “dog”?")
         expect(page.locator("#photos img")).to_have_count(2)
@@ -275,21 +289,21 @@ def test_all_is_on_the_screen_and_axe_finds_no_barrier(
         "is_mobile": mobile,
         "bypass_csp": True,
     }
-    with opened(browser, server.port, **options) as page:
+    with opened(browser, server.port, server.path, **options) as page:
         at(page, 1)
-        for part in ("#photos", "#question", "#classes", "#keep", "#drop", "#undo", "#next", "#progress"):
+        for part in ("#photos", "#question", "#classes", "#actions", "#next", "#progress"):
             expect(page.locator(part)).to_be_in_viewport(ratio=1)
         assert barriers(page) == []
         press(page, "d", 2)
         press(page, "ArrowLeft", 1)
-        expect(page.locator("#drop")).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_role("button", name="Drop")).to_have_attribute("aria-pressed", "true")
         assert barriers(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_each_photo_is_announced(browser: Browser, serve: Callable[..., Server]) -> None:
     server = serve(["cat", "dog"])
-    with opened(browser, server.port) as page:
+    with opened(browser, server.port, server.path) as page:
         at(page, 1)
         press(page, "d", 2)
         expect(page.get_by_role("status")).to_have_text(

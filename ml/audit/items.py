@@ -1,0 +1,120 @@
+"""The suspects of an audit as items of the page, and label_decisions.csv as its file of decisions."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml.audit.suspects import Suspect, Suspects
+from ml.data import decisions
+from ml.data.decisions import Decision
+from ml.packaging.perturbations import decode_whole, encode
+from ml.review.items import LABEL, Action, Choice, Item, Photo
+
+_SIDE = 1600  # longest side of a photo on the page, in pixels
+_REASONS = {
+    "label": "The label is probably wrong.",
+    "disagreement": "The label may be wrong.",
+    "outlier": "It is among the photos that look least like the classes.",
+    "contradiction": "Equal or nearly equal photos have different labels, so prepare drops some of them.",
+}
+
+
+class AuditItems:
+    """The suspects, and the decisions about them in a file; see `ml.review.items.Items`.
+
+    Args:
+        suspects: what was found.
+        raw: the ingested photos.
+        path: of the decisions.
+    """
+
+    title = "Label audit"
+    kinds: Mapping[str, str] = {
+        "label": "probably a wrong label",
+        "disagreement": "perhaps a wrong label",
+        "outlier": "unlike the classes",
+        "contradiction": "several labels",
+    }
+    actions = (Action("keep", "Keep", "k", primary=True), Action("drop", "Drop", "d"))
+
+    def __init__(self, suspects: Suspects, raw: Path, path: Path) -> None:
+        self.classes, self.path = suspects.classes, path
+        self.next_step = f"`dvc repro` obeys {path}"
+        self._suspects = {str(number): suspect for number, suspect in enumerate(suspects.suspects)}
+        self.items = [_item(number, suspect) for number, suspect in self._suspects.items()]
+        self._files = {
+            sha256: raw / name
+            for suspect in suspects.suspects
+            for name, sha256 in zip(suspect.paths, suspect.hashes, strict=True)
+        }
+        self._lock = threading.Lock()
+
+    def choices(self) -> dict[str, Choice]:
+        """Return the decisions in the file, which others may have changed meanwhile."""
+        made = decisions.load(self.path)
+        choices = {name: _choice(suspect, made) for name, suspect in self._suspects.items()}
+        return {name: choice for name, choice in choices.items() if choice}
+
+    def decide(self, item: Item, choice: Choice | None) -> None:
+        """Write or remove the decision about all files of a suspect; changes by others stay."""
+        suspect = self._suspects[item.id]
+        with self._lock:
+            made = decisions.load(self.path)
+            for path, sha256 in zip(suspect.paths, suspect.hashes, strict=True):
+                made.pop(sha256, None)
+                if choice is not None:
+                    made[sha256] = _decision(suspect, choice, sha256, path)
+            decisions.save(made.values(), self.path)
+
+    def words(self, item: Item, choice: Choice) -> str:
+        """Return a decision in words."""
+        if choice.action == LABEL:
+            return f"Relabelled: {choice.label}"
+        return "Dropped" if choice.action == "drop" else f"Kept: {', '.join(item.labels)}"
+
+    def photo(self, photo: str) -> bytes:
+        """Return a photo of a suspect, by SHA-256, as a new JPEG."""
+        picture = decode_whole(self._files[photo].read_bytes(), _SIDE // 4)
+        picture.thumbnail((_SIDE, _SIDE))
+        return encode(picture, "JPEG", quality=90)
+
+    def evidence(self, photo: str) -> dict[str, Any] | None:
+        """Return None: the classifier of the audit has no evidence map."""
+        return None
+
+    def figures(self) -> str:
+        """Return nothing: an audit has no results before the next training."""
+        return ""
+
+
+def _item(number: str, suspect: Suspect) -> Item:
+    labels = list(dict.fromkeys(suspect.labels))
+    quoted = [f"“{label}”" for label in labels]
+    question = (
+        f"Is the label {quoted[0]} right?" if len(labels) == 1 else f"Which is right: {' or '.join(quoted)}?"
+    )
+    likeliest, share = next(iter(suspect.probabilities.items()))
+    files = zip(suspect.hashes, suspect.paths, suspect.labels, strict=True)
+    photos = [Photo(sha256, path, label if len(suspect.paths) > 1 else "") for sha256, path, label in files]
+    reason = f"{_REASONS[suspect.kind]} The prediction is “{likeliest}”, {share:.1%}.".replace(".0%", "%")
+    return Item(number, suspect.kind, photos, question, reason, labels, suspect.probabilities)
+
+
+def _decision(suspect: Suspect, choice: Choice, sha256: str, path: str) -> Decision:
+    """Return the line of one file: choosing the class that all files have already is to keep it."""
+    if choice.action == LABEL and set(suspect.labels) != {choice.label}:
+        return Decision(sha256, "relabel", choice.label, path)
+    return Decision(sha256, "drop" if choice.action == "drop" else "keep", "", path)
+
+
+def _choice(suspect: Suspect, made: Mapping[str, Decision]) -> Choice | None:
+    """Return the decision about all files of a suspect, or None."""
+    choices = {(one.action, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
+    if len(choices) != 1 or not all(sha256 in made for sha256 in suspect.hashes):
+        return None
+    ((action, label),) = choices
+    if action == "relabel":
+        return Choice(LABEL, label)
+    kept = suspect.labels[0] if action == "keep" and len(set(suspect.labels)) == 1 else ""
+    return Choice(action, kept)

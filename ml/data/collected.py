@@ -1,0 +1,169 @@
+"""The reviewed photos of the service that belong to the data set: collected.csv, and the folder collected/.
+
+`python -m ml review --export` writes both. collected.csv belongs into Git, and DVC tracks the folder:
+
+    collected/photos/CLASS/collected_DAY_ID.jpg
+    collected/other/collected_DAY_ID.jpg         photos of none of the classes
+
+`ingest` adds the first ones to the photos of any source, and `evaluate` measures OOD detection on the others.
+"""
+
+import csv
+import dataclasses
+import datetime
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from ml.model.errors import PipelineError, one_line
+from ml.model.files import replaced
+from ml.model.manifest import MAX_CLASS_NAME
+
+PATH = Path("collected.csv")
+FOLDER = Path("collected")
+ID = re.compile("[0-9a-f]{32}")
+SHA256 = re.compile("[0-9a-f]{64}")
+
+_NAME = re.compile(rf"collected_(\d{{4}}-\d\d)-\d\d_{ID.pattern}\.jpg")
+_MAX_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class CollectedPhoto:
+    """One line of collected.csv.
+
+    Attributes:
+        id: of its record in the store, 32 hexadecimal digits.
+        day: on which the service kept it, as 2026-11-27.
+        label: its class; empty: none of the classes.
+        sha256: of the file.
+        request: SHA-256 of the id of the request, by which its sender can ask for the deletion.
+    """
+
+    id: str
+    day: str
+    label: str
+    sha256: str
+    request: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what the names of files must not be made of."""
+        if not ID.fullmatch(self.id):
+            raise ValueError(f"{one_line(self.id, 40)!r} is not an id of 32 hexadecimal digits")
+        check_day(self.day)
+        if self.label:
+            check_class(self.label)
+        if not SHA256.fullmatch(self.sha256) or not SHA256.fullmatch(self.request):
+            raise ValueError("expected two SHA-256 in lower-case hexadecimal")
+
+    @property
+    def path(self) -> Path:
+        """The file, relative to the folder of collected photos."""
+        folder = Path("photos", self.label) if self.label else Path("other")
+        return folder / f"collected_{self.day}_{self.id}.jpg"
+
+    def read(self, folder: Path = FOLDER) -> bytes:
+        """Return the content of its file.
+
+        Raises:
+            PipelineError: the file is missing or is another one.
+        """
+        try:
+            content = (folder / self.path).read_bytes()
+        except OSError as error:
+            raise PipelineError(
+                f"{folder / self.path}: {error.strerror}; `dvc pull` fetches what {PATH} lists"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise PipelineError(
+                f"{folder / self.path} is not the photo that {PATH} lists: run `dvc checkout`"
+            )
+        return content
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(CollectedPhoto)]
+
+
+def check_class(name: str) -> None:
+    """Raise ValueError unless a name can be that of a class and of its folder."""
+    if (
+        not name.isprintable()
+        or not name.strip() == name != ""
+        or len(name) > MAX_CLASS_NAME
+        or name.startswith(".")
+        or "/" in name
+        or "\\" in name
+    ):
+        raise ValueError(f"{one_line(name, 40)!r} cannot be the name of a class")
+
+
+def check_day(day: str) -> None:
+    """Raise ValueError unless a text is a day such as 2026-11-27."""
+    try:
+        right = datetime.date.fromisoformat(day).isoformat() == day
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError(f"{one_line(day, 40)!r} is not a day such as 2026-11-27")
+
+
+def hashed(request_id: str) -> str:
+    """Return the form in which collected.csv has the id of a request, which nobody can turn back."""
+    return hashlib.sha256(request_id.encode()).hexdigest()
+
+
+def load(path: Path = PATH) -> list[CollectedPhoto]:
+    """Read the list; it is empty if there is no file.
+
+    Raises:
+        PipelineError: the file cannot be read, or a line is invalid.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB")
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} cannot be read: {error}") from error
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if next(table, _COLUMNS) != _COLUMNS:
+            raise ValueError(f"expected the columns {','.join(_COLUMNS)}")
+        photos = [CollectedPhoto(*cells) for cells in table if cells]
+        if len({photo.id for photo in photos}) < len(photos):
+            raise ValueError("an id occurs twice")
+    except (csv.Error, ValueError, TypeError) as error:
+        raise PipelineError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+    return photos
+
+
+def save(photos: Iterable[CollectedPhoto], path: Path = PATH) -> None:
+    """Replace the list, sorted by day and id so that versions of it can be merged; raises OSError."""
+    buffer = io.StringIO(newline="")
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(_COLUMNS)
+    table.writerows(
+        dataclasses.astuple(photo) for photo in sorted(photos, key=lambda photo: (photo.day, photo.id))
+    )
+    with replaced(path) as file:
+        file.write(buffer.getvalue().encode())
+
+
+def others() -> list[CollectedPhoto]:
+    """Return the photos of none of the classes; raises PipelineError."""
+    return [photo for photo in load() if not photo.label]
+
+
+def period_of(path: str) -> str:
+    """Return the month in which the service kept a photo, as 2026-11, by its name; else an empty text."""
+    match = _NAME.fullmatch(path.rpartition("/")[2])
+    return match[1] if match else ""
+
+
+def periods_of(paths: Iterable[str]) -> dict[str, int]:
+    """Count the collected photos among others, by month."""
+    return dict(sorted(Counter(filter(None, map(period_of, paths))).items()))

@@ -1,0 +1,175 @@
+"""collected_decisions.csv: what people decided about collected photos, one line per decision, in their order.
+
+Lines are only appended, each with an fsync, so that a kill or a power failure loses at most the line that is
+being written. The last line about a photo counts. The file belongs into Git: it names no person and no
+address.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import datetime
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+from ml.data import collected
+from ml.data.collected import ID, SHA256, check_class, check_day
+from ml.model.errors import PipelineError, one_line
+
+PATH = Path("collected_decisions.csv")
+
+Verdict = Literal["label", "none", "discard", "undo"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+_MAX_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A decision about a photo.
+
+    Attributes:
+        time: of the decision, UTC.
+        id: of the photo's record.
+        sha256: of the photo's file.
+        decision: `label` (it shows a class), `none` (it shows none of them), `discard` (nobody can tell, or
+            it must not be used), or `undo` (the earlier decision does not count).
+        label: the class, if the decision is `label`; else empty.
+        day: on which the service kept the photo.
+        reasons: why it was kept, separated by spaces.
+        answer: of the service.
+        version: of its model.
+    """
+
+    time: str
+    id: str
+    sha256: str
+    decision: Verdict
+    label: str
+    day: str
+    reasons: str
+    answer: str
+    version: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a line that nobody may act upon."""
+        datetime.datetime.fromisoformat(self.time)
+        check_day(self.day)
+        if not ID.fullmatch(self.id) or not SHA256.fullmatch(self.sha256):
+            raise ValueError("expected an id and a SHA-256 in lower-case hexadecimal")
+        if self.decision not in VERDICTS:
+            raise ValueError(f"the decision is one of {', '.join(VERDICTS)}")
+        if bool(self.label) != (self.decision == "label"):
+            raise ValueError("a label belongs to the decision `label`, and to no other")
+        if self.label:
+            check_class(self.label)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the photo belongs to the random sample."""
+        return "random" in self.reasons.split()
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(Entry)]
+
+
+def now() -> str:
+    """Return the present time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def load(path: Path = PATH) -> dict[str, Entry]:
+    """Return the decisions that count, by id; none if there is no file.
+
+    A last line without an end is left out: it was being written when the process was killed.
+
+    Raises:
+        PipelineError: the file cannot be read, or a line is invalid.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it is no file of decisions")
+        content = path.read_bytes()
+        text = content[: content.rfind(b"\n") + 1].decode("utf-8-sig")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} cannot be read: {error}") from error
+    entries: dict[str, Entry] = {}
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if next(table, _COLUMNS) != _COLUMNS:
+            raise ValueError(f"expected the columns {','.join(_COLUMNS)}")
+        for cells in filter(None, table):
+            if len(cells) != len(_COLUMNS):
+                raise ValueError(f"expected {','.join(_COLUMNS)}, not {one_line(','.join(cells), 80)!r}")
+            entry = Entry(*cells)  # type: ignore[arg-type]  # which __post_init__ checks
+            entries.pop(entry.id, None)
+            if entry.decision != "undo":
+                entries[entry.id] = entry
+    except (csv.Error, ValueError) as error:
+        raise PipelineError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+    return entries
+
+
+def append(entries: Iterable[Entry], path: Path = PATH) -> None:
+    """Append decisions; when this returns, they are on the disk.
+
+    Raises:
+        OSError: they cannot be written; the file is as it was.
+    """
+    buffer = io.StringIO(newline="")
+    table = csv.writer(buffer, lineterminator="\n")
+    with path.open("a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        end = _end(size, path)
+        if not end:
+            table.writerow(_COLUMNS)
+        table.writerows(dataclasses.astuple(entry) for entry in entries)
+        if end < size:
+            file.truncate(end)
+        rest = buffer.getvalue().encode()
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+
+
+def _end(size: int, path: Path) -> int:
+    """Return where the last complete line ends."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - 1))
+        return size if file.read(1) in (b"\n", b"") else path.read_bytes().rfind(b"\n") + 1
+
+
+def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
+    """Delete photos from the data set, and the decisions about them, by the ids of their records or requests.
+
+    collected.csv names the file of an id. Versions that DVC has stored stay in its cache and its remote until
+    `dvc gc`, and models that learned from a photo stay as they are until the next training.
+
+    Returns:
+        The deleted files. If there are any, `dvc add collected` and a commit must follow.
+
+    Raises:
+        PipelineError: a list cannot be read.
+        OSError: a file cannot be written or deleted.
+    """
+    requests = set(map(collected.hashed, request_ids))
+    photos, entries = collected.load(), load()
+    unwanted = {*ids, *(photo.id for photo in photos if photo.request in requests)}
+    found = [photo for photo in photos if photo.id in unwanted]
+    for photo in found:
+        (collected.FOLDER / photo.path).unlink(missing_ok=True)
+    if found:
+        collected.save([photo for photo in photos if photo not in found])
+    decided = [entries[name] for name in sorted(unwanted & entries.keys())]
+    if decided:
+        append(dataclasses.replace(entry, time=now(), decision="undo", label="") for entry in decided)
+    return [collected.FOLDER / photo.path for photo in found]

@@ -1,0 +1,105 @@
+"""Puts reviewed photos into the data set: collected/ and collected.csv then say what the decisions say."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml.collected.store import Collected
+from ml.data import collected
+from ml.data.collected import CollectedPhoto
+from ml.data.reviewed import Entry
+from ml.model.collected import Record
+from ml.model.errors import ImageError
+from ml.model.files import replaced
+from ml.review.collected import read
+from ml.review.server import locked
+
+COMMANDS = """dvc add collected
+git add collected.csv collected.dvc collected_decisions.csv
+git commit -m "Add reviewed photos"
+dvc push
+dvc repro"""
+"""What remains to be typed after an export."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What an export changed.
+
+    Attributes:
+        added: photos that were put into the data set, by class; empty: of none of them.
+        moved: photos whose class has changed.
+        removed: photos that no decision supports any more.
+        missing: decided photos that are not in the store any more, or are not what they were.
+        photos: in the data set now.
+    """
+
+    added: dict[str, int]
+    moved: int
+    removed: int
+    missing: int
+    photos: int
+
+
+def pending(entries: Mapping[str, Entry], listed: Mapping[str, CollectedPhoto]) -> list[Entry]:
+    """Return the decisions for a class or for none of them that the data set does not have yet."""
+    return [
+        entry
+        for entry in entries.values()
+        if entry.decision in ("label", "none")
+        and (entry.id not in listed or listed[entry.id].label != entry.label)
+    ]
+
+
+def export(
+    store: Collected,
+    records: Mapping[str, Record],
+    entries: Mapping[str, Entry],
+    folder: Path = collected.FOLDER,
+) -> Export:
+    """Write the decided photos, then the list of them, then delete files that are no longer listed.
+
+    A second call changes nothing. A photo that was exported stays, even after its record was deleted from the
+    store by a retention rule; `ml.data.reviewed.delete` deletes it.
+
+    Raises:
+        PipelineError: another export is running, or the data set lacks a photo that it lists.
+        OSError: a file cannot be written.
+    """
+    with locked(collected.PATH):
+        for unfinished in folder.rglob(".*.part"):  # of an export that was killed
+            unfinished.unlink()
+        before = {photo.id: photo for photo in collected.load()}
+        after, added, missing = dict(before), dict[str, int](), 0
+        for entry in pending(entries, before):
+            old, record = before.get(entry.id), records.get(entry.id)
+            try:
+                content = old.read(folder) if old else _content(store, record, entry)
+            except ImageError:
+                missing += 1
+                continue
+            request = old.request if old else collected.hashed(record.request_id) if record else ""
+            photo = CollectedPhoto(entry.id, entry.day, entry.label, entry.sha256, request)
+            target = folder / photo.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(target) as file:
+                file.write(content)
+            after[photo.id] = photo
+            if old is None:
+                added[entry.label] = added.get(entry.label, 0) + 1
+        wanted = {entry.id for entry in entries.values() if entry.decision in ("label", "none")}
+        after = {name: photo for name, photo in after.items() if name in wanted}
+        if after != before:
+            collected.save(after.values())
+        for name, photo in before.items():
+            if name not in after or after[name].path != photo.path:
+                (folder / photo.path).unlink(missing_ok=True)
+    moved = sum(name in after and after[name].label != photo.label for name, photo in before.items())
+    return Export(added, moved, len(before.keys() - after.keys()), missing, len(after))
+
+
+def _content(store: Collected, record: Record | None, entry: Entry) -> bytes:
+    """Return the photo that a person has seen: the store may have another one under its id by now."""
+    if record is None or record.sha256 != entry.sha256 or record.day != entry.day:
+        raise ImageError("not the photo that was reviewed")
+    return read(store, record)[0]
