@@ -35,6 +35,8 @@ class Service:
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
         self.signed_predictions = SignedPredictions(settings.feedback_secret)
+        if settings.deployment:
+            self.metrics.deployed(settings.deployment)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

@@ -29,6 +29,7 @@ from app.settings import Settings, SettingsError, probable_typos
         ("ALLOWED_IMAGE_HOSTS", "a.example:99999"), ("ALLOWED_IMAGE_HOSTS", "[::x]"),
         ("ALLOWED_IMAGE_HOSTS", "a.example?"), ("ALLOWED_IMAGE_HOSTS", "9" * 5000 + "/"),
         ("ALLOWED_IMAGE_HOSTS", "bücher.example"), ("ALLOWED_IMAGE_HOSTS", "a.example."),
+        ("DEPLOYMENT", "a_b"), ("DEPLOYMENT", "a" * 64),
         ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
@@ -43,7 +44,7 @@ def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
-        | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
+        | {"FEEDBACK_SECRET": "A+/b" * 10 + "==", "DEPLOYMENT": "5f2a01bc-9d3e"}
         | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1"}
         | {"ALLOWED_IMAGE_HOSTS": "A.example, http://b.example, c.ex:8443,https://[0::1]:1, 127.0.0.1:80"}
     )
@@ -59,6 +60,7 @@ def test_good_values():
         ("https", "a.example", 443), ("http", "b.example", 80), ("https", "c.ex", 8443),
         ("https", "::1", 1), ("https", "127.0.0.1", 80),
     )  # fmt: skip
+    assert settings.deployment == "5f2a01bc-9d3e"
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 
