@@ -25,7 +25,7 @@ from typing import Any
 
 from deploy import command
 from deploy.cancellation import CANCELLATION
-from deploy.docker import Engine
+from deploy.engine import Engine
 from deploy.output import is_secret, quote, say
 from deploy.process import end, run
 from deploy.target import DeployError, Deployment, Variables

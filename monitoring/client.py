@@ -52,7 +52,7 @@ class Prometheus:
         Raises:
             PrometheusError: see there.
         """
-        form = {"query": query, "start": start, "end": end, "step": step}
+        form: dict[str, str | float] = {"query": query, "start": start, "end": end, "step": step}
         return self._result("/api/v1/query_range", form, "values")
 
     def _result(self, path: str, form: Mapping[str, str | float], key: str) -> Series:
