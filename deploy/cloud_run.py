@@ -142,7 +142,7 @@ class CloudRun:
         percent = sum(entry.percent for entry in service.traffic if _short(entry.revision) == tagged[0])
         return Unfinished(name, percent) if name and name != former else None
 
-    def resume(self) -> str:
+    def resume(self, image: str, variables: Variables) -> str:
         """Take the revision tagged `candidate`. See `SplittingTarget`."""
         service = self._settled()
         self._before = _serving(service)

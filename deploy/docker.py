@@ -78,9 +78,9 @@ class Docker(Containers):
         self._create(
             self._next, image, kept | dict(variables), self._free_port(self._name), (f"{_CANARY}=yes",)
         )
-        return self.resume()
+        return self.resume(image, variables)
 
-    def resume(self) -> str:
+    def resume(self, image: str, variables: Variables) -> str:
         """Start NAME-next unless it runs. See `SplittingTarget`."""
         if not runs(self._engine.inspect(self._next) or {}):
             self._engine.run("start", self._next)

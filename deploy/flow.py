@@ -129,11 +129,12 @@ def _try_out(
 ) -> None:
     """Start the new version beside the live one, test it, and give it shares of the traffic."""
     assert isinstance(target, SplittingTarget)
+    changes = {**variables, "DEPLOYMENT": canary.deployment}
     if unfinished:
         say(f"canary {unfinished.deployment} was cut off at {unfinished.percent} %: going on")
-        url = target.resume()
+        url = target.resume(image, changes)
     else:
-        url = target.stage_beside(image, {**variables, "DEPLOYMENT": canary.deployment})
+        url = target.stage_beside(image, changes)
     smoke.run(url, (variables.get("MODEL_SHA256") or "").lower())
     canary.run(target.split, url, unfinished)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from deploy.cancellation import CANCELLATION
 from deploy.engine import Engine
+from deploy.target import DeployError
 
 IMAGE = "haproxy:3.2"
 _FILE = "/haproxy.cfg"
-_RELOAD_S = 1.0  # the former process may still accept connections for a moment
+_RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
 _LABEL = "cats-vs-dogs.address"
 _CONFIGURATION = """\
 global
-    maxconn 4000
     hard-stop-after 60s
 defaults
     mode http
@@ -67,6 +67,7 @@ class Proxy:
         if container and (container["Config"]["Labels"] or {}).get(_LABEL) != self._address:
             self.remove()
             container = None
+        restarts = container.get("RestartCount", 0) if container else 0
         if container is None:
             self._create()
         with tempfile.TemporaryDirectory() as folder:
@@ -76,9 +77,13 @@ class Proxy:
             self._engine.run("cp", str(file), f"{self._name}:{_FILE}")
         if container and container["State"]["Running"]:
             self._engine.run("kill", "--signal=USR2", self._name)  # reads its configuration again
-            CANCELLATION.pause(_RELOAD_S)
         else:
             self._engine.run("start", self._name)
+        CANCELLATION.pause(_RELOAD_S)
+        container = self._engine.inspect(self._name) or {"State": {"Running": False}}
+        if not container["State"]["Running"] or container.get("RestartCount", 0) != restarts:
+            lines = self._engine.run("logs", "--tail=1", self._name, check=False).stderr.splitlines()
+            raise DeployError(f"{self._name} has ended by itself: {(lines or ['no reason'])[-1]}")
 
     def shares(self) -> dict[int, int]:
         """Return the shares that ports have; empty if there is no proxy."""

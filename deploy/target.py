@@ -105,8 +105,10 @@ class SplittingTarget(Target, Protocol):
             DeployError: it does not start, as for `stage`.
         """
 
-    def resume(self) -> str:
+    def resume(self, image: str, variables: Variables) -> str:
         """Take the candidate of the unfinished canary as the staged version, and return its own URL.
+
+        Image and variables are those with which it was staged.
 
         Raises:
             DeployError: it does not run.
