@@ -38,6 +38,8 @@ class Service:
         )
         self.signed_predictions = SignedPredictions(settings.feedback_secret)
         self.collector = Collector(settings, self.metrics, self.decoder, lambda: self.admission.busy)
+        if settings.deployment:
+            self.metrics.deployed(settings.deployment)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

@@ -216,6 +216,11 @@ class Settings:
         parsers.Parser("comma-separated hosts such as `photos.example.org`", parsers.origins),
         (),
     )
+    deployment: str | None = _setting(
+        "Name of this deployment, in the metric `deployment_info`. `python -m deploy --canary` sets it, to "
+        "tell two versions apart. Unset: no such metric.",
+        parsers.text("1 to 63 letters, digits and `-`", "[A-Za-z0-9-]{1,63}"),
+    )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
         parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN),

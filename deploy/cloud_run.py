@@ -7,7 +7,8 @@ overrides the API's address.
 
 A new revision gets no traffic at first, only a tag with its own URL; once it has passed the smoke test
 there, it gets all traffic. A revision keeps its image and variables, so a rollback only moves the traffic.
-The revision that served before stays tagged `previous`.
+The revision that served before stays tagged `previous`. With --canary, the tagged revision gets a share of
+the traffic meanwhile. Prometheus must know each instance of both revisions: METRICS_PUSH_URL.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from deploy import command
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
 from deploy.provider import ApiError, api_address, api_session, send_once, setting, token, url_of_service
-from deploy.target import DeployError, Deployment, Variables, Wait
+from deploy.target import DeployError, Deployment, Unfinished, Variables, Wait
 from ml.model.errors import PipelineError
 
 try:
@@ -128,6 +129,37 @@ class CloudRun:
         tagged = (entry.uri for entry in service.traffic_statuses if entry.tag == CANDIDATE)
         return next(tagged, "") or self._url
 
+    stage_beside = stage  # without traffic, if something serves
+
+    def unfinished(self) -> Unfinished | None:
+        """Return the canary whose revision is tagged `candidate`. See `SplittingTarget`."""
+        service = self._read()
+        tagged = [_short(entry.revision) for entry in service.traffic if entry.tag == CANDIDATE]
+        before = _serving(service)
+        if not tagged or not before or tagged[0] == before:
+            return None
+        name, former = (self._name_of(revision) for revision in (tagged[0], before))
+        percent = sum(entry.percent for entry in service.traffic if _short(entry.revision) == tagged[0])
+        return Unfinished(name, percent) if name and name != former else None
+
+    def resume(self, image: str, variables: Variables) -> str:
+        """Take the revision tagged `candidate`. See `SplittingTarget`."""
+        service = self._settled()
+        self._before = _serving(service)
+        for entry in service.traffic_statuses:
+            if entry.tag == CANDIDATE:
+                self._revision = _short(entry.revision)
+                return entry.uri or self._url
+        raise DeployError(f"no revision is tagged {CANDIDATE} any more")
+
+    def split(self, percent: int) -> None:
+        """Divide the traffic between two revisions. See `SplittingTarget`."""
+        service = self._read()
+        shares = [_to(self._before, 100 - percent), _to(self._revision, percent, CANDIDATE)]
+        service.traffic = [*shares, *_tags_of_others(service)]
+        say(f"{self._revision} gets {percent} % of the traffic")
+        self._update(service, "traffic")
+
     def promote(self) -> str:
         """Give all traffic to the staged revision. See `Target`."""
         service = self._read()
@@ -159,6 +191,11 @@ class CloudRun:
                 return self._url
             CANCELLATION.pause(self._poll_s)
         raise failure
+
+    def _name_of(self, revision: str) -> str:
+        """Return a revision's DEPLOYMENT."""
+        variables = self._get_revision(revision).containers[0].env
+        return next((str(one.value) for one in variables if one.name == "DEPLOYMENT"), "")
 
     def _deployment(self, revision: str) -> Deployment:
         return Deployment(revision, self._get_revision(revision).containers[0].image, self._url)
@@ -236,9 +273,11 @@ def _tags_of_others(service: Service) -> list[TrafficTarget]:
 
 
 def _serving(service: Service) -> str:
-    """Return the revision that gets all traffic, or nothing; raise DeployError if several get some."""
+    """Return the revision that gets all traffic, but for a canary, or nothing; DeployError if several do."""
     latest, statuses = service.latest_ready_revision, service.traffic_statuses
     names = {_short(entry.revision or latest) for entry in statuses if entry.percent}
+    if len(names) > 1:
+        names -= {_short(entry.revision) for entry in statuses if entry.tag == CANDIDATE}
     if len(names) > 1:
         split = ", ".join(sorted(names))
         raise DeployError(f"the traffic is split between {split}; give it all to one first")

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy import attestation, flow
+from deploy.canary import options
 from deploy.output import complain, hide, hide_variables
 from deploy.smoke import SCRIPT, SmokeTest
 from deploy.target import DeployError, Target
@@ -64,6 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="bash script that tests the service at a URL; reads API_KEY, METRICS_TOKEN and WAIT_SECONDS "
         "(default: scripts/smoke_test.sh)",
     )
+    options.configure(parser)
 
 
 def run(
@@ -84,10 +86,13 @@ def run(
             raise DeployError("--image is not the reference of an image")
         if arguments.verify:
             image = _verified(arguments.verify, image, changes)
+        canary = options.options(arguments)
+        if canary and image is None:
+            raise DeployError("--canary is for --image: a rollback brings all traffic back at once")
         target = target_type(os.environ, arguments)
         if image is None:
             return flow.roll_back(target, smoke, arguments.rollback, arguments.dry_run)
-        return flow.deploy(target, smoke, image, changes, arguments.dry_run)
+        return flow.deploy(target, smoke, image, changes, arguments.dry_run, canary)
     except KeyboardInterrupt:
         complain("interrupted; nothing was changed")
     except Exception as error:  # noqa: BLE001  (its text may hold a secret)

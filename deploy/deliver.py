@@ -6,11 +6,13 @@
   TARGET   one target, or auto: those whose variables are set, or docker if there is none
   IMAGE    a tag of this repository's image, such as a commit, or a whole reference
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
+  CANARY   shares of the traffic that the new version gets first, in percent, such as 10,50; empty: none
+  CANARY_MINUTES   minutes at each share
   VERIFY   on: deploy only an image and a model that GITHUB_REPOSITORY's workflows have attested; needs gh
 
 A rollback is not verified: it brings back what was verified when it was deployed, also if GitHub is down.
 It also needs what each target reads (python -m deploy TARGET --help) and what `python -m release model-url`
-reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets.
+reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets: 2, 1, 3, 0 in this order.
 """
 
 import argparse
@@ -26,6 +28,10 @@ from ml.model.errors import PipelineError
 EXAMPLE = "python -m deploy deliver --image COMMIT --release v1.2.3"
 
 
+_SEVERITY = (0, 3, 1, 2)
+"""Exit codes of targets, from good to bad."""
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     for name, default, text in (
@@ -33,12 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("target", "auto", f"auto, {', '.join(TARGETS)}"),
         ("image", "", "tag or reference of the image"),
         ("release", "", "tag of the release; empty: the latest"),
+        ("canary", "", "shares of the traffic in percent; empty: no canary"),
+        ("canary-minutes", "15", "minutes at each share"),
         ("verify", "off", "on or off"),
     ):
-        value = os.environ.get(name.upper()) or default
-        parser.add_argument(
-            f"--{name}", default=value, help=f"{text} (default: ${name.upper()}, or '{default}')"
-        )
+        variable = name.upper().replace("-", "_")
+        value = os.environ.get(variable) or default
+        parser.add_argument(f"--{name}", default=value, help=f"{text} (default: ${variable}, or '{default}')")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -56,10 +63,12 @@ def main(arguments: argparse.Namespace) -> int:
             options += ["--verify", os.environ.get("GITHUB_REPOSITORY", "")]
         else:
             say("VERIFY is off: the attestations of image and model are not checked")
+        if arguments.canary:
+            options += ["--canary", arguments.canary, "--minutes", arguments.canary_minutes]
     worst = 0
     for target in targets:
         say(f"== {target}")
-        worst = max(worst, _deploy([target, *options]))
+        worst = max(worst, _deploy([target, *options]), key=_severity)
         if CANCELLATION.came:
             break
     return worst
@@ -76,6 +85,10 @@ def _deploy(arguments: list[str]) -> int:
             return failure.code
         note(str(failure.code))
         return 1
+
+
+def _severity(code: int) -> int:
+    return _SEVERITY.index(code) if code in _SEVERITY else len(_SEVERITY)
 
 
 def _reference(image: str) -> str:

@@ -1,43 +1,72 @@
 """Deploy, test, and roll back if the test fails: the same steps for every target."""
 
+import hashlib
+import json
 import os
+import secrets
 import traceback
 from pathlib import Path
 
+from deploy.canary.options import Options
+from deploy.canary.steps import Canary, RejectedError
 from deploy.cancellation import CANCELLATION, Cancelled
-from deploy.output import complain, line, say
+from deploy.output import complain, is_secret, line, say
 from deploy.smoke import Model, SmokeTest, model_of
-from deploy.target import DeployError, Deployment, Target, Variables
+from deploy.target import DeployError, Deployment, SplittingTarget, Target, Unfinished, Variables
 
 _WAKE_UP_S = 90  # of a free instance that sleeps
 
-DONE, ROLLED_BACK, BROKEN = 0, 1, 2
-"""Exit codes: the new version serves; the version before serves again; neither is certain."""
+DONE, ROLLED_BACK, BROKEN, REJECTED = 0, 1, 2, 3
+"""Exit codes: the new version serves; the version before serves again; neither is certain; the version before
+serves again because a canary was rejected."""
 
 
-def deploy(target: Target, smoke: SmokeTest, image: str, variables: Variables, dry_run: bool) -> int:
+def deploy(
+    target: Target,
+    smoke: SmokeTest,
+    image: str,
+    variables: Variables,
+    dry_run: bool,
+    canary: Options | None = None,
+) -> int:
     """Deploy an image and return the exit code. Any error that it raises comes before the first change.
 
-    If `variables` sets MODEL_SHA256, that model must answer afterwards.
+    If `variables` sets MODEL_SHA256, that model must answer afterwards. With `canary`, the new version first
+    gets shares of the traffic, if the target can divide it and something serves.
     """
     before = target.current()
-    model = _describe(before)
+    fingerprint = _fingerprint(image, variables)
+    unfinished = target.unfinished() if isinstance(target, SplittingTarget) else None
+    resumed = unfinished if canary and unfinished and _begins(unfinished, fingerprint) else None
+    if unfinished and not resumed:
+        _take_back(target, unfinished, before, dry_run)
+    model = None if resumed else _describe(before)  # while traffic is divided, either may answer
     names = ", ".join(f"{name}{' (removed)' if value is None else ''}" for name, value in variables.items())
     say(f"to deploy: {image}; variables that change: {names or 'none'}")
+    rollout = None
+    if canary and _can_be_canary(target, before):
+        rollout = Canary(canary, resumed.deployment if resumed else f"{fingerprint}-{secrets.token_hex(3)}")
+        rollout.check()
     if dry_run:
         return DONE
     sha256 = (variables.get("MODEL_SHA256") or "").lower()
     with CANCELLATION:
         try:
-            staged = target.stage(image, variables)
-            smoke.run(staged, sha256)
-            url = target.promote()
-            if url != staged:
+            if rollout:
+                _try_out(target, smoke, image, variables, rollout, resumed)
+                url = target.promote()
                 smoke.run(url, sha256)
+            else:
+                staged = target.stage(image, variables)
+                smoke.run(staged, sha256)
+                url = target.promote()
+                if url != staged:
+                    smoke.run(url, sha256)
         except (Exception, Cancelled) as error:  # noqa: BLE001  (whatever it is, it must be undone)
             CANCELLATION.ignore()
             former = model.sha256 if model else ""
-            return _undo(target, smoke, before, former, image, as_deploy_error(error))
+            code = _undo(target, smoke, before, former, image, as_deploy_error(error))
+            return REJECTED if code == ROLLED_BACK and isinstance(error, RejectedError) else code
     say(f"live: {url}")
     _summary("deployed", url, image)
     return DONE
@@ -48,7 +77,10 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
 
     `wanted` is the deployment's id; if it is empty, it is the one before.
     """
-    _describe(target.current())
+    before = target.current()
+    if isinstance(target, SplittingTarget) and (unfinished := target.unfinished()):
+        _take_back(target, unfinished, before, dry_run)
+    _describe(before)
     to = target.previous(wanted)
     if to is None:
         raise DeployError(f"there is no deployment {wanted}" if wanted else "there is no earlier deployment")
@@ -76,6 +108,56 @@ def as_deploy_error(error: BaseException) -> DeployError:
         return DeployError("cancelled")
     last = traceback.extract_tb(error.__traceback__)[-1]  # where it happened; its text may hold a secret
     return DeployError(f"unexpected {type(error).__name__} in {Path(last.filename).name}, line {last.lineno}")
+
+
+def _can_be_canary(target: Target, before: Deployment | None) -> bool:
+    reason = "" if before else "nothing serves now"
+    if not isinstance(target, SplittingTarget):
+        reason = "this target cannot divide the traffic"
+    if reason:
+        say(f"no canary: {reason}; the smoke test alone decides")
+    return not reason
+
+
+def _try_out(
+    target: Target,
+    smoke: SmokeTest,
+    image: str,
+    variables: Variables,
+    canary: Canary,
+    unfinished: Unfinished | None,
+) -> None:
+    """Start the new version beside the live one, test it, and give it shares of the traffic."""
+    assert isinstance(target, SplittingTarget)
+    changes = {**variables, "DEPLOYMENT": canary.deployment}
+    if unfinished:
+        say(f"canary {unfinished.deployment} was cut off at {unfinished.percent} %: going on")
+        url = target.resume(image, changes)
+    else:
+        url = target.stage_beside(image, changes)
+    smoke.run(url, (variables.get("MODEL_SHA256") or "").lower())
+    canary.run(target.split, url, unfinished)
+
+
+def _take_back(target: Target, unfinished: Unfinished, before: Deployment | None, dry_run: bool) -> None:
+    """Undo a canary that was cut off, unless this run changes nothing."""
+    text = f"canary {unfinished.deployment} was cut off at {unfinished.percent} %"
+    if dry_run:
+        say(f"{text}: it would be taken back")
+        return
+    say(f"{text}: taking it back")
+    target.roll_back(before)
+
+
+def _fingerprint(image: str, variables: Variables) -> str:
+    """Return what begins the DEPLOYMENT of a canary, so that the same command finds it again."""
+    public = [(name, "" if is_secret(name) else value) for name, value in variables.items()]
+    content = json.dumps([image, sorted(public)])
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+
+def _begins(unfinished: Unfinished, fingerprint: str) -> bool:
+    return unfinished.deployment.startswith(f"{fingerprint}-")
 
 
 def _undo(

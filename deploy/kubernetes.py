@@ -7,36 +7,36 @@ The overlay decides about everything but the image and the variables of the comm
 the next deploy. The Deployment keeps the revision before, with its image and its ConfigMap, so a rollback
 returns to it. The smoke test reaches the service through a port of this machine that is forwarded as long
 as this runs.
+
+With --canary, the overlay needs the component deploy/k8s/components/canary: an HTTPRoute of the Gateway API
+divides the traffic between the Deployment and a second one, which lasts as long as the canary.
 """
 
 import argparse
-import atexit
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from deploy import command
-from deploy.cancellation import CANCELLATION
-from deploy.docker import Engine
+from deploy.engine import Engine
+from deploy.forwarding import Forwarding
+from deploy.kubernetes_canary import ANNOTATION, CANARY, NAME, manifests, share_of, weights
 from deploy.output import is_secret, quote, say
-from deploy.process import end, run
-from deploy.target import DeployError, Deployment, Variables
+from deploy.process import run
+from deploy.target import DeployError, Deployment, Unfinished, Variables
 
 EXAMPLE = """python -m deploy kubernetes --image cats-vs-dogs    # to kind, which is set up if necessary
   python -m deploy kubernetes --context NAME --overlay production --image ghcr.io/OWNER/REPO:COMMIT"""
 OVERLAYS = Path(__file__).parent / "k8s" / "overlays"
-NAME = "cats-vs-dogs"
-"""Of the namespace, the Deployment, the Service and the ConfigMap."""
 _REVISION = "deployment.kubernetes.io/revision"
-_FORWARD_S = 60
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +70,10 @@ class Kubernetes:
             if not shutil.which(program):
                 raise DeployError(f"{program} is not installed")
         self._staged = False
-        self._forwarding: subprocess.Popen[str] | None = None
         self._where = (f"--context={self._context}", f"--namespace={NAME}")
+        self._forwarding = Forwarding(self._where)
         self._url = self._revision = ""
-        atexit.register(self._stop_forwarding)
+        self._candidate: tuple[str, Variables] | None = None  # image and variables
 
     def current(self) -> Deployment | None:
         """Return the Deployment's revision. See `Target`."""
@@ -83,7 +83,7 @@ class Kubernetes:
         if not answer.strip():
             return None
         with contextlib.suppress(DeployError):  # nothing answers if all its pods are broken
-            self._forward()
+            self._url = self._forwarding.to(NAME)
         deployment = self._deployment(json.loads(answer))
         self._revision = deployment.id
         return deployment
@@ -99,20 +99,62 @@ class Kubernetes:
 
     def stage(self, image: str, variables: Variables) -> str:
         """Apply the manifests and wait until all new pods are ready. See `Target`."""
-        if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
-            raise DeployError(f"--env {secrets[0]}: secrets belong into the Secret {NAME}")
+        self._check(variables)
         if self._kind:
             image = self._load_into_kind(image)
         say(f"{image} to {self._context}")
-        self._staged = True
-        with tempfile.TemporaryDirectory() as folder:
-            layer = json.dumps(self._kustomization(Path(folder), image, variables))
-            Path(folder, "kustomization.yaml").write_text(layer, encoding="utf-8")
-            self._kubectl("apply", f"--kustomize={folder}")
+        self._apply(image, variables)
         return self._rolled_out()
 
+    def unfinished(self) -> Unfinished | None:
+        """Return the canary whose Deployment exists. See `SplittingTarget`."""
+        names, annotations = (NAME, CANARY), []
+        for name in names if self._revision else ():
+            answer = self._kubectl("get", f"deployment/{name}", "--ignore-not-found", "--output=json").stdout
+            metadata = json.loads(answer)["metadata"] if answer.strip() else {}
+            annotations.append(metadata.get("annotations", {}).get(ANNOTATION, ""))
+        if not annotations or not annotations[1]:
+            return None
+        if annotations[0] == annotations[1]:
+            return Unfinished(annotations[1], 100)  # `promote` was cut off
+        route = json.loads(self._kubectl("get", f"httproute/{NAME}", "--output=json").stdout)
+        return Unfinished(annotations[1], share_of(route))
+
+    def stage_beside(self, image: str, variables: Variables) -> str:
+        """Apply a second Deployment, and wait until its pods are ready. See `SplittingTarget`."""
+        self._check(variables)
+        if self._kind:
+            image = self._load_into_kind(image)
+        say(f"{image} to {self._context}, beside the live version")
+        answer = self._kubectl("get", f"deployment/{NAME}", "--ignore-not-found", "--output=json").stdout
+        live = json.loads(answer)
+        self._candidate = image, variables
+        with self._layer(image, variables) as folder:
+            rendered = run("kubectl", "kustomize", folder).stdout
+            name, replicas = variables.get("DEPLOYMENT") or "", live["spec"].get("replicas", 1)
+            beside = manifests(list(yaml.safe_load_all(rendered)), replicas, name)
+            Path(folder, "canary.json").write_text(json.dumps(beside), encoding="utf-8")
+            self._kubectl("apply", f"--filename={folder}/canary.json")
+        return self.resume(image, variables)
+
+    def resume(self, image: str, variables: Variables) -> str:
+        """Wait until the second Deployment's pods are ready. See `SplittingTarget`."""
+        if self._candidate is None:
+            self._candidate = (self._load_into_kind(image) if self._kind else image), variables
+        self._roll_out(CANARY)
+        return self._forwarding.to(CANARY)
+
+    def split(self, percent: int) -> None:
+        """Set the weights of the HTTPRoute. See `SplittingTarget`."""
+        patch = json.dumps(weights(percent))
+        self._kubectl("patch", f"httproute/{NAME}", "--type=json", f"--patch={patch}")
+
     def promote(self) -> str:
-        """Do nothing: once rolled out, the new pods get all requests. See `Target`."""
+        """Roll a canary's version out; otherwise do nothing, as new pods get all requests. See `Target`."""
+        if self._candidate:
+            self._apply(*self._candidate)  # the route is applied too, so the live Deployment gets all traffic
+            self._rolled_out()
+            self._remove_canary()
         return self._url
 
     def roll_back(self, to: Deployment | None) -> str:
@@ -121,14 +163,42 @@ class Kubernetes:
             self._explain()
         if to is None:
             return ""
+        if self._kubectl("get", f"deployment/{CANARY}", "--ignore-not-found", "--output=name").stdout.strip():
+            self.split(0)
+            self._remove_canary()
         self._kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={to.id}")
         return self._rolled_out()
 
-    def _rolled_out(self) -> str:
+    def _check(self, variables: Variables) -> None:
+        if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
+            raise DeployError(f"--env {secrets[0]}: secrets belong into the Secret {NAME}")
+
+    def _apply(self, image: str, variables: Variables) -> None:
+        self._staged = True
+        with self._layer(image, variables) as folder:
+            self._kubectl("apply", f"--kustomize={folder}")
+
+    @contextlib.contextmanager
+    def _layer(self, image: str, variables: Variables) -> Iterator[str]:
+        """Yield a folder with a layer above the overlay that has this image and these variables."""
+        with tempfile.TemporaryDirectory() as folder:
+            layer = json.dumps(self._kustomization(Path(folder), image, variables))
+            Path(folder, "kustomization.yaml").write_text(layer, encoding="utf-8")
+            yield folder
+
+    def _remove_canary(self) -> None:
+        names = (f"deployment/{CANARY}", f"networkpolicy/{CANARY}")
+        self._kubectl("delete", *names, "--ignore-not-found")
+
+    def _roll_out(self, name: str) -> None:
         limit = f"--timeout={self._timeout_s:.0f}s"
         seconds = self._timeout_s + 60
-        self._kubectl("rollout", "status", f"deployment/{NAME}", limit, seconds=seconds, cancellable=True)
-        return self._forward()
+        self._kubectl("rollout", "status", f"deployment/{name}", limit, seconds=seconds, cancellable=True)
+
+    def _rolled_out(self) -> str:
+        self._roll_out(NAME)
+        self._url = self._forwarding.to(NAME)
+        return self._url
 
     def _deployment(self, resource: dict[str, Any]) -> Deployment:
         """Return a Deployment or ReplicaSet of Kubernetes as one of ours."""
@@ -137,7 +207,11 @@ class Kubernetes:
 
     def _kustomization(self, folder: Path, image: str, variables: Variables) -> dict[str, Any]:
         """Return a layer above the overlay with this image and these variables, to be put into a folder."""
-        patch = [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}]
+        patch: list[dict[str, Any]] = [
+            {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": image}
+        ]
+        if deployment := variables.get("DEPLOYMENT"):
+            patch.append({"op": "add", "path": "/metadata/annotations", "value": {ANNOTATION: deployment}})
         literals = [f"{name}={value or ''}" for name, value in variables.items()]  # empty counts as unset
         config = {"name": NAME, "namespace": NAME, "behavior": "merge", "literals": literals}
         return {
@@ -176,36 +250,6 @@ class Kubernetes:
 
     def _kubectl(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         return run("kubectl", *arguments, *self._where, **options)
-
-    def _forward(self) -> str:
-        """Forward a port of this machine to a ready pod, and return its URL.
-
-        Forwarding ends with its pod, so this is done again after every rollout.
-        """
-        self._stop_forwarding()
-        self._url, text = "", ""
-        with tempfile.TemporaryFile() as output:
-            self._forwarding = subprocess.Popen(  # noqa: S603
-                ["kubectl", "port-forward", f"service/{NAME}", ":80", "--address=127.0.0.1", *self._where],  # noqa: S607
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            until, ended = time.monotonic() + _FORWARD_S, False
-            while time.monotonic() < until and not ended:
-                CANCELLATION.pause(0.05)
-                ended = self._forwarding.poll() is not None
-                text = os.pread(output.fileno(), 10_000, 0).decode()
-                if match := re.search(r"^Forwarding from (127\.0\.0\.1:\d+) ", text, re.MULTILINE):
-                    self._url = f"http://{match[1]}"
-                    return self._url
-        raise DeployError(f"kubectl port-forward: {(text.splitlines() or ['no answer'])[-1]}")
-
-    def _stop_forwarding(self) -> None:
-        if self._forwarding:
-            end(self._forwarding)
 
     def _explain(self) -> None:
         """Print what Kubernetes knows about a failure; if it does not answer, print nothing."""

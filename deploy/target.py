@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
@@ -72,6 +72,53 @@ class Target(Protocol):
 
         Raises:
             DeployError: `to` does not serve.
+        """
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A canary that was cut off: the candidate's DEPLOYMENT, and its share of the traffic in percent."""
+
+    deployment: str
+    percent: int
+
+
+@runtime_checkable
+class SplittingTarget(Target, Protocol):
+    """A place that can divide the traffic between the live and the staged version.
+
+    It keeps the state of a canary itself, so that another process can go on. `promote` and `roll_back` work
+    from every share.
+    """
+
+    def unfinished(self) -> Unfinished | None:
+        """Return the canary that a killed run left, if any; called after `current`.
+
+        Raises:
+            DeployError: it cannot be determined.
+        """
+
+    def stage_beside(self, image: str, variables: Variables) -> str:
+        """Start the new version beside the live one, without traffic, and return its own URL.
+
+        Raises:
+            DeployError: it does not start, as for `stage`.
+        """
+
+    def resume(self, image: str, variables: Variables) -> str:
+        """Take the candidate of the unfinished canary as the staged version, and return its own URL.
+
+        Image and variables are those with which it was staged.
+
+        Raises:
+            DeployError: it does not run.
+        """
+
+    def split(self, percent: int) -> None:
+        """Give the staged version this share of the traffic, and the live one the rest.
+
+        Raises:
+            DeployError: it failed; the share may be the old or the new one.
         """
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-from deploy.docker import Engine
+from deploy.engine import Engine
 from deploy.target import DeployError
 from scripts.common import arguments
 from scripts.common.process import ROOT, free_port

@@ -60,6 +60,7 @@ SLOW = {
     "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
     "app/test_process.py",
     "deploy/test_compose.py::test_the_app_alone",
+    "deploy/canary/test_real_canary.py",
     "deploy/test_cloud_run.py",
     "deploy/test_container_image.py",
     "deploy/test_containers.py",

@@ -37,6 +37,8 @@ def feedback() -> tuple[str, int]:
         raise BadRequest(str(error)) from error
     if counts:
         service.metrics.feedback.labels(predicted, actual).inc()
-        service.metrics.judged.labels(str(predicted == actual).lower()).inc()
+        correct = str(predicted == actual).lower()
+        service.metrics.judged.labels(correct).inc()
+        service.metrics.judged_by_model.labels(service.signed_predictions.model_of(signed_id), correct).inc()
         service.collector.correct(signed_id, str(actual))
     return "", 204

@@ -94,7 +94,7 @@ def answer(
 
 def signed_id(service: Service, prediction: Prediction) -> str:
     """Return the id with which a client of this request can give feedback on a prediction."""
-    return service.signed_predictions.sign(g.request_id, prediction.label)
+    return service.signed_predictions.sign(g.request_id, prediction.label, service.engine.sha256)
 
 
 def admit(service: Service) -> Engine:

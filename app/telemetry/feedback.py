@@ -20,10 +20,14 @@ NOT_SIGNED = (
 )
 """Error for an id that doesn't look like a signed one."""
 
-_STATEMENT = struct.Struct(">I8s")  # seconds since 1970, random bytes
+_STATEMENT = struct.Struct(">I3s8s")  # seconds since 1970, start of the model's SHA-256, random bytes
 _RANDOM_BYTES = 8
 _MAC_BYTES = 12
-_TOKEN_LENGTH = (_STATEMENT.size + _MAC_BYTES) * 4 // 3  # without padding: 24 is a multiple of 3
+_TOKEN_LENGTH = (_STATEMENT.size + _MAC_BYTES) * 4 // 3  # without padding: 27 is a multiple of 3
+
+
+MODEL_DIGITS = 6
+"""How many hexadecimal digits of the model's SHA-256 an id contains."""
 
 
 class InvalidIdError(ValueError):
@@ -33,10 +37,11 @@ class InvalidIdError(ValueError):
 class SignedPredictions:
     """Signs the ids of predictions, and accepts feedback once for each of them.
 
-    A signed id is the request's id, a full stop, and a token: the time, random bytes, and an HMAC-SHA256 of
-    both, the request's id and the label. The random bytes make each id different, because the photos of a
-    request have the same request id, and clients may send the same one again. So nothing is stored for a
-    prediction. Only predictions that have had their feedback are remembered, and only in this process.
+    A signed id is the request's id, a full stop, and a token: the time, the model, random bytes, and an
+    HMAC-SHA256 of them, the request's id and the label. The random bytes make each id different, because the
+    photos of a request have the same request id, and clients may send the same one again. So nothing is
+    stored for a prediction. Only predictions that have had their feedback are remembered, and only in this
+    process.
     """
 
     def __init__(self, secret: str | None) -> None:
@@ -47,9 +52,10 @@ class SignedPredictions:
         self._by_time: list[tuple[int, bytes]] = []  # heap: the time and MAC of each of them
         self._forgotten_up_to = 0  # time of the latest prediction that had to make room for others
 
-    def sign(self, request_id: str, label: str) -> str:
-        """Return a new signed id for a prediction of this request."""
-        statement = _STATEMENT.pack(int(time.time()), secrets.token_bytes(_RANDOM_BYTES))
+    def sign(self, request_id: str, label: str, sha256: str) -> str:
+        """Return a new signed id for a prediction of this request by the model with this SHA-256."""
+        model = bytes.fromhex(sha256[:MODEL_DIGITS])
+        statement = _STATEMENT.pack(int(time.time()), model, secrets.token_bytes(_RANDOM_BYTES))
         mac = self._mac(request_id, statement, label)
         return f"{request_id}.{base64.urlsafe_b64encode(statement + mac).decode()}"
 
@@ -71,7 +77,7 @@ class SignedPredictions:
         statement, mac = content[: _STATEMENT.size], content[_STATEMENT.size :]
         if not separator or len(token) != _TOKEN_LENGTH or len(mac) != _MAC_BYTES:
             raise InvalidIdError(NOT_SIGNED)
-        made, _ = _STATEMENT.unpack(statement)
+        made, *_ = _STATEMENT.unpack(statement)
         if not hmac.compare_digest(mac, self._mac(request_id, statement, label)):
             raise InvalidIdError(
                 "this service has made no prediction with this 'request_id' and this 'predicted'; after a "
@@ -82,6 +88,13 @@ class SignedPredictions:
             if made <= oldest:
                 raise InvalidIdError("the prediction with this 'request_id' is too old for feedback")
             return self._count(mac, made)
+
+    @staticmethod
+    def model_of(signed_id: str) -> str:
+        """Return the first digits of the model's SHA-256, of an id that `accept` has accepted."""
+        token = signed_id.rpartition(".")[2]
+        _, model, _ = _STATEMENT.unpack(base64.urlsafe_b64decode(token)[: _STATEMENT.size])
+        return str(model.hex())
 
     def _count(self, mac: bytes, made: int) -> bool:
         if mac in self._counted:

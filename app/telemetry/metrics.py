@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 from prometheus_client.utils import floatToGoString
 
+from app.telemetry.feedback import MODEL_DIGITS
 from ml.model import host
 from ml.model.manifest import Manifest
 from ml.model.reference import BOUNDS
@@ -94,6 +95,12 @@ class Metrics:
             "Predictions that users gave feedback on, by whether they were correct",
             ["correct"],
         )
+        # During a canary, feedback also reaches instances that did not give the answer.
+        self.judged_by_model = counter(
+            "feedback_by_model_total",
+            "Predictions that users gave feedback on, by the model that gave the answer",
+            ["model", "correct"],
+        )
         self.collected = counter(
             "photos_collected_total",
             "Photos kept for later training, by reason; a photo may have several",
@@ -146,6 +153,13 @@ class Metrics:
         for correct in ("true", "false"):
             self.judged.labels(correct)
 
+    def deployed(self, name: str) -> None:
+        """Report the name of the deployment that this process belongs to."""
+        gauge = Gauge(
+            "deployment_info", "The deployment (DEPLOYMENT)", ["deployment"], registry=self.registry
+        )
+        gauge.labels(name).set(1)
+
     def model_loaded(self, manifest: Manifest, engine: str, sha256: str, labels: Iterable[str]) -> None:
         """Report the loaded model, and start the counter of each label at 0 so that rates work.
 
@@ -156,6 +170,8 @@ class Metrics:
             labels: every label that a photo can get.
         """
         self._model_info.labels(manifest.version, manifest.arch, engine, sha256).set(1)
+        for correct in ("true", "false"):
+            self.judged_by_model.labels(sha256[:MODEL_DIGITS], correct)
         for label in labels:
             self.predictions.labels(label)
         for name, value in manifest.metrics.items():

@@ -1,27 +1,24 @@
-"""Client of Prometheus' HTTP API: series over a period, and values at its end."""
+"""Series of Prometheus over a period, and values at its end."""
 
+import contextlib
 import copy
 import math
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
 
-from ml.model import http
+from monitoring.client import Prometheus, PrometheusError
 from scripts.common.web import RequestError, check_header, checked_url, one_line
 
 Values = NDArray[np.float64]
 _POINTS = 240
 _RATE_S, _SPAN_S = 300, 30
 """Shortest windows of $rate and $span; they grow with the distance between two points."""
-_ATTEMPTS = 3
-_CONNECT_S = 3.0
 _CHECK_S = 10.0
 """For the first answer, with all attempts."""
 
@@ -75,14 +72,7 @@ class Source:
         self.url, self.job, self.period = checked_url(url), job, period
         self.rate_s = max(_RATE_S, 2 * period.step)
         """Window of a rate."""
-        self._session = http.session(
-            token=token or None,
-            attempts=_ATTEMPTS,
-            backoff_s=0.5,
-            retry_after_max_s=5,
-            timeout_s=(_CONNECT_S, timeout_s),
-            methods={"POST"},  # queries change nothing
-        )
+        self._prometheus = Prometheus(self.url, token, timeout_s)
         self._placeholders = {
             "$job": f'job="{job}"',
             "$range": f"{period.seconds}s",
@@ -128,9 +118,10 @@ class Source:
             RequestError: Prometheus does not answer, or rejects the query.
         """
         period, times = self.period, self.period.times()
-        bounds = {"start": period.start, "end": period.end, "step": period.step}
         series = {}
-        for labels, samples in self._result("/api/v1/query_range", query, bounds, "values"):
+        with _as_request_error():
+            result = self._prometheus.between(self._expanded(query), period.start, period.end, period.step)
+        for labels, samples in result:
             values = np.full(len(times), np.nan)
             for time, text in samples:
                 index = round((float(time) - period.start) / period.step)
@@ -146,7 +137,8 @@ class Source:
         Raises:
             RequestError: Prometheus does not answer, or rejects the query.
         """
-        result = self._result("/api/v1/query", query, {"time": self.period.end}, "value")
+        with _as_request_error():
+            result = self._prometheus.at(self._expanded(query), self.period.end)
         values = {one_line(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
         return {name: value for name, value in sorted(values.items()) if math.isfinite(value)}
 
@@ -154,27 +146,16 @@ class Source:
         """Return the only value of a query, NaN without one; raise as `values`."""
         return next(iter(self.values(query).values()), math.nan)
 
-    def _result(
-        self, path: str, query: str, bounds: Mapping[str, int], key: str
-    ) -> list[tuple[dict[str, str], Any]]:
-        """Return labels and samples of each series."""
-        query = re.sub(r"\$[a-z]+", lambda name: self._placeholders[name[0]], query)
-        try:
-            # A redirected POST would arrive as a GET without its query.
-            response = self._session.post(self.url + path, {"query": query, **bounds}, allow_redirects=False)
-        except requests.RequestException as error:
-            reason = f"no answer after {_ATTEMPTS} attempts ({type(error).__name__})"
-            raise RequestError(f"{self.url}: {reason}; is this the URL of Prometheus?") from None
-        try:
-            content = response.json()
-            if response.ok and not response.is_redirect:
-                return [(dict(one["metric"]), one[key]) for one in content["data"]["result"]]
-            reason = one_line(str(content["error"]))
-        except (ValueError, KeyError, TypeError):
-            reason = f"status {response.status_code}, which is not an answer of Prometheus"
-        if response.status_code in (401, 403):
-            reason = f"status {response.status_code}: set PROMETHEUS_TOKEN to a valid token"
-        raise RequestError(f"{self.url}{path}: {reason}")
+    def _expanded(self, query: str) -> str:
+        return re.sub(r"\$[a-z]+", lambda name: self._placeholders[name[0]], query)
+
+
+@contextlib.contextmanager
+def _as_request_error() -> Iterator[None]:
+    try:
+        yield
+    except PrometheusError as error:
+        raise RequestError(str(error)) from None
 
 
 def _finite(text: object) -> float:

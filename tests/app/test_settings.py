@@ -35,6 +35,7 @@ from app.settings import Settings, SettingsError, probable_typos
         ("COLLECT_RANDOM", "-0.1"), ("COLLECT_RANDOM", "nan"), ("COLLECT_RANDOM", "1e-3"),
         ("COLLECT_RANDOM", "."),
         ("COLLECT_PHOTOS_PER_DAY", "0"), ("COLLECT_MB_PER_DAY", "0.5"), ("COLLECT_PHOTOS_PER_CLIENT", "0"),
+        ("DEPLOYMENT", "a_b"), ("DEPLOYMENT", "a" * 64),
         ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
@@ -49,7 +50,7 @@ def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
         | {"CORS_ORIGINS": "https://a.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
-        | {"FEEDBACK_SECRET": "A+/b" * 10 + "=="}
+        | {"FEEDBACK_SECRET": "A+/b" * 10 + "==", "DEPLOYMENT": "5f2a01bc-9d3e"}
         | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1"}
         | {"ALLOWED_IMAGE_HOSTS": "A.example, http://b.example, c.ex:8443,https://[0::1]:1, 127.0.0.1:80"}
     )
@@ -72,6 +73,7 @@ def test_good_values():
     assert (collecting.collect_to, collecting.collect_consent) == ("s3://photos/live", "always")
     assert (collecting.collect_unsure, collecting.collect_random) == (0.75, 1.0)
     assert Settings.from_env({"COLLECT_TO": "/srv/photos"}).collect_to == "/srv/photos"
+    assert settings.deployment == "5f2a01bc-9d3e"
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 

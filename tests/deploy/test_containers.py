@@ -1,23 +1,14 @@
 """Deploys of the real image: by docker or podman, and to a stand-in of Render that runs containers."""
 
-import json
-import shutil
 import signal
 import socket
-import subprocess
 import threading
 import urllib.request
-import uuid
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from app.settings import EMBEDDED
-from ml.model.partial import sha256_of
-from scripts.common.process import free_port
-from tests.helpers.container import ENGINE, build, engine, needs_container
+from tests.helpers.container import engine, needs_container
+from tests.helpers.deployed_containers import KEY, engine_that
 from tests.helpers.deploying import Deploying, Done
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
@@ -27,91 +18,6 @@ from tests.standins.render import Render
 pytestmark = needs_container
 
 SMOKE = ("--smoke-test", str(ROOT / "scripts" / "smoke_test.sh"))
-KEY = "key-of-the-service-0123"
-
-
-class Models:
-    """An image with three models: two good ones, and one whose classes are swapped."""
-
-    def __init__(self, image: str, folder: Path) -> None:
-        shutil.copy(EMBEDDED, folder / "v1.pt")
-        shutil.copy(EMBEDDED, folder / "v2.pt")
-        with zipfile.ZipFile(folder / "v2.pt", "a") as archive:
-            archive.comment = b"another file"
-        with zipfile.ZipFile(EMBEDDED) as good, zipfile.ZipFile(folder / "swapped.pt", "w") as swapped:
-            for entry in good.infolist():
-                content = good.read(entry)
-                if entry.filename.endswith("model.json"):
-                    manifest = json.loads(content)
-                    content = json.dumps(manifest | {"classes": manifest["classes"][::-1]}).encode()
-                swapped.writestr(entry, content)
-        (folder / "Dockerfile").write_text(f"FROM {image}\nCOPY *.pt /models/\n")
-        self.image = f"cats-vs-dogs:deploy-{uuid.uuid4().hex[:8]}"
-        build(tag=self.image, folder=folder)
-        self.sha256 = {name: sha256_of(folder / f"{name}.pt") for name in ("v1", "v2", "swapped")}
-
-    def options(self, name: str) -> tuple[str, ...]:
-        """Return the options that deploy one of the models."""
-        url = f"file:///models/{name}.pt"
-        return ("--image", self.image, "--model-url", url, "--model-sha256", self.sha256[name])
-
-
-class Machine:
-    """The containers of one name, and `python -m deploy docker` for them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name, self.port = f"test-deploy-{uuid.uuid4().hex[:8]}", free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.deploying = Deploying(folder, "docker", (KEY,))
-        quick = folder / "quick.sh"
-        quick.write_text('curl -s "$1/model" | grep -q "${EXPECTED_SHA256:-sha256}"')
-        self.deploying.options += (
-            "--smoke-test",
-            str(quick),
-            "--poll",
-            "0.1",
-            "--timeout",
-            "30",
-            "--name",
-            self.name,
-            "--port",
-            str(self.port),
-        )
-
-    def __call__(self, *options: str, **env: str) -> Done:
-        return self.deploying(*options, **env)
-
-    def containers(self) -> dict[str, str]:
-        """Return the state of each container, such as running or exited."""
-        names = engine("ps", "--all", "--filter", f"name={self.name}", "--format", "{{.Names}}").split()
-        return {name: self.inspect("{{.State.Status}}", name) for name in names}
-
-    def inspect(self, template: str, name: str = "") -> str:
-        return engine("inspect", "--format", template, name or self.name).strip()
-
-    def model(self) -> str:
-        """Return the SHA-256 of the model that answers."""
-        answer = subprocess.run(
-            ["curl", "-s", f"{self.url}/model"], capture_output=True, timeout=HANG_S
-        ).stdout
-        return str(json.loads(answer)["sha256"])
-
-
-@pytest.fixture(scope="module")
-def models(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
-    made = Models(image, tmp_path_factory.mktemp("models"))
-    yield made
-    engine("rmi", "--force", made.image, check=False)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = Machine(tmp_path)
-    with machine.deploying:
-        yield machine
-    for name in machine.containers():
-        engine("kill", name, check=False)
-        engine("rm", "--force", "--volumes", name, check=False)
 
 
 def test_a_model_with_swapped_classes_fails_and_the_container_before_serves_again(models, machine):
@@ -194,14 +100,6 @@ def test_cut_off_between_two_renames(models, machine):
     assert "a run was cut off after " in done.out
     assert machine.model() == models.sha256["v2"]
     assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
-
-
-def engine_that(folder: Path, does: str) -> str:
-    """Return the path of an engine that runs this bash code first."""
-    command = folder / "engine"
-    command.write_text(f'#!/bin/bash\ncd "{folder}"\n{does}\nexec "{shutil.which(str(ENGINE))}" "$@"\n')
-    command.chmod(0o755)
-    return str(command)
 
 
 @pytest.mark.parametrize("name", ["-next", "-previous"])

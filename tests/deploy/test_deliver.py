@@ -44,7 +44,7 @@ class Runs:
 
     def __call__(self, env: dict[str, str], *options: str) -> int:
         """Deliver in this environment; return the exit code."""
-        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE", "VERIFY")
+        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE", "VERIFY", "CANARY", "CANARY_MINUTES")
         for name in (*RENDER, *GOOGLE, *own):
             self.monkeypatch.delenv(name, raising=False)
         for name, value in ({"GITHUB_REPOSITORY": "Ann-Lee/Pets", "IMAGE": SHA} | env).items():
@@ -63,6 +63,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     ("env", "options", "commands"),
     [
         ({}, (), [["docker", "--image", IMAGE, *model()]]),
+        (
+            {"CANARY": "5,25", "CANARY_MINUTES": "10"},
+            (),
+            [["docker", "--image", IMAGE, *model(), "--canary", "5,25", "--minutes", "10"]],
+        ),
+        ({"CANARY": "5", "ACTION": "rollback"}, (), [["docker", "--rollback"]]),
         (RENDER, (), [["render", "--image", IMAGE, *model()]]),
         ({"RENDER_API_KEY": "key"}, (), [["render", "--image", IMAGE, *model()]]),  # says what is missing
         (

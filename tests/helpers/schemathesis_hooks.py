@@ -86,5 +86,5 @@ def before_call(_: Any, case: Any, __: Any) -> None:
         case.body = body | {"inputs": [tensor], "parameters": {}}
     if case.operation.path == "/feedback" and isinstance(body, dict):
         label, signed = body.get("predicted"), body.get("request_id")
-        if isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}\.[A-Za-z0-9_-]{32}", str(signed)):
-            body["request_id"] = _PREDICTIONS.sign("id", label.encode(errors="replace").decode())
+        if isinstance(label, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}\.[A-Za-z0-9_-]{36}", str(signed)):
+            body["request_id"] = _PREDICTIONS.sign("id", label.encode(errors="replace").decode(), "ab" * 32)

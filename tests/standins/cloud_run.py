@@ -72,7 +72,9 @@ class CloudRun(Provider):
         return self.live()
 
     def live(self) -> Revision:
-        entry = next(status for status in self.statuses if status.get("percent") == 100)
+        """The revision that gets most of the traffic."""
+        entry = max(self.statuses, key=lambda status: int(status.get("percent", 0)))
+        assert entry.get("percent")
         return self.revisions[entry.get("revision") or self._latest_ready()]
 
     def tags(self) -> dict[str, str]:

@@ -56,6 +56,8 @@ class FakeApp:
     def answer(self, path: str) -> tuple[int, Any]:
         if path == "/model":
             return 200, {"version": self.sha256[:12], "sha256": self.sha256}
+        if path == "/metrics":
+            return 200, f'model_info{{sha256="{self.sha256}"}} 1\n'
         broken = path == "/smoke" and "broken" in self._text
         return (500 if broken else 200), {"status": "ready"}
 
@@ -71,8 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         status, body = self.app.answer(self.path)
         self.send_response(status)
+        if isinstance(body, str):
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(body.encode() if isinstance(body, str) else json.dumps(body).encode())
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -9,6 +9,7 @@ Kubernetes, nothing goes on unless `rollout status` asks.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -24,8 +25,10 @@ CONTEXT = "somewhere"
 REVISION = "deployment.kubernetes.io/revision"
 TOKEN = "kubeconfig"
 KUBECTL = """#!{python}
-import json, sys, time, urllib.error, urllib.request
+import json, os, sys, time, urllib.error, urllib.request
 arguments = sys.argv[1:]
+if arguments[0] == "kustomize":
+    os.execv({real!r}, [{real!r}, *arguments])
 assert "--namespace=cats-vs-dogs" in arguments, arguments
 words = [argument for argument in arguments if not argument.startswith("-")]
 limit = next((a.partition("=")[2] for a in arguments if a.startswith("--timeout=")), "60s")
@@ -68,6 +71,18 @@ class Revision:
         }
 
 
+@dataclass
+class Candidate:
+    """The second Deployment."""
+
+    image: str
+    annotations: dict[str, str]
+    instance: Instance
+
+    def to_json(self) -> dict[str, Any]:
+        return {"metadata": {"annotations": self.annotations}}
+
+
 class Kubernetes(Provider):
     def __init__(self, folder: Path) -> None:
         super().__init__(TOKEN)
@@ -75,18 +90,24 @@ class Kubernetes(Provider):
         self.live: Revision | None = None  # whose pods get the requests
         self.context = CONTEXT
         self.images: dict[str, str] = {}  # of each Deployment, as it was applied
+        self.candidate: Candidate | None = None  # the second Deployment
+        self.weights = [100, 0]  # of the route
+        self.splits: list[int] = []  # shares that the candidate has got
+        self.annotations: dict[str, str] = {}  # of the Deployment, as it was applied
         self._last = 0
         self.wanted: Revision | None = None  # by the Deployment's template
         self.folder = folder / "bin"
         self.folder.mkdir()
         kubectl = self.folder / "kubectl"
-        kubectl.write_text(KUBECTL.format(python=sys.executable, url=self.url, token=TOKEN))
+        kubectl.write_text(
+            KUBECTL.format(python=sys.executable, url=self.url, token=TOKEN, real=shutil.which("kubectl"))
+        )
         kubectl.chmod(0o755)
 
     def close(self) -> None:
         super().close()
-        for revision in self.revisions:
-            revision.instance.stop()
+        for one in (*self.revisions, *([self.candidate] if self.candidate else [])):
+            one.instance.stop()
 
     def error(self, status: int, message: str) -> Answer:
         return Answer(status, {"message": message})
@@ -96,10 +117,33 @@ class Kubernetes(Provider):
         if f"--context={self.context}" not in arguments:
             return self.error(500, "context does not exist")
         match request.path.strip("/").split("/"), arguments:
+            case ["apply"], ["apply", option, *_] if option.startswith("--filename="):
+                return self._apply_canary(json.loads(Path(option.removeprefix("--filename=")).read_text()))
+            case ["get"], ["get", "deployment/cats-vs-dogs-canary", *_]:
+                return Answer(200, json.dumps(self.candidate.to_json()) if self.candidate else "")
+            case ["get"], ["get", "httproute/cats-vs-dogs", *_]:
+                refs = [{"weight": weight} for weight in self.weights]
+                return Answer(200, json.dumps({"spec": {"rules": [{"backendRefs": refs}]}}))
+            case ["patch"], ["patch", "httproute/cats-vs-dogs", "--type=json", patch, *_]:
+                patches = json.loads(patch.removeprefix("--patch="))
+                assert [one["path"].split("/")[-2] for one in patches] == ["0", "1"]
+                self.weights = [one["value"] for one in patches]
+                self.splits.append(self.weights[1])
+                return Answer(200, "httproute.gateway.networking.k8s.io/cats-vs-dogs patched")
+            case ["delete"], ["delete", "deployment/cats-vs-dogs-canary", *_]:
+                assert self.candidate
+                self.candidate.instance.stop()
+                self.candidate = None
+                return Answer(200, "deployment.apps/cats-vs-dogs-canary deleted")
+            case ["rollout", "status"], [_, _, "deployment/cats-vs-dogs-canary", *_]:
+                return Answer(200, "successfully rolled out")
+            case ["port-forward"], ["port-forward", "service/cats-vs-dogs-canary", ":80", *_]:
+                assert self.candidate
+                return Answer(200, f"Forwarding from 127.0.0.1:{self.candidate.instance.port} -> 8080")
             case ["apply"], ["apply", option, *_]:
                 return self._apply(option.removeprefix("--kustomize="))
             case ["get"], ["get", "deployment/cats-vs-dogs", "--ignore-not-found", *_]:
-                return Answer(200, json.dumps(self.wanted.to_json()) if self.wanted else "")
+                return Answer(200, json.dumps(self._deployment()) if self.wanted else "")
             case ["get"], ["get", "replicasets", "--selector=app.kubernetes.io/name=cats-vs-dogs", *_]:
                 return Answer(200, json.dumps({"items": [r.to_json() for r in self.revisions]}))
             case ["rollout", "status"], _:
@@ -125,15 +169,37 @@ class Kubernetes(Provider):
             same.numbers.append(self._last)
         self.wanted = same
 
+    def _deployment(self) -> dict[str, Any]:
+        assert self.wanted
+        document = self.wanted.to_json()
+        document["metadata"]["annotations"] |= self.annotations
+        document["spec"]["replicas"] = 2
+        return document
+
     def _apply(self, folder: str) -> Answer:
         manifests = subprocess.check_output(["kubectl", "kustomize", folder])
         documents = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(manifests)}
         pods = {name: d["spec"]["template"] for (kind, name), d in documents.items() if kind == "Deployment"}
         self.images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
+        self.annotations = documents["Deployment", "cats-vs-dogs"]["metadata"].get("annotations", {})
+        self.weights = [100, 0]  # if the overlay has a route
         (container,) = pods["cats-vs-dogs"]["spec"]["containers"]
         config = documents["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]
         self.make(container["image"], config["data"])
         return Answer(200, "deployment.apps/cats-vs-dogs configured")
+
+    def _apply_canary(self, documents: dict[str, Any]) -> Answer:
+        """Apply the second Deployment; it starts at once."""
+        named = {(d["kind"], d["metadata"]["name"]): d for d in documents["items"]}
+        assert ("HTTPRoute", "cats-vs-dogs") in named
+        assert ("Deployment", "cats-vs-dogs") not in named
+        deployment = named["Deployment", "cats-vs-dogs-canary"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        env = named["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]["data"]
+        image = container["image"]
+        self.candidate = Candidate(image, deployment["metadata"]["annotations"], FakeApp(image, env))
+        self.weights = [100, 0]
+        return Answer(200, "deployment.apps/cats-vs-dogs-canary created")
 
     def _status(self) -> Answer:
         assert self.wanted

@@ -121,6 +121,7 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         'http_requests_total{method="POST",route="/predict",status="500"} 0.0',
         'predictions_rejected_total{reason="queue_full"} 0.0',
         'feedback_judged_total{correct="false"} 0.0',
+        'feedback_by_model_total{correct="false",model="',
         'model_test_figure{figure="accuracy"} 0.99',
     ):
         assert f"\n{sample}" in text

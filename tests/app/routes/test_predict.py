@@ -147,7 +147,7 @@ def test_api_keys(make_app: Callable[..., Flask]):
 
 def test_request_ids(client):
     assert re.fullmatch(
-        r"abc-1\.[A-Za-z0-9_-]{32}", signed(client, RED_JPEG, headers={"X-Request-ID": "abc-1"})
+        r"abc-1\.[A-Za-z0-9_-]{36}", signed(client, RED_JPEG, headers={"X-Request-ID": "abc-1"})
     )
     assert client.get("/health", headers={"X-Request-ID": "a.b_c"}).headers["X-Request-ID"] == "a.b_c"
     for strange in ("a b<script>", "x" * 65, "é", ""):

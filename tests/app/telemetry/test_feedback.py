@@ -11,6 +11,7 @@ from app.telemetry import feedback
 from app.telemetry.feedback import MAX_AGE_S, InvalidIdError, SignedPredictions
 
 SECRET = "0123456789abcdef"
+MODEL = "ab12cd" + 58 * "0"
 
 
 class Clock:
@@ -30,30 +31,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_signed_id_begins_with_the_id_and_fits_into_a_url() -> None:
     predictions = SignedPredictions(None)
     for request_id in ("abc", "a.b.c", "x" * 64):
-        signed = predictions.sign(request_id, "cat")
-        assert re.fullmatch(re.escape(request_id) + r"\.[A-Za-z0-9_-]{32}", signed)
+        signed = predictions.sign(request_id, "cat", MODEL)
+        assert re.fullmatch(re.escape(request_id) + r"\.[A-Za-z0-9_-]{36}", signed)
         assert predictions.accept(signed, "cat")
 
 
 def test_each_prediction_counts_once(clock: Clock) -> None:
     """Although many have the same request id, time and label."""
     predictions = SignedPredictions(None)
-    signed = [predictions.sign("id", "cat") for _ in range(1000)]
+    signed = [predictions.sign("id", "cat", MODEL) for _ in range(1000)]
     for counts in (True, False, False):
         assert {predictions.accept(one, "cat") for one in signed} == {counts}
 
 
 def test_the_label_is_signed() -> None:
     predictions = SignedPredictions(None)
-    signed = predictions.sign("id", "cat")
+    signed = predictions.sign("id", "cat", MODEL)
     with pytest.raises(InvalidIdError, match="predicted"):
         predictions.accept(signed, "dog")
     assert predictions.accept(signed, "cat")
 
 
+def test_an_id_names_the_model_that_answered() -> None:
+    """Another instance, with another model, may get the feedback."""
+    signed = SignedPredictions(SECRET).sign("a.b", "cat", MODEL)
+    assert SignedPredictions(SECRET).accept(signed, "cat")
+    assert SignedPredictions.model_of(signed) == "ab12cd"
+
+
 def test_forged_ids_are_invalid() -> None:
     predictions = SignedPredictions(SECRET)
-    signed = predictions.sign("id", "cat")
+    signed = predictions.sign("id", "cat", MODEL)
     content = base64.urlsafe_b64decode(signed.removeprefix("id."))
     contents = [content[:-3], content + b"abc"]
     for place in range(len(content)):
@@ -63,7 +71,7 @@ def test_forged_ids_are_invalid() -> None:
     forged += [signed.removeprefix("id."), signed.replace(".", ""), signed.upper(), signed[:-1]]
     forged += [f"{before}{signed}" for before in ("x", "\0", "\ud800", ".")]
     forged += [f"{signed}{after}" for after in ("A", "=", "\n", " ", "\ud800")]
-    forged += ["", ".", "id", "id.", "." * 4000, f"id.{'=' * 32}", f"id.{'é' * 32}", f"id.{chr(0xD800) * 32}"]
+    forged += ["", ".", "id", "id.", "." * 4000, f"id.{'=' * 36}", f"id.{'é' * 36}", f"id.{chr(0xD800) * 36}"]
     for one in forged:
         with pytest.raises(InvalidIdError) as caught:
             predictions.accept(one, "cat")
@@ -72,18 +80,18 @@ def test_forged_ids_are_invalid() -> None:
 
 
 def test_another_process_accepts_it_only_with_the_same_secret() -> None:
-    signed = SignedPredictions(SECRET).sign("id", "cat")
+    signed = SignedPredictions(SECRET).sign("id", "cat", MODEL)
     assert SignedPredictions(SECRET).accept(signed, "cat")
     for secret in (None, SECRET[::-1]):
         with pytest.raises(InvalidIdError, match="FEEDBACK_SECRET"):
             SignedPredictions(secret).accept(signed, "cat")
     with pytest.raises(InvalidIdError):
-        SignedPredictions(None).accept(SignedPredictions(None).sign("id", "cat"), "cat")
+        SignedPredictions(None).accept(SignedPredictions(None).sign("id", "cat", MODEL), "cat")
 
 
 def test_an_old_prediction_gets_no_feedback(clock: Clock) -> None:
     predictions = SignedPredictions(None)
-    signed = [predictions.sign(f"id-{number}", "cat") for number in range(2)]
+    signed = [predictions.sign(f"id-{number}", "cat", MODEL) for number in range(2)]
     clock.now += MAX_AGE_S - 1
     assert predictions.accept(signed[0], "cat")
     clock.now += 1
@@ -100,8 +108,8 @@ def test_no_prediction_counts_twice_when_there_are_more_than_are_remembered(
     signed = []
     for number in range(100):
         clock.now += 1
-        signed.append(predictions.sign(f"id-{number}", "cat"))
-    late = predictions.sign("late", "cat")
+        signed.append(predictions.sign(f"id-{number}", "cat", MODEL))
+    late = predictions.sign("late", "cat", MODEL)
 
     def counts(one: str) -> bool:
         try:
@@ -120,7 +128,7 @@ def test_no_prediction_counts_twice_when_there_are_more_than_are_remembered(
 
 def test_parallel_feedback_on_one_prediction_counts_once() -> None:
     predictions = SignedPredictions(None)
-    signed = [predictions.sign(f"id-{number}", "cat") for number in range(200)]
+    signed = [predictions.sign(f"id-{number}", "cat", MODEL) for number in range(200)]
     counted: list[bool] = []
 
     def send() -> None:

@@ -1,0 +1,108 @@
+"""HAProxy in a container, which divides the traffic of one port between containers on this machine.
+
+Its configuration lies in the container, so the container alone says who gets which share.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.cancellation import CANCELLATION
+from deploy.engine import Engine
+from deploy.target import DeployError
+
+IMAGE = "haproxy:3.2"
+_FILE = "/haproxy.cfg"
+_RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
+_LABEL = "cats-vs-dogs.address"
+_CONFIGURATION = """\
+global
+    hard-stop-after 60s
+defaults
+    mode http
+    option forwardfor
+    option redispatch
+    retries 3
+    timeout connect 5s
+    timeout client 5m
+    timeout server 5m
+listen service
+    bind {address}
+    # By chance, request by request, so that both versions get the same kind of traffic.
+    balance random(1)
+    option httpchk GET /ready
+    default-server check inter 2s fall 3 rise 1
+"""
+
+
+def configuration(address: str, shares: Mapping[int, int]) -> str:
+    """Return HAProxy's configuration.
+
+    Args:
+        address: to listen on, such as 127.0.0.1:8080.
+        shares: of the traffic, in percent, by the port of loopback or of the same address.
+    """
+    host = address.rpartition(":")[0]
+    target = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    servers = [f"    server port-{port} {target}:{port} weight {share}\n" for port, share in shares.items()]
+    return _CONFIGURATION.format(address=address) + "".join(servers)
+
+
+def shares_of(text: str) -> dict[int, int]:
+    """Return the shares of a configuration."""
+    found = re.findall(r"^ +server port-(\d+) \S+ weight (\d+)$", text, re.MULTILINE)
+    return {int(port): int(share) for port, share in found}
+
+
+class Proxy:
+    """HAProxy in a container, listening on an address. Every method raises DeployError if it fails."""
+
+    def __init__(self, engine: Engine, name: str, image: str, address: str) -> None:
+        self._engine, self._name, self._image, self._address = engine, name, image, address
+
+    def route(self, shares: Mapping[int, int]) -> None:
+        """Give shares of the traffic, in percent, to ports of this machine; start the proxy if necessary."""
+        container = self._engine.inspect(self._name)
+        if container and (container["Config"]["Labels"] or {}).get(_LABEL) != self._address:
+            self.remove()
+            container = None
+        restarts = container.get("RestartCount", 0) if container else 0
+        if container is None:
+            self._create()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "haproxy.cfg")
+            file.write_text(configuration(self._address, shares), encoding="utf-8")
+            file.chmod(0o644)
+            self._engine.run("cp", str(file), f"{self._name}:{_FILE}")
+        if container and container["State"]["Running"]:
+            self._engine.run("kill", "--signal=USR2", self._name)  # reads its configuration again
+        else:
+            self._engine.run("start", self._name)
+        CANCELLATION.pause(_RELOAD_S)
+        container = self._engine.inspect(self._name) or {"State": {"Running": False}}
+        if not container["State"]["Running"] or container.get("RestartCount", 0) != restarts:
+            lines = self._engine.run("logs", "--tail=1", self._name, check=False).stderr.splitlines()
+            raise DeployError(f"{self._name} has ended by itself: {(lines or ['no reason'])[-1]}")
+
+    def shares(self) -> dict[int, int]:
+        """Return the shares that ports have; empty if there is no proxy."""
+        if self._engine.inspect(self._name) is None:
+            return {}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "haproxy.cfg")
+            done = self._engine.run("cp", f"{self._name}:{_FILE}", str(file), check=False)
+            return shares_of(file.read_text("utf-8")) if done.returncode == 0 else {}
+
+    def remove(self) -> None:
+        """Remove the proxy, if there is one."""
+        self._engine.remove(self._name)
+
+    def _create(self) -> None:
+        self._engine.run(
+            *("create", "--name", self._name, "--network=host", "--restart=unless-stopped"),
+            *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=64"),
+            *("--label", f"{_LABEL}={self._address}", self._image),
+            *("haproxy", "-W", "-db", "-f", _FILE),
+            cancellable=True,  # the image may have to be pulled
+        )

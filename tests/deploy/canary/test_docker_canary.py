@@ -1,0 +1,127 @@
+"""Canaries of real containers behind a real HAProxy, and what a kill at each step leaves."""
+
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import needs
+from tests.helpers import monitoring_tools
+from tests.helpers.container import ENGINE, build, engine, needs_container
+from tests.helpers.deployed_containers import Machine, engine_that
+from tests.helpers.two_versions import prometheus
+from tests.helpers.waiting import until
+
+pytestmark = [needs_container, needs("haproxy", "prometheus", "ldd")]
+
+
+@pytest.fixture(scope="module")
+def haproxy_image(tmp_path_factory) -> Iterator[str]:
+    """An image of this machine's HAProxy."""
+    folder = tmp_path_factory.mktemp("haproxy")
+    program = shutil.which("haproxy")
+    assert program
+    libraries = [
+        word for word in subprocess.check_output(["ldd", program], text=True).split() if word.startswith("/")
+    ]
+    for file in (program, *libraries):
+        copy = folder / "root" / file.removeprefix("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    copy = folder / "root" / "usr" / "bin" / "haproxy"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(program, copy)
+    (folder / "root" / "tmp").mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/usr/sbin\n")
+    tag = f"haproxy:test-{uuid.uuid4().hex[:8]}"
+    build(tag=tag, folder=folder)
+    yield tag
+    engine("rmi", "--force", tag, check=False)
+
+
+@pytest.fixture
+def canary(machine: Machine, haproxy_image: str, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+    """The options of a canary of half a minute without traffic; Prometheus runs."""
+    targets = tmp_path / "targets.json"
+    targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{machine.port}"]}]))
+    with prometheus(tmp_path, targets) as url:
+        machine.deploying.options += ("--proxy-image", haproxy_image, "--targets", str(targets))
+        yield (
+            *("--canary", "10,50", "--minutes", "0.02", "--look", "0.5", "--prometheus", url),
+            *("--too-little", "promote"),
+        )
+
+
+def first(machine: Machine, models, canary: tuple[str, ...]) -> None:
+    """Have version 1 serve, known to Prometheus."""
+    assert machine(*models.options("v1")).code == 0
+    url = canary[canary.index("--prometheus") + 1]
+    until(lambda: bool(monitoring_tools.query(url, "model_info")))
+
+
+def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
+    first(machine, models, canary)
+    done = machine(*models.options("v2"), *canary)
+    assert done.code == 0, done.output
+    names = {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
+    assert set(machine.containers()) == names
+    assert machine.model() == models.sha256["v2"]
+    assert "too little traffic (0 predictions of the candidate" in done.summary
+    (target,) = json.loads((tmp_path / "targets.json").read_text())[0]["targets"]
+    assert target == f"127.0.0.1:{machine.port + 1}"
+    assert machine("--rollback").code == 0  # two containers behind the proxy change places
+    assert machine.model() == models.sha256["v1"]
+    done = machine(*models.options("v2"), *canary[:-1], "roll-back")
+    assert done.code == 3, done.output
+    assert "too little traffic: 0 predictions of the candidate, 100 are enough" in done.error
+    assert machine.model() == models.sha256["v1"]
+    assert set(machine.containers()) == names
+    done = machine(*models.options("v2"))  # without a canary, a container has the port again
+    assert done.code == 0, done.output
+    assert machine.model() == models.sha256["v2"]
+    assert set(machine.containers()) == names - {f"{machine.name}-proxy"}
+    assert machine("--rollback").code == 0  # to one that needs the proxy
+    assert machine.model() == models.sha256["v1"]
+    assert set(machine.containers()) == names
+
+
+KILLS = {
+    "the candidate is made": ("create", "-next", ""),
+    "the copy of the champion runs": ("start", "-clone", ""),
+    "the champion has stopped": ("stop", "", ""),
+    "the champion is removed": ("rm", "", ""),
+    "the candidate has 50 %": ("kill", "-proxy", "weight 50"),
+    "the champion has stopped again": ("stop", "", "weight 100"),
+    "the champion is renamed": ("rename", "", "weight 100"),
+}
+
+
+@pytest.mark.parametrize("again", ["canary", "rollback"])
+@pytest.mark.parametrize("moment", KILLS)
+def test_killed_at_a_step(models, machine, canary, tmp_path, moment, again):
+    """The same command goes on, and another one takes the canary back."""
+    command, name, configuration = KILLS[moment]
+    first(machine, models, canary)
+    name = machine.name + name
+    remember = '[[ $1 != cp || $2 != /*haproxy.cfg ]] || cp "$2" last.cfg; cat last.cfg 2>/dev/null >all.cfg'
+    matches = f'[[ $1 == {command} && " $* " == *" {name} "* && "$(cat all.cfg)" == *"{configuration}"* ]]'
+    run = f'"{shutil.which(str(ENGINE))}" "$@"'
+    kill = f"{remember}\nif {matches}; then {run}; touch done; kill -9 $PPID; exit; fi"
+    killed = machine(*models.options("v2"), *canary, CONTAINER=engine_that(tmp_path, kill))
+    assert (tmp_path / "done").exists(), killed.output
+    assert killed.code == -9
+    if again == "canary":
+        done = machine(*models.options("v2"), *canary)
+        assert done.code == 0, done.output
+        assert machine.model() == models.sha256["v2"]
+    else:
+        done = machine("--rollback")
+        expected = {"the champion is renamed"}
+        assert done.code == (0 if moment in expected else 1), done.output
+        assert machine.model() == models.sha256["v1"]
+    left = set(machine.containers()) - {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
+    assert not left
