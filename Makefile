@@ -9,7 +9,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
-	new default-model pull report comparison gate publish deploy deliver mlflow owner requirements image run-image \
+	new default-model pull report comparison gate publish retraining-issue due deploy deliver mlflow owner requirements image run-image \
 	rehearsal recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
@@ -108,6 +108,12 @@ gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
 # The scripts below take the interpreter that they run from PYTHON, which is another one than make's.
 publish: $(VENV)/.release  ## publish models/model.pt as release TAG=v1.2.3
 	PYTHON=$(BIN)/python scripts/publish.sh
+
+retraining-issue: $(VENV)/.release  ## open, update or close the issue about a retrained model that the gate rejects
+	$(BIN)/python -m release issue
+
+due: $(VENV)/.release  ## decide whether to train again since the latest release
+	PYTHON=$(BIN)/python scripts/due.sh
 
 # TARGET: docker, render, cloud-run or kubernetes. DEPLOY_FLAGS: such as --model-url URL.
 deploy: $(VENV)/$(if $(filter cloud-run,$(TARGET)),.deploy,.serve)  ## deploy IMAGE to TARGET, test it, roll back if it fails

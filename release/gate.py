@@ -148,7 +148,8 @@ def judge(
                 reasons.append("to release nevertheless, add --allow-incomparable")
     report = GateReport(not reasons, reasons or notes, data.digest("test"), candidate, latest, paired)
     GATE_REPORT.parent.mkdir(parents=True, exist_ok=True)
-    GATE_REPORT.write_text(json.dumps(dataclasses.asdict(report), indent=2) + "\n", "utf-8")
+    content = dataclasses.asdict(report) | {"table": table(report)}
+    GATE_REPORT.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     return report
 
 

@@ -36,8 +36,11 @@ Entry = TypeVar("Entry", GitRelease, GitReleaseAsset)
 
 
 @contextlib.contextmanager
-def _documented() -> Iterator[None]:
-    """Turn PyGithub's errors about responses that it can't use into a GitHubError."""
+def documented() -> Iterator[None]:
+    """Turn PyGithub's errors about responses that it can't use into a GitHubError.
+
+    `GitHub`'s methods do it themselves; around other uses of its `repository`, it is the caller's.
+    """
     try:
         yield
     except _PARSING as error:
@@ -68,7 +71,7 @@ class GitHub:
         self._transport = Transport(repository, token, api, patience or Patience(), report)
         self.name, self.page, self.has_token = repository, f"{site(api)}/{repository}", bool(token)
         self.back_off = self._transport.back_off
-        self._repository = Repository(self._transport.requester(), url=f"/repos/{repository}")
+        self.repository = Repository(self._transport.requester(), url=f"/repos/{repository}")
 
     @classmethod
     def from_environment(cls, write: bool = False) -> Self:
@@ -84,14 +87,14 @@ class GitHub:
             raise GitHubError("GITHUB_TOKEN is not set: set it to a token that has contents: write")
         return cls(repository, token, os.environ.get("GITHUB_API_URL") or API)
 
-    @_documented()
+    @documented()
     def private(self) -> bool:
         """Return whether the repository is visible only with a token."""
-        return self._repository.private is True
+        return self.repository.private is True
 
     def releases(self) -> list[GitRelease]:
         """Return all releases, newest first; drafts only if the token has the right to push."""
-        return _checked(self._repository.get_releases())
+        return _checked(self.repository.get_releases())
 
     def drafts(self, tag: str) -> list[GitRelease]:
         """Return all drafts of a tag, oldest first."""
@@ -100,17 +103,17 @@ class GitHub:
 
     def latest(self) -> GitRelease | None:
         """Return the latest release, which is neither draft nor prerelease; None if there is none."""
-        return self._published(self._repository.get_latest_release)
+        return self._published(self.repository.get_latest_release)
 
     def by_tag(self, tag: str) -> GitRelease | None:
         """Return the published release of a tag, or None."""
-        return self._published(lambda: self._repository.get_release(check_tag(tag)))
+        return self._published(lambda: self.repository.get_release(check_tag(tag)))
 
     def release(self, number: int) -> GitRelease:
         """Return a release by its id."""
-        return _checked([self._repository.get_release(number)])[0]
+        return _checked([self.repository.get_release(number)])[0]
 
-    @_documented()
+    @documented()
     def create_draft(self, tag: str, target: str, body: str, prerelease: bool) -> GitRelease:
         """Create a draft.
 
@@ -124,12 +127,12 @@ class GitHub:
             UnsureError: the draft may exist or not; look for it with `drafts`.
         """
         options: Any = {"prerelease": prerelease} | ({"target_commitish": target} if target else {})
-        draft = self._repository.create_git_release(
+        draft = self.repository.create_git_release(
             check_tag(tag), tag, body, draft=True, make_latest="false", **options
         )
         return _checked([draft])[0]
 
-    @_documented()
+    @documented()
     def publish(
         self, draft: GitRelease, target: str, body: str, prerelease: bool, latest: bool
     ) -> GitRelease:
@@ -142,7 +145,7 @@ class GitHub:
         options |= {"target_commitish": target} if target else {}
         return _checked([draft.update_release(draft.name or "", body, draft=False, **options)])[0]
 
-    @_documented()
+    @documented()
     def delete(self, entry: GitRelease | GitReleaseAsset) -> None:
         """Delete a release or an asset, unless it is gone already.
 
@@ -160,7 +163,7 @@ class GitHub:
         """Return the model of a release; None if it has none, or an incomplete one."""
         return next((a for a in self.assets(release) if a.name == MODEL and complete(a)), None)
 
-    @_documented()
+    @documented()
     def upload(self, release: GitRelease, name: str, size: int, file: Any) -> GitReleaseAsset:
         """Upload one asset of `size` bytes, which are streamed from `file.read`.
 
@@ -193,14 +196,14 @@ class GitHub:
 
     def _published(self, get: Callable[[], GitRelease]) -> GitRelease | None:
         try:
-            with _documented():
+            with documented():
                 return _checked([get()])[0]
         except NotFoundError:
-            _checked(islice(self._repository.get_releases(), 1))  # 404 too if the repository is not visible
+            _checked(islice(self.repository.get_releases(), 1))  # 404 too if the repository is not visible
             return None
 
 
-@_documented()
+@documented()
 def sha256(asset: GitReleaseAsset) -> str:
     """Return the SHA-256 that the API states, in hexadecimal.
 
@@ -232,7 +235,7 @@ def check_tag(tag: str) -> str:
 
 def _checked(entries: Iterable[Entry]) -> list[Entry]:
     """Return releases or assets, after a check that they have the fields that are used here."""
-    with _documented():
+    with documented():
         listed = list(islice(entries, _MAX_ENTRIES))
         for entry in listed:
             for name in _FIELDS[type(entry)]:

@@ -171,7 +171,8 @@ class Transport:
             case 401:
                 return GitHubError(f"{where}: the token in GITHUB_TOKEN is not accepted or has expired (401)")
             case 403:
-                need = "contents: read" if method == "GET" else "contents: write"
+                scope = "issues" if "/issues" in urlsplit(response.url).path else "contents"
+                need = f"{scope}: read" if method == "GET" else f"{scope}: write"
                 return GitHubError(f"{where}: the token lacks the permission {need} (403: {text})")
             case 404 if method == "GET":
                 return NotFoundError(f"{where}: not found, or the token may not see it (404)")

@@ -10,7 +10,8 @@ with such photos counted as wrong is printed too. A photo that is answered as un
 class.
 
 The exit code is 1 if the accuracy is below --min-accuracy, if a photo is left without an answer after all
-attempts, or if nothing is answered.
+attempts, or if nothing is answered. It is 3 if the accuracy is below the one on the model's test photos: the
+two confidence intervals don't overlap.
 """
 
 import argparse
@@ -30,6 +31,9 @@ from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
 from scripts.common.process import ROOT
 from scripts.common.web import RequestError, one_line
+
+_WORSE = 3
+"""Exit code if the accuracy is below the one on the test photos."""
 
 
 def log(endpoint: Endpoint, model: dict[str, Any], batch: Batch, files: list[Path]) -> None:
@@ -89,9 +93,10 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     problems = _problems(options, endpoint, model, batch)
     if options.mlflow and batch.figures:
         log(endpoint, model, batch, files)
-    for problem in problems:
+    worse = _below_test(model, batch)
+    for problem in [*problems, *worse]:
         print(f"failed: {problem}", file=sys.stderr)
-    return int(bool(problems))
+    return _WORSE if worse else int(bool(problems))
 
 
 def _without_secrets(data: str) -> str:
@@ -125,6 +130,16 @@ def _problems(
     if batch.figures and batch.figures["accuracy"] < options.min_accuracy:
         problems.append(f"accuracy {batch.figures['accuracy']:.4f} is below {options.min_accuracy}")
     return problems
+
+
+def _below_test(model: dict[str, Any], batch: Batch) -> list[str]:
+    """Return that the accuracy is below the one on the test photos, if it is, by their intervals."""
+    metrics = model.get("metrics")
+    low = metrics.get("accuracy_low") if isinstance(metrics, dict) else None
+    if not isinstance(low, int | float) or not batch.figures or batch.figures["accuracy_high"] >= low:
+        return []
+    high = batch.figures["accuracy_high"]
+    return [f"accuracy is at most {high:.4f}, and at least {low:.4f} on the model's test photos"]
 
 
 def _parse() -> argparse.Namespace:

@@ -26,12 +26,14 @@ class Answers:
         probabilities: float32 [N, classes].
         known: float32 [N], OOD score, from 0 (the image shows none of the classes) to 1; None: the model has
             none.
+        components: float32 [N, C], principal components of the network's features; None: the model has none.
         evidence: float32 [N, classes, h, w], the evidence at each place for each class; None: the model has
             none.
     """
 
     probabilities: NDArray[np.float32]
     known: NDArray[np.float32] | None = None
+    components: NDArray[np.float32] | None = None
     evidence: NDArray[np.float32] | None = None
 
 
@@ -93,5 +95,10 @@ class Engine(abc.ABC):
             known.shape == (images,) and all(-TOLERANCE < score < 1 + TOLERANCE for score in known.tolist())
         ):
             raise BundleError(f"its network returns an OOD score (known) that is not from 0 to 1: {known}")
+        components = answers.components
+        if components is not None and (
+            components.shape[:1] != (images,) or not np.isfinite(components).all()
+        ):
+            raise BundleError(f"its network returns no components (shape {components.shape})")
         if evidence is not None and (evidence.shape[:2] != expected or not np.isfinite(evidence).all()):
             raise BundleError(f"its network returns no evidence (shape {evidence.shape})")

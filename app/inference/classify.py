@@ -107,6 +107,8 @@ def classify(
             prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
             size = sizes[len(predictions)] if sizes else None
             _count(each, prediction, metrics, size or (each.width, each.height))
+            if answers.components is not None:
+                metrics.count_components(answers.components[number].tolist())
             predictions.append(prediction)
     return predictions
 
@@ -116,6 +118,8 @@ def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple
     metrics.predictions.labels(prediction.label).inc()
     metrics.confidence.observe(prediction.confidence)
     metrics.brightness.observe(brightness(photo.pixels))
+    if prediction.known is not None:
+        metrics.known.observe(prediction.known)
     if height:
         metrics.aspect_ratio.observe(width / height)
         metrics.short_side.observe(min(size))

@@ -11,6 +11,7 @@ from app.inference.watchdog import WATCHDOG
 from ml.model.bundle import Bundle
 from ml.model.errors import AnswerError, BundleError
 from ml.model.onnx_model import open_session
+from ml.model.reference import COMPONENTS
 
 _MAX_GRID = 64
 """Largest height and width of `evidence`: the response contains each of its numbers."""
@@ -73,6 +74,11 @@ class OnnxEngine(Engine):
         _check(outputs["probabilities"], "tensor(float)", classes)
         if "known" in outputs:
             _check(outputs["known"], "tensor(float)")
+        if "components" in outputs:
+            count = outputs["components"].shape[-1]
+            if not isinstance(count, int) or not 1 <= count <= COMPONENTS:
+                raise BundleError(f"its ONNX model has {count} components, expected 1 to {COMPONENTS}")
+            _check(outputs["components"], "tensor(float)", count)
         if "evidence" in outputs:
             sides = outputs["evidence"].shape[2:]
             if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= _MAX_GRID for side in sides):
@@ -80,8 +86,10 @@ class OnnxEngine(Engine):
                     f"its ONNX model has evidence {sides}, expected fixed height and width up to {_MAX_GRID}"
                 )
             _check(outputs["evidence"], "tensor(float)", classes, *sides)
-        # Without a threshold in the manifest, the OOD score has no meaning.
+        # Without a threshold in the manifest, the OOD score has no meaning, nor have components without a
+        # reference.
         usable = {"probabilities", "evidence", *(["known"] if self.manifest.known else [])}
+        usable |= {"components"} if "component_1" in self.manifest.reference else set()
         return [name for name in outputs if name in usable]
 
 

@@ -23,7 +23,11 @@ class TorchEngine(Engine):
         super().__init__(checkpoint)
         torch.set_num_threads(threads)
         self._answering = restore(checkpoint)
-        self.outputs = ["probabilities", *(["known"] if self._answering.known else []), "evidence"]
+        self.outputs = [
+            "probabilities",
+            *(["known", "components"] if self._answering.known else []),
+            "evidence",
+        ]
         self.warm_up()
 
     def answer(self, images: NDArray[np.uint8], evidence: bool = True) -> Answers:

@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from app.telemetry.feedback import MODEL_DIGITS
 from ml.model import host
 from ml.model.manifest import Manifest
-from ml.model.reference import BOUNDS
+from ml.model.reference import BOUNDS, COMPONENTS
 
 _WORK_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _REQUEST_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -53,6 +53,18 @@ class Metrics:
         self.confidence = histogram(
             "prediction_confidence", "Probability of the most likely class", buckets=BOUNDS["confidence"]
         )
+        self.known = histogram(
+            "prediction_known",
+            "OOD score: 0 if a photo shows none of the classes, 1 if it shows one",
+            buckets=BOUNDS["known"],
+        )
+        self._component = histogram(
+            "photo_component",
+            "Principal component of the network's features, in standard deviations of the training photos",
+            ["statistic", "version"],
+            buckets=BOUNDS["component_1"],
+        )
+        self._components: list[Histogram] = []
         self.brightness = histogram(
             "photo_brightness",
             "Mean of a photo's pixels, from 0 (black) to 1 (white)",
@@ -114,7 +126,7 @@ class Metrics:
         self._reference = gauge(
             "model_reference_share",
             "Share of the training reference photos up to a bound",
-            ["statistic", "le"],
+            ["statistic", "le", "version"],
         )
         self._reference_labels = gauge(
             "model_reference_label_share",
@@ -176,6 +188,10 @@ class Metrics:
             self.predictions.labels(label)
         for name, value in manifest.metrics.items():
             self._figures.labels(name).set(value)
+        names = (f"component_{number}" for number in range(1, COMPONENTS + 1))
+        self._components = [
+            self._component.labels(name, manifest.version) for name in names if name in manifest.reference
+        ]
         for statistic, shares in manifest.reference.items():
             for key, share in shares.items():
                 if statistic == "labels":
@@ -183,4 +199,9 @@ class Metrics:
                 elif statistic in BOUNDS:
                     # Written as the histogram writes it, for queries that join the two.
                     le = floatToGoString(key)  # type: ignore[no-untyped-call]
-                    self._reference.labels(statistic, le).set(share)
+                    self._reference.labels(statistic, le, manifest.version).set(share)
+
+    def count_components(self, values: Iterable[float]) -> None:
+        """Count a photo's principal components; those without a reference mean nothing and are left out."""
+        for histogram, value in zip(self._components, values, strict=False):
+            histogram.observe(value)

@@ -30,8 +30,9 @@ class Answering(nn.Module):
         self.known = known
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the probabilities [N, classes], the OOD scores [N] if there is a `known`, and the evidence.
+        """Return the probabilities [N, classes], the outputs of `known` if there is one, and the evidence.
 
+        `known` gives the OOD scores [N] and the principal components [N, C], see `OodScore.with_components`.
         The evidence [N, classes, h, w] is what each place of the image contributes to each class.
         """
         features = self.network.map(self.normalize(image.float()))
@@ -40,7 +41,7 @@ class Answering(nn.Module):
         evidence = self.network.evidence(features)
         if (size := max(1, evidence.shape[-1] // GRID)) > 1:
             evidence = functional.avg_pool2d(evidence, size)
-        return (probabilities, *([self.known(pooled)] if self.known else []), evidence)
+        return (probabilities, *(self.known.with_components(pooled) if self.known else ()), evidence)
 
 
 def restore(checkpoint: Checkpoint) -> Answering:

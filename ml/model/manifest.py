@@ -238,4 +238,4 @@ def _is_reference(reference: object) -> bool:
 
 def _is_bound(text: str) -> bool:
     """Return whether it is a plain number: `float` also takes "1_0", other digits and blanks."""
-    return re.fullmatch(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,18})?(e-0[1-9])?", text) is not None
+    return re.fullmatch(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,18})?(e-0[1-9])?", text) is not None

@@ -55,7 +55,8 @@ class OnnxModel:
     """An ONNX model with the input `image` that answers for any number of images.
 
     Attributes:
-        outputs: names of its outputs: `probabilities`, `known` (if the model has an OOD score), `evidence`.
+        outputs: names of its outputs: `probabilities`, `evidence`, and, if the model has an OOD score,
+            `known` and `components`.
     """
 
     def __init__(self, onnx: bytes, threads: int = 0) -> None:

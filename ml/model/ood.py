@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ml.model.errors import PipelineError
+from ml.model.reference import COMPONENTS
 
 TYPICAL = 0.99
 """Score of the median photo of the classes."""
@@ -57,12 +58,34 @@ class OodScore(nn.Module, ABC):
         self.register_buffer("slope", torch.ones(()))
 
     @abstractmethod
+    def _whiten(self, features: Tensor) -> Tensor:
+        """Features [N, D] to coordinates [N, W], in standard deviations of the training photos."""
+
+    @abstractmethod
+    def _score(self, whitened: Tensor) -> Tensor:
+        """Coordinates [N, W] to scores [N] between 0 and 1, before the calibration."""
+
+    @abstractmethod
+    def _components(self, whitened: Tensor) -> Tensor:
+        """Coordinates [N, W] to principal components [N, up to `COMPONENTS`], see `with_components`."""
+
     def raw(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N] between 0 and 1, before the calibration."""
+        return self._score(self._whiten(features))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
-        return ((_logits(self.raw(features)) - self.edge) * self.slope).sigmoid()
+        return self.with_components(features)[0]
+
+    def with_components(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, D] to scores [N] and the first principal components [N, up to `COMPONENTS`].
+
+        The components are in standard deviations of the training photos, with which the service compares
+        them. They cost nothing: the score needs them anyway.
+        """
+        whitened = self._whiten(features)
+        score = ((_logits(self._score(whitened)) - self.edge) * self.slope).sigmoid()
+        return score, self._components(whitened)
 
     def calibrate(self, features: Tensor, rejected: float) -> None:
         """Calibrate on photos of the classes.
@@ -123,12 +146,16 @@ class Concepts(OodScore):
         self.register_buffer("support", torch.zeros(classes))
         self.register_buffer("distance_weight", torch.zeros(()))
 
-    def raw(self, features: Tensor) -> Tensor:
-        """Features [N, D] to scores [N]."""
-        narrow = cast(Tensor, self.narrow(features))
-        share = cast(Tensor, self.head(narrow)).softmax(1) @ cast(Tensor, self.support)
-        distance = narrow.square().mean(1).sqrt()
+    def _whiten(self, features: Tensor) -> Tensor:
+        return cast(Tensor, self.narrow(features))
+
+    def _score(self, whitened: Tensor) -> Tensor:
+        share = cast(Tensor, self.head(whitened)).softmax(1) @ cast(Tensor, self.support)
+        distance = whitened.square().mean(1).sqrt()
         return (_logits(share) - distance * cast(Tensor, self.distance_weight)).sigmoid()
+
+    def _components(self, whitened: Tensor) -> Tensor:
+        return whitened[:, :COMPONENTS]  # those of the pretrained head's answers: `fit` sorts by strength
 
     @classmethod
     def fit(cls, features: Tensor, head: tuple[Tensor, Tensor]) -> "Concepts":
@@ -175,11 +202,18 @@ class Distance(OodScore):
         self.register_buffer("means", means)
         self.register_buffer("whitening", whitening)
 
-    def raw(self, features: Tensor) -> Tensor:
-        """Features [N, D] to scores [N]."""
-        whitened = features @ cast(Tensor, self.whitening)
+    def _whiten(self, features: Tensor) -> Tensor:
+        return features @ cast(Tensor, self.whitening)
+
+    def _score(self, whitened: Tensor) -> Tensor:
         distances = (whitened[:, None] - cast(Tensor, self.means)[None]).square().mean(2)
         return (-distances.min(1).values).exp()
+
+    def _components(self, whitened: Tensor) -> Tensor:
+        # The last directions have the largest eigenvalues. Whitening makes the variance within a class 1;
+        # that of the class means is added to it.
+        last, means = whitened[:, -COMPONENTS:], cast(Tensor, self.means)[:, -COMPONENTS:]
+        return ((last - means.mean(0)) / (means.var(0, correction=0) + 1).sqrt()).flip(1)
 
     @classmethod
     def fit(cls, features: Tensor, labels: Tensor, classes: int) -> "Distance":

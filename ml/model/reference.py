@@ -8,11 +8,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+COMPONENTS = 4
+"""Most principal components of the network's features that a model gives out and the service counts."""
+
+# The deciles of a normal distribution. Components are in standard deviations of the training photos, so one
+# set of bounds suits every model, and histograms of several instances can be added.
+_DECILES = (-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28)
+
 BOUNDS: Mapping[str, tuple[float, ...]] = {
     "brightness": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     "aspect_ratio": (0.5, 0.65, 0.8, 0.95, 1.05, 1.25, 1.45, 1.9),
     "short_side_pixels": (32.0, 64.0, 112.0, 224.0, 448.0, 1024.0, 2048.0, 4096.0),
     "confidence": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999),
+    # Half of the photos of the classes score above 0.99, one in a hundred below 0.5: see `ml.model.ood`.
+    "known": (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
+    **{f"component_{number}": _DECILES for number in range(1, COMPONENTS + 1)},
 }
 """Upper bounds of each statistic's histogram; a bin without upper bound follows."""
 
@@ -26,7 +36,7 @@ def brightness(pixels: NDArray[np.uint8]) -> float:
 
 def describe(
     classes: Sequence[str],
-    inputs: Mapping[str, ArrayLike],
+    values: Mapping[str, ArrayLike],
     confidences: ArrayLike,
     answers: ArrayLike,
 ) -> dict[str, dict[str, float]]:
@@ -34,7 +44,9 @@ def describe(
 
     Args:
         classes: names of the classes.
-        inputs: `brightness`, `aspect_ratio` and `short_side_pixels` of the training photos.
+        values: of the other statistics in `BOUNDS`, by name: of training photos if they describe the photo
+            (`brightness`, `aspect_ratio`, `short_side_pixels`), and of photos that were not used for training
+            if the network gives them.
         confidences: probabilities of the likeliest classes, on photos that were not used for training.
         answers: the likeliest classes, as indices of `classes`.
 
@@ -48,8 +60,8 @@ def describe(
             name: round(float(count / counts.sum()), 6) for name, count in zip(classes, counts, strict=True)
         }
     }
-    for name, values in {**inputs, "confidence": confidences}.items():
-        ordered = np.sort(np.asarray(values, np.float64))
+    for name, numbers in {**values, "confidence": confidences}.items():
+        ordered = np.sort(np.asarray(numbers, np.float64))
         up_to = np.searchsorted(ordered, BOUNDS[name], side="right") / len(ordered)
         shares[name] = {
             str(bound): round(float(share), 6) for bound, share in zip(BOUNDS[name], up_to, strict=True)

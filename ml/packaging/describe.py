@@ -30,15 +30,15 @@ def describe_model(
     temperature: float,
     weights: Mapping[str, Tensor],
     method: str,
-    probabilities: Floats,
+    answers: Mapping[str, Floats],
     metrics: Mapping[str, float],
     shortfalls: Sequence[str],
 ) -> Manifest:
     """Describe a packaged network.
 
     The version is derived from the stored `weights`; if there are `shortfalls`, it ends with `-candidate`.
-    `probabilities` [N, classes] and `metrics` are the ONNX model's on the test photos; `method` names the OOD
-    score's, see `ml.model.ood`.
+    `answers`, the outputs by name, and `metrics` are the ONNX model's on the test photos; `method` names the
+    OOD score's, see `ml.model.ood`.
     """
     content = hashlib.sha256()
     for name, value in weights.items():
@@ -58,18 +58,21 @@ def describe_model(
         parameters_changed=parameters_changed(),
         dataset_md5=dataset_md5(),
         known={"method": method, "threshold": THRESHOLD},
-        reference=_reference_statistics(data, probabilities),
+        reference=reference_statistics(data, answers),
         shortfalls=tuple(shortfalls),
     )
 
 
-def _reference_statistics(data: Dataset, probabilities: Floats) -> dict[str, dict[str, float]]:
-    """Describe training photos and answers to test photos; the service compares its own with them."""
+def reference_statistics(data: Dataset, answers: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """Describe training photos and the outputs for test photos; the service compares its own with them."""
     rows = data.rows("train")
     sizes = data.sizes[rows]
-    inputs = {
+    values = {
         "brightness": np.array([reference.brightness(data.images[row]) for row in rows]),
         "aspect_ratio": sizes[:, 0] / sizes[:, 1],
         "short_side_pixels": sizes.min(1),
+        "known": answers["known"],
+        **{f"component_{number}": column for number, column in enumerate(answers["components"].T, 1)},
     }
-    return reference.describe(data.classes, inputs, probabilities.max(1), probabilities.argmax(1))
+    probabilities = answers["probabilities"]
+    return reference.describe(data.classes, values, probabilities.max(1), probabilities.argmax(1))

@@ -1,7 +1,7 @@
 """Exports a network to ONNX in float32, with everything that an answer needs inside the graph.
 
-Input `image`; outputs `probabilities`, `known` (the OOD score, see `ml.model.ood`) and `evidence` (what each
-place of the photo says for each class).
+Input `image`; outputs `probabilities`, `known` (the OOD score, see `ml.model.ood`), `components` (principal
+components of the features, for drift) and `evidence` (what each place of the photo says for each class).
 """
 
 import warnings
@@ -23,7 +23,7 @@ def export(network: Network, temperature: float, image_size: int, known: OodScor
         network: the trained network.
         temperature: divides the logits before the softmax.
         image_size: height and width of the images, in pixels.
-        known: the OOD score; None leaves the output `known` out.
+        known: the OOD score; None leaves the outputs `known` and `components` out.
     """
     module = Answering(network, temperature, known).eval()
     example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
@@ -33,7 +33,7 @@ def export(network: Network, temperature: float, image_size: int, known: OodScor
             module,
             (example,),
             input_names=["image"],
-            output_names=["probabilities", *(["known"] if known else []), "evidence"],
+            output_names=["probabilities", *(["known", "components"] if known else []), "evidence"],
             dynamic_shapes={"image": {0: torch.export.Dim("N", min=1)}},
             opset_version=OPSET,
             dynamo=True,

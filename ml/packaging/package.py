@@ -100,13 +100,13 @@ def run(params: Params) -> dict[str, Any]:
     ]
     shortfalls = [f"{condition.name}: {condition.detail}" for condition in conditions if not condition.met]
     manifest = describe_model(
-        data, trained, evaluation.temperature, weights, method, chosen.probabilities, metrics, shortfalls
+        data, trained, evaluation.temperature, weights, method, chosen.answers, metrics, shortfalls
     )
     if source == TEST:
         examples = choose_test_photos(data, manifest, chosen.model, chosen.probabilities)
     ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
     ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
-    known = measure_scores(params.evaluate.confidence, chosen.ood_scores, ood_scores)
+    known = measure_scores(params.evaluate.confidence, chosen.answers["known"], ood_scores)
     report = {
         "precision": chosen.precision,
         "version": manifest.version,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -35,8 +35,7 @@ class ChosenModel:
         precision: `int8` or `float32`.
         onnx: the serialized model.
         model: the same model, ready to run.
-        probabilities: its answers to the test photos, [N, classes].
-        ood_scores: its OOD scores of the test photos, [N].
+        answers: its outputs for the test photos, by name, see `ml.packaging.export`.
         mean_difference: mean over the test photos of the largest difference of a probability from torch's.
         comparison: its precision, and how its answers differ from torch's.
         not_taken: the same of the precisions that were tried before.
@@ -47,12 +46,16 @@ class ChosenModel:
     precision: str
     onnx: bytes
     model: OnnxModel
-    probabilities: Floats
-    ood_scores: Floats
+    answers: Mapping[str, Floats]
     mean_difference: float
     comparison: str
     not_taken: list[str]
     remedies: Sequence[str] = ()
+
+    @property
+    def probabilities(self) -> Floats:
+        """Its probabilities of the test photos, [N, classes]."""
+        return self.answers["probabilities"]
 
     def condition(self) -> Condition:
         """Return the condition that its answers are those of the network in PyTorch."""
@@ -87,9 +90,7 @@ def choose_precision(params: Params, data: Dataset, exact: bytes, expected: Floa
         if not remedies or onnx is exact:
             break
         not_taken.append(comparison)
-    return ChosenModel(
-        precision, onnx, model, probabilities, outputs["known"], difference, comparison, not_taken, remedies
-    )
+    return ChosenModel(precision, onnx, model, outputs, difference, comparison, not_taken, remedies)
 
 
 def _remedies(

@@ -108,6 +108,41 @@ def board() -> Dashboard:
                 f"photo_short_side_pixels_bucket{{{OF}}}[1h]",
             ),
         ],
+        "What the network sees, last hour": [
+            lines(
+                "Score of being one of the classes",
+                "Share of the photos whose `known` is at most that. Dashed: on the model's test photos. Far "
+                "above it: photos of another kind, or of none of the classes.",
+                (
+                    f'sum by (le) (increase(prediction_known_bucket{{{OF}, le=~"0.5|0.9|0.99"}}[1h]))'
+                    f" / on () group_left sum(increase(prediction_known_count{{{OF}}}[1h]))",
+                    "up to {{le}}",
+                ),
+                (
+                    f'max by (le) (model_reference_share{{{OF}, statistic="known", le=~"0.5|0.9|0.99"}})',
+                    "up to {{le}} expected",
+                ),
+                unit="percentunit",
+            ).span(12),
+            lines(
+                "Components of the network's features",
+                "Share of the photos that are below the average of the training, per component. Dashed: of "
+                "the model's test photos. Far from it: the photos show something else, or show it "
+                "differently, though brightness and size may be the same. Empty for models without them.",
+                (
+                    "sum by (statistic, version) "
+                    f'(increase(photo_component_bucket{{{OF}, le="0.0"}}[1h]))'
+                    f" / sum by (statistic, version) (increase(photo_component_count{{{OF}}}[1h]))",
+                    "{{statistic}} of {{version}}",
+                ),
+                (
+                    "max by (statistic, version) "
+                    f'(model_reference_share{{{OF}, statistic=~"component_.*", le="0.0"}})',
+                    "{{statistic}} of {{version}} expected",
+                ),
+                unit="percentunit",
+            ).span(12),
+        ],
         "Feedback of users, last day": [
             _accuracy(),
             lines(

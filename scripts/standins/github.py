@@ -1,7 +1,7 @@
-"""A stand-in for GitHub's releases API, downloads and storage, over real HTTP on loopback.
+"""A stand-in for GitHub's API, downloads and storage, over real HTTP on loopback.
 
-It serves the repository acme/cats-vs-dogs and keeps its state in memory. It behaves as
-https://docs.github.com/rest/releases documents, as far as this project's clients use it. Drafts are found
+It serves the repository acme/cats-vs-dogs and keeps its state in memory. Releases, issues and dispatches
+behave as https://docs.github.com/rest documents, as far as this project's clients use them. Drafts are found
 only by id and in lists, and lose their tag in a request without it. An interrupted upload leaves an asset in
 state `starter`. Downloads redirect to another port.
 """
@@ -29,6 +29,7 @@ class GitHub:
         seen: method, path and token of each request to the API.
         storage_seen: headers of each request to the storage.
         storage_breaks: the next downloads end after this many bytes.
+        dispatched: type and payload of each repository_dispatch event.
         under_way: number of requests that are being answered.
         page_size: of lists, at most.
         tokens: the right of each token, `write` or `read`.
@@ -40,6 +41,7 @@ class GitHub:
         self.store = Store()
         self.hook: Callable[[Step], Fault | None] = lambda _: None
         self.seen: list[tuple[str, str, str]] = []
+        self.dispatched: list[tuple[str, dict[str, Any]]] = []
         self.under_way = 0
         self.storage_seen: list[dict[str, str]] = []
         self.storage_breaks: list[int] = []

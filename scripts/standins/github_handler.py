@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from scripts.standins.github_store import Asset, RefusedError, Release, missing
 from scripts.standins.storage import SIGNATURE
@@ -128,7 +128,50 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return 204, None, {}
             case "GET", "releases", number, "assets":
                 return self._page([self._asset(one) for one in store.of(store.release(int(number), drafts))])
+            case "POST", "dispatches":
+                return self._dispatch(self._json())
+            case _, "issues", *rest:
+                return self._issues(rest)
         raise missing()
+
+    def _dispatch(self, event: dict[str, Any]) -> _Answer:
+        """https://docs.github.com/rest/repos/repos#create-a-repository-dispatch-event"""
+        kind, payload = event.get("event_type"), event.get("client_payload", {})
+        if not isinstance(kind, str) or not 1 <= len(kind) <= 100 or len(payload) > 10:
+            raise RefusedError(422, "Invalid request.")
+        self.github.dispatched.append((kind, payload))
+        return 204, None, {}
+
+    def _issues(self, path: list[str]) -> _Answer:
+        """https://docs.github.com/rest/issues: a list has open issues and pull requests, newest first."""
+        store = self.github.store
+        match self.command, *path:
+            case ["GET"]:
+                state, labels = self.query.get("state", ["open"])[0], self.query.get("labels", [""])[0]
+                found = [
+                    issue
+                    for issue in reversed(store.issues)
+                    if state in ("all", issue["state"])
+                    and {*filter(None, labels.split(","))} <= {label["name"] for label in issue["labels"]}
+                ]
+                found = found[::-1] if self.query.get("direction") == ["asc"] else found
+                return self._page([self._issue(issue) for issue in found])
+            case ["POST"]:
+                return 201, self._issue(store.open_issue(self._json())), {}
+            case "GET", number:
+                return 200, self._issue(store.issue(int(number))), {}
+            case "PATCH", number:
+                issue = store.issue(int(number))
+                issue.update(self._json())
+                return 200, self._issue(issue), {}
+            case "POST", number, "comments":
+                store.issue(int(number))["comments"].append(self._json()["body"])
+                return 201, {"id": 1}, {}
+        raise missing()
+
+    def _issue(self, issue: dict[str, Any]) -> dict[str, Any]:
+        url = f"{self._origin}/repos/{REPOSITORY}/issues/{issue['number']}"
+        return issue | {"url": url, "comments": len(issue["comments"])}
 
     def _download(self, where: str, name: str) -> _Answer:
         """Redirect browsers as github.com does: from `latest` to the tag, and from there to the storage."""
@@ -197,7 +240,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _page(self, entries: list[Any]) -> _Answer:
         size = min(int(self.query.get("per_page", ["30"])[0]), self.github.page_size)
         page = int(self.query.get("page", ["1"])[0])
-        url = f"{self._origin}{urlsplit(self.path).path}?per_page={size}&page={page + 1}"
+        query = urlencode(self.query | {"per_page": [size], "page": [page + 1]}, doseq=True)
+        url = f"{self._origin}{urlsplit(self.path).path}?{query}"
         more = page * size < len(entries)
         headers = {"Link": f'<{url}>; rel="next"'} if more else {}
         return 200, entries[(page - 1) * size : page * size], headers

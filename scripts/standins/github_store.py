@@ -1,4 +1,4 @@
-"""State of the stand-in for GitHub: releases, and assets with their bytes."""
+"""State of the stand-in for GitHub: releases, assets with their bytes, and issues."""
 
 import dataclasses
 import hashlib
@@ -60,6 +60,7 @@ class Store:
         self.releases: dict[int, Release] = {}
         self.assets: dict[int, Asset] = {}
         self.latest_id: int | None = None
+        self.issues: list[dict[str, Any]] = []
         self._ids = itertools.count(1001)
 
     # Releases
@@ -151,6 +152,22 @@ class Store:
             raise missing()
         asset.state, asset.data = "uploaded", data
         return asset
+
+    # Issues
+
+    def open_issue(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Open an issue; `pull_request` makes it one, which the API lists as an issue too."""
+        if not asked.get("title"):
+            raise invalid("Issue", "title", "missing_field")
+        labels = [{"name": name} for name in asked.get("labels", [])]
+        issue = asked | {"number": len(self.issues) + 1, "state": "open", "labels": labels, "comments": []}
+        self.issues.append(issue)
+        return issue
+
+    def issue(self, number: int) -> dict[str, Any]:
+        if not 1 <= number <= len(self.issues):
+            raise missing()
+        return self.issues[number - 1]
 
     # For tests
 

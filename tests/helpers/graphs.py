@@ -23,8 +23,13 @@ _SCORES = {
 }
 
 
-def telling_graph(size: int = SIZE, outputs: int = 2, known: str = "score", evidence: bool = True) -> bytes:
-    """`colour_graph` with `known`, how far red is from blue, and `evidence`, how red and blue a place is."""
+def telling_graph(
+    size: int = SIZE, outputs: int = 2, known: str = "score", evidence: bool = True, components: int = 0
+) -> bytes:
+    """`colour_graph` with `known`, how far red is from blue, and `evidence`, how red and blue a place is.
+
+    Each of the `components` is how much more red than blue a photo is, -2 to 2.
+    """
     model = onnx.load_from_string(colour_graph(size, outputs))
     graph = model.graph
     constants = {
@@ -39,6 +44,11 @@ def telling_graph(size: int = SIZE, outputs: int = 2, known: str = "score", evid
             more = {"MatMul": ["difference"], "Clip": ["zero", "one"]}.get(kind, [])
             graph.node.append(helper.make_node(kind, [names[number], *more], [names[number + 1]]))
         graph.output.append(helper.make_tensor_value_info("known", TensorProto.FLOAT, ["N"]))
+    if components:
+        constants["directions"] = np.repeat(np.array([[1], [0], [-1]], np.float32) / 100, components, 1)
+        graph.node.append(helper.make_node("MatMul", ["rgb", "directions"], ["components"]))
+        shape: list[str | int] = ["N", components]
+        graph.output.append(helper.make_tensor_value_info("components", TensorProto.FLOAT, shape))
     if evidence:
         side = size // _GRID
         constants["kernels"] = _array(graph, "weights").T[:, :, None, None].copy()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from deploy import attestation
+from release import due
 from tests.helpers.paths import ROOT
 
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -34,6 +35,15 @@ RIGHTS = {
     "release/deploy": DEPLOYS,
     "cd/deploy": DEPLOYS,
     "monitor/batch": {"contents": "read"},
+    "monitor/retrain": {"contents": "read", "actions": "write"},
+    "retrain/due": {"contents": "read"},
+    "retrain/release": {
+        "contents": "write",
+        "packages": "read",
+        "attestations": "write",
+        "id-token": "write",
+    },
+    "retrain/issue": {"contents": "read", "issues": "write"},
 }
 
 
@@ -173,6 +183,31 @@ def test_what_calls_cd_hands_on_what_it_takes() -> None:
         assert {*JOBS[name]["secrets"]} == {*call["secrets"]}
         assert {*JOBS[name]["with"]} <= {*call["inputs"]}
     assert {*call["inputs"]} <= {*WORKFLOWS["cd"]["on"]["workflow_dispatch"]["inputs"]}
+
+
+def test_what_retrains_hands_on_what_a_release_takes_and_no_job_of_it_lacks_a_right() -> None:
+    call = WORKFLOWS["release"]["on"]["workflow_call"]
+    assert {*JOBS["retrain/release"]["secrets"]} == {*call["secrets"]}
+    assert {*JOBS["retrain/release"]["with"]} == {*call["inputs"]}
+    used = set(re.findall(r"secrets\.(\w+)", TEXTS["release"])) - {"GITHUB_TOKEN"}
+    assert used == {*call["secrets"]}
+    order = ("read", "write")
+    granted = RIGHTS["retrain/release"]
+    for job in ("release/train", "release/publish", "release/deploy"):
+        for right, level in RIGHTS[job].items():
+            assert order.index(granted[right]) >= order.index(level), (job, right)
+
+
+def test_training_by_itself_is_off_by_default() -> None:
+    """Every way but a person's needs RETRAIN; what is not due ends after the first job."""
+    assert JOBS["retrain/due"]["if"] == "vars.RETRAIN != '' || github.event_name == 'workflow_dispatch'"
+    assert "vars.RETRAIN != ''" in JOBS["monitor/retrain"]["if"]
+    for job in ("release", "issue"):
+        assert "needs.due.outputs.due == 'true'" in JOBS[f"retrain/{job}"]["if"]
+        assert "due" in JOBS[f"retrain/{job}"]["needs"]
+    on = WORKFLOWS["retrain"]["on"]
+    assert {*on} == {"schedule", "push", "repository_dispatch", "workflow_dispatch"}
+    assert on["push"] == {"branches": ["main"], "paths": [due.PHOTOS]}
 
 
 def installed(target: str, folder: Path) -> set[str]:

@@ -173,6 +173,44 @@ def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None
     assert not output.exists()  # nothing to deploy
 
 
+@pytest.mark.parametrize(
+    ("env", "arguments"),
+    [
+        ({"EVENT": "schedule"}, ""),
+        ({"EVENT": "push", "ALWAYS": ""}, " --new-photos 200"),
+        ({"EVENT": "push", "RETRAIN_PHOTOS": "50"}, " --new-photos 50"),
+        ({"EVENT": "workflow_dispatch", "ALWAYS": "true"}, " --always"),
+        ({"EVENT": "workflow_dispatch", "ALWAYS": "false"}, ""),
+    ],
+)
+def test_what_makes_a_training_due(tmp_path: Path, env: dict[str, str], arguments: str) -> None:
+    python, output = tmp_path / "python", tmp_path / "output"
+    python.write_text('#!/bin/sh\necho "ran=$*"\n')
+    python.chmod(0o755)
+    done = run("due.sh", env | {"PYTHON": str(python), "GITHUB_OUTPUT": str(output)})
+    assert done == (0, [f"ran=-m release due{arguments}"])
+    assert output.read_text() == f"ran=-m release due{arguments}\n"
+
+
+@pytest.mark.parametrize(("code", "output"), [(0, ""), (1, ""), (3, "worse=true\n")])
+def test_only_a_low_live_accuracy_starts_a_training(tmp_path: Path, code: int, output: str) -> None:
+    python, file = tmp_path / "python", tmp_path / "output"
+    python.write_text(f"#!/bin/sh\nexit {code}\n")
+    python.chmod(0o755)
+    file.touch()
+    env = {"SERVICE_URL": "http://127.0.0.1:1", "PYTHON": str(python), "GITHUB_OUTPUT": str(file)}
+    assert run("collect.sh", env) == (code, [])
+    assert file.read_text() == output
+
+
+def test_a_training_is_started_on_the_branch_that_was_checked(tmp_path: Path) -> None:
+    (tmp_path / "gh").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "gh").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REPOSITORY": "a/b", "GITHUB_REF_NAME": "main"}
+    expected = "workflow run retrain.yml --repo a/b --ref main --field always=false"
+    assert run("start_retraining.sh", env) == (0, [expected])
+
+
 def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
     others = ["chromium", "haproxy", "nginx", "catatonit", "kubectl", "apt-get", "sudo"]
     others += ["prometheus", "prometheus-alertmanager", "prometheus-pushgateway"]

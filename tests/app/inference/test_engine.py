@@ -15,6 +15,7 @@ from ml.model.image import decode
 from ml.model.manifest import Manifest
 from ml.model.networks import build
 from ml.model.ood import Concepts, Distance, OodScore
+from ml.model.reference import COMPONENTS
 from ml.packaging.export import export
 from tests.conftest import SIZE, colour_graph, manifest
 from tests.helpers.graphs import telling_graph
@@ -154,8 +155,9 @@ def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:
     known.eval().requires_grad_(False)
     onnx_twin = telling_graph(outputs=3) if drop else export(network, 1.3, SIZE, known)
     described = manifest(
-        classes=["a", "b", "c"], temperature=1.3, known={"method": method, "threshold": 0.5}, resize="squash"
-    )
+        classes=["a", "b", "c"], temperature=1.3, known={"method": method, "threshold": 0.5}, resize="squash",
+        reference={"component_1": {"0.0": 0.5}},
+    )  # fmt: skip
     bundle.write(
         path, Manifest.from_dict(described), network.state_dict(), onnx_twin, known.state_dict(), "# Card"
     )
@@ -168,13 +170,14 @@ def test_an_exact_onnx_model_scores_like_torch(method, tmp_path):
     path = knowing(tmp_path / "model.pt", method)
     images = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
     engines = [engine.load(path, kind, 1) for kind in ("onnx", "torch")]
-    assert [set(e.outputs) for e in engines] == [{"probabilities", "known", "evidence"}] * 2
+    assert [set(e.outputs) for e in engines] == [{"probabilities", "known", "components", "evidence"}] * 2
     assert [e.card for e in engines] == ["# Card"] * 2
     first, second = (e.answer(images) for e in engines)
     assert first.known.shape == (9,)
     assert first.evidence.shape == (9, 3, 4, 4)
+    assert first.components.shape == (9, COMPONENTS)
     assert len(set(first.known.tolist())) == 9  # it depends on the photo
-    for name in ("probabilities", "known", "evidence"):
+    for name in ("probabilities", "known", "components", "evidence"):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=1e-4, atol=1e-5)
 
 

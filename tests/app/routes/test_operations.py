@@ -141,8 +141,8 @@ def test_reference_bounds_are_written_like_the_histograms(make_app, make_model):
     text = client.get("/metrics").text
     for sample in (
         'model_reference_label_share{label="red"} 0.25',
-        'model_reference_share{le="0.5",statistic="brightness"} 0.4',
-        'model_reference_share{le="224.0",statistic="short_side_pixels"} 0.1',
+        'model_reference_share{le="0.5",statistic="brightness",version="test-1"} 0.4',
+        'model_reference_share{le="224.0",statistic="short_side_pixels",version="test-1"} 0.1',
         'photo_short_side_pixels_bucket{le="224.0"} 0.0',
     ):
         assert f"\n{sample}\n" in text

@@ -80,7 +80,7 @@ def test_what_no_metric_or_json_can_hold_is_refused(field: str, kind: str) -> No
     "bound", ["1_0", " 5.0 ", "5.0\n", "\uff15.0", "\u0665", "1e400", "05.0", "+5.0", ""]
 )
 def test_a_bound_is_written_as_a_plain_number(bound: str) -> None:
-    for good in ("5.0", "0.995", "1e-05", "4096.0"):
+    for good in ("5.0", "0.995", "1e-05", "4096.0", "-1.28"):
         Manifest.from_dict(manifest(reference={"confidence": {good: 0.5}}))
     with pytest.raises(BundleError, match="reference"):
         Manifest.from_dict(manifest(reference={"confidence": {bound: 0.5}}))

@@ -8,6 +8,7 @@ from ml.evaluation.metrics import auroc
 from ml.model.decision import THRESHOLD
 from ml.model.errors import PipelineError
 from ml.model.ood import TYPICAL, Concepts, Distance, apply_calibration, fit_calibration, load_score
+from ml.model.reference import COMPONENTS
 
 D, CLASSES, KIN, HEAD = 64, 3, 24, 60
 
@@ -58,6 +59,34 @@ def test_ood_features_get_low_scores_and_the_threshold_rejects_the_requested_sha
     assert mixed.max() <= 1
     again = load_score(method, known.state_dict())
     assert np.array_equal(scores(again, train), scores(known, train))
+
+
+@pytest.mark.parametrize("method", ["concepts", "distance"])
+def test_components_are_standardized_and_show_a_shift_that_the_score_does_not_need(head, method):
+    train, labels = photos(10)
+    known = Concepts.fit(train, head) if method == "concepts" else Distance.fit(train, labels, CLASSES)
+    with torch.inference_mode():
+        score, components = known.with_components(photos(30)[0])
+        assert torch.equal(score, known(photos(30)[0]))
+        one_class = known.with_components(features(0, 200, seed=40))[1]
+    assert components.shape == (600, COMPONENTS)
+    assert components.mean(0).abs().max() < 0.3
+    assert components.std(0).numpy() == pytest.approx(np.ones(COMPONENTS), abs=0.3)
+    assert (one_class.mean(0) - components.mean(0)).abs().max() > 0.5
+
+
+def test_distance_has_its_strongest_component_first():
+    chance = torch.Generator().manual_seed(3)
+    strengths = torch.ones(D)
+    strengths[-1] = 4
+    train = torch.randn(2000, D, generator=chance) * strengths
+    known = Distance.fit(train, torch.arange(2000) % 2, 2)
+    shifted = torch.zeros(1, D)
+    shifted[0, -1] = 8.0  # two standard deviations along the direction in which photos differ most
+    with torch.inference_mode():
+        values = known.with_components(shifted)[1][0].abs()
+    assert values.argmax() == 0
+    assert values[0] == pytest.approx(2, abs=0.3)
 
 
 def test_concepts_similar_to_the_classes_get_high_scores(head):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ml.model.reference import BOUNDS, brightness, describe
+from ml.model.reference import BOUNDS, COMPONENTS, brightness, describe
 from tests.conftest import coloured
 
 
@@ -20,6 +20,8 @@ def test_shares_up_to_each_bound():
         "brightness": [0.05, 0.1, 0.55, 0.95],
         "aspect_ratio": [1.0, 1.0, 1.5, 3.0],
         "short_side_pixels": [16, 224, 300, 5000],
+        "known": [0.3, 0.99, 0.992, 0.999],
+        **{f"component_{number}": [-3, -0.84, 0.1, 2] for number in range(1, COMPONENTS + 1)},
     }
     found = describe(("cat", "dog", "owl"), inputs, [0.4, 0.99, 0.9995, 1.0], [0, 0, 0, 1])
     assert found["labels"] == {"cat": 0.75, "dog": 0.25, "owl": 0.0}
@@ -31,4 +33,8 @@ def test_shares_up_to_each_bound():
         == found["short_side_pixels"]
     )
     assert found["confidence"]["0.999"] == 0.5
+    assert (found["known"]["0.5"], found["known"]["0.99"]) == (0.25, 0.5)
+    assert (
+        found["component_4"] | {"-1.28": 0.25, "-0.84": 0.5, "0.0": 0.5, "1.28": 0.75} == found["component_4"]
+    )
     assert {name: tuple(map(float, shares)) for name, shares in found.items() if name != "labels"} == BOUNDS

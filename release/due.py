@@ -1,0 +1,108 @@
+"""Decide whether to train again, in the format of $GITHUB_OUTPUT.
+
+Training again teaches nothing if the photos, the parameters and the code of the pipeline are those of the
+latest release. So it is due if one of them has changed in git since then. Prints `due=true` or `due=false`,
+and the tag for the new release, the next patch version; the reason goes to standard error.
+
+Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. The checkout needs the tags.
+"""
+
+import argparse
+import csv
+import io
+import re
+import subprocess
+
+from ml.cli import note, say
+from ml.model.errors import PipelineError
+from release.github import GitHub
+
+EXAMPLE = "python -m release due --new-photos 200"
+PHOTOS = "collected.csv"
+INPUTS = ("dvc.yaml", "dvc.lock", ":(glob)*.dvc", "params.yaml", "label_decisions.csv", PHOTOS, "ml")
+"""What a model is made from, as pathspecs of git."""
+
+_FIRST = "v0.1.0"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--always", action="store_true", help="train even if nothing has changed")
+    parser.add_argument(
+        "--new-photos", type=int, default=0, metavar="N", help=f"train only if {PHOTOS} has N new photos"
+    )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Print the decision."""
+    release = GitHub.from_environment().latest()
+    latest = release.tag_name if release is not None else ""
+    due, reason = decide(latest, arguments.new_photos, arguments.always)
+    note(f"{'training' if due else 'not training'}: {reason}")
+    say(f"due={str(due).lower()}")
+    if due:
+        say(f"tag={next_tag(latest)}")
+
+
+def decide(latest: str, new_photos: int, always: bool) -> tuple[bool, str]:
+    """Return whether to train again, and why.
+
+    Args:
+        latest: tag of the latest release; empty: there is none.
+        new_photos: number of photos in collected.csv that the latest release must lack; 0: none.
+        always: train in any case.
+
+    Raises:
+        PipelineError: this is no git checkout that has the tag.
+    """
+    if always:
+        return True, "somebody asked for it"
+    if new_photos > 0:
+        count = len(_photos("HEAD") - (_photos(latest) if latest else set()))
+        return count >= new_photos, f"{count} new photos, {new_photos} are enough"
+    if not latest:
+        return True, "there is no release yet"
+    changed = _git("diff", "--name-only", latest, "HEAD", "--", *INPUTS).splitlines()
+    if not changed:
+        return False, f"photos, parameters and code are those of {latest}; review photos, or change them"
+    return True, f"{len(changed)} files have changed since {latest}, such as {changed[0]}"
+
+
+def next_tag(latest: str) -> str:
+    """Return the next patch version after the latest release that no tag has yet.
+
+    Raises:
+        PipelineError: the latest release is not called like v1.2.3.
+    """
+    if not latest:
+        return _FIRST
+    match = re.fullmatch(r"(v?[0-9]+\.[0-9]+\.)([0-9]{1,9})", latest)
+    if match is None:
+        raise PipelineError(
+            f"the latest release is {latest!r:.80}, and only tags like v1.2.3 have a next version: "
+            "run release.yml with a tag of your choice"
+        )
+    taken, number = set(_git("tag", "--list").split()), int(match[2]) + 1
+    while f"{match[1]}{number}" in taken:
+        number += 1
+    return f"{match[1]}{number}"
+
+
+def _photos(commit: str) -> set[str]:
+    """Return the ids of the photos in collected.csv of a commit; empty if it has no such file."""
+    if not _git("ls-tree", "--name-only", commit, "--", PHOTOS):
+        return set()
+    rows = csv.reader(io.StringIO(_git("show", f"{commit}:{PHOTOS}")))
+    return {row[0] for row in rows if row} - {"id"}
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError) as error:
+        lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise PipelineError(f"git {arguments[0]}: {lines[0] if lines else 'failed'}") from error
+    return done.stdout

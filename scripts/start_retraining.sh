@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Start the workflow retrain.yml on this branch. .github/workflows/monitor.yml calls this. Environment:
+#   GITHUB_REPOSITORY, GITHUB_REF_NAME, GH_TOKEN   the token needs actions: write
+set -euo pipefail
+
+gh workflow run retrain.yml --repo "${GITHUB_REPOSITORY:?}" --ref "${GITHUB_REF_NAME:?}" --field always=false
