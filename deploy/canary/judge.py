@@ -10,7 +10,7 @@ from deploy.canary.sequential import Array, log_e_values, lower_bound
 
 ALPHA = 0.01
 """Probability with which a candidate that is within all tolerances is rejected, at most."""
-LABELS, FEEDBACK = "labels", "feedback"
+LABELS, FEEDBACK, UNKNOWN = "labels", "feedback", "unknown"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Rule:
 RULES: Mapping[str, Rule] = {
     "errors": Rule("requests answered with 5xx", 0.005),
     "slow": Rule("predictions slower than the champion's 99th percentile before the canary", 0.01),
-    "unknown": Rule("photos answered `unknown`", 0.05, both_ways=True),
-    LABELS: Rule("photos that got this label", 0.05, both_ways=True),
-    "unsure": Rule("photos answered with a confidence of at most 0.8", 0.1, both_ways=True),
+    UNKNOWN: Rule("photos answered `unknown`", 0.05),
+    # Of those that got a class: a model that knows more photos is better, and must not look different by that.
+    LABELS: Rule("photos that got this label, of those that got a class", 0.05, both_ways=True),
+    "unsure": Rule("photos answered with a confidence of at most 0.8", 0.1),
     FEEDBACK: Rule("answers that users judged wrong", 0.005),
 }
 """By name. Each has the same part of ALPHA, which all labels share."""

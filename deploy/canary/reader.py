@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from deploy.canary.counts import Counts, counts, increases
-from deploy.canary.judge import FEEDBACK, LABELS
+from deploy.canary.judge import FEEDBACK, LABELS, UNKNOWN
 from deploy.canary.sequential import Array
 from monitoring.client import Prometheus, PrometheusError
 
@@ -107,10 +107,13 @@ class Reader:
             ("slow", ""): counts(both(timed), (slow[0], slow[1])),
             ("unsure", ""): counts(both(sure), both(unsure)),
         }
-        photos = both(predictions)
+        with_class = both([row for row in predictions if row[0]["label"] != UNKNOWN])
         for label in {labels["label"] for labels, _ in predictions}:
-            key = ("unknown", "") if label == "unknown" else (LABELS, label)
-            result[key] = counts(photos, both([row for row in predictions if row[0]["label"] == label]))
+            given = both([row for row in predictions if row[0]["label"] == label])
+            if label == UNKNOWN:
+                result[UNKNOWN, ""] = counts(both(predictions), given)
+            else:
+                result[LABELS, label] = counts(with_class, given)
         if feedback := self._feedback(candidates, points):
             result[FEEDBACK, ""] = feedback
         return result

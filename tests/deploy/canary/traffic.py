@@ -19,8 +19,12 @@ class Version:
     unknown: float = 0.04
     unsure: float = 0.1
     wrong: float = 0.03
-    cats: float = 0.48
-    dogs: float = 0.48
+    cats: float = 0.5
+    """Of the photos that are not unknown."""
+
+    @property
+    def dogs(self) -> float:
+        return 1 - self.cats
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def simulate(
         return Counts(trials.astype(float), chance.binomial(trials, rates).astype(float))
 
     rules = {(name, ""): share(name, photos) for name in ("errors", "slow", "unknown", "unsure")}
-    labels = {("labels", name): share(name, photos) for name in ("cats", "dogs")}
+    with_class = (photos - rules["unknown", ""].events).astype(int)
+    labels = {("labels", name): share(name, with_class) for name in ("cats", "dogs")}
     judged = chance.binomial(photos, traffic.feedback)
     return rules | labels | {("feedback", ""): share("wrong", judged)}
