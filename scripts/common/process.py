@@ -67,8 +67,13 @@ def free_port() -> int:
             return port
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+def wait_until_ready(process: "subprocess.Popen[bytes]", url: str, log: Path | None = None) -> None:
     """Wait until a server answers at a URL.
+
+    Args:
+        process: of the server.
+        url: that answers with a status below 400 when it is ready.
+        log: its end becomes part of the error.
 
     Raises:
         ProcessError: it has ended, or does not answer in time.
@@ -78,4 +83,5 @@ def wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310
             return
         time.sleep(0.05)
-    raise ProcessError(f"{url} did not answer within {_READY_S} s, or its process has ended")
+    said = f"; its log: {log.read_text('utf-8', 'replace')[-5000:]}" if log else ""
+    raise ProcessError(f"{url} did not answer within {_READY_S} s, or its process has ended{said}")

@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scripts.common.monitoring import alertmanager as run_alertmanager
+from scripts.common.monitoring import faster as in_quick_motion
+from scripts.common.monitoring import prometheus as run_prometheus
+from scripts.common.monitoring import seconds
 from tests.helpers import monitoring_tools as tools
 from tests.helpers.endpoint import Reply, Sent, endpoint
 from tests.helpers.paths import ROOT
@@ -26,24 +30,15 @@ from tests.helpers.waiting import HANG_S
 FACTOR, INTERVAL_FACTOR = 180, 30
 INTERVAL_S = 15 / INTERVAL_FACTOR
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_WINDOW = re.compile(r"(\[|\boffset |\b(?:for|group_wait|group_interval|repeat_interval): )(\d+)([smhd])\b")
-_INTERVAL = re.compile(r"(\b(?:scrape_interval|evaluation_interval): )(\d+)([smhd])\b")
-
 
 def scaled(duration: str) -> float:
     """Seconds that a duration of the rules, such as `5m`, takes here."""
-    return int(duration[:-1]) * _SECONDS[duration[-1]] / FACTOR
+    return seconds(duration) / FACTOR
 
 
 def faster(text: str) -> str:
-    """A file of rules or a configuration with its durations divided."""
-
-    def divide(found: re.Match[str], factor: int) -> str:
-        return f"{found[1]}{max(1, round(1000 * int(found[2]) * _SECONDS[found[3]] / factor))}ms"
-
-    text = _WINDOW.sub(lambda found: divide(found, FACTOR), text)
-    return _INTERVAL.sub(lambda found: divide(found, INTERVAL_FACTOR), text)
+    """A file of rules or a configuration in quick motion."""
+    return in_quick_motion(text, FACTOR, INTERVAL_FACTOR)
 
 
 @dataclass
@@ -95,7 +90,7 @@ def stack(folder: Path, **env: str) -> Iterator[Stack]:
     with (
         endpoint(lambda _: Reply()) as (receiver, notifications),
         running(LOG_LEVEL="error", **env) as service,
-        tools.alertmanager(receiving(folder / "alertmanager.yml", receiver), folder) as alertmanager,
+        run_alertmanager(receiving(folder / "alertmanager.yml", receiver), folder) as alertmanager,
     ):
         service.wait()
         config = (folder / "prometheus.yml").read_text()
@@ -103,7 +98,7 @@ def stack(folder: Path, **env: str) -> Iterator[Stack]:
             assert name in config
             config = config.replace(name, address.removeprefix("http://"))
         (folder / "prometheus.yml").write_text(config)
-        with tools.prometheus(folder / "prometheus.yml", folder) as prometheus:
+        with run_prometheus(folder / "prometheus.yml", folder) as prometheus:
             yield Stack(service, prometheus, alertmanager, notifications)
 
 

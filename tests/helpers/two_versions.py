@@ -17,7 +17,7 @@ from deploy.haproxy import configuration, shares_of
 from deploy.smoke import is_ready
 from deploy.target import Deployment, Unfinished, Variables
 from scripts.common.process import free_port
-from tests.helpers import monitoring_tools
+from scripts.common import monitoring
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S, until
 
@@ -116,7 +116,7 @@ def prometheus(folder: Path, targets: Path) -> Iterator[str]:
     """Run Prometheus with the targets of that file; yield its URL."""
     config = folder / "prometheus.yml"
     config.write_text(_CONFIGURATION.format(interval=f"{SCRAPE_S * 1000:.0f}ms", targets=targets))
-    with monitoring_tools.prometheus(config, folder) as url:
+    with monitoring.prometheus(config, folder) as url:
         yield url
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import needs
-from tests.helpers.monitoring_tools import alertmanager
+from scripts.common.monitoring import alertmanager
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from scripts.common import monitoring
 from tests.conftest import REQUIRE_ALL, needs
 from tests.helpers import monitoring_tools as tools
 from tests.helpers.paths import ROOT
@@ -200,7 +201,7 @@ def test_every_query_finds_series(tmp_path):
         service.wait()
         file = tmp_path / "prometheus.yml"
         file.write_text(config.replace("app:8080", f"127.0.0.1:{service.port}"))
-        with tools.prometheus(file, tmp_path) as url, little_traffic(service):
+        with monitoring.prometheus(file, tmp_path) as url, little_traffic(service):
             jobs = f"{url}/api/v1/label/job/values"
 
             def all_have_series() -> bool:

@@ -26,7 +26,8 @@ from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
 from tests.helpers.endpoint import Reply, Sent, endpoint
-from tests.helpers.monitoring_tools import prometheus, query
+from scripts.common.monitoring import prometheus
+from tests.helpers.monitoring_tools import query
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until

@@ -20,7 +20,7 @@ from scripts.common.process import free_port
 from scripts.standins import github as standin
 from scripts.standins.github import REPOSITORY, TOKEN, Fault
 from tests.conftest import needs
-from tests.helpers.monitoring_tools import alertmanager
+from scripts.common.monitoring import alertmanager
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
 

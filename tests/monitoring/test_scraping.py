@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from scripts.common import monitoring
 from scripts.common.process import free_port
 from tests.conftest import needs
 from tests.helpers import monitoring_tools as tools
@@ -70,8 +71,8 @@ def test_a_public_url_with_a_token(tmp_path):
             configured(tmp_path / name, "prometheus-public.yml", **address) for name in ("trusts", "doubts")
         ]
         with (
-            tools.prometheus(configs[0], tmp_path / "trusts", SSL_CERT_FILE=str(pem)) as url,
-            tools.prometheus(configs[1], tmp_path / "doubts") as doubting,
+            monitoring.prometheus(configs[0], tmp_path / "trusts", SSL_CERT_FILE=str(pem)) as url,
+            monitoring.prometheus(configs[1], tmp_path / "doubts") as doubting,
         ):
             service.predict(CAT)
             wait_for(url, 'up{job="cats-vs-dogs"}', lambda value: value == 0)
@@ -92,8 +93,8 @@ def test_metrics_that_are_pushed(tmp_path):
     command = ["prometheus-pushgateway", f"--web.listen-address={gateway}"]
     config = configured(tmp_path, "prometheus-push.yml", **{"pushgateway:9091": gateway})
     with (
-        tools.process(command, f"http://{gateway}", tmp_path / "gateway.log") as pushed,
-        tools.prometheus(config, tmp_path) as url,
+        monitoring.process(command, f"http://{gateway}", tmp_path / "gateway.log") as pushed,
+        monitoring.prometheus(config, tmp_path) as url,
         running(LOG_LEVEL="error", METRICS_PUSH_URL=pushed, METRICS_PUSH_SECONDS="1") as service,
     ):
         service.wait()

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from tests.conftest import needs
-from tests.helpers.monitoring_tools import prometheus, query
+from scripts.common.monitoring import prometheus
+from tests.helpers.monitoring_tools import query
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S, until

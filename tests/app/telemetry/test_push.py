@@ -8,9 +8,9 @@ import urllib.request
 
 import pytest
 
+from scripts.common import monitoring
 from scripts.common.process import free_port
 from tests.conftest import REQUIRE_ALL, not_installed
-from tests.helpers import monitoring_tools
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
@@ -23,7 +23,7 @@ CAT = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 def gateway(tmp_path):
     if not shutil.which(GATEWAY) and not REQUIRE_ALL:
         pytest.skip(not_installed(GATEWAY))
-    with monitoring_tools.pushgateway(tmp_path) as url:
+    with monitoring.pushgateway(tmp_path) as url:
         yield url
 
 
