@@ -75,7 +75,7 @@ class CollectedPhoto:
             content = (folder / self.path).read_bytes()
         except OSError as error:
             raise PipelineError(
-                f"{folder / self.path}: {error.strerror}; `dvc pull` fetches what {PATH} lists"
+                f"{folder / self.path}: {error.strerror}; `dvc pull collected.dvc` fetches what {PATH} lists"
             ) from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise PipelineError(

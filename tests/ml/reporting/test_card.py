@@ -257,3 +257,15 @@ def test_changed_parameters_are_listed():
     assert "train.seed: 7" in line
     assert "<b>" not in line
     assert "Parameters that differ" not in card_text()
+
+
+def test_photos_of_the_service_are_counted_by_month(project):
+    assert "collected from the service" not in card_text()
+    path = project / "data/processed/splits.json"
+    content = json.loads(path.read_text())
+    names = [f"collected_2026-{10 + number % 2}-27_{number:032x}.jpg" for number in range(5)]
+    content["photos"] += [{"path": f"red/{name}"} for name in names]
+    path.write_text(json.dumps(content))
+    text = card_text()
+    assert "Photos collected from the service, by month: 2026-10: 3, 2026-11: 2.\n" in text
+    assert "| 5 | collected from the service, under its privacy notice |" in text

@@ -1,11 +1,15 @@
 """Reviewed photos become photos of the data set, once, and can be found again."""
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ml import set_params
 from ml.collected.store import Collected
 from ml.data import collected, ingest, prepare, reviewed
 from ml.data.dataset import Dataset
@@ -14,10 +18,11 @@ from ml.evaluation.features import load_ood_photos
 from ml.model.errors import PipelineError
 from ml.params import Ingest, Params
 from ml.review.collected import CollectedItems
-from ml.review.export import Export, export
+from ml.review.export import COMMANDS, Export, export
 from ml.review.items import Choice
-from tests.conftest import BLUE, coloured, encode
+from tests.conftest import BLUE, coloured, encode, needs
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S
 from tests.ml.conftest import Done
 from tests.ml.review.conftest import kept
 
@@ -139,7 +144,7 @@ def test_what_the_list_names_must_be_there(
     with pytest.raises(PipelineError, match=r"is not the photo that collected\.csv lists"):
         ingest.run(source)
     exported.unlink()
-    with pytest.raises(PipelineError, match="`dvc pull`"):
+    with pytest.raises(PipelineError, match=r"`dvc pull collected\.dvc`"):
         ingest.run(source)
     exported.write_bytes(content)
     assert ingest.run(source).classes == {"blue": 12, "red": 13}
@@ -196,3 +201,39 @@ def test_wrong_usage(tmp_path: Path, run_ml: Callable[..., Done]) -> None:
     assert "SOURCE is missing" in run_ml("review", folder=tmp_path).stderr
     assert run_ml("review", "nowhere", folder=tmp_path).returncode == 1
     assert run_ml("review", ".", "--host", "example.org", folder=tmp_path).returncode == 2
+
+
+@pytest.mark.slow
+@needs("git")
+def test_the_printed_commands_track_the_photos(
+    store: Path, review: Review, make_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """In a repository with the stages and the .gitignore of this one."""
+    for name in (".gitignore", ".dvcignore", "dvc.yaml", "params.yaml", "label_decisions.csv"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("model", "data"):
+        shutil.copytree(ROOT / "ml" / name, tmp_path / "ml" / name)
+    shutil.copy(ROOT / "ml/__init__.py", tmp_path / "ml")
+    for module in ("__main__.py", "cli.py", "params.py", "paths.py", "set_params.py"):
+        shutil.copy(ROOT / "ml" / module, tmp_path / "ml")
+    set_params.assign({"ingest.source": str(make_photos(12))}, tmp_path / "params.yaml")
+    kept(store, 0)
+    decide_all(review(), _0=RED)
+    go(store)
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    identity = "-c user.name=x -c user.email=x@example.org"
+    commands = [
+        "git init -q", "dvc init -q", "dvc remote add -d store ../remote", "git add -A",
+        *COMMANDS.replace("git commit", f"git {identity} commit").splitlines()[:-1],
+        "rm -rf collected .dvc/cache", "dvc pull collected.dvc", "dvc repro ingest",
+    ]  # fmt: skip
+    for command in commands:
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=HANG_S, check=False,
+            env={"PATH": path, "HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    tracked = subprocess.check_output(["git", "ls-files"], cwd=tmp_path, text=True).splitlines()
+    assert {"collected.dvc", "collected.csv", "collected_decisions.csv"} <= set(tracked)
+    assert not [name for name in tracked if name.startswith("collected/")]
+    assert len(list((tmp_path / "data/raw/red").iterdir())) == 13
