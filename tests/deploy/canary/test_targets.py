@@ -121,7 +121,7 @@ def test_another_command_takes_the_canary_back(place, deploy, canary):
     done = deploy("--image", f"{IMAGE}:other", "--dry-run")
     assert " was cut off at 10 %: it would be taken back" in done.out
     assert left(place)
-    done = deploy("--image", f"{IMAGE}:other")
+    done = deploy("--image", f"{IMAGE}:other", *NEW[2:])
     assert " was cut off at 10 %: taking it back" in done.out
     assert done.code == 0, done.output
     assert place.serves()[0] == "other"
