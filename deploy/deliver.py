@@ -12,7 +12,7 @@
 
 A rollback is not verified: it brings back what was verified when it was deployed, also if GitHub is down.
 It also needs what each target reads (python -m deploy TARGET --help) and what `python -m release model-url`
-reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets: 2, 1, 3, 0 in this order.
+reads: GITHUB_REPOSITORY and GITHUB_TOKEN. The exit code is the worst of all targets: 2 before 1, 3 and 0.
 """
 
 import argparse

@@ -99,4 +99,8 @@ def test_a_model_as_good_as_the_champion_is_promoted(target, smoke, options, tmp
     assert report.startswith("### Canary: no harm was found")
     assert "**50 % of the traffic**" in report
     assert "**harm**" not in report
+    for metric in ("errors", "slow", "label cat", "label dog", "unsure", "feedback"):
+        assert f"| {metric} | " in report
+    assert "| slow | 100.00 %" not in report  # the bound of the histogram was found
+    assert "| none |" not in report
     assert report in summary.read_text()

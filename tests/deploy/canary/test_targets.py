@@ -121,7 +121,7 @@ def test_another_command_takes_the_canary_back(place, deploy, canary):
     done = deploy("--image", f"{IMAGE}:other", "--dry-run")
     assert " was cut off at 10 %: it would be taken back" in done.out
     assert left(place)
-    done = deploy("--image", f"{IMAGE}:other")
+    done = deploy("--image", f"{IMAGE}:other", *NEW[2:])
     assert " was cut off at 10 %: taking it back" in done.out
     assert done.code == 0, done.output
     assert place.serves()[0] == "other"
@@ -146,3 +146,14 @@ def test_prometheus_must_answer_first(place, deploy, canary):
         assert reason in done.error
         assert done.error.endswith("; nothing was changed\n")
     assert place.serves() == OLD
+
+
+@pytest.mark.parametrize("target", ["render"])
+def test_render_says_that_the_smoke_test_alone_decides(place, deploy):
+    done = deploy(*NEW, "--canary", "10", "--prometheus", "http://127.0.0.1:9")
+    assert done.code == 0, done.output
+    assert "no canary: this target cannot divide the traffic; the smoke test alone decides\n" in done.out
+    assert place.serves() == ("new", NEW_URL)
+    refused = deploy("--rollback", "--canary", "10", "--prometheus", "http://127.0.0.1:9")
+    assert refused.code == 1
+    assert "--canary is for --image" in refused.error
