@@ -16,8 +16,8 @@ from pathlib import Path
 from deploy.haproxy import configuration, shares_of
 from deploy.smoke import is_ready
 from deploy.target import Deployment, Unfinished, Variables
-from scripts.common.process import free_port
 from scripts.common import monitoring
+from scripts.common.process import free_port
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S, until
 

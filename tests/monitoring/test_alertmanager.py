@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 import yaml
 
-from tests.conftest import needs
 from scripts.common.monitoring import alertmanager
+from tests.conftest import needs
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import ml.model.http
+from scripts.common.monitoring import prometheus
 from scripts.common.process import free_port
 from scripts.common.web import RequestError
 from scripts.report import main
@@ -26,7 +27,6 @@ from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
 from tests.helpers.endpoint import Reply, Sent, endpoint
-from scripts.common.monitoring import prometheus
 from tests.helpers.monitoring_tools import query
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running

@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from monitoring import retrain_relay
+from scripts.common.monitoring import alertmanager
 from scripts.common.process import free_port
 from scripts.standins import github as standin
 from scripts.standins.github import REPOSITORY, TOKEN, Fault
 from tests.conftest import needs
-from scripts.common.monitoring import alertmanager
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import needs
 from scripts.common.monitoring import prometheus
+from tests.conftest import needs
 from tests.helpers.monitoring_tools import query
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
