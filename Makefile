@@ -10,7 +10,7 @@ WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
 	new default-model pull report comparison gate publish retraining-issue due deploy deliver mlflow owner requirements image run-image \
-	rehearsal recording smoke-test collect clean
+	rehearsal loop recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
 serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 changes the port
@@ -160,6 +160,11 @@ run-image:  ## run that image at http://localhost:8080 with a read-only root and
 
 rehearsal: $(VENV)/.dev  ## run pipeline, release, image, deployment and rollback on this machine
 	$(BIN)/python -m scripts.rehearsal
+
+# PHOTOS: a folder or .zip with a subfolder per class; by default, parts of the two photos in tests/photos.
+loop: $(VENV)/.dev  ## rehearse the way back: drift, alert, review, training, canary; writes reports/loop.html
+	scripts/install_test_tools.sh
+	$(BIN)/python -m scripts.loop $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 recording: $(VENV)/.dev  ## film all of that for docs/; needs ffmpeg, chromium and prometheus
 	$(BIN)/python -m scripts.recording

@@ -35,7 +35,7 @@ def record(target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recording-") as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
-        with prepared(FilmedRehearsal.name) as env:
+        with prepared(FilmedRehearsal.name) as (env, _):
             camera = Camera(playwright, folder / "frames", target)
             FilmedRehearsal(folder / "demo", env, camera).rehearse()
         camera.hold(4)

@@ -166,18 +166,21 @@ class Rehearsal:
 
     def deploy(self, tag: str, expected: int = 0) -> None:
         """Deploy the image with the model of a release, as the workflow does."""
+        port = self.url.rpartition(":")[2]
+        self.run(
+            *("python", "-m", "deploy", "docker", "--name", self.name, "--port", port),
+            *("--image", f"{self.name}:now", *self.release(tag)),
+            expected=expected,
+        )
+
+    def release(self, tag: str) -> tuple[str, ...]:
+        """Return the options of a deployment with the model of a release."""
         command = ["python", "-m", "release", "model-url", tag]
         output = subprocess.check_output(command, cwd=self.project, env=self.env, text=True)  # noqa: S603
         model = dict(line.split("=", 1) for line in output.split())
         # Inside the container, 127.0.0.1 is the container itself.
         model_url = model["MODEL_URL"].replace("127.0.0.1", own_address())
-        port = self.url.rpartition(":")[2]
-        self.run(
-            *("python", "-m", "deploy", "docker", "--name", self.name, "--port", port),
-            *("--image", f"{self.name}:now", "--model-url", model_url),
-            *("--model-sha256", model["MODEL_SHA256"]),
-            expected=expected,
-        )
+        return "--model-url", model_url, "--model-sha256", model["MODEL_SHA256"]
 
     def check_served(self, version: str) -> None:
         """Check that the service works and uses this version of the model."""
@@ -198,10 +201,11 @@ def write_photos(target: Path, mixed_up: bool) -> None:
         with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
             for number in range(_PHOTOS):
                 path = target / folder / f"{number:03d}.jpg"
-                _random_part(photo, rng).save(path, quality=88)
+                random_part(photo, rng).save(path, quality=88)
 
 
-def _random_part(photo: Image.Image, rng: random.Random) -> Image.Image:
+def random_part(photo: Image.Image, rng: random.Random) -> Image.Image:
+    """Return a random part of a photo, 256 x 256 pixels, turned, brighter or darker, and maybe mirrored."""
     side = int(min(photo.size) * rng.uniform(0.6, 1))
     left, top = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
     part = photo.convert("RGB").crop((left, top, left + side, top + side))
@@ -212,8 +216,8 @@ def _random_part(photo: Image.Image, rng: random.Random) -> Image.Image:
 
 
 @contextlib.contextmanager
-def prepared(name: str) -> Iterator[dict[str, str]]:
-    """Start the stand-in for GitHub; yield the environment variables that name it and the container engine.
+def prepared(name: str) -> Iterator[tuple[dict[str, str], GitHub]]:
+    """Start the stand-in for GitHub; yield the variables that name it and the container engine, and itself.
 
     Args:
         name: of the container that will be deployed; it is removed at the end.
@@ -228,9 +232,9 @@ def prepared(name: str) -> Iterator[dict[str, str]]:
     # It listens on all addresses, because the container downloads from it too.
     with GitHub(host="0.0.0.0").serving() as github:  # noqa: S104
         try:
-            yield {"CONTAINER": engine.command} | github.environment()
+            yield {"CONTAINER": engine.command} | github.environment(), github
         finally:
-            for suffix in ("", "-next", "-previous"):
+            for suffix in ("-proxy", "", "-next", "-previous", "-clone"):
                 with contextlib.suppress(DeployError):
                     engine.remove(name + suffix)
 
@@ -249,7 +253,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         folder = Path(temporary)
         try:
-            with prepared(Rehearsal.name) as env:
+            with prepared(Rehearsal.name) as (env, _):
                 Rehearsal(folder, env).rehearse()
         except RehearsalError as error:
             sys.exit(f"error: {error}")

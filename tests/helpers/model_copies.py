@@ -1,11 +1,11 @@
 """Copies of the default model: other files with the same answers, and one whose classes are swapped."""
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
 
 from app.settings import EMBEDDED
+from scripts.looping.swapped import swap
 
 
 def same(path: Path) -> Path:
@@ -18,11 +18,4 @@ def same(path: Path) -> Path:
 
 def swapped(path: Path) -> Path:
     """Write a model that calls each class by the name of another one."""
-    with zipfile.ZipFile(EMBEDDED) as good, zipfile.ZipFile(path, "w") as archive:
-        for entry in good.infolist():
-            content = good.read(entry)
-            if entry.filename.endswith("model.json"):
-                manifest = json.loads(content)
-                content = json.dumps(manifest | {"classes": manifest["classes"][::-1]}).encode()
-            archive.writestr(entry, content)
-    return path
+    return swap(EMBEDDED, path)

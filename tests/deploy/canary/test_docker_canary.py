@@ -2,16 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scripts.looping.proxy_image import haproxy_image
 from tests.conftest import needs
 from tests.helpers import monitoring_tools
-from tests.helpers.container import ENGINE, build, engine, needs_container
+from tests.helpers.container import ENGINE, needs_container
 from tests.helpers.deployed_containers import Machine, engine_that
 from tests.helpers.two_versions import prometheus
 from tests.helpers.waiting import until
@@ -20,36 +19,18 @@ pytestmark = [needs_container, needs("haproxy", "prometheus", "ldd")]
 
 
 @pytest.fixture(scope="module")
-def haproxy_image(tmp_path_factory) -> Iterator[str]:
-    """An image of this machine's HAProxy."""
-    folder = tmp_path_factory.mktemp("haproxy")
-    program = shutil.which("haproxy")
-    assert program
-    libraries = [
-        word for word in subprocess.check_output(["ldd", program], text=True).split() if word.startswith("/")
-    ]
-    for file in (program, *libraries):
-        copy = folder / "root" / file.removeprefix("/")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, copy)
-    copy = folder / "root" / "usr" / "bin" / "haproxy"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(program, copy)
-    (folder / "root" / "tmp").mkdir()
-    (folder / "Dockerfile").write_text("FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/usr/sbin\n")
-    tag = f"haproxy:test-{uuid.uuid4().hex[:8]}"
-    build(tag=tag, folder=folder)
-    yield tag
-    engine("rmi", "--force", tag, check=False)
+def proxy_image() -> Iterator[str]:
+    with haproxy_image(str(ENGINE)) as tag:
+        yield tag
 
 
 @pytest.fixture
-def canary(machine: Machine, haproxy_image: str, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+def canary(machine: Machine, proxy_image: str, tmp_path: Path) -> Iterator[tuple[str, ...]]:
     """The options of a canary of half a minute without traffic; Prometheus runs."""
     targets = tmp_path / "targets.json"
     targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{machine.port}"]}]))
     with prometheus(tmp_path, targets) as url:
-        machine.deploying.options += ("--proxy-image", haproxy_image, "--targets", str(targets))
+        machine.deploying.options += ("--proxy-image", proxy_image, "--targets", str(targets))
         yield (
             *("--canary", "10,50", "--minutes", "0.02", "--look", "0.5", "--prometheus", url),
             *("--too-little", "promote"),

@@ -1,0 +1,95 @@
+"""Clients of the service that know what their photos show."""
+
+import contextlib
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import requests
+
+from scripts.looping.photos import Labelled
+
+_THREADS = 4
+_TIMEOUT_S = 60
+
+
+@dataclass
+class Sender:
+    """Sends photos with the consent to keep them, and feedback on some of the answers.
+
+    Attributes:
+        url: of the service.
+        feedback: share of the answers that get feedback.
+        labels: what the photo of each answered request shows, by its `request_id`.
+        sent: number of requests.
+        failed: number of those that were not answered with 200.
+    """
+
+    url: str
+    feedback: float = 0.2
+    labels: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
+    failed: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextlib.contextmanager
+    def sending(self, photos: Sequence[Labelled], rate: float) -> Iterator[None]:
+        """Send photos again and again, in a random order, so many per second, until the context ends."""
+        over = threading.Event()
+        beats = itertools.count()
+        began = time.monotonic()
+
+        def work(seed: int) -> None:
+            chance = random.Random(seed)  # noqa: S311
+            with requests.Session() as session:
+                while not over.wait(max(0.0, began + next(beats) / rate - time.monotonic())):
+                    self._send(session, chance.choice(photos), chance.random() < self.feedback)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(_THREADS)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+    def judge(self, photos: Sequence[Labelled]) -> int:
+        """Send each photo once, with no consent and no feedback; return how many labels are right.
+
+        Raises:
+            requests.RequestException: a photo is not answered.
+        """
+        right = 0
+        with requests.Session() as session:
+            for photo in photos:
+                answer = _post(session, f"{self.url}/predict?keep=0", photo.data)
+                answer.raise_for_status()
+                right += answer.json()["label"] == photo.label
+        return right
+
+    def _send(self, session: requests.Session, photo: Labelled, with_feedback: bool) -> None:
+        document = {}
+        with contextlib.suppress(requests.RequestException):
+            answer = _post(session, f"{self.url}/predict?keep=1", photo.data)
+            if answer.status_code == 200:
+                document = answer.json()
+        with self._lock:
+            self.sent += 1
+            if not document:
+                self.failed += 1
+                return
+            self.labels[document["request_id"]] = photo.label
+        if with_feedback:
+            told = {"predicted": document["label"], "actual": photo.label}
+            with contextlib.suppress(requests.RequestException):
+                body = told | {"request_id": document["request_id"]}
+                session.post(f"{self.url}/feedback", json=body, timeout=_TIMEOUT_S)
+
+
+def _post(session: requests.Session, url: str, photo: bytes) -> requests.Response:
+    return session.post(url, photo, headers={"Content-Type": "image/jpeg"}, timeout=_TIMEOUT_S)
