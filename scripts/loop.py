@@ -233,8 +233,8 @@ def main() -> int:
     parser.add_argument(
         "--photos",
         type=Path,
-        help=f"a folder or .zip with a subfolder of at least {sum(_SIZES)} photos per class; default: parts of "
-        "the two photos in tests/photos",
+        help=f"a folder or .zip with a subfolder of at least {sum(_SIZES)} photos per class; default: parts "
+        "of the two photos in tests/photos",
     )
     options = parser.parse_args()
     try:

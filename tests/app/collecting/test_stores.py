@@ -136,7 +136,7 @@ def test_the_writer_takes_a_small_share_of_the_cpus(monkeypatch: pytest.MonkeyPa
     assert 0.3 / now[0] == pytest.approx(0.01 * available_cpus(), rel=0.01)
 
 
-def test_the_writer_goes_on_when_nothing_is_predicted(keeping: KeepingService) -> None:
+def test_the_writer_goes_on_when_a_worker_is_free(keeping: KeepingService) -> None:
     busy = threading.Event()
     with keeping() as service:
         waits = service.collector._writer
@@ -147,7 +147,7 @@ def test_the_writer_goes_on_when_nothing_is_predicted(keeping: KeepingService) -
             service.predict(UNKNOWN)
         resting = threading.Thread(target=waits._rest, args=(3600.0,))
         resting.start()
-        busy.clear()  # nothing is predicted any more, so it goes on at once
+        busy.clear()  # a worker is free, so it goes on at once
         resting.join(HANG_S)
         assert not resting.is_alive()
         service.settle()
