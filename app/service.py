@@ -37,7 +37,7 @@ class Service:
             settings.max_concurrency, settings.max_queue, settings.request_timeout_s
         )
         self.signed_predictions = SignedPredictions(settings.feedback_secret)
-        self.collector = Collector(settings, self.metrics, self.decoder, lambda: self.admission.busy)
+        self.collector = Collector(settings, self.metrics, self.decoder, lambda: self.admission.saturated)
         self.metrics.workers.set(settings.max_concurrency)
         self.metrics.waiting.set_function(lambda: self.admission.waiting)
 

@@ -98,7 +98,7 @@ def run_wrk(url: str, service: Family, script: Path, connections: int, seconds: 
         raise process.ProcessError(f"wrk with {connections} connections: {output}")
     count = re.search(r"(\d+) requests in", output)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    figures = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+    figures = re.findall(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s|m) *$", output, re.MULTILINE)
     latencies = {percent: float(number) * _TO_MS[unit] for percent, number, unit in figures}
     if not count or not int(count[1]) or not rate or len(latencies) < 2:
         raise process.ProcessError(f"wrk reported no figures: {output}")

@@ -35,7 +35,7 @@ environment=$(mktemp -d)
 trap 'rm -rf "$environment"' EXIT
 .venv/bin/uv venv --quiet --python "$python" "$environment/venv"
 .venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt \
-  -r requirements-heic.txt -r requirements-otel.txt -c requirements-dev.txt \
+  -r requirements-collect.txt -r requirements-heic.txt -r requirements-otel.txt -c requirements-dev.txt \
   cryptography hypothesis jsonschema onnx pytest pytest-timeout pytest-xdist schemathesis
 # Left out: the engines' tests, which need torch to build models, and those in a browser, which test no Python.
 ignored=(--ignore=tests/app/inference)

@@ -30,7 +30,7 @@ class Collector:
         settings: COLLECT_*.
         metrics: count what is kept and what is not.
         decoder: makes copies of photos.
-        busy: whether photos are being predicted, so that the writer should take its time.
+        busy: whether all workers are busy, so that the writer should take its time.
         chance: returns random numbers from 0 to 1.
     """
 

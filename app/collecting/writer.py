@@ -28,7 +28,7 @@ the limits; the service stopped."""
 _MAX_WAITING = 64
 _TRIAL = ".written-at-start"
 _CPU_SHARE = 0.01
-"""Share of the CPUs that copying and writing may take while photos are being predicted."""
+"""Share of the CPUs that copying and writing may take while all workers are busy."""
 _POLL_S, _TIDY_S = 0.05, 60.0
 _STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
 
@@ -39,8 +39,8 @@ class Writer:
     """Writes photos one after the other; safe in all threads.
 
     The thread has the priority of those that speak HTTP. With a lower one, it could wait for a CPU while it
-    holds Python's global lock, and everything would wait with it. So it rests instead: while photos are being
-    predicted, it takes no more than a small share of the CPUs' time.
+    holds Python's global lock, and everything would wait with it. So it rests instead: while all workers are
+    busy, it takes no more than a small share of the CPUs' time.
 
     Args:
         address: of the store.
@@ -48,7 +48,7 @@ class Writer:
         metrics: count what is kept and what is not.
         limits: of a day.
         decoder: makes the copies.
-        busy: whether photos are being predicted.
+        busy: whether all workers are busy.
         tidy: called about once a minute.
     """
 
@@ -189,7 +189,7 @@ class Writer:
         return self._store
 
     def _rest(self, cpu_s: float) -> None:
-        """Wait until so much CPU time is a small share of all CPUs' time, or until nothing is predicted."""
+        """Wait until so much CPU time is a small share of all CPUs' time, or until a worker is free."""
         until = time.monotonic() + cpu_s / (_CPU_SHARE * available_cpus())
         while time.monotonic() < until and self._busy() and not self._stopped.wait(_POLL_S):
             pass

@@ -20,6 +20,7 @@ FETCHED = "app.fetched"
 none; None if the body has no URL. See `app.http.fetching`."""
 
 _NICENESS = 10
+_MOMENT_S = 0.25  # between two requests of a full load, a worker is free for less
 _STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
 
 _log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Admission(Generic[_T]):
         # Computed here: a worker can be started by another worker, whose niceness is raised already.
         self._niceness = _own_niceness() + _NICENESS
         self._working = 0
+        self._saturated_until = 0.0
         self._stopped = False
         self.draining = False
         """Set when the service is about to stop: requests in progress are answered, later ones rejected."""
@@ -78,9 +80,9 @@ class Admission(Generic[_T]):
         return self._working + len(self._queue) >= self._places
 
     @property
-    def busy(self) -> bool:
-        """Whether a worker is predicting."""
-        return self._working > 0
+    def saturated(self) -> bool:
+        """Whether every worker is busy, or was a moment ago."""
+        return self._working >= self.workers or time.monotonic() < self._saturated_until
 
     @property
     def waiting(self) -> int:
@@ -153,6 +155,8 @@ class Admission(Generic[_T]):
             finally:
                 del task  # don't keep a closed connection until the next request
                 with self._changed:
+                    if self._working >= self.workers:
+                        self._saturated_until = time.monotonic() + _MOMENT_S
                     self._working -= 1
 
     def _next(self) -> _T | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 from urllib.request import url2pathname
 
 from ml.model.errors import one_line
@@ -210,8 +210,9 @@ def open_store(address: str) -> Store:
         ValueError: the address is not valid.
         ImportError: the package for such buckets is not installed.
     """
-    folder = local_folder(address)
-    return cast(Store, Bucket(address)) if folder is None else Folder(folder)
+    if (folder := local_folder(address)) is not None:
+        return Folder(folder)
+    return Bucket(address)
 
 
 def keep(store: Store, record: Record, photo: bytes) -> None:

@@ -29,6 +29,12 @@ from app.settings import Settings, SettingsError, probable_typos
         ("ALLOWED_IMAGE_HOSTS", "a.example:99999"), ("ALLOWED_IMAGE_HOSTS", "[::x]"),
         ("ALLOWED_IMAGE_HOSTS", "a.example?"), ("ALLOWED_IMAGE_HOSTS", "9" * 5000 + "/"),
         ("ALLOWED_IMAGE_HOSTS", "bücher.example"), ("ALLOWED_IMAGE_HOSTS", "a.example."),
+        ("COLLECT_TO", "ftp://host/x"), ("COLLECT_TO", "s3://"), ("COLLECT_TO", "s3://key:topsecret@bucket"),
+        ("COLLECT_TO", "s3:bucket"), ("COLLECT_CONSENT", "never"), ("COLLECT_OPERATOR", "x" * 201),
+        ("COLLECT_DAYS", "0"), ("COLLECT_UNSURE", "1.1"), ("COLLECT_UNSURE", "80%"),
+        ("COLLECT_RANDOM", "-0.1"), ("COLLECT_RANDOM", "nan"), ("COLLECT_RANDOM", "1e-3"),
+        ("COLLECT_RANDOM", "."),
+        ("COLLECT_PHOTOS_PER_DAY", "0"), ("COLLECT_MB_PER_DAY", "0.5"), ("COLLECT_PHOTOS_PER_CLIENT", "0"),
         ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", ","), ("TRUSTED_PROXIES", "9" * 5000),
     ],
 )  # fmt: skip
@@ -59,6 +65,13 @@ def test_good_values():
         ("https", "a.example", 443), ("http", "b.example", 80), ("https", "c.ex", 8443),
         ("https", "::1", 1), ("https", "127.0.0.1", 80),
     )  # fmt: skip
+    collecting = Settings.from_env(
+        {"COLLECT_TO": "s3://photos/live", "COLLECT_CONSENT": "Always", "COLLECT_UNSURE": ".75"}
+        | {"COLLECT_RANDOM": "1", "COLLECT_OPERATOR": "Ada Müller, ada@example.org"}
+    )
+    assert (collecting.collect_to, collecting.collect_consent) == ("s3://photos/live", "always")
+    assert (collecting.collect_unsure, collecting.collect_random) == (0.75, 1.0)
+    assert Settings.from_env({"COLLECT_TO": "/srv/photos"}).collect_to == "/srv/photos"
     assert settings.unknown
     assert not Settings.from_env({"UNKNOWN": "Off"}).unknown
 

@@ -51,6 +51,7 @@ class Scripted:
     def __init__(self) -> None:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.seen: list[float] = []  # when requests came
+        self.paths: list[str] = []
         self.busy = self.busiest = 0
         self.work: Callable[[], None] = lambda: None
         scripted, lock = self, threading.Lock()
@@ -60,6 +61,7 @@ class Scripted:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 with lock:
                     scripted.seen.append(time.monotonic())
+                    scripted.paths.append(self.path)
                     scripted.busy += 1
                     scripted.busiest = max(scripted.busiest, scripted.busy)
                     answers = scripted.answers
@@ -103,6 +105,15 @@ def problem(status: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
         {name.replace("_", "-"): value for name, value in headers.items()},
         json.dumps(body).encode(),
     )
+
+
+def test_the_client_says_whether_a_photo_may_be_kept(scripted: Scripted) -> None:
+    scripted.answers = [good()]
+    with Client(scripted.url) as client:
+        for keep in (None, True, False):
+            client.predict(CAT, keep=keep)
+        list(client.predict_many([CAT], keep=True))
+    assert scripted.paths == ["/predict", "/predict?keep=1", "/predict?keep=0", "/predict?keep=1"]
 
 
 def test_every_kind_of_photo(client: Client) -> None:

@@ -14,9 +14,15 @@ from pathlib import Path
 import pytest
 
 from app.collecting import writer
+from app.collecting.limits import DailyLimits
+from app.collecting.writer import Writer
+from app.inference.decoding import Decoder
+from app.settings import Settings
+from app.telemetry.metrics import Metrics
 from ml.collected.store import Collected
 from ml.model import collected
 from ml.model.collected import Record
+from ml.model.host import available_cpus
 from tests.app.collecting.conftest import KeepingService
 from tests.app.collecting.test_collecting import UNKNOWN
 from tests.conftest import coloured, encode
@@ -25,6 +31,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.s3 import bucket
 from tests.helpers.service import Service, fails, running
 from tests.helpers.waiting import HANG_S, until
+from tests.standins import gcs
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 KEEP = "/predict?keep=1"
@@ -111,7 +118,25 @@ def test_no_record_is_written_without_its_photo() -> None:
         assert store.written == written
 
 
-def test_while_photos_are_predicted_the_writer_rests(keeping: KeepingService) -> None:
+def test_the_writer_takes_a_small_share_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = DailyLimits(1, 1, 1, False)
+    decoder = Decoder(Settings(), Metrics())
+    idle = Writer("nowhere", 1, Metrics(), limits, decoder, lambda: False, lambda: None)
+    busy = Writer("nowhere", 1, Metrics(), limits, decoder, lambda: True, lambda: None)
+    now = [0.0]
+
+    def wait(seconds: float) -> bool:
+        now[0] += seconds
+        return False
+
+    monkeypatch.setattr(writer.time, "monotonic", lambda: now[0])
+    for resting in (idle, busy):
+        monkeypatch.setattr(resting._stopped, "wait", wait)
+        resting._rest(0.3)
+    assert 0.3 / now[0] == pytest.approx(0.01 * available_cpus(), rel=0.01)
+
+
+def test_the_writer_goes_on_when_a_worker_is_free(keeping: KeepingService) -> None:
     busy = threading.Event()
     with keeping() as service:
         waits = service.collector._writer
@@ -122,15 +147,32 @@ def test_while_photos_are_predicted_the_writer_rests(keeping: KeepingService) ->
             service.predict(UNKNOWN)
         resting = threading.Thread(target=waits._rest, args=(3600.0,))
         resting.start()
-        busy.clear()  # nothing is predicted any more, so it goes on at once
+        busy.clear()  # a worker is free, so it goes on at once
         resting.join(HANG_S)
         assert not resting.is_alive()
         service.settle()
         assert service.kept("unknown") == 2
 
 
-def test_a_bucket(keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with bucket(tmp_path, monkeypatch) as photos, keeping(f"{photos.url}/live") as service:
+@contextlib.contextmanager
+def google_bucket(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a bucket that a stand-in for Google Cloud Storage has."""
+    with gcs.bucket() as photos:
+        patch.setenv("STORAGE_EMULATOR_HOST", photos.url)
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # which needs gRPC and an account
+        yield "gs://photos"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_bucket(
+    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if scheme == "s3":
+            address = stack.enter_context(bucket(tmp_path, monkeypatch)).url
+        else:
+            address = stack.enter_context(google_bucket(monkeypatch))
+        service = stack.enter_context(keeping(f"{address}/live"))
         answer, other = service.predict(UNKNOWN), service.predict(UNKNOWN)
         service.feedback(answer, "red")
         service.settle()

@@ -220,3 +220,20 @@ def test_workers_work_if_priorities_cannot_be_set(monkeypatch):
     admission.submit(work)
     assert work.ended.wait(HANG_S)
     admission.stop()
+
+
+def test_the_workers_are_saturated_until_a_moment_after_one_is_free(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MOMENT_S", HANG_S)
+    admission: Admission[Work] = Admission(2, 0, HANG_S)
+    held = occupy(admission)
+    assert not admission.saturated
+    second = occupy(admission)
+    assert admission.saturated
+    second.may_end.set()
+    until(lambda: admission._working == 1)
+    assert admission.saturated
+    admission._saturated_until = time.monotonic()
+    assert not admission.saturated
+    held.may_end.set()
+    until_free(admission)
+    assert not admission.saturated

@@ -1,7 +1,7 @@
 """The page asks whether photos may be kept, and says who keeps what for how long; in a real Chromium."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from tests.helpers.service import running
 from tests.helpers.waiting import until
 
 SAYS = "{} may keep {} for 1 day to improve the model, with their answers and without their metadata."
-Opening = Callable[..., "contextmanager[Page]"]
+Opening = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_page(browser: Browser, tmp_path: Path, store: Path) -> Callable[..., object]:
+def open_page(browser: Browser, tmp_path: Path, store: Path) -> Opening:
     @contextmanager
     def start(language: str = "en", **settings: str) -> Iterator[Page]:
         model = write_telling(tmp_path / "model.pt")
@@ -41,8 +41,8 @@ def ids(store: Path) -> list[str]:
     return [record.request_id for record in Collected(str(store)).records()]
 
 
-def test_the_page_asks(open_page: Callable[..., object], store: Path) -> None:
-    with open_page(COLLECT_OPERATOR="<b>Ada</b>, ada@example.org") as page:  # type: ignore[attr-defined]
+def test_the_page_asks(open_page: Opening, store: Path) -> None:
+    with open_page(COLLECT_OPERATOR="<b>Ada</b>, ada@example.org") as page:
         box = page.get_by_role("checkbox")
         expect(box).not_to_be_checked()
         expect(page.locator("#privacy")).to_have_text("Photos are stored only if you allow it.")
@@ -67,8 +67,8 @@ def test_the_page_asks(open_page: Callable[..., object], store: Path) -> None:
         assert ids(store) == [request_id]
 
 
-def test_the_page_says_that_photos_are_kept(open_page: Callable[..., object], store: Path) -> None:
-    with open_page("de", COLLECT_CONSENT="always") as page:  # type: ignore[attr-defined]
+def test_the_page_says_that_photos_are_kept(open_page: Opening, store: Path) -> None:
+    with open_page("de", COLLECT_CONSENT="always") as page:
         expect(page.get_by_role("checkbox")).to_have_count(0)
         expect(page.locator("#privacy")).to_contain_text(
             "Der Betreiber dieses Dienstes darf Fotos 1 Tag lang"
@@ -79,7 +79,7 @@ def test_the_page_says_that_photos_are_kept(open_page: Callable[..., object], st
         expect(card(page, "first.jpg").locator(".kept")).to_contain_text(request_id)
 
 
-def test_without_a_store_the_page_asks_nothing(open_page: Callable[..., object]) -> None:
-    with open_page(COLLECT_TO="") as page:  # type: ignore[attr-defined]
+def test_without_a_store_the_page_asks_nothing(open_page: Opening) -> None:
+    with open_page(COLLECT_TO="") as page:
         expect(page.get_by_role("checkbox")).to_have_count(0)
         expect(page.locator("#privacy")).to_have_text("Photos are not stored by the service.")
