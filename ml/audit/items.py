@@ -1,7 +1,7 @@
 """The suspects of an audit as items of the page, and label_decisions.csv as its file of decisions."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,14 @@ class AuditItems:
         "outlier": "unlike the classes",
         "contradiction": "several labels",
     }
-    actions = (Action("keep", "Keep", "k", primary=True), Action("drop", "Drop", "d"))
+    actions: Sequence[Action] = (Action("keep", "Keep", "k", primary=True), Action("drop", "Drop", "d"))
 
     def __init__(self, suspects: Suspects, raw: Path, path: Path) -> None:
-        self.classes, self.path = suspects.classes, path
+        self.path = path
+        self.classes: Sequence[str] = suspects.classes
         self.next_step = f"`dvc repro` obeys {path}"
         self._suspects = {str(number): suspect for number, suspect in enumerate(suspects.suspects)}
-        self.items = [_item(number, suspect) for number, suspect in self._suspects.items()]
+        self.items: Sequence[Item] = [_item(number, suspect) for number, suspect in self._suspects.items()]
         self._files = {
             sha256: raw / name
             for suspect in suspects.suspects

@@ -80,10 +80,14 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def load(path: Path = PATH) -> dict[str, Entry]:
+def load(path: Path = PATH, undone: bool = False) -> dict[str, Entry]:
     """Return the decisions that count, by id; none if there is no file.
 
     A last line without an end is left out: it was being written when the process was killed.
+
+    Args:
+        path: of the file.
+        undone: whether photos whose last line is `undo` are among them.
 
     Raises:
         PipelineError: the file cannot be read, or a line is invalid.
@@ -107,7 +111,7 @@ def load(path: Path = PATH) -> dict[str, Entry]:
                 raise ValueError(f"expected {','.join(_COLUMNS)}, not {one_line(','.join(cells), 80)!r}")
             entry = Entry(*cells)  # type: ignore[arg-type]  # which __post_init__ checks
             entries.pop(entry.id, None)
-            if entry.decision != "undo":
+            if undone or entry.decision != "undo":
                 entries[entry.id] = entry
     except (csv.Error, ValueError) as error:
         raise PipelineError(f"{path}, line {max(table.line_num, 1)}: {error}") from error

@@ -49,7 +49,7 @@ class CollectedItems:
         UNSURE: "unsure answers",
         RANDOM: "random sample",
     }
-    actions = (Action("none", "None of them", "n"), Action("discard", "Discard", "d"))
+    actions: Sequence[Action] = (Action("none", "None of them", "n"), Action("discard", "Discard", "d"))
     next_step = "`python -m ml review SOURCE --export` puts them into the data set"
 
     def __init__(
@@ -74,7 +74,8 @@ class CollectedItems:
         Raises:
             PipelineError: the decisions cannot be read.
         """
-        self.path, self.classes = path, model.manifest.classes
+        self.path = path
+        self.classes: Sequence[str] = model.manifest.classes
         self._store, self._model, self._confidence = store, model, confidence
         self._decoder = CarefulDecoder(
             _MAX_DECODE_BYTES, available_cpus(), MAX_SIDE**2, cpu_s=_CPU_S, seconds=_SECONDS
@@ -95,7 +96,7 @@ class CollectedItems:
         groups = mixed([[rest[row][0] for row in part] for part in rows], sample)
         self._groups = {part[0].id: part for part in groups}
         self._records = {record.id: record for part in groups for record in part}
-        self.items = [_item(part) for part in groups]
+        self.items: Sequence[Item] = [_item(part) for part in groups]
 
     def choices(self) -> dict[str, Choice]:
         """Return the decisions about the items."""

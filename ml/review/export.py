@@ -29,7 +29,7 @@ class Export:
     Attributes:
         added: photos that were put into the data set, by class; empty: of none of them.
         moved: photos whose class has changed.
-        removed: photos that no decision supports any more.
+        removed: photos that are discarded or undecided again.
         missing: decided photos that are not in the store any more, or are not what they were.
         photos: in the data set now.
     """
@@ -59,8 +59,9 @@ def export(
 ) -> Export:
     """Write the decided photos, then the list of them, then delete files that are no longer listed.
 
-    A second call changes nothing. A photo that was exported stays, even after its record was deleted from the
-    store by a retention rule; `ml.data.reviewed.delete` deletes it.
+    `entries` are the decisions, those that were undone included. A second call changes nothing. A photo that
+    was exported stays, even after its record was deleted from the store by a retention rule;
+    `ml.data.reviewed.delete` deletes it.
 
     Raises:
         PipelineError: another export is running, or the data set lacks a photo that it lists.
@@ -87,8 +88,9 @@ def export(
             after[photo.id] = photo
             if old is None:
                 added[entry.label] = added.get(entry.label, 0) + 1
-        wanted = {entry.id for entry in entries.values() if entry.decision in ("label", "none")}
-        after = {name: photo for name, photo in after.items() if name in wanted}
+        # Without any line about a photo, it stays: the file of decisions may be an older one.
+        unwanted = {entry.id for entry in entries.values() if entry.decision in ("discard", "undo")}
+        after = {name: photo for name, photo in after.items() if name not in unwanted}
         if after != before:
             collected.save(after.values())
         for name, photo in before.items():

@@ -83,7 +83,7 @@ def main(arguments: argparse.Namespace) -> None:
     if len(records) > MAX_RECORDS:
         raise PipelineError(f"{arguments.source}: more than {MAX_RECORDS:,} photos")
     if arguments.export:
-        result = export(store, {record.id: record for record in records}, reviewed.load())
+        result = export(store, {record.id: record for record in records}, reviewed.load(undone=True))
         added = ", ".join(
             f"{label or 'none of the classes'} {count:,}" for label, count in result.added.items()
         )

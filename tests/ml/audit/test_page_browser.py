@@ -101,6 +101,7 @@ def press(page: Page, key: str, place: int) -> None:
 
 
 def at(page: Page, place: int) -> None:
+    expect(page.locator("#item")).to_be_visible()
     expect(page.locator("#caption")).to_have_text(re.compile(f"^{place} of "))
     ready(page)
 

@@ -38,7 +38,7 @@ def decide_all(items: CollectedItems, **choices: Choice) -> None:
 
 def go(store: Path) -> Export:
     source = Collected(str(store))
-    return export(source, {record.id: record for record in source.records()}, reviewed.load())
+    return export(source, {record.id: record for record in source.records()}, reviewed.load(undone=True))
 
 
 def files() -> list[str]:
@@ -119,6 +119,21 @@ def test_a_changed_decision_moves_or_removes_the_photo(store: Path, review: Revi
     assert [photo.path.as_posix() for photo in collected.load()] == [
         f"photos/blue/{name(0)}", f"photos/red/{name(2)}", f"photos/red/{name(3)}"
     ]  # fmt: skip
+
+
+def test_a_lost_file_of_decisions_removes_nothing_and_an_undone_one_does(store: Path, review: Review) -> None:
+    for number in range(2):
+        kept(store, number)
+    items = review()
+    decide_all(items, _0=RED, _1=RED)
+    go(store)
+    items.decide(items.items[0], None)
+    decisions = reviewed.PATH.read_bytes()
+    reviewed.PATH.unlink()
+    assert go(store) == Export({}, 0, 0, 0, 2)
+    reviewed.PATH.write_bytes(decisions)
+    assert go(store) == Export({}, 0, 1, 0, 1)
+    assert len(files()) == 1
 
 
 def test_a_photo_that_is_not_the_reviewed_one_is_left_out(store: Path, review: Review) -> None:
