@@ -8,7 +8,7 @@ overrides the API's address.
 A new revision gets no traffic at first, only a tag with its own URL; once it has passed the smoke test
 there, it gets all traffic. A revision keeps its image and variables, so a rollback only moves the traffic.
 The revision that served before stays tagged `previous`. With --canary, the tagged revision gets a share of
-the traffic meanwhile. Prometheus must know each instance of both revisions: METRICS_PUSH_URL.
+the traffic meanwhile. Prometheus must know each instance of both, so they must push their metrics.
 """
 
 import argparse

@@ -73,7 +73,7 @@ class Loop(Rehearsal):
     def __init__(
         self, folder: Path, env: Mapping[str, str], parts: Parts, github: GitHub, proxy_image: str
     ) -> None:
-        super().__init__(folder, env | _SETTINGS)
+        super().__init__(folder, {**env, **_SETTINGS})
         self._parts, self._github, self._proxy_image = parts, github, proxy_image
         self._timeline, self._sender = Timeline(), Sender(self.url)
 

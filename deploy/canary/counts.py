@@ -40,6 +40,11 @@ def increases(counters: Iterable[Array], points: int) -> Array:
     return total
 
 
+def from_zero(counter: Array, scraped: Array) -> Array:
+    """Return a counter with 0 where its instance was scraped [points] but had not counted anything yet."""
+    return np.where(np.isnan(counter) & scraped, 0.0, counter)
+
+
 def counts(trials: tuple[Array, Array], events: tuple[Array, Array]) -> Counts:
     """Return counts of both versions; there are never more events than observations."""
     both = np.stack(trials)

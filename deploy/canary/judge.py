@@ -32,7 +32,7 @@ RULES: Mapping[str, Rule] = {
     "errors": Rule("requests answered with 5xx", 0.005),
     "slow": Rule("predictions slower than the champion's 99th percentile before the canary", 0.01),
     UNKNOWN: Rule("photos answered `unknown`", 0.05),
-    # Of those that got a class: a model that knows more photos is better, and must not look different by that.
+    # Of those that got a class: a model that knows more photos must not look different by that.
     LABELS: Rule("photos that got this label, of those that got a class", 0.05, both_ways=True),
     "unsure": Rule("photos answered with a confidence of at most 0.8", 0.1),
     FEEDBACK: Rule("answers that users judged wrong", 0.005),

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deploy.canary.counts import Counts, counts, increases
+from deploy.canary.counts import Counts, counts, from_zero, increases
 from deploy.canary.judge import FEEDBACK, LABELS, UNKNOWN
 from deploy.canary.sequential import Array
 from monitoring.client import Prometheus, PrometheusError
@@ -121,15 +122,19 @@ class Reader:
     def _feedback(self, candidates: set[str], points: int) -> Counts | None:
         """Return the answers that users judged, and the wrong ones; None if both versions have one model."""
         models: tuple[set[str], set[str]] = (set(), set())
-        for labels, _ in self._table("group by (instance, sha256) (model_info{$job})", points):
+        scraped: dict[str, NDArray[np.bool_]] = defaultdict(lambda: np.zeros(points, bool))
+        for labels, values in self._table("group by (instance, sha256) (model_info{$job})", points):
             models[labels["instance"] in candidates].add(labels["sha256"][:_DIGITS])
+            scraped[labels["instance"]] |= np.isfinite(values)
         if models[0] & models[1] or not models[1]:
             return None
         judged: Mapping[tuple[bool, bool], list[Array]] = defaultdict(list)
         query = "sum by (instance, model, correct) (feedback_by_model_total{$job})"
-        for labels, values in self._table(query, points):
+        for labels, counter in self._table(query, points):
             if labels["model"] in models[0] | models[1]:
-                judged[labels["model"] in models[1], labels["correct"] == "false"].append(values)
+                # The series of another instance's model appears with its first feedback.
+                whole = from_zero(counter, scraped[labels["instance"]])
+                judged[labels["model"] in models[1], labels["correct"] == "false"].append(whole)
         right = [increases(judged[arm, False], points) for arm in (False, True)]
         wrong = [increases(judged[arm, True], points) for arm in (False, True)]
         return counts((right[0] + wrong[0], right[1] + wrong[1]), (wrong[0], wrong[1]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.canary.counts import counts, increases
+from deploy.canary.counts import counts, from_zero, increases
 
 NAN = float("nan")
 
@@ -21,6 +21,12 @@ NAN = float("nan")
 )
 def test_increases_of_one_counter(counter, expected) -> None:
     assert increases([np.array(counter, float)], 4).tolist() == expected
+
+
+def test_a_series_that_appears_with_its_first_event_counts_it() -> None:
+    scraped = np.array([False, True, True, True])
+    counter = from_zero(np.array([NAN, NAN, 1, 3]), scraped)
+    assert increases([counter], 4).tolist() == [0, 1, 2]
 
 
 def test_instances_add_up() -> None:
