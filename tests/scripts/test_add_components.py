@@ -41,9 +41,8 @@ def graph(layers: int, int8: bool) -> bytes:
 @pytest.mark.parametrize("int8", [False, True])
 def test_the_components_are_the_first_coordinates_of_the_score(int8: bool) -> None:
     model, features = graph(1, int8), np.array([[1, 2, 3], [0, -1, 1]], np.float32)
-    before, after = (
-        open_session(one).run(None, {"features": features}) for one in (model, add_output(model))
-    )
+    sessions = [open_session(one) for one in (model, add_output(model))]
+    before, after = (session.run(None, {"features": features}) for session in sessions)
     assert np.array_equal(before[0], after[0])
     exact = (features @ WEIGHT)[:, :COMPONENTS]
     assert after[1].shape == (2, COMPONENTS)
