@@ -47,8 +47,8 @@ def add_output(model: bytes) -> bytes:
     for name, value in zip(names, (0, COMPONENTS, 1), strict=True):
         graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), name))
     graph.node.append(onnx.helper.make_node("Slice", [source, *names], ["components"], name="components"))
-    kind = onnx.TensorProto.FLOAT
-    graph.output.append(onnx.helper.make_tensor_value_info("components", kind, ["N", COMPONENTS]))
+    shape: list[str | int] = ["N", COMPONENTS]
+    graph.output.append(onnx.helper.make_tensor_value_info("components", onnx.TensorProto.FLOAT, shape))
     return bytes(parsed.SerializeToString())
 
 

@@ -49,6 +49,7 @@ SLOW = {
     "app/routes/test_page_sending.py",
     "app/routes/test_page_sources.py",
     "app/routes/test_page_unknown.py",
+    "app/telemetry/test_drifted_photos.py",
     "app/telemetry/test_tracing.py",
     "app/test_fuzz.py",
     "client/test_client.py",

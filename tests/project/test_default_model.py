@@ -13,6 +13,7 @@ import pytest
 from app.inference.engine import load
 from app.settings import EMBEDDED
 from ml.model.image import decode
+from ml.model.reference import COMPONENTS
 from tests.conftest import REQUIRE_ALL, SHARED
 from tests.helpers.paths import ROOT
 
@@ -43,6 +44,16 @@ def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
     assert straight.argmax() == mirrored.argmax() == cat
     assert straight[cat] > 0.9
     assert straight.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_it_has_components_and_their_reference(engine):
+    """Without them, the panels of the dashboards would be empty for the default model."""
+    cat = decode((PHOTOS / "cat.jpg").read_bytes())[None]
+    components = engine.answer(cat).components
+    assert components.shape == (1, COMPONENTS)
+    assert np.abs(components).max() < 5  # in standard deviations
+    names = {"known", *(f"component_{number}" for number in range(1, COMPONENTS + 1))}
+    assert names <= engine.manifest.reference.keys()
 
 
 def test_a_batch_answers_as_one_by_one(engine):

@@ -200,7 +200,7 @@ def test_uploads_go_where_the_release_says(api, uploads, monkeypatch):
     monkeypatch.setattr(repository._transport._session, "request", request)
     path = "/repos/acme/pets/releases/1"
     named = {"url": f"{api}{path}", "upload_url": f"{uploads}{path}/assets{{?name,label}}"}
-    release = GitRelease(repository._repository.requester, {}, named, completed=True)
+    release = GitRelease(repository.repository.requester, {}, named, completed=True)
     assert repository.upload(release, "x", 1, io.BytesIO(b"x")).id == 1
     assert sent == [("POST", f"{uploads}{path}/assets?label=&name=x")]
 

@@ -256,6 +256,24 @@ def test_unknown_is_an_answer(cats: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("low", "code"), [(0.5908, 3), (0.5906, 0), ("high", 0)])
+def test_an_accuracy_below_that_of_the_test_photos_has_a_code_of_its_own(
+    cats: Path, tmp_path: Path, low: object, code: int
+) -> None:
+    """Two of eight are right: the upper end of Wilson's 95 % interval is 0.5907."""
+
+    def predict(sent: Sent) -> Reply:
+        return prediction(sent, label="cat", probabilities={"cat": 0.9, "dog": 0.1})
+
+    for number in range(2, 4):
+        (cats / "cat" / f"{number}.jpg").rename(cats / "dog" / f"again {number}.jpg")
+    model = MODEL | {"metrics": {"accuracy_low": low}}
+    with endpoint(answering(predict, model)) as (url, _):
+        output, _ = collect(url, cats, tmp_path, "--no-mlflow", code=code)
+    message = "failed: accuracy is at most 0.5907, and at least"
+    assert (message in output) == (code == 3)
+
+
 def test_lasting_failures_end(cats: Path, tmp_path: Path) -> None:
     def predict(sent: Sent) -> Reply:
         if sent.body == b"cat 0":
