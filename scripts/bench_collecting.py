@@ -90,12 +90,13 @@ def main() -> int:
             script = write_wrk_script(photos, Path(folder))
             figures: dict[str, Figures]
             places = ((without, Family(pid)), (keeping, Family(keeping_pid)))
-            for number in range(options.rounds):
+            for number in range(options.rounds + 1):
                 figures = {}
                 for url, family in places if number % 2 else reversed(places):
                     figures[url] = run_wrk(url, family, script, options.connections, options.seconds)
                     wait_until_idle(keeping)
-                pairs.append((figures[without], figures[keeping]))
+                if number:  # in the first round, the client of the bucket is still being imported
+                    pairs.append((figures[without], figures[keeping]))
             counted = counts(keeping)
     except (process.ProcessError, FileNotFoundError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -37,6 +37,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_NAME = 100
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]{2,}:")  # one letter is a drive of Windows
 _ADDRESS = re.compile(rf"({'|'.join(BUCKETS)})://[a-z0-9][a-z0-9._-]{{1,220}}(/[^\s?#\\]*)?")
+_TOTAL_S = 30
+"""Time for one file in a bucket. The clients' own limits don't apply while they wait for `100 Continue`."""
 _S3_OPTIONS = {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 1}}
 
 
@@ -181,11 +183,11 @@ class Bucket:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file; see `Store`."""
-        self.files.pipe_file(f"{self.root}/{path}", content)
+        self.files.pipe_file(f"{self.root}/{path}", content, timeout=_TOTAL_S)
 
     def read(self, path: str) -> bytes:
         """Return a file's content; see `Store`."""
-        return bytes(self.files.cat_file(f"{self.root}/{path}", end=MAX_RECORD_BYTES))
+        return bytes(self.files.cat_file(f"{self.root}/{path}", end=MAX_RECORD_BYTES, timeout=_TOTAL_S))
 
 
 def local_folder(address: str) -> Path | None:

@@ -11,7 +11,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.exceptions import FSTimeoutError
 
 from app.collecting import writer
 from app.collecting.limits import DailyLimits
@@ -206,6 +208,19 @@ def silent_server() -> Iterator[int]:
         thread.join()
         for connection in connections:
             connection.close()
+
+
+def test_a_write_to_a_bucket_that_never_answers_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collected, "_TOTAL_S", 0.5)
+    with silent_server() as port:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        fsspec.filesystem("s3").clear_instance_cache()
+        store = collected.open_store("s3://photos")
+        for call in (lambda: store.write("a", b"x"), lambda: store.read("a")):
+            with pytest.raises(FSTimeoutError):
+                call()
 
 
 def post(service: Service, photo: bytes) -> int:
