@@ -23,6 +23,7 @@ from ml.model import bundle
 from ml.model.errors import PipelineError
 from ml.model.networks.simple_cnn import SimpleCNN
 from ml.model.onnx_model import OnnxModel
+from ml.model.reference import BOUNDS
 from ml.packaging import package
 from ml.packaging.perturbations import PERTURBATIONS
 from ml.params import Params
@@ -90,6 +91,7 @@ def test_from_photos_to_a_registered_model(prepared, params):
     assert unmet(packaged) == []
     model = bundle.read(Path("models/model.pt"))
     assert model.manifest.classes == ("blue", "red")
+    assert model.manifest.reference.keys() == {"labels", *BOUNDS}  # all that the service compares
     for part in (
         f"# Model {packaged['version']}",
         "The classes are blue, red.",
