@@ -1,8 +1,10 @@
 """The page that shows how the rehearsal went: events, accuracies, and what Prometheus has recorded."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ml.evaluation.metrics import wilson
 from ml.reporting.rendering import render, write
@@ -13,15 +15,27 @@ _CONFIDENCE = 0.95
 _STEP_S = 4
 _WINDOW = "12s"
 _DEPLOYED = "* on (job, instance) group_left (version) model_info{$job}"
-_CHARTS = (
-    (
+
+
+class Chart(NamedTuple):
+    """What one chart shows: a query, the label that names its series, and what to read from it."""
+
+    title: str
+    unit: str
+    query: str
+    label: str
+    text: str
+
+
+_CHARTS = {
+    "traffic": Chart(
         "Answers by model",
         "per second",
         f'sum by (version) (rate(http_requests_total{{$job,route="/predict"}}[{_WINDOW}]) {_DEPLOYED})',
         "version",
-        "The canary gets 10 %, then 50 %, and then all photos, or none.",
+        "A canary gets 10 %, then 50 %, and then all photos, or none.",
     ),
-    (
+    "feedback": Chart(
         "Right answers, according to feedback",
         "share",
         f'sum by (model) (rate(feedback_by_model_total{{$job,correct="true"}}[{_WINDOW}]))'
@@ -29,7 +43,7 @@ _CHARTS = (
         "model",
         "By the first digits of the model's SHA-256.",
     ),
-    (
+    "unknown": Chart(
         "Photos answered unknown",
         "share",
         f'sum by (version) (rate(predictions_total{{$job,label="unknown"}}[{_WINDOW}]) {_DEPLOYED})'
@@ -37,22 +51,22 @@ _CHARTS = (
         "version",
         "",
     ),
-    (
+    "drift": Chart(
         "Drift",
         "distance",
         "model:drift:1h{$job}",
         "statistic",
-        "Largest distance of each statistic from that of the training photos. ModelDrift fires above 0.25.",
+        "The largest distance of each statistic from that of the photos that the model learned from.",
     ),
-    (
+    "collected": Chart(
         "Collected photos",
         "photos",
         "sum by (reason) (photos_collected_total{$job})",
         "reason",
-        "A photo may have several reasons. The counters are those of the processes that run.",
+        "A photo may have several reasons. Only processes that run are counted.",
     ),
-)
-_LIMITS = {"Drift": {"ModelDrift": 0.25}}
+}
+_LIMITS = {"drift": {"ModelDrift": 0.25}}
 
 
 @dataclass(frozen=True)
@@ -116,21 +130,33 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
     end = int(time.time())
     source = Source(prometheus, "", "cats-vs-dogs", Period(int(watched_from), end, _STEP_S), 60)
     marks = [event.time for event in timeline.events if event.mark]
-    drawn = [
+    drawn, sections = (
+        {},
         {
-            "title": title,
-            "text": text,
-            "svg": charts.lines(source.period, source.series(query, label), unit, _LIMITS.get(title), marks)
-            or "no data",
-        }
-        for title, unit, query, label, text in _CHARTS
-    ]
+            "accuracy": {
+                "title": "Accuracy on photos out of focus",
+                "headline": _accuracies(timeline.accuracies),
+            },
+            "events": {"title": "What happened", "headline": f"{len(timeline.events)} events"},
+        },
+    )
+    for name, chart in _CHARTS.items():
+        series = source.series(chart.query, chart.label)
+        svg = charts.lines(source.period, series, chart.unit, _LIMITS.get(name), marks)
+        drawn[name] = {"text": chart.text, "svg": svg or "no data"}
+        sections[name] = {"title": chart.title, "headline": ", ".join(series) or "no data"}
+    count = len(timeline.reports)
+    sections["reports"] = {
+        "title": "Reports of the canaries",
+        "headline": f"{count} canaries" if count else "",
+    }
     write(
         render(
             "timeline.html.jinja",
             Path(__file__).parent,
             title="From live photos to a better model",
             subtitle=f"Rehearsed within {end - timeline.started:.0f} seconds.",
+            sections=sections,
             accuracies=timeline.accuracies,
             events=timeline.events,
             charts=drawn,
