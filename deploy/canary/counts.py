@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.canary.sequential import Array
 
@@ -40,7 +41,7 @@ def increases(counters: Iterable[Array], points: int) -> Array:
     return total
 
 
-def from_zero(counter: Array, scraped: Array) -> Array:
+def from_zero(counter: Array, scraped: NDArray[np.bool_]) -> Array:
     """Return a counter with 0 where its instance was scraped [points] but had not counted anything yet."""
     return np.where(np.isnan(counter) & scraped, 0.0, counter)
 
