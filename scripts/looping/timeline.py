@@ -1,7 +1,6 @@
 """The page that shows how the rehearsal went: events, accuracies, and what Prometheus has recorded."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -130,12 +129,13 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
     end = int(time.time())
     source = Source(prometheus, "", "cats-vs-dogs", Period(int(watched_from), end, _STEP_S), 60)
     marks = [event.time for event in timeline.events if event.mark]
+    accuracies = ", ".join(f"{one.model}: {one.right / one.count:.1%}" for one in timeline.accuracies)
     drawn, sections = (
         {},
         {
             "accuracy": {
                 "title": "Accuracy on photos out of focus",
-                "headline": _accuracies(timeline.accuracies),
+                "headline": accuracies,
             },
             "events": {"title": "What happened", "headline": f"{len(timeline.events)} events"},
         },
