@@ -130,26 +130,18 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
     source = Source(prometheus, "", "cats-vs-dogs", Period(int(watched_from), end, _STEP_S), 60)
     marks = [event.time for event in timeline.events if event.mark]
     accuracies = ", ".join(f"{one.model}: {one.right / one.count:.1%}" for one in timeline.accuracies)
-    drawn, sections = (
-        {},
-        {
-            "accuracy": {
-                "title": "Accuracy on photos out of focus",
-                "headline": accuracies,
-            },
-            "events": {"title": "What happened", "headline": f"{len(timeline.events)} events"},
-        },
-    )
+    sections = {
+        "accuracy": {"title": "Accuracy on photos out of focus", "headline": accuracies},
+        "events": {"title": "What happened", "headline": f"{len(timeline.events)} events"},
+    }
+    drawn = {}
     for name, chart in _CHARTS.items():
         series = source.series(chart.query, chart.label)
         svg = charts.lines(source.period, series, chart.unit, _LIMITS.get(name), marks)
         drawn[name] = {"text": chart.text, "svg": svg or "no data"}
         sections[name] = {"title": chart.title, "headline": ", ".join(series) or "no data"}
-    count = len(timeline.reports)
-    sections["reports"] = {
-        "title": "Reports of the canaries",
-        "headline": f"{count} canaries" if count else "",
-    }
+    canaries = f"{len(timeline.reports)} canaries" if timeline.reports else ""
+    sections["reports"] = {"title": "Reports of the canaries", "headline": canaries}
     write(
         render(
             "timeline.html.jinja",
