@@ -39,11 +39,12 @@ from scripts.rehearsal import SMALL, Rehearsal, RehearsalError, own_address, pre
 from scripts.standins.github import GitHub
 
 _PAGE = ROOT / "reports" / "loop.html"
-_SIZES = (240, 60, 150, 100)
+_SIZES = (160, 60, 120, 100)
 """Photos per class: to learn from, everyday ones, out-of-focus ones, and those on which models are judged."""
 _COLLECTED = 120
 """Photos that are enough for a training."""
 _RATE = 20.0  # photos per second
+_RECIPE = {"recipes.efficientnet_lite0.epochs": "2"}
 _CALM_S, _HANG_S = 20.0, 300.0
 _CANARY = ("--canary", "10,50", "--minutes", "1", "--look", "3", "--least", "60")
 _REJECTED = 3
@@ -96,7 +97,7 @@ class Loop(Rehearsal):
     def _first_model(self, watch: Watch) -> None:
         self.copy_repository()
         photos.write(self.folder / "everyday", self._parts.known)
-        self.set_params(SMALL | {"ingest.source": "../everyday"})
+        self.set_params(SMALL | _RECIPE | {"ingest.source": "../everyday"})
         self.say("Train, release and deploy a model that has seen everyday photos")
         self._train("v1.0.0")
         self.publish("v1.0.0")

@@ -40,11 +40,10 @@ _RATE, _BURST_RATE = 20.0, 200.0
 _BURST_EVERY_S = 2.0
 _PHOTOS = 300
 """Photos that are kept in memory; of more, a random sample is used."""
-CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "dark": lambda image: ImageEnhance.Brightness(image).enhance(0.25),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(min(image.size) / 24)),
 }
-"""What a mode does to a photo in RGB."""
 _BAD = {"broken": 6, "truncated": 4, "text": 4, "wrong path": 4, "wrong feedback": 2, "oversized": 1}
 """Kinds of bad requests, with their relative frequency."""
 
@@ -162,10 +161,10 @@ def read(files: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | No
 
 
 def _changed(photo: bytes, mode: str) -> bytes:
-    if mode not in CHANGES:
+    if mode not in _CHANGES:
         return photo
     with Image.open(io.BytesIO(photo)) as image:
-        changed = CHANGES[mode](ImageOps.exif_transpose(image).convert("RGB"))
+        changed = _CHANGES[mode](ImageOps.exif_transpose(image).convert("RGB"))
     buffer = io.BytesIO()
     changed.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()

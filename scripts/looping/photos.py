@@ -7,13 +7,14 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from ml.model import photos
 from scripts.common.process import ROOT
 from scripts.rehearsal import random_part
-from scripts.traffic import CHANGES
 
+_BLUR = 40
+"""The radius of the blur is the photo's shorter side divided by this."""
 _OWN = ("cat", "dog")
 """Classes of the photos in tests/photos."""
 
@@ -76,7 +77,8 @@ def write(folder: Path, labelled: list[Labelled]) -> None:
 
 def _blurred(photo: Labelled) -> Labelled:
     with Image.open(io.BytesIO(photo.data)) as image:
-        return Labelled(_encoded(CHANGES["blurred"](image.convert("RGB"))), photo.label)
+        blur = ImageFilter.GaussianBlur(min(image.size) / _BLUR)
+        return Labelled(_encoded(image.convert("RGB").filter(blur)), photo.label)
 
 
 def _encoded(image: Image.Image) -> bytes:
