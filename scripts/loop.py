@@ -1,9 +1,9 @@
 """Rehearse the way back on this machine: from live photos to a better model, with canaries.
 
-A model learns from everyday photos, is released and deployed. Then a camera that is out of focus sends photos
-that the model does not know: an alert fires, and asks GitHub for a training. The service has kept such
-photos. They are reviewed, the next model learns from them too, and a canary gives it 10 % of the traffic,
-then 50 %, then all. After that, a model whose classes have changed names must be stopped at 10 %.
+A model learns from everyday photos, is released and deployed. Then a camera that hangs upside down sends
+photos, of which the model knows fewer: an alert fires, and GitHub is asked for a training. The service has
+kept such photos. They are reviewed, the next model learns from them too, and a canary gives it 10 % of the
+traffic, then 50 %, then all. After that, a model whose classes have changed names must be stopped at 10 %.
 
 Everything is real except GitHub, for which a local server stands in: the service in its container, the
 pipeline, Prometheus and Alertmanager with the rules of monitoring/ (an hour takes 10 s), HAProxy. The
@@ -39,9 +39,9 @@ from scripts.rehearsal import SMALL, Rehearsal, RehearsalError, own_address, pre
 from scripts.standins.github import GitHub
 
 _PAGE = ROOT / "reports" / "loop.html"
-_SIZES = (160, 60, 120, 100)
-"""Photos per class: to learn from, everyday ones, out-of-focus ones, and those on which models are judged."""
-_COLLECTED = 120
+_SIZES = (200, 60, 150, 200)
+"""Photos per class: to learn from, everyday ones, those upside down, and those on which models are judged."""
+_COLLECTED = 160
 """Photos that are enough for a training."""
 _RATE = 20.0  # photos per second
 _RECIPE = {"recipes.efficientnet_lite0.epochs": "2"}
@@ -114,9 +114,9 @@ class Loop(Rehearsal):
         self._note("everyday photos: no alert")
 
     def _drift(self, watch: Watch) -> None:
-        self.say("Photos that are out of focus arrive")
-        self._note("photos out of focus arrive")
-        with self._sender.sending(self._parts.blurred, _RATE):
+        self.say("Photos of a camera that hangs upside down arrive")
+        self._note("photos arrive upside down", marked=True)
+        with self._sender.sending(self._parts.turned, _RATE):
             self._wait(lambda: watch.firing("ModelDrift"), "ModelDrift")
             self._note("the alert ModelDrift fires")
             self._wait(lambda: bool(self._github.dispatched), "the request for a training")
@@ -143,7 +143,7 @@ class Loop(Rehearsal):
 
     def _canary(self, watch: Watch) -> None:
         self.say("Give v1.1.0 10 % of the traffic, then 50 %, then all")
-        both = self._parts.everyday + self._parts.blurred
+        both = self._parts.everyday + self._parts.turned
         with self._sender.sending(both, _RATE):
             self._note("v1.1.0 gets 10 %, then 50 % of the photos", marked=True)
             self._deploy(self.release("v1.1.0"), watch, *_CANARY)
@@ -151,7 +151,7 @@ class Loop(Rehearsal):
         self._judge("v1.1.0")
         before, after = self._timeline.accuracies
         if before.high >= after.low:
-            raise RehearsalError("the accuracy on photos out of focus has not grown")
+            raise RehearsalError("the accuracy on photos that are upside down has not grown")
 
     def _bad_canary(self, watch: Watch) -> None:
         self.say(
@@ -160,7 +160,7 @@ class Loop(Rehearsal):
         folder = self.folder / "swapped"
         folder.mkdir()
         swap(self.project / "models" / "model.pt", folder / "model.pt")
-        both = self._parts.everyday + self._parts.blurred
+        both = self._parts.everyday + self._parts.turned
         with (
             serving(folder, own_address()) as url,
             self._sender.sending(both, _RATE),
@@ -174,7 +174,7 @@ class Loop(Rehearsal):
         self._judge("v1.1.0, again")
 
     def _calm_again(self, watch: Watch) -> None:
-        with self._sender.sending(self._parts.everyday + self._parts.blurred, _RATE):
+        with self._sender.sending(self._parts.everyday + self._parts.turned, _RATE):
             self._wait(lambda: not watch.firing("ModelDrift"), "the end of ModelDrift")
         self._note("ModelDrift is over, while such photos still arrive")
         if self._sender.failed:
@@ -213,7 +213,7 @@ class Loop(Rehearsal):
         one = Accuracy(tag, right, count)
         self._timeline.accuracies.append(one)
         self._note(
-            f"{tag}: {right} of {count} photos out of focus are right ({one.low:.1%} to {one.high:.1%})"
+            f"{tag}: {right} of {count} photos upside down are right ({one.low:.1%} to {one.high:.1%})"
         )
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,4 @@
-"""The photos of the rehearsal: everyday ones, and those of a camera that is out of focus."""
+"""The photos of the rehearsal: everyday ones, and those of a camera that hangs upside down."""
 
 import io
 import random
@@ -7,14 +7,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from ml.model import photos
 from scripts.common.process import ROOT
 from scripts.rehearsal import random_part
 
-_BLUR = 40
-"""The radius of the blur is the photo's shorter side divided by this."""
 _OWN = ("cat", "dog")
 """Classes of the photos in tests/photos."""
 
@@ -34,13 +32,13 @@ class Parts:
     Attributes:
         known: from which the first model learns; as everyday photos.
         everyday: that the service gets from the start.
-        blurred: that it gets later.
-        judged: blurred ones, on which both models are judged.
+        turned: that it gets later, upside down.
+        judged: upside down too, on which both models are judged.
     """
 
     known: list[Labelled]
     everyday: list[Labelled]
-    blurred: list[Labelled]
+    turned: list[Labelled]
     judged: list[Labelled]
 
 
@@ -64,7 +62,7 @@ def parts(source: Path | None, sizes: tuple[int, int, int, int], seed: int = 0) 
             part += [Labelled(next(rest), label) for _ in range(size)]
     for part in cut:
         chance.shuffle(part)
-    return Parts(cut[0], cut[1], *([_blurred(photo) for photo in part] for part in cut[2:]))
+    return Parts(cut[0], cut[1], *([_turned(photo) for photo in part] for part in cut[2:]))
 
 
 def write(folder: Path, labelled: list[Labelled]) -> None:
@@ -75,10 +73,9 @@ def write(folder: Path, labelled: list[Labelled]) -> None:
         path.write_bytes(photo.data)
 
 
-def _blurred(photo: Labelled) -> Labelled:
+def _turned(photo: Labelled) -> Labelled:
     with Image.open(io.BytesIO(photo.data)) as image:
-        blur = ImageFilter.GaussianBlur(min(image.size) / _BLUR)
-        return Labelled(_encoded(image.convert("RGB").filter(blur)), photo.label)
+        return Labelled(_encoded(image.convert("RGB").transpose(Image.Transpose.ROTATE_180)), photo.label)
 
 
 def _encoded(image: Image.Image) -> bytes:

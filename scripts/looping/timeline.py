@@ -131,7 +131,7 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
     marks = [event.time for event in timeline.events if event.mark]
     accuracies = ", ".join(f"{one.model}: {one.right / one.count:.1%}" for one in timeline.accuracies)
     sections = {
-        "accuracy": {"title": "Accuracy on photos out of focus", "headline": accuracies},
+        "accuracy": {"title": "Accuracy on photos that are upside down", "headline": accuracies},
         "events": {"title": "What happened", "headline": f"{len(timeline.events)} events"},
     }
     drawn = {}
