@@ -138,6 +138,7 @@ class Docker(Containers):
         self._create(self._clone, named["Image"], self._kept_variables(), self._free_port(self._next))
         self._engine.run("start", self._clone)
         self._until_ready(self._clone)
+        self._proxy.prepare()  # while NAME serves
         self._engine.run("stop", self._name)
         self._proxy.route({port_of(self._engine.inspect(self._clone) or {}): 100})
         self._engine.remove(self._name)
@@ -147,8 +148,10 @@ class Docker(Containers):
         """Return the one of the two ports behind the proxy that another container does not have."""
         other = self._engine.inspect(neighbour)
         taken = port_of(other) if other and is_behind(other) else 0
-        if not 0 < self._port <= 65_533:
-            raise DeployError("--port must be from 1 to 65533 for a canary, which uses the next two as well")
+        if not 1024 <= self._port <= 65_533:  # the proxy has no right to lower ones
+            raise DeployError(
+                "--port must be from 1024 to 65533 for a canary, which uses the next two ports as well"
+            )
         return int(self._port) + (2 if taken == self._port + 1 else 1)
 
     def _write_targets(self) -> None:

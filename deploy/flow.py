@@ -38,15 +38,15 @@ def deploy(
     fingerprint = _fingerprint(image, variables)
     unfinished = target.unfinished() if isinstance(target, SplittingTarget) else None
     resumed = unfinished if canary and unfinished and _begins(unfinished, fingerprint) else None
+    rollout = None
+    if canary and _can_be_canary(target, before):
+        rollout = Canary(canary, resumed.deployment if resumed else f"{fingerprint}-{secrets.token_hex(3)}")
+        rollout.check()
     if unfinished and not resumed:
         _take_back(target, unfinished, before, dry_run)
     model = None if resumed else _describe(before)  # while traffic is divided, either may answer
     names = ", ".join(f"{name}{' (removed)' if value is None else ''}" for name, value in variables.items())
     say(f"to deploy: {image}; variables that change: {names or 'none'}")
-    rollout = None
-    if canary and _can_be_canary(target, before):
-        rollout = Canary(canary, resumed.deployment if resumed else f"{fingerprint}-{secrets.token_hex(3)}")
-        rollout.check()
     if dry_run:
         return DONE
     sha256 = (variables.get("MODEL_SHA256") or "").lower()
@@ -75,11 +75,18 @@ def deploy(
 def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> int:
     """Go back to an earlier deployment by hand and return the exit code; errors as for `deploy`.
 
-    `wanted` is the deployment's id; if it is empty, it is the one before.
+    `wanted` is the deployment's id; if it is empty, it is the one before. That is the one that serves beside
+    a canary which was cut off.
     """
     before = target.current()
     if isinstance(target, SplittingTarget) and (unfinished := target.unfinished()):
         _take_back(target, unfinished, before, dry_run)
+        if before and not wanted:
+            if not dry_run:
+                smoke.run(before.url, "")
+                say(f"live: {before.url}, {before.id} ({before.image})")
+                _summary("canary taken back by hand", before.url, before.image)
+            return DONE
     _describe(before)
     to = target.previous(wanted)
     if to is None:

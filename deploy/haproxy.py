@@ -61,6 +61,11 @@ class Proxy:
     def __init__(self, engine: Engine, name: str, image: str, address: str) -> None:
         self._engine, self._name, self._image, self._address = engine, name, image, address
 
+    def prepare(self) -> None:
+        """Make the container unless there is one; it takes long if the image has to be pulled."""
+        if self._engine.inspect(self._name) is None:
+            self._create()
+
     def route(self, shares: Mapping[int, int]) -> None:
         """Give shares of the traffic, in percent, to ports of this machine; start the proxy if necessary."""
         container = self._engine.inspect(self._name)

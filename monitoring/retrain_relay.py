@@ -76,7 +76,13 @@ class Relay:
 
         Raises:
             RelayError: GitHub cannot be reached, or does not accept it.
+            OSError: the state cannot be written, so that nothing was sent.
         """
+        if not self.state.exists():
+            self.state.touch()
+            os.utime(self.state, (0, 0))
+        with self.state.open("a"):  # otherwise each attempt of Alertmanager would send another event
+            pass
         parts = urlsplit(self.api)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)

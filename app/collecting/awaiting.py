@@ -48,6 +48,7 @@ class Awaiting:
 
     def add(self, candidate: Candidate) -> None:
         """Hold a candidate."""
+        self.tidy()
         if candidate.size > self._max_bytes:
             return
         with self._lock:

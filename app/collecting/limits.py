@@ -12,13 +12,14 @@ PHOTOS, BYTES, CLIENT = "photos_per_day", "mb_per_day", "photos_per_client"
 class DailyLimits:
     """Counts what one process keeps in a day (UTC); safe in all threads.
 
-    If there is a random share, half of a day's photos and bytes are only for it. Otherwise the other photos
-    would use up the morning, and the random ones would say nothing about the afternoon.
+    If there is a random share, half of a day's photos and bytes are only for it, and a client's random photos
+    have a limit of their own. Otherwise the other photos would use up the morning, and the random ones would
+    say nothing about the afternoon, or about clients whose photos are hard.
 
     Args:
         photos: kept photos of a day.
         size: their bytes.
-        per_client: photos of one client.
+        per_client: photos of one client; as many again may belong to the random share.
         random_share: whether there is one.
     """
 
@@ -31,7 +32,8 @@ class DailyLimits:
 
     def _start(self) -> None:
         self._kept_photos, self._kept_bytes = 0, 0
-        self._clients: Counter[Hashable] = Counter()  # not more entries than kept photos
+        # By client, and whether they belong to the random share; not more entries than kept photos.
+        self._clients: Counter[tuple[Hashable, bool]] = Counter()
 
     def refusal(self, client: Hashable, drawn: bool, size: int = 0) -> str | None:
         """Return why a photo must not be kept, None if it may.
@@ -48,15 +50,15 @@ class DailyLimits:
                 return PHOTOS
             if self._kept_bytes + size > self._size * share:
                 return BYTES
-            return CLIENT if self._clients[client] >= self._per_client else None
+            return CLIENT if self._clients[client, drawn] >= self._per_client else None
 
-    def count(self, client: Hashable, size: int) -> None:
-        """Count a photo that was kept."""
+    def count(self, client: Hashable, drawn: bool, size: int) -> None:
+        """Count a photo that was kept; see `refusal`."""
         with self._lock:
             self._begin_day()
             self._kept_photos += 1
             self._kept_bytes += size
-            self._clients[client] += 1
+            self._clients[client, drawn] += 1
 
     def _begin_day(self) -> None:
         if (day := int(time.time() // 86_400)) != self._day:

@@ -158,12 +158,13 @@ class Writer:
     def _keep(self, candidate: Candidate) -> None:
         record, photo = candidate.record, candidate.photo or b""
         # Checked again: others were kept while it was in the queue, and its size is known only now.
-        if refusal := self._limits.refusal(candidate.client, RANDOM in record.reasons, len(photo)):
+        drawn = RANDOM in record.reasons
+        if refusal := self._limits.refusal(candidate.client, drawn, len(photo)):
             self._drop(refusal)
             return
         collected.keep(self._opened(), record, photo)
         self._failing = False
-        self._limits.count(candidate.client, len(photo))
+        self._limits.count(candidate.client, drawn, len(photo))
         for reason in record.reasons:
             self._metrics.collected.labels(reason).inc()
 

@@ -65,6 +65,18 @@ def url(document: dict[str, Any]) -> str | None:
     return document.get("url")
 
 
+def keep(document: dict[str, Any]) -> str | None:
+    """Return `keep` of a document, whether its photos may be kept: `1` or `0`; None: it has none.
+
+    Raises:
+        BadRequest: it is neither 1, 0, true nor false.
+    """
+    value = document.get("keep")
+    if value is not None and not (isinstance(value, int) and value in (0, 1)):
+        raise BadRequest("'keep' must be 0 or 1")
+    return None if value is None else str(int(value))
+
+
 def images(document: dict[str, Any]) -> list[bytes]:
     """Return the encoded images in a document that has `image` or `images`.
 

@@ -9,8 +9,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from app.photos import FIELD, MAX_PHOTOS, Photo, is_text
 
 _SIZE_FIELD, _KEEP_FIELD = "size", "keep"
-_MAX_FIELDS, _MAX_HEADERS, _MAX_HEADER_BYTES = 2 * MAX_PHOTOS, 8, 4096
-"""Fields, which are photos and their sizes; header lines of each field, and bytes of each line."""
+_MAX_FIELDS, _MAX_HEADERS, _MAX_HEADER_BYTES = 2 * MAX_PHOTOS + 1, 8, 4096
+"""Fields, which are photos, their sizes, and `keep`; header lines of each field, and bytes of each line."""
 _SHOWN_FIELDS, _SHOWN_CHARACTERS = 5, 40
 """How many names of other fields an error message repeats, and how much of each."""
 

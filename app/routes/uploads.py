@@ -36,6 +36,7 @@ def read(request: Request, settings: Settings) -> list[Photo]:
         photos = (
             [_fetched(request, settings)] if remote else [Photo(data) for data in documents.images(document)]
         )
+        photos = [photo._replace(keep=documents.keep(document)) for photo in photos]
     elif not body:
         raise BadRequest(f"no file; {HOW}")
     elif is_text(body):

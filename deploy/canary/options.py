@@ -27,7 +27,7 @@ class Options:
         prometheus: URL.
         token: Bearer token for Prometheus; empty: none.
         job: the service's job in Prometheus.
-        least: predictions of the candidate that are enough to go on.
+        least: predictions of each version in a step that are enough to go on.
         too_little: what to do if there are fewer at the end of a step: ROLL_BACK or PROMOTE.
         alpha: probability that a good candidate is rejected, at most.
         tolerances: by rule, instead of the rule's own.
@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=100,
         metavar="PREDICTIONS",
-        help="predictions of the new version that are enough to go on (default: 100)",
+        help="predictions of each version in a step that are enough to go on (default: 100)",
     )
     add(
         "--too-little",

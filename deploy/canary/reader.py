@@ -41,7 +41,7 @@ class Reader:
 
     def __init__(self, prometheus: Prometheus, job: str, deployment: str, step_s: float) -> None:
         self._prometheus, self._job, self._deployment, self._step_s = prometheus, job, deployment, step_s
-        self._slow_s, self._start = _SLOW_S, 0.0
+        self._slow_s, self._start, self._restarts = _SLOW_S, 0.0, 0
 
     def instances(self) -> int:
         """Return how many instances of the service Prometheus knows now; raises PrometheusError."""
@@ -68,6 +68,14 @@ class Reader:
         """Bound of slow predictions, in seconds."""
         return self._slow_s
 
+    @property
+    def restarts(self) -> int:
+        """How often processes of the candidate had started again when `read` was last called.
+
+        What a crash costs is counted by the proxy at most, not by the service.
+        """
+        return self._restarts
+
     def read(self) -> dict[tuple[str, str], Counts]:
         """Return the counts of whole blocks, by rule and label (see `deploy.canary.judge.judge`).
 
@@ -89,6 +97,9 @@ class Reader:
                 arms[labels["instance"] in candidates].append(values)
             return increases(arms[0], points), increases(arms[1], points)
 
+        starts = self._table("process_start_time_seconds{$job}", points)
+        own = [values for labels, values in starts if labels["instance"] in candidates]
+        self._restarts = sum(max(len(np.unique(one[np.isfinite(one)])) - 1, 0) for one in own)
         requests = self._table('sum by (instance) (http_requests_total{$job,method="POST"})', points)
         errors = self._table(
             'sum by (instance) (http_requests_total{$job,method="POST",status=~"5.."})', points

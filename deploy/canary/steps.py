@@ -1,13 +1,16 @@
 """Leads a candidate through its shares of the traffic, and decides after each look."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from deploy.canary import report
 from deploy.canary.judge import judge
 from deploy.canary.options import PROMOTE, Options
 from deploy.canary.reader import Reader
+from deploy.canary.sequential import Array
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
 from deploy.smoke import is_ready
@@ -18,6 +21,7 @@ _QUERY_S = 30
 _BLIND_S = 180.0
 """How long Prometheus may be silent, or a shorter step takes."""
 _NOT_READY = 3  # looks
+_ALL = 100  # percent
 
 
 class RejectedError(DeployError):
@@ -66,9 +70,8 @@ class Canary:
         outcome = "cut off"
         try:
             self._reader.begin()
-            for percent in self.options.shares:
-                if unfinished is None or percent >= unfinished.percent:
-                    self._step(split, url, percent)
+            for percent in self._shares(unfinished):
+                self._step(split, url, percent)
             outcome = "no harm was found"
         except PrometheusError as error:
             outcome = f"Prometheus does not answer: {error}"
@@ -80,8 +83,18 @@ class Canary:
             text = report.markdown(outcome, self._steps, self.options, self._reader.slow_s)
             report.publish(text, self.options.report)
 
+    def _shares(self, unfinished: Unfinished | None) -> Sequence[int]:
+        """Return the shares that are left: none if the candidate has all traffic already."""
+        shares = self.options.shares
+        if unfinished is None:
+            return shares
+        if unfinished.percent == _ALL:
+            return ()
+        return [percent for percent in shares if percent >= unfinished.percent] or shares[-1:]
+
     def _step(self, split: Callable[[int], None], url: str, percent: int) -> None:
         options, step = self.options, report.Step(percent)
+        before = self._answered(self._steps[-1]) if self._steps else np.zeros(2)
         self._steps.append(step)
         split(percent)
         say(f"canary: {percent} % of the traffic for {options.step_s / 60:g} minutes")
@@ -103,16 +116,25 @@ class Canary:
                 silent_s = min(_BLIND_S, options.step_s)
                 if over or now - seen >= silent_s:
                     self._reject(step, f"Prometheus has not answered for {now - seen:.0f} s: {error}")
+            if self._reader.restarts:
+                self._reject(step, f"the candidate has started again, {self._reader.restarts} times")
             for finding in step.findings:
                 if finding.harm:
                     self._reject(step, report.describe(finding))
-        self._enough(step)
+        self._enough(step, self._answered(step) - before)
 
-    def _enough(self, step: report.Step) -> None:
-        """Apply the rule for too little traffic."""
-        answered = sum(finding.trials[1] for finding in step.findings if finding.rule == "unsure")
-        text = f"{answered:.0f} predictions of the candidate, {self.options.least} are enough"
-        if answered >= self.options.least:
+    @staticmethod
+    def _answered(step: report.Step) -> Array:
+        """Return the predictions of champion and candidate since the canary's start."""
+        trials = [finding.trials for finding in step.findings if finding.rule == "unsure"]
+        return np.array(trials[0] if trials else (0.0, 0.0))
+
+    def _enough(self, step: report.Step, answered: Array) -> None:
+        """Apply the rule for too little traffic, to what both versions have answered in this step."""
+        champion, candidate = answered
+        text = f"{candidate:.0f} predictions of the candidate and {champion:.0f} of the champion, "
+        text += f"{self.options.least} are enough"
+        if min(champion, candidate) >= self.options.least:
             step.note = f"no harm; {text}"
         elif self.options.too_little == PROMOTE:
             step.note = f"too little traffic ({text}); going on all the same (--too-little promote)"

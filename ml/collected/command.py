@@ -67,15 +67,20 @@ def _printable(text: str) -> str:
 
 
 def _delete(store: Collected, request_id: str) -> None:
-    deleted = []
-    for record in store.records(rejected=_note_rejected):
-        if request_id in (record.request_id, record.request_id.rpartition(".")[0]):
-            store.delete(record)
-            say(f"deleted {record.photo_path} and its record")
-            deleted.append(record.id)
+    deleted, problem = [], None
+    try:
+        for record in store.records(rejected=_note_rejected):
+            if request_id in (record.request_id, record.request_id.rpartition(".")[0]):
+                store.delete(record)
+                say(f"deleted {record.photo_path} and its record")
+                deleted.append(record.id)
+    except PipelineError as error:  # what was reviewed is deleted all the same
+        problem = error
     exported = reviewed.delete(deleted, [request_id])
     for path in exported:
         say(f"deleted {path}: type `dvc add collected`, and commit collected.dvc and collected.csv")
+    if problem is not None:
+        raise problem
     if not deleted and not exported:
         raise PipelineError(f"{store.address}: no photo has the request id {_printable(request_id)}")
 

@@ -33,7 +33,7 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")  # 64 of the client's, and the signature
 _MAX_NAME = 100
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]{2,}:")  # one letter is a drive of Windows
 _ADDRESS = re.compile(rf"({'|'.join(BUCKETS)})://[a-z0-9][a-z0-9._-]{{1,220}}(/[^\s?#\\]*)?")
@@ -187,7 +187,13 @@ class Bucket:
 
     def read(self, path: str) -> bytes:
         """Return a file's content; see `Store`."""
-        return bytes(self.files.cat_file(f"{self.root}/{path}", end=MAX_RECORD_BYTES, timeout=_TOTAL_S))
+        name = f"{self.root}/{path}"
+        try:
+            return bytes(self.files.cat_file(name, end=MAX_RECORD_BYTES, timeout=_TOTAL_S))
+        except OSError as error:
+            if str(error).startswith("Forbidden"):  # gcsfs has no exception of its own for it
+                raise PermissionError(str(error)) from error
+            raise
 
 
 def local_folder(address: str) -> Path | None:

@@ -90,6 +90,7 @@ class CollectedItems:
         # Random photos are in no group and in the order of their ids: the answers must not decide which ones
         # somebody looks at.
         sample = [[record] for record, _ in usable if kind_of(record) == RANDOM]
+        sample.sort(key=lambda part: part[0].id)  # which are random, so no day comes first
         rest = [each for each in usable if kind_of(each[0]) != RANDOM]
         rest.sort(key=lambda each: informative_first(each[0]))
         rows = group([code for _, code in rest], max_bits)

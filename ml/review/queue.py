@@ -35,7 +35,7 @@ class Queue:
         self.items, self._lease_s, self._clock = items, lease_s, clock
         self._places = {item.id: place for place, item in enumerate(items.items)}
         self._leases: dict[str, Lease] = {}
-        self._history: dict[str, list[tuple[str, Choice | None]]] = {}
+        self._history: dict[str, list[tuple[str, Choice | None, Choice]]] = {}
         self._lock = threading.Lock()
 
     def next(self, session: str, kind: str = "", after: str = "") -> Item | None:
@@ -95,7 +95,7 @@ class Queue:
             if not own and (before or self._is_leased(name)):
                 raise TakenError("somebody else has this photo, or has decided about it")
             self.items.decide(item, choice)
-            self._history.setdefault(session, []).append((name, before))
+            self._history.setdefault(session, []).append((name, before, choice))
             self._leases.pop(name, None)
             return item
 
@@ -103,12 +103,16 @@ class Queue:
         """Take back the session's last decision, and lease its item; None: there is no decision to take back.
 
         Raises:
-            TakenError: somebody else is looking at the item.
+            TakenError: somebody else is looking at the item, or has decided about it since then.
         """
         with self._lock:
             if not (history := self._history.get(session)):
                 return None
-            name, before = history[-1]
+            name, before, choice = history[-1]
+            present = self.items.choices().get(name)
+            if present is None or not _is_same(present, choice):
+                history.pop()
+                raise TakenError("somebody else has decided about that photo since then")
             if self._is_leased(name, but_by=session):
                 raise TakenError("somebody else is looking at that photo")
             item = self.items.items[self._places[name]]

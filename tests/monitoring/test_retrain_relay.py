@@ -95,10 +95,14 @@ def test_an_alert_starts_one_training(tmp_path: Path, github: standin.GitHub, se
         credentials = webhook["http_config"]["authorization"]
         assert credentials["credentials_file"] == "/etc/alertmanager/secrets/relay_token"
         credentials["credentials_file"] = settings["RELAY_TOKEN_FILE"]
-        route = added["route"]["routes"][0] | {"group_wait": "10ms", "group_interval": "100ms"}
+        route, usual = added["route"]["routes"]
         config["receivers"] += added["receivers"]
-        config["route"]["routes"].insert(0, route)
+        config["route"]["routes"] += [route | {"group_wait": "10ms", "group_interval": "100ms"}, usual]
         (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(config))
+        told = ["amtool", "config", "routes", "test", f"--config.file={tmp_path / 'alertmanager.yml'}"]
+        for name in ("ModelDrift", "LiveAccuracyLow", "UnknownShareHigh"):
+            alert = [f"alertname={name}", "severity=ticket"]
+            assert subprocess.check_output([*told, *alert], text=True).strip() == "retrain,ticket"
         with alertmanager(tmp_path / "alertmanager.yml", tmp_path) as manager:
             labels = {"job": "cats-vs-dogs", "severity": "ticket"}
             now = datetime.datetime.now(datetime.UTC).isoformat()
@@ -139,6 +143,14 @@ def test_a_failure_of_github_is_told_and_does_not_count(github: standin.GitHub, 
         github.hook = lambda _: None
         assert send(url, notification("ModelDrift"))[0] == 200
     assert len(github.dispatched) == 1
+
+
+def test_without_its_state_nothing_is_sent(
+    github: standin.GitHub, settings: Settings, tmp_path: Path
+) -> None:
+    with relaying(settings | {"RELAY_STATE_FILE": str(tmp_path / "missing" / "last")}) as url:
+        assert [send(url, notification("ModelDrift"))[0] for _ in range(3)] == [502] * 3
+    assert not github.dispatched
 
 
 def test_hostile_requests_start_nothing(github: standin.GitHub, settings: Settings) -> None:

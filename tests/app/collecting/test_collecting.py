@@ -1,5 +1,6 @@
 """Which photos are kept, with whose consent, and what is written, through the real server and a folder."""
 
+import base64
 import hashlib
 import io
 import json
@@ -113,6 +114,22 @@ def test_always(keeping: KeepingService) -> None:
     assert [record.request_id for record in service.records()] == [kept["request_id"]]
 
 
+def test_a_document_can_say_whether_its_photos_may_be_kept(keeping: KeepingService) -> None:
+    image = base64.b64encode(UNKNOWN).decode()
+    with keeping(collect_consent="always") as service:
+        for keep in (0, False):
+            body = json.dumps({"image": image, "keep": keep}).encode()
+            service.predict(body, "", Content_Type="application/json")
+        kept = service.predict(
+            json.dumps({"image": image, "keep": 1}).encode(), "", Content_Type="application/json"
+        )
+        service.settle()
+        assert [record.request_id for record in service.records()] == [kept["request_id"]]
+        body = json.dumps({"image": image, "keep": "no"}).encode()
+        refused = service.running.ask("POST", "/predict", body, Content_Type="application/json")
+    assert (refused.status, b"'keep' must be 0 or 1" in refused.content) == (400, True)
+
+
 @pytest.mark.parametrize("keep", ["yes", "", "01"])
 def test_other_values_are_refused(keeping: KeepingService, keep: str) -> None:
     with keeping() as service:
@@ -176,6 +193,7 @@ def test_ids_of_clients_are_no_file_names(keeping: KeepingService) -> None:
         for request_id in ("..", "../../x", "a/b", "." * 64, "x" * 65, "%2e%2e"):
             service.predict(UNKNOWN, X_Request_ID=request_id)
         service.settle()
+        assert len(service.records()) == 6  # all of them can be read, and so deleted
     folder = Path(service.address)
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.j*")]
     assert len(names) == 12

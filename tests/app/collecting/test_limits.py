@@ -24,11 +24,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_day_ends_at_midnight(clock: list[float]) -> None:
     limits = DailyLimits(photos=2, size=100, per_client=1, random_share=False)
     clock[0] = 20_000 * DAY_S + DAY_S - 1
-    limits.count("a", 10)
+    limits.count("a", drawn=False, size=10)
     assert limits.refusal("a", drawn=False) == "photos_per_client"
     assert limits.refusal("b", drawn=False) is None
     assert limits.refusal("b", drawn=False, size=91) == "mb_per_day"
-    limits.count("b", 90)
+    limits.count("b", drawn=False, size=90)
     assert limits.refusal("c", drawn=True) == "photos_per_day"
     clock[0] += 1
     assert limits.refusal("a", drawn=False, size=100) is None
@@ -38,15 +38,35 @@ def test_half_of_a_day_is_for_the_random_share(clock: list[float]) -> None:
     limits = DailyLimits(photos=10, size=1000, per_client=100, random_share=True)
     for _ in range(5):
         assert limits.refusal("a", drawn=False) is None
-        limits.count("a", 1)
+        limits.count("a", drawn=False, size=1)
     assert limits.refusal("a", drawn=False) == "photos_per_day"
     for _ in range(5):
         assert limits.refusal("a", drawn=True) is None
-        limits.count("a", 1)
+        limits.count("a", drawn=True, size=1)
     assert limits.refusal("a", drawn=True) == "photos_per_day"
     limits = DailyLimits(photos=10, size=1000, per_client=100, random_share=True)
     assert limits.refusal("a", drawn=False, size=501) == "mb_per_day"
     assert limits.refusal("a", drawn=True, size=501) is None
+
+
+def test_hard_photos_of_a_client_take_no_room_from_its_random_ones(clock: list[float]) -> None:
+    limits = DailyLimits(photos=100, size=1000, per_client=3, random_share=True)
+    for _ in range(3):
+        limits.count("a", drawn=False, size=1)
+    assert limits.refusal("a", drawn=False) == "photos_per_client"
+    for _ in range(3):
+        assert limits.refusal("a", drawn=True) is None
+        limits.count("a", drawn=True, size=1)
+    assert limits.refusal("a", drawn=True) == "photos_per_client"
+    assert limits.refusal("b", drawn=False) is None
+
+
+def test_photos_are_forgotten_in_time_without_feedback(clock: list[float]) -> None:
+    waiting = Awaiting(max_bytes=100)
+    waiting.add(candidate("old"))
+    clock[0] += awaiting.MAX_AGE_S + 1
+    waiting.add(candidate("new"))
+    assert list(waiting._candidates) == ["new"]
 
 
 def candidate(name: str, size: int = 10) -> Candidate:

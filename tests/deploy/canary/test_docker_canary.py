@@ -58,7 +58,7 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert machine.model() == models.sha256["v1"]
     done = machine(*models.options("v2"), *canary[:-1], "roll-back")
     assert done.code == 3, done.output
-    assert "too little traffic: 0 predictions of the candidate, 100 are enough" in done.error
+    assert "too little traffic: 0 predictions of the candidate and " in done.error
     assert machine.model() == models.sha256["v1"]
     assert set(machine.containers()) == names
     done = machine(*models.options("v2"))  # without a canary, a container has the port again
@@ -99,8 +99,7 @@ def test_killed_at_a_step(models, machine, canary, tmp_path, command, name, conf
         assert machine.model() == models.sha256["v2"]
     else:
         done = machine("--rollback")
-        assert done.code == 1, done.output
-        assert "there is no earlier deployment" in done.error
+        assert done.code == 0, done.output
         assert machine.model() == models.sha256["v1"]
     left = set(machine.containers()) - {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
     assert not left

@@ -111,6 +111,18 @@ def test_what_is_undone_is_not_taken_from_somebody_else(queue: Queue) -> None:
     assert queue.items.choices()[item.id] == RED
 
 
+def test_undo_does_not_take_back_what_somebody_else_has_decided_since(queue: Queue) -> None:
+    item = queue.next("one")
+    assert item
+    queue.decide("one", item.id, RED)
+    queue.open("two", item.id)
+    queue.decide("two", item.id, BLUE)
+    with pytest.raises(TakenError, match="since then"):
+        queue.undo("one")
+    assert queue.items.choices()[item.id] == BLUE
+    assert queue.undo("one") is None
+
+
 def test_many_people_at_once_decide_about_each_item_once(store: Path, review: Review) -> None:
     count = 40
     for number in range(count):
