@@ -3,10 +3,10 @@
 # Programs that are already there are left alone.
 set -euo pipefail
 
-# command:package. A browser, a load generator, a load balancer, a gateway, the init process of podman's pods, kubectl
-# kustomize, monitoring.
+# command:package. A browser, a load generator, a load balancer, a gateway, the init process of podman's pods, what makes the
+# film, kubectl kustomize, monitoring.
 tools=(
-  chromium:chromium wrk:wrk haproxy:haproxy nginx:nginx-light catatonit:catatonit kubectl:kubernetes-client
+  chromium:chromium wrk:wrk haproxy:haproxy nginx:nginx-light catatonit:catatonit ffmpeg:ffmpeg kubectl:kubernetes-client
   prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
   prometheus-pushgateway:prometheus-pushgateway
 )

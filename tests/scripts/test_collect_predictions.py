@@ -307,7 +307,7 @@ def test_a_service_that_dies_ends_the_batch(cats: Path, tmp_path: Path) -> None:
             url, cats, tmp_path, "--no-mlflow", "--patience", 2, "--concurrency", 1, code=1
         )
     assert (
-        len({sent.body for sent in seen if sent.path == "/predict"}) < 8
+        len({sent.body for sent in seen if sent.path == "/predict?keep=0"}) < 8
     )  # it does not wait for every photo
     assert "failed: no photo was answered" in output
     assert "not sent: the service no longer answers" in output
@@ -362,7 +362,11 @@ def test_a_zip_file_and_a_sample_of_the_photos(cats: Path, tmp_path: Path) -> No
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "cats")
     with endpoint(answering(prediction)) as (url, seen):
         _, part = collect(url, archive, tmp_path, "--no-mlflow", "--max-photos", 3)
-        assert sorted(sent.body[:3] for sent in seen if sent.path == "/predict") == [b"cat", b"cat", b"dog"]
+        assert sorted(sent.body[:3] for sent in seen if sent.path == "/predict?keep=0") == [
+            b"cat",
+            b"cat",
+            b"dog",
+        ]
         _, cat_only = collect(url, cats, tmp_path, "--no-mlflow", "--max-photos", 1)
     assert sorted(row["actual"] for row in part["photos"]) == ["cat", "cat", "dog"]
     assert "roc_auc" in part["figures"]
@@ -390,7 +394,7 @@ def test_user_errors(cats: Path, tmp_path: Path) -> None:
                 assert message in output
                 assert "secret" not in output
                 assert not written
-        assert "/predict" not in {sent.path for sent in seen}
+        assert not any(sent.path.startswith("/predict") for sent in seen)
         output, _ = collect(url, cats, tmp_path, "--concurrency", 0, code=2)
         assert "--concurrency must be from 1" in output
 
@@ -423,5 +427,5 @@ def test_the_daily_check_works_out_of_the_box(tmp_path: Path) -> None:
         shutil.copy(ROOT / "tests" / "photos" / "dog.jpg", tmp_path / "set" / "cat")
         settings = {"MONITOR_DATA": str(tmp_path / "set"), "MONITOR_MIN_ACCURACY": "0.5"}
         wrong = run(SERVICE_URL=f"http://127.0.0.1:{service.port}", **settings)
-        assert wrong.returncode == 1
+        assert wrong.returncode == 3  # worse than on the test photos, so training again may help
         assert "failed: accuracy 0.0000 is below 0.5" in wrong.stderr

@@ -46,6 +46,7 @@ def first(machine: Machine, models, canary: tuple[str, ...]) -> None:
 
 def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     first(machine, models, canary)
+    url = canary[canary.index("--prometheus") + 1]
     done = machine(*models.options("v2"), *canary)
     assert done.code == 0, done.output
     names = {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
@@ -56,6 +57,7 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert target == f"127.0.0.1:{machine.port + 1}"
     assert machine("--rollback").code == 0  # two containers behind the proxy change places
     assert machine.model() == models.sha256["v1"]
+    until(lambda: bool(monitoring_tools.query(url, "model_info")))  # under its new address
     done = machine(*models.options("v2"), *canary[:-1], "roll-back")
     assert done.code == 3, done.output
     assert "too little traffic: 0 predictions of the candidate and " in done.error
