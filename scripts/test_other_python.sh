@@ -37,10 +37,11 @@ trap 'rm -rf "$environment"' EXIT
 .venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt \
   -r requirements-collect.txt -r requirements-heic.txt -r requirements-otel.txt -c requirements-dev.txt \
   cryptography hypothesis jsonschema onnx pytest pytest-timeout pytest-xdist schemathesis
-# Left out: the engines' tests, which need torch to build models, and those in a browser, which test no Python.
+# Left out: the engines' tests, which need torch to build models, those in a browser, which test no Python, and those that
+# need what only training and dashboards install.
 ignored=(--ignore=tests/app/inference)
 while IFS= read -r file; do
   ignored+=("--ignore=$file")
-done < <(grep -rlE 'playwright|chromium' tests/app --include='test_*.py')
+done < <(grep -rlE 'playwright|chromium|helpers\.s3|monitoring\.dashboards' tests/app --include='test_*.py')
 "$environment/venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" \
   "${ignored[@]}" tests/app

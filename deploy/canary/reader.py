@@ -42,6 +42,7 @@ class Reader:
     def __init__(self, prometheus: Prometheus, job: str, deployment: str, step_s: float) -> None:
         self._prometheus, self._job, self._deployment, self._step_s = prometheus, job, deployment, step_s
         self._slow_s, self._start, self._restarts = _SLOW_S, 0.0, 0
+        self._mixed: set[str] = set()
 
     def instances(self) -> int:
         """Return how many instances of the service Prometheus knows now; raises PrometheusError."""
@@ -85,10 +86,17 @@ class Reader:
         points = min(int((time.time() - self._start) / self._step_s) + 1, MAX_POINTS)
         if points < 2:
             return {}
-        candidates = {
-            one["instance"]
-            for one, _ in self._table(f'deployment_info{{$job,deployment="{self._deployment}"}}', points)
+        self._mixed = set()
+        table = self._table(f'deployment_info{{$job,deployment="{self._deployment}"}}', points)
+        named = {labels["instance"]: np.isfinite(values) for labels, values in table}
+        starts = self._table("process_start_time_seconds{$job}", points)
+        # An address at which both versions have answered, such as the proxy's, says nothing about either.
+        self._mixed = {
+            labels["instance"]
+            for labels, values in starts
+            if (np.isfinite(values) & ~named.get(labels["instance"], np.array(True))).any()
         }
+        candidates = named.keys() - self._mixed
 
         def both(table: _Table) -> tuple[Array, Array]:
             """Return the increases of champion and candidate."""
@@ -97,7 +105,6 @@ class Reader:
                 arms[labels["instance"] in candidates].append(values)
             return increases(arms[0], points), increases(arms[1], points)
 
-        starts = self._table("process_start_time_seconds{$job}", points)
         own = [values for labels, values in starts if labels["instance"] in candidates]
         self._restarts = sum(max(len(np.unique(one[np.isfinite(one)])) - 1, 0) for one in own)
         requests = self._table('sum by (instance) (http_requests_total{$job,method="POST"})', points)
@@ -165,7 +172,8 @@ class Reader:
                 index = round((float(moment) - self._start) / self._step_s)
                 if 0 <= index < points:
                     values[index] = float(text)
-            table.append(({"instance": ""} | labels, values))
+            if labels.get("instance", "") not in self._mixed:
+                table.append(({"instance": ""} | labels, values))
         return table
 
     def _at(self, query: str, moment: float) -> list[tuple[_Labels, tuple[float, str]]]:

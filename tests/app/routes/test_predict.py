@@ -92,7 +92,7 @@ def test_no_file_and_an_empty_file(client):
 
 
 def test_a_form_of_very_many_fields(client):
-    form = b"".join(b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n' for _ in range(201))
+    form = b"".join(b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\n1\r\n' for _ in range(202))
     kind = "multipart/form-data; boundary=B"
     is_problem(client.post("/predict", data=form + b"--B--", content_type=kind), 413)
 
