@@ -77,6 +77,7 @@ class Loop(Rehearsal):
         super().__init__(folder, {**env, **_SETTINGS})
         self._parts, self._github, self._proxy_image = parts, github, proxy_image
         self._timeline, self._sender = Timeline(), Sender(self.url)
+        self._both = parts.everyday + parts.turned[: len(parts.everyday)]
 
     def rehearse(self) -> None:
         """Run all steps; raises RehearsalError and the errors of its parts."""
@@ -143,8 +144,7 @@ class Loop(Rehearsal):
 
     def _canary(self, watch: Watch) -> None:
         self.say("Give v1.1.0 10 % of the traffic, then 50 %, then all")
-        both = self._parts.everyday + self._parts.turned
-        with self._sender.sending(both, _RATE):
+        with self._sender.sending(self._both, _RATE):
             self._note("v1.1.0 gets 10 %, then 50 % of the photos", marked=True)
             self._deploy(self.release("v1.1.0"), watch, *_CANARY)
             self._note("v1.1.0 is promoted", marked=True)
@@ -155,18 +155,20 @@ class Loop(Rehearsal):
 
     def _bad_canary(self, watch: Watch) -> None:
         self.say(
-            "A model with other names of its classes passes the smoke test, and is stopped by the canary"
+            "A model with other names of its classes passes the health checks, and is stopped by the canary"
         )
         folder = self.folder / "swapped"
         folder.mkdir()
         swap(self.project / "models" / "model.pt", folder / "model.pt")
-        both = self._parts.everyday + self._parts.turned
+        health = folder / "health.sh"  # the smoke test, which sends photos, would reject it before the canary
+        health.write_text('exec curl --silent --fail --output /dev/null "$1/ready"\n', "utf-8")
         with (
             serving(folder, own_address()) as url,
-            self._sender.sending(both, _RATE),
+            self._sender.sending(self._both, _RATE),
         ):
             self._note("a model with swapped classes gets 10 % of the photos", marked=True)
-            self._deploy(("--model-url", f"{url}/model.pt"), watch, *_CANARY, expected=_REJECTED)
+            model = ("--model-url", f"{url}/model.pt", "--smoke-test", str(health))
+            self._deploy(model, watch, *_CANARY, expected=_REJECTED)
             self._note("it is rejected; v1.1.0 has all photos again", marked=True)
         report = self._timeline.reports[-1]["text"]
         if "**10 % of the traffic**" not in report or "**50 % of the traffic**" in report:
@@ -174,7 +176,7 @@ class Loop(Rehearsal):
         self._judge("v1.1.0, again")
 
     def _calm_again(self, watch: Watch) -> None:
-        with self._sender.sending(self._parts.everyday + self._parts.turned, _RATE):
+        with self._sender.sending(self._both, _RATE):
             self._wait(lambda: not watch.firing("ModelDrift"), "the end of ModelDrift")
         self._note("ModelDrift is over, while such photos still arrive")
         if self._sender.failed:
@@ -191,6 +193,7 @@ class Loop(Rehearsal):
 
     def _deploy(self, model: tuple[str, ...], watch: Watch, *options: str, expected: int = 0) -> None:
         report = self.folder / "canary.md"
+        report.unlink(missing_ok=True)
         port = self.url.rpartition(":")[2]
         canary = ("--prometheus", watch.url, "--report", str(report)) if options else ()
         try:

@@ -11,10 +11,7 @@ from pathlib import Path
 
 
 def swap(model: Path, path: Path) -> Path:
-    """Write a copy of a `model.pt` with other names of its classes, and without its example photos.
-
-    With them, the smoke test would notice.
-    """
+    """Write a copy of a `model.pt` with other names of its classes, and without its example photos."""
     with zipfile.ZipFile(model) as good, zipfile.ZipFile(path, "w") as archive:
         for entry in good.infolist():
             content = good.read(entry)

@@ -139,7 +139,7 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
         series = source.series(chart.query, chart.label)
         svg = charts.lines(source.period, series, chart.unit, _LIMITS.get(name), marks)
         drawn[name] = {"text": chart.text, "svg": svg or "no data"}
-        sections[name] = {"title": chart.title, "headline": ", ".join(series) or "no data"}
+        sections[name] = {"title": chart.title, "headline": f"{len(series)} series" if series else "no data"}
     canaries = f"{len(timeline.reports)} canaries" if timeline.reports else ""
     sections["reports"] = {"title": "Reports of the canaries", "headline": canaries}
     write(
