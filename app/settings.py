@@ -227,7 +227,7 @@ class Settings:
         (),
     )
     collect_to: str | None = _setting(
-        "Where photos are kept for later training, each with its answer: a folder, `s3://BUCKET/PREFIX` or "
+        "Folder or bucket that keeps photos for later training: a path, `s3://BUCKET/PREFIX` or "
         "`gs://BUCKET/PREFIX` ([privacy.md](privacy.md)). A bucket needs `requirements-collect.txt`; its "
         "credentials come from where its own tools look for them. Unset: no photo is kept.",
         parsers.Parser("a folder, or the address of a bucket", parsers.store),

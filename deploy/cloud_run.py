@@ -273,7 +273,11 @@ def _tags_of_others(service: Service) -> list[TrafficTarget]:
 
 
 def _serving(service: Service) -> str:
-    """Return the revision that gets all traffic, but for a canary, or nothing; DeployError if several do."""
+    """Return the revision that serves, or nothing; the share of a canary doesn't count.
+
+    Raises:
+        DeployError: several revisions serve.
+    """
     latest, statuses = service.latest_ready_revision, service.traffic_statuses
     names = {_short(entry.revision or latest) for entry in statuses if entry.percent}
     if len(names) > 1:

@@ -67,7 +67,7 @@ class Containers:
     def previous(self, wanted: str) -> Deployment | None:
         """Return the container before. See `Target`."""
         container = self._engine.inspect(self._previous)
-        return self._deployment(container) if container and wanted in ("", _id(container)) else None
+        return self._deployment(container) if container and wanted in ("", id_of(container)) else None
 
     def stage(self, image: str, variables: Variables) -> str:
         """Run the image as NAME-next in place of the container that runs. See `Target`."""
@@ -90,7 +90,7 @@ class Containers:
     def roll_back(self, to: Deployment | None) -> str:
         """Run the container before again. See `Target`."""
         previous, named = self._engine.inspect(self._previous), self._engine.inspect(self._name)
-        if to and previous and _id(previous) == to.id:
+        if to and previous and id_of(previous) == to.id:
             if self._engine.inspect(self._next) is None:
                 return self._swap()
             self._engine.run("rename", self._previous, self._name)  # `promote` failed between two renames
@@ -187,7 +187,7 @@ class Containers:
 
     def _deployment(self, container: Container) -> Deployment:
         image = container.get("ImageName") or container["Config"]["Image"]  # podman's, docker's
-        return Deployment(_id(container), image, self._address(container))
+        return Deployment(id_of(container), image, self._address(container))
 
     def _address(self, container: Container) -> str:
         """Return the public URL of a container: its own, or the proxy's."""
@@ -214,7 +214,8 @@ class Containers:
             raise
 
 
-def _id(container: Container) -> str:
+def id_of(container: Container) -> str:
+    """Return the short id of a container."""
     return str(container["Id"])[:12]
 
 

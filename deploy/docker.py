@@ -11,15 +11,17 @@ the proxy uses the network of this machine.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from deploy import command
-from deploy.containers import Containers, environment, is_behind, labels, port_of, runs
+from deploy.containers import Containers, environment, id_of, is_behind, labels, port_of, runs
 from deploy.haproxy import IMAGE
 from deploy.output import complain, say
+from deploy.smoke import model_of
 from deploy.target import DeployError, Deployment, Unfinished, Variables
 
 EXAMPLE = """python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KEYS
@@ -63,6 +65,9 @@ class Docker(Containers):
         """Find the engine; raise DeployError if there is none, or if an option is wrong."""
         super().__init__(environ, options)
         self._targets = options.targets
+        self._copies: dict[
+            str, str
+        ] = {}  # the containers that `_put_behind_proxy` has replaced, and by which
 
     def unfinished(self) -> Unfinished | None:
         """Return the canary whose candidate is NAME-next. See `SplittingTarget`."""
@@ -105,6 +110,8 @@ class Docker(Containers):
 
     def roll_back(self, to: Deployment | None) -> str:
         """Run the container before again. See `Target`."""
+        if to:
+            to = dataclasses.replace(to, id=self._copies.get(to.id, to.id))
         if self._engine.inspect(self._clone):
             self._repair_clone()
         url = super().roll_back(to)
@@ -137,12 +144,18 @@ class Docker(Containers):
         named = self._engine.inspect(self._name) or {}
         self._create(self._clone, named["Image"], self._kept_variables(), self._free_port(self._next))
         self._engine.run("start", self._clone)
-        self._until_ready(self._clone)
+        url = self._until_ready(self._clone)
+        if model_of(url) != model_of(self._address(named)):  # MODEL_URL has another model by now
+            raise DeployError(
+                f"a copy of {self._name} has another model: deploy it with --model-sha256 first"
+            )
         self._proxy.prepare()  # while NAME serves
+        copy = self._engine.inspect(self._clone) or {}
         self._engine.run("stop", self._name)
-        self._proxy.route({port_of(self._engine.inspect(self._clone) or {}): 100})
+        self._proxy.route({port_of(copy): 100})
         self._engine.remove(self._name)
         self._engine.run("rename", self._clone, self._name)
+        self._copies[id_of(named)] = id_of(copy)
 
     def _free_port(self, neighbour: str) -> int:
         """Return the one of the two ports behind the proxy that another container does not have."""

@@ -16,7 +16,7 @@ from scripts.common import monitoring
 from scripts.common.process import ROOT, ProcessError, free_port
 
 FACTOR, INTERVAL_FACTOR = 360, 15
-"""An hour of the rules takes 10 s, and a day 4 minutes; the service is scraped once a second."""
+"""Divisors of the durations in monitoring/, so that an hour takes 10 s, and of the time between scrapes."""
 _PASSWORD = "of-the-relay-in-the-rehearsal"  # noqa: S105  (both ends are on this machine)
 _QUERY_S, _START_S = 30, 60
 

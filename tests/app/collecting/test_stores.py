@@ -111,7 +111,7 @@ def test_no_record_is_written_without_its_photo() -> None:
             self.written.append(path)
 
         def read(self, path: str) -> bytes:
-            raise NotImplementedError
+            raise FileNotFoundError(path)
 
     for suffix, written in ((".jpg", []), (".json", [record.photo_path])):
         store = Failing(suffix)

@@ -72,6 +72,17 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert set(machine.containers()) == names
 
 
+def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(models, machine, canary, tmp_path):
+    """The champion was replaced by a copy meanwhile."""
+    first(machine, models, canary)
+    smoke = tmp_path / "fails_the_second_time.sh"
+    smoke.write_text(f"echo >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) != 2 ]")
+    done = machine(*models.options("v2"), *canary, "--smoke-test", str(smoke))
+    assert done.code == 1, done.output
+    assert "the version before serves again" in done.error
+    assert machine.model() == models.sha256["v1"]
+
+
 @pytest.mark.parametrize(
     ("command", "name", "configuration", "again"),
     [
