@@ -35,7 +35,7 @@ def test_a_record_survives_its_file() -> None:
     "change",
     [
         {"format": 2}, {"id": "../../etc/passwd"}, {"id": "A" * 32}, {"id": "0" * 31}, {"id": 5},
-        {"request_id": "a b"}, {"request_id": "a/b"}, {"request_id": ""}, {"request_id": "a" * 101},
+        {"request_id": "a b"}, {"request_id": "a/b"}, {"request_id": ""}, {"request_id": "a" * 129},
         {"time": "2026-13-27T14:03:22Z"}, {"time": "2026-11-27"}, {"time": "2026-1-7T14:03:22Z"},
         {"time": "../../../../../../Z"}, {"time": 0}, {"reasons": []}, {"reasons": ["liked"]},
         {"reasons": "unknown"}, {"reasons": [["unknown"]]}, {"random_share": "0.1"}, {"random_share": 2},
