@@ -1,8 +1,9 @@
 """Decide whether to train again, in the format of $GITHUB_OUTPUT.
 
 Training again teaches nothing if the photos, the parameters and the code of the pipeline are those of the
-latest release. So it is due if one of them has changed in git since then. Prints `due=true` or `due=false`,
-and the tag for the new release, the next patch version; the reason goes to standard error.
+latest release, or of the model that the gate rejected last. So it is due if one of them has changed in git
+since both. Prints `due=true` or `due=false`, and the tag for the new release, the next patch version; the
+reason goes to standard error.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. The checkout needs the tags.
 """
@@ -16,6 +17,7 @@ import subprocess
 from ml.cli import note, say
 from ml.model.errors import PipelineError
 from release.github import GitHub
+from release.issue import rejected_commit
 
 EXAMPLE = "python -m release due --new-photos 200"
 PHOTOS = "collected.csv"
@@ -35,21 +37,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print the decision."""
-    release = GitHub.from_environment().latest()
+    github = GitHub.from_environment()
+    release = github.latest()
     latest = release.tag_name if release is not None else ""
-    due, reason = decide(latest, arguments.new_photos, arguments.always)
+    rejected = "" if arguments.always else rejected_commit(github)
+    due, reason = decide(latest, rejected, arguments.new_photos, arguments.always)
     note(f"{'training' if due else 'not training'}: {reason}")
     say(f"due={str(due).lower()}")
     if due:
         say(f"tag={next_tag(latest)}")
 
 
-def decide(latest: str, new_photos: int, always: bool) -> tuple[bool, str]:
+def decide(latest: str, rejected: str, new_photos: int, always: bool) -> tuple[bool, str]:
     """Return whether to train again, and why.
 
     Args:
         latest: tag of the latest release; empty: there is none.
-        new_photos: number of photos in collected.csv that the latest release must lack; 0: none.
+        rejected: commit whose model the gate rejected last; empty: none, or a later one was passed.
+        new_photos: number of photos in collected.csv that both must lack; 0: none.
         always: train in any case.
 
     Raises:
@@ -57,15 +62,23 @@ def decide(latest: str, new_photos: int, always: bool) -> tuple[bool, str]:
     """
     if always:
         return True, "somebody asked for it"
+    trained = {}
+    if latest:
+        trained[latest] = f"of {latest}"
+    if rejected and _git(
+        "branch", "--all", "--contains", rejected, missing=""
+    ):  # not one that was forced away
+        trained[rejected] = "from which the gate rejected a model"
     if new_photos > 0:
-        count = len(_photos("HEAD") - (_photos(latest) if latest else set()))
+        count = len(_photos("HEAD").difference(*map(_photos, trained)))
         return count >= new_photos, f"{count} new photos, {new_photos} are enough"
-    if not latest:
+    if not trained:
         return True, "there is no release yet"
-    changed = _git("diff", "--name-only", latest, "HEAD", "--", *INPUTS).splitlines()
-    if not changed:
-        return False, f"photos, parameters and code are those of {latest}; review photos, or change them"
-    return True, f"{len(changed)} files have changed since {latest}, such as {changed[0]}"
+    for commit, words in trained.items():
+        changed = _git("diff", "--name-only", commit, "HEAD", "--", *INPUTS).splitlines()
+        if not changed:
+            return False, f"photos, parameters and code are those {words}; review photos, or change them"
+    return True, f"{len(changed)} files have changed since {commit}, such as {changed[0]}"
 
 
 def next_tag(latest: str) -> str:
@@ -96,13 +109,16 @@ def _photos(commit: str) -> set[str]:
     return {row[0] for row in rows if row} - {"id"}
 
 
-def _git(*arguments: str) -> str:
+def _git(*arguments: str, missing: str | None = None) -> str:
+    """Return what git prints; if it fails, `missing`, or a PipelineError."""
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError) as error:
+        if missing is not None:
+            return missing
         lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise PipelineError(f"git {arguments[0]}: {lines[0] if lines else 'failed'}") from error
     return done.stdout

@@ -58,6 +58,13 @@ def describe(report: dict[str, Any]) -> str:
     )
 
 
+def rejected_commit(github: GitHub) -> str:
+    """Return the commit whose model the gate rejected last, as the open issue says; empty: there is none."""
+    issue = _open_issue(github)
+    match = re.search(r"of ([0-9a-f]{40})\. The released", (issue.body or "") if issue else "")
+    return match[1] if match else ""
+
+
 def _read() -> dict[str, Any]:
     try:
         with GATE_REPORT.open("rb") as file:

@@ -36,7 +36,7 @@ RIGHTS = {
     "cd/deploy": DEPLOYS,
     "monitor/batch": {"contents": "read"},
     "monitor/retrain": {"contents": "read", "actions": "write"},
-    "retrain/due": {"contents": "read"},
+    "retrain/due": {"contents": "read", "issues": "read"},
     "retrain/release": {
         "contents": "write",
         "packages": "read",

@@ -144,6 +144,36 @@ def test_new_photos_are_counted_since_the_release(released: standin.GitHub, capf
     assert ask(capfd, "--new-photos", "2") == {"due": "true", "tag": "v1.2.4"}
 
 
+def test_what_the_gate_has_rejected_is_not_trained_again(
+    released: standin.GitHub, capfd, monkeypatch
+) -> None:
+    commit({"params.yaml": "seed: 2\n", due.PHOTOS: "id,day\n1,x\n2,x\n3,x\n"})
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    monkeypatch.setenv("GITHUB_SHA", head)
+    assert report(REJECTED) == 0
+    capfd.readouterr()
+    assert ask(capfd) == {"due": "false"}
+    assert ask(capfd, "--new-photos", "1") == {"due": "false"}
+    assert ask(capfd, "--always")["due"] == "true"
+    commit({due.PHOTOS: "id,day\n1,x\n2,x\n3,x\n4,x\n"})
+    assert ask(capfd)["due"] == "true"
+    assert ask(capfd, "--new-photos", "1")["due"] == "true"
+    assert ask(capfd, "--new-photos", "2") == {"due": "false"}
+
+
+@pytest.mark.parametrize("sha", ["f" * 40, ""])
+def test_a_rejected_commit_that_is_gone_does_not_count(
+    released: standin.GitHub, capfd, monkeypatch, sha: str
+) -> None:
+    monkeypatch.setenv("GITHUB_SHA", sha)
+    assert report(REJECTED) == 0
+    capfd.readouterr()
+    commit({"params.yaml": "seed: 2\n"})
+    assert ask(capfd)["due"] == "true"
+
+
 def test_the_next_tag_is_free(released: standin.GitHub) -> None:
     git("tag", "v1.2.4")
     git("tag", "v1.2.5")
