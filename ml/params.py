@@ -64,8 +64,6 @@ class Train(_Section):
     arch: Arch
     body: str = ""
     minutes: Positive | None = None
-    teachers: list[str] = []
-    teacher_weight: Share = 0.5
     seed: int
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 

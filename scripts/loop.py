@@ -179,8 +179,10 @@ class Loop(Rehearsal):
         with self._sender.sending(self._both, _RATE):
             self._wait(lambda: not watch.firing("ModelDrift"), "the end of ModelDrift")
         self._note("ModelDrift is over, while such photos still arrive")
-        if self._sender.failed:
-            raise RehearsalError(f"{self._sender.failed} of {self._sender.sent} photos were not answered")
+        sender = self._sender
+        if sender.failures:
+            raise RehearsalError(f"of {sender.sent} photos, some were not answered: {dict(sender.failures)}")
+        self._note(f"all {sender.sent:,} photos were answered, the slowest after {sender.slowest_s:.1f} s")
 
     def _simulated_canaries(self) -> None:
         self.say("Simulate 20 canaries of each kind")

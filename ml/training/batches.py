@@ -25,9 +25,6 @@ from ml.training.balance import epoch_rows
 Key = tuple[int, int]
 """A seed and a row."""
 
-Targets = NDArray[np.int64] | NDArray[np.float32]
-"""Labels [N], or probabilities [N, classes]."""
-
 PLAIN_BATCH = 32
 """Photos per batch without augmentation: larger batches are no faster on a CPU and need more memory."""
 
@@ -42,17 +39,16 @@ def seed_from(*parts: int) -> int:
 
 
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
-    """Augmented photos of a data set as uint8 [size, size, 3] and their targets, by (seed, row)."""
+    """Augmented photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row)."""
 
-    def __init__(self, data: Dataset, augment: v2.Transform, targets: Targets | None = None) -> None:
-        self.images, self.augment = data.images, augment
-        self.targets: Targets = data.labels if targets is None else targets
+    def __init__(self, data: Dataset, augment: v2.Transform) -> None:
+        self.images, self.labels, self.augment = data.images, data.labels, augment
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         seed, row = key
         torch.manual_seed(seed_from(seed, row))
         pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
-        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.targets[row])
+        return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.labels[row])
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -86,9 +82,9 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, augment: v2.Transform, sampler: EpochSampler, targets: Targets | None = None
+    data: Dataset, augment: v2.Transform, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Load augmented photos in worker processes: uint8 [N, size, size, 3], and labels int64 [N] or `targets`.
+    """Load augmented photos in worker processes: uint8 [N, size, size, 3], and labels int64 [N].
 
     The workers are forked from a server process that has no threads. A worker that is forked from this
     process could wait forever for a lock that another thread held at that moment. Windows cannot fork: there,
@@ -98,7 +94,7 @@ def training_batches(
     if os.name != "nt":
         context.set_forkserver_preload(_PRELOADED)
     return DataLoader(
-        Photos(data, augment, targets),
+        Photos(data, augment),
         batch_sampler=sampler,
         num_workers=min(available_cpus(), 8),
         pin_memory=torch.cuda.is_available(),

@@ -16,7 +16,7 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
-from ml.training.batches import EpochSampler, Targets, plain_batches, seed_from, training_batches
+from ml.training.batches import EpochSampler, plain_batches, seed_from, training_batches
 
 
 @dataclasses.dataclass
@@ -48,11 +48,8 @@ class Loop:
         recipe: Recipe,
         seed: int,
         state: Path,
-        targets: Targets | None = None,
     ) -> None:
-        """Set it up; `targets` are probabilities of the classes for each photo, instead of the labels."""
         self.fabric, self.data, self.recipe, self.seed, self.state = fabric, data, recipe, seed, state
-        self.targets = targets
         self.normalize = Normalization(network.mean, network.std)
         self.sampler = EpochSampler(
             data, recipe.batch_size, recipe.class_balance, seed, fabric.global_rank, fabric.world_size
@@ -87,7 +84,7 @@ class Loop:
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
         batches = tqdm(
-            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler, self.targets),
+            training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler),
             desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
             disable=not self.fabric.is_global_zero,
             mininterval=1,

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,18 +19,16 @@ from ml import params as parameters
 from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
-from ml.model.checkpoint import Checkpoint
 from ml.model.errors import PipelineError
 from ml.model.files import replaced
 from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
-from ml.training.batches import Targets, seed_from
+from ml.training.batches import seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
-from ml.training.teachers import read_teachers, soft_targets
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
@@ -64,16 +61,9 @@ def run(params: Params) -> list[dict[str, float]]:
 
         with or_later(f"training goes on, and {LATER}"):
             check(params.tracking)
-    teachers = read_teachers(params.train.teachers, data.classes)
-    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric, teachers)}")
-
-    targets = None
-    if teachers:
-        folder, weight = CHECKPOINT.parent, params.train.teacher_weight
-        with fabric.rank_zero_first():  # the other processes read what the first one keeps
-            targets = soft_targets(teachers, data, weight, folder, fabric.device)
+    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
     params, photos = _within_budget(fabric, params, data, state)
-    network, pretrained, runs = _train_runs(fabric, params, photos, state, targets)
+    network, pretrained, runs = _train_runs(fabric, params, photos, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
@@ -144,7 +134,7 @@ def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -
 
 
 def _train_runs(
-    fabric: Fabric, params: Params, data: Dataset, state: Path, targets: Targets | None
+    fabric: Fabric, params: Params, data: Dataset, state: Path
 ) -> tuple[Network, bool, list[Progress]]:
     """Train all runs from the same initial weights, with other orders and augmentation of the photos.
 
@@ -169,7 +159,7 @@ def _train_runs(
         elif pretrained and recipe.fit_head_first and not run_state.is_file():
             fit_initial_head(fabric, network, params, data)
         run_seed = seed_from(seed, number) if number else seed
-        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state, targets).run())
+        runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
         if not runs[-1].best_weights:
             raise PipelineError(
                 "training diverged: no epoch had a finite validation loss; lower optimizer.lr in the recipe"
@@ -177,13 +167,12 @@ def _train_runs(
     return network, pretrained, runs
 
 
-def _fingerprint(params: Params, data: Dataset, fabric: Fabric, teachers: Sequence[Checkpoint]) -> str:
+def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
         params.train.model_dump_json(),
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
-        *(teacher.sha256 for teacher in teachers),
         f"{data.image_size} {data.resize}",
         *(data.digest(split) for split in ("train", "val")),
     ]

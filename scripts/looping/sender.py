@@ -5,15 +5,26 @@ import itertools
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
+from ml.model.errors import one_line
 from scripts.looping.photos import Labelled
 
 _THREADS = 4
 _TIMEOUT_S = 60
+_CONNECT_S = 2  # a packet for a container that has just stopped is lost, and the next one comes seconds later
+_RETRIES = Retry(
+    total=None, connect=6, read=False, redirect=False, status=4, other=False, backoff_factor=0.1,
+    status_forcelist=[503], allowed_methods=None, raise_on_status=False,
+)  # fmt: skip
+"""As a client has to: connect again if nobody listens, and ask again if the service is stopping (503). The
+first canary on docker restarts the container that serves."""
 
 
 @dataclass
@@ -25,14 +36,16 @@ class Sender:
         feedback: share of the answers that get feedback.
         labels: what the photo of each answered request shows, by its `request_id`.
         sent: number of requests.
-        failed: number of those that were not answered with 200.
+        failures: number of those that were not answered with 200, by status or kind of error.
+        slowest_s: seconds that the slowest answer took.
     """
 
     url: str
     feedback: float = 0.2
     labels: dict[str, str] = field(default_factory=dict)
     sent: int = 0
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    slowest_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextlib.contextmanager
@@ -45,6 +58,7 @@ class Sender:
         def work(seed: int) -> None:
             chance = random.Random(seed)  # noqa: S311
             with requests.Session() as session:
+                session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
                 while not over.wait(max(0.0, began + next(beats) / rate - time.monotonic())):
                     self._send(session, chance.choice(photos), chance.random() < self.feedback)
 
@@ -73,15 +87,19 @@ class Sender:
         return right
 
     def _send(self, session: requests.Session, photo: Labelled, with_feedback: bool) -> None:
-        document = {}
-        with contextlib.suppress(requests.RequestException):
+        document, failure, began = {}, "", time.monotonic()
+        try:
             answer = _post(session, f"{self.url}/predict?keep=1", photo.data)
             if answer.status_code == 200:
                 document = answer.json()
+            failure = f"status {answer.status_code}: {one_line(answer.text, 100)}"
+        except requests.RequestException as error:
+            failure = one_line(str(error), 200)
         with self._lock:
             self.sent += 1
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
             if not document:
-                self.failed += 1
+                self.failures[failure] += 1
                 return
             self.labels[document["request_id"]] = photo.label
         if with_feedback:
@@ -92,4 +110,4 @@ class Sender:
 
 
 def _post(session: requests.Session, url: str, photo: bytes) -> requests.Response:
-    return session.post(url, photo, headers={"Content-Type": "image/jpeg"}, timeout=_TIMEOUT_S)
+    return session.post(url, photo, headers={"Content-Type": "image/jpeg"}, timeout=(_CONNECT_S, _TIMEOUT_S))

@@ -89,11 +89,11 @@ def test_a_sender_knows_what_it_sent(tmp_path):
         with sender.sending([cat], rate=50):
             until(lambda: bool(list((tmp_path / "store").glob("*/*.json"))))
         assert set(sender.labels.values()) == {"cat"}
-        assert sender.failed == 0
+        assert not sender.failures
         assert sender.judge([cat, Labelled(cat.data, "dog")]) == 1
         assert re.search(r'feedback_total\{actual="cat",predicted="cat"\} [1-9]', service.metrics())
     with sender.sending([cat], rate=50):  # nobody listens any more
-        until(lambda: sender.failed > 0)
+        until(lambda: sender.failures)
 
 
 @needs("prometheus", "prometheus-alertmanager")

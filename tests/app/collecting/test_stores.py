@@ -135,7 +135,7 @@ def test_the_writer_takes_a_small_share_of_the_cpus(monkeypatch: pytest.MonkeyPa
     for resting in (idle, busy):
         monkeypatch.setattr(resting._stopped, "wait", wait)
         resting._rest(0.3)
-    assert 0.3 / now[0] == pytest.approx(0.01 * available_cpus(), rel=0.01)
+    assert 0.3 / now[0] == pytest.approx(0.002 * available_cpus(), rel=0.01)
 
 
 def test_the_writer_goes_on_when_a_worker_is_free(keeping: KeepingService) -> None:
