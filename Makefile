@@ -5,6 +5,8 @@
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# Python keeps its bytecode in any case: otherwise every command would compile what it imports, torch for 10 s.
+export PYTHONDONTWRITEBYTECODE :=
 # For commands that look up others, such as dvc, which starts the stages with `python`.
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 

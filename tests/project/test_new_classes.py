@@ -88,7 +88,8 @@ class Made:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("made")
     made = Made(copied(folder / "project"), Client(free_port()), folder / "make.log")
-    set_params.assign({"package.examples": "test"}, made.project / "params.yaml")
+    small = {"package.calibration_photos": "32"}
+    set_params.assign(small | {"package.examples": "test"}, made.project / "params.yaml")
     made.run("git", "init", "-q")
     made.run("git", "add", ".")
     made.run("git", "commit", "-qm", "start")
