@@ -15,6 +15,7 @@ from deploy.target import DeployError
 IMAGE = "haproxy:3.2"
 _FILE = "/haproxy.cfg"
 _RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
+_DRAIN_S = 10
 _LABEL = "cats-vs-dogs.address"
 _CONFIGURATION = """\
 global
@@ -100,12 +101,14 @@ class Proxy:
             return shares_of(file.read_text("utf-8")) if done.returncode == 0 else {}
 
     def remove(self) -> None:
-        """Remove the proxy, if there is one."""
+        """Remove the proxy, if there is one; requests in progress get a moment to end."""
+        if self._engine.inspect(self._name):
+            self._engine.run("stop", f"--time={_DRAIN_S}", self._name, check=False)  # ends listening at once
         self._engine.remove(self._name)
 
     def _create(self) -> None:
         self._engine.run(
-            *("create", "--name", self._name, "--network=host", "--restart=unless-stopped"),
+            *("create", "--name", self._name, "--network=host", "--restart=unless-stopped", "--stop-signal=USR1"),
             *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=64"),
             *("--label", f"{_LABEL}={self._address}", self._image),
             *("haproxy", "-W", "-db", "-f", _FILE),

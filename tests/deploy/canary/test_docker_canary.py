@@ -51,7 +51,8 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     first(machine, models, canary)
     url = canary[canary.index("--prometheus") + 1]
     sender = Sender(machine.url, feedback=0)
-    with sender.sending([Labelled((ROOT / "tests/photos/cat.jpg").read_bytes(), "cat")], rate=20):
+    cat = Labelled((ROOT / "tests/photos/cat.jpg").read_bytes(), "cat")
+    with sender.sending([cat], rate=20):
         done = machine(*models.options("v2"), *canary)
     assert done.code == 0, done.output
     assert sender.sent > 0
@@ -70,8 +71,10 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert "too little traffic: 0 predictions of the candidate and " in done.error
     assert machine.model() == models.sha256["v1"]
     assert set(machine.containers()) == names
-    done = machine(*models.options("v2"))  # without a canary, a container has the port again
+    with sender.sending([cat], rate=20):
+        done = machine(*models.options("v2"))  # without a canary, a container has the port again
     assert done.code == 0, done.output
+    assert not sender.failures
     assert machine.model() == models.sha256["v2"]
     assert set(machine.containers()) == names - {f"{machine.name}-proxy"}
     assert machine("--rollback").code == 0  # to one that needs the proxy
