@@ -1,5 +1,6 @@
 """Every alert has a case in which it fires, one in which it does not, links, and a section in the runbook."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -26,7 +27,10 @@ needs_promtool = needs("promtool")
 
 
 def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, timeout=HANG_S)
+    environ = os.environ | {"GOGC": "800"}  # with less garbage collection it takes two thirds of the CPU time
+    done = subprocess.run(
+        ["promtool", *arguments], capture_output=True, text=True, timeout=HANG_S, env=environ
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -6,6 +6,7 @@ There is no traffic here; --too-little says what follows from that.
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.places import IMAGE, NEW, NEW_URL, OLD_URL, Place
 from tests.helpers.two_versions import prometheus
 from tests.helpers.waiting import until
+from tests.standins.instances import Front
 
 pytestmark = needs("prometheus")
 K8S = ROOT / "deploy" / "k8s"
@@ -29,11 +31,25 @@ def target(request) -> str:
     return request.param
 
 
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, str]]:
+    """A port that Prometheus scrapes, and Prometheus' URL: it takes 5 seconds to find a port."""
+    folder: Path = tmp_path_factory.mktemp("prometheus")
+    front, targets = Front(), folder / "targets.json"
+    targets.write_text(json.dumps([{"targets": [front.url.removeprefix("http://")]}]))
+    with prometheus(folder, targets) as url:
+        yield front, url
+    front.close()
+
+
 @pytest.fixture
-def canary(place: Place, deploy: Deploying, tmp_path: Path) -> Iterator[tuple[str, ...]]:
+def canary(
+    watched: tuple[Front, str], place: Place, deploy: Deploying, tmp_path: Path
+) -> Iterator[tuple[str, ...]]:
     """The options of a canary of 2 seconds; Prometheus knows what served before."""
-    targets = tmp_path / "targets.json"
-    targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{live_port(place)}"]}]))
+    front, url = watched
+    live = place.provider.live
+    front.instance = (live() if callable(live) else live).instance
     if place.target == "kubernetes":
         overlay = tmp_path / "overlay"
         overlay.mkdir()
@@ -43,15 +59,11 @@ def canary(place: Place, deploy: Deploying, tmp_path: Path) -> Iterator[tuple[st
         }
         (overlay / "kustomization.yaml").write_text(json.dumps(layer))
         deploy.options += ("--overlay", str(overlay))
-    with prometheus(tmp_path, targets) as url:
-        until(lambda: bool(monitoring_tools.query(url, "model_info")))
-        options = ("--canary", "10,50", "--minutes", "0.015", "--look", "0.3", "--prometheus", url)
-        yield (*options, "--too-little", "promote")
-
-
-def live_port(place: Place) -> int:
-    live = place.provider.live
-    return int((live() if callable(live) else live).instance.port)
+    now = time.time()
+    until(lambda: bool(monitoring_tools.query(url, f"timestamp(model_info) > {now}")))
+    options = ("--canary", "10,50", "--minutes", "0.015", "--look", "0.3", "--prometheus", url)
+    yield (*options, "--too-little", "promote")
+    front.instance = None
 
 
 def splits(place: Place) -> list[int]:
