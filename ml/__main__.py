@@ -7,6 +7,7 @@ from ml.cli import run
 COMMANDS = {
     "ingest": ("ml.data.ingest", "copy photos from a folder, .zip or URL to data/raw"),
     "prepare": ("ml.data.prepare", "decode and split the photos into data/processed"),
+    "share": ("ml.data.share", "copy the prepared photos to an object store, for training on many machines"),
     "train": ("ml.training.train", "train the network on the prepared photos"),
     "evaluate": ("ml.evaluation.evaluate", "measure the network on the test split"),
     "package": ("ml.packaging.package", "write models/model.pt with its ONNX model and model card"),

@@ -77,6 +77,7 @@ SLOW = {
     "ml/training/test_budget.py::test_a_resumed_training_keeps_its_plan",
     "ml/training/test_budget.py::test_without_minutes_nothing_is_measured",
     "ml/training/test_loop.py",
+    "ml/training/test_processes.py",
     "monitoring/test_alertmanager.py",
     "monitoring/test_alerts_fire.py",
     "monitoring/test_compose_stack.py",

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.data.remote import RemoteShards, is_url, read_file
 from ml.data.shards import Shards
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import Images
@@ -46,17 +48,28 @@ class Dataset:
     sizes: NDArray[np.int64]
 
     @classmethod
-    def load(cls, folder: Path = FOLDER) -> Self:
-        """Open the folder that prepare wrote; photos are read from disk when they are used.
+    def load(cls, folder: Path | str | None = None) -> Self:
+        """Open what prepare wrote; photos are read when they are used.
+
+        Args:
+            folder: a folder or the URL of an object store; None: what PREPARED_URL names, or `FOLDER`.
 
         Raises:
             PipelineError: a file is missing, or does not hold what it should.
         """
+        folder = folder or os.environ.get("PREPARED_URL", "").rstrip("/") or FOLDER
         try:
-            index = json.loads((folder / SPLITS).read_text("utf-8"))
+            remote = is_url(folder)
+            text = read_file(f"{folder}/{SPLITS}") if remote else (Path(folder) / SPLITS).read_bytes()
+            index = json.loads(text)
             photos, size = index["photos"], index["image_size"]
             rows = np.array([photo["row"] for photo in photos], np.int64)
-            images = Shards(folder / index["images"], rows, size)
+            name = index["images"]
+            images = (
+                RemoteShards(f"{folder}/{name}", rows, size)
+                if remote
+                else Shards(Path(folder) / name, rows, size)
+            )
             images.check(index["shards"])
             return cls(
                 classes=tuple(index["classes"]),

@@ -3,10 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +17,7 @@ from tqdm import tqdm
 from ml.data.duplicates import difference_hash
 from ml.data.photo import Photo
 from ml.data.shards import PHOTOS_PER_SHARD, ShardWriter, shard_path
+from ml.data.workers import end_with_main_process
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
@@ -72,14 +70,7 @@ def _pool() -> Iterator[ProcessPoolExecutor]:
 def _begin_worker() -> None:
     """Leave Ctrl-C to the main process, and end if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_main_process, daemon=True).start()
-
-
-def _end_with_main_process() -> None:
-    main = multiprocessing.parent_process()
-    assert main is not None
-    main.join()
-    os._exit(1)
+    end_with_main_process()
 
 
 def _decode_shard(params: Prepare, raw: Path, folder: Path, number: int, paths: list[str]) -> list[Photo]:

@@ -5,7 +5,7 @@ number of photos, and a full or broken disk raises an OSError. With a memory-map
 process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from ml.model.errors import PipelineError
 PHOTOS_PER_SHARD = 32
 """Most photos in one shard, 5 MB at 224 pixels. Row r is in shard r // PHOTOS_PER_SHARD."""
 
-_HEADER_BYTES = 128  # NumPy leaves room in it, so that the number of photos can be filled in at the end
+HEADER_BYTES = 128  # NumPy leaves room in it, so that the number of photos can be filled in at the end
 
 
 class ShardWriter:
@@ -40,7 +40,7 @@ class ShardWriter:
         np.lib.format.write_array_header_1_0(
             self._file, {"descr": "|u1", "fortran_order": False, "shape": shape}
         )
-        assert self._file.tell() == _HEADER_BYTES
+        assert self._file.tell() == HEADER_BYTES
 
     def __enter__(self) -> Self:
         return self
@@ -58,12 +58,13 @@ class Shards:
 
     Attributes:
         shape: [N, size, size, 3], as that of the array uint8.
+        folder: where they are.
     """
 
     def __init__(self, folder: Path, rows: NDArray[np.int64], size: int) -> None:
         """Describe photos in a folder of shards; `rows` [N] are their rows, see `PHOTOS_PER_SHARD`."""
         self.shape = (len(rows), size, size, 3)
-        self._folder, self._rows = folder, rows
+        self.folder, self._rows = folder, rows
 
     def check(self, counts: Sequence[int]) -> None:
         """Check that there are shards with these numbers of photos, and all rows in them.
@@ -72,16 +73,20 @@ class Shards:
             PipelineError: they are not there.
             OSError: a shard is missing.
         """
+        paths = [shard_path(self.folder, number) for number in range(len(counts))]
+        self._check(counts, {path.name: path.stat().st_size for path in paths})
+
+    def _check(self, counts: Sequence[int], sizes: Mapping[str, int]) -> None:
         photo_bytes = int(np.prod(self.shape[1:]))
         for number, count in enumerate(counts):
-            path = shard_path(self._folder, number)
-            if path.stat().st_size != _HEADER_BYTES + count * photo_bytes:
+            path = shard_path(self.folder, number)
+            if sizes.get(path.name) != HEADER_BYTES + count * photo_bytes:
                 raise PipelineError(
                     f"{path} does not hold {count} photos of {self.shape[1]} pixels: run `dvc repro`"
                 )
         shards, places = np.divmod(self._rows, PHOTOS_PER_SHARD)
         if len(self) and not (shards.min() >= 0 and (places < np.array(counts)[shards]).all()):
-            raise PipelineError(f"{self._folder} has fewer photos than splits.json lists: run `dvc repro`")
+            raise PipelineError(f"{self.folder} has fewer photos than splits.json lists: run `dvc repro`")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -101,11 +106,11 @@ class Shards:
 
     def _read(self, row: int, image: NDArray[np.uint8]) -> None:
         number, place = divmod(row, PHOTOS_PER_SHARD)
-        path = shard_path(self._folder, number)
+        path = shard_path(self.folder, number)
         try:
             # Opened anew each time, so that workers and threads can share this object.
             with path.open("rb", buffering=0) as file:
-                file.seek(_HEADER_BYTES + place * image.nbytes)
+                file.seek(HEADER_BYTES + place * image.nbytes)
                 if file.readinto(image.data) != image.nbytes:
                     raise PipelineError(f"{path} is too short: run `dvc repro`")
         except OSError as error:

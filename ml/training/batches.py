@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
+from ml.data.workers import end_with_main_process
 from ml.model.host import available_cpus
 from ml.model.onnx_model import Images
 from ml.training.balance import epoch_rows
@@ -27,6 +29,8 @@ Key = tuple[int, int]
 
 PLAIN_BATCH = 32
 """Photos per batch without augmentation: larger batches are no faster on a CPU and need more memory."""
+
+_MOST_WORKERS = 8
 
 _PRELOADED = ["torch", "torchvision.transforms.v2", "ml.training.augment", __name__]
 """Modules that are imported once for all workers. The server process that imports them finds the project's
@@ -45,9 +49,17 @@ class Photos(TorchDataset[tuple[Tensor, Tensor]]):
         self.images, self.labels, self.augment = data.images, data.labels, augment
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: list[Key]) -> list[tuple[Tensor, Tensor]]:
+        # An object store is asked for all photos of a batch at once.
+        images = self.images[np.array([row for _, row in keys])]
+        return [self._augmented(key, image) for key, image in zip(keys, images, strict=True)]
+
+    def _augmented(self, key: Key, image: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         seed, row = key
         torch.manual_seed(seed_from(seed, row))
-        pixels = torch.from_numpy(np.array(self.images[row])).permute(2, 0, 1)
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
         return self.augment(pixels).permute(1, 2, 0).contiguous(), torch.tensor(self.labels[row])
 
 
@@ -84,22 +96,45 @@ class EpochSampler(Sampler[list[Key]]):
 def training_batches(
     data: Dataset, augment: v2.Transform, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Load augmented photos in worker processes: uint8 [N, size, size, 3], and labels int64 [N].
-
-    The workers are forked from a server process that has no threads. A worker that is forked from this
-    process could wait forever for a lock that another thread held at that moment. Windows cannot fork: there,
-    each worker is a fresh process.
-    """
-    context = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
-    if os.name != "nt":
-        context.set_forkserver_preload(_PRELOADED)
+    """Load augmented photos: uint8 [N, size, size, 3], and labels int64 [N]."""
+    workers, context = loading_workers(sampler.world)
     return DataLoader(
         Photos(data, augment),
         batch_sampler=sampler,
-        num_workers=min(available_cpus(), 8),
+        num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=context,
+        worker_init_fn=_begin_worker,
     )
+
+
+def local_processes() -> int:
+    """Return how many training processes torchrun started on this machine; without torchrun, 1."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def loading_workers(world: int) -> tuple[int, BaseContext | None]:
+    """Return how many worker processes load photos for each of `world` training processes, and their context.
+
+    0 workers: the training process loads its photos itself.
+    """
+    if world > 1:
+        # With a fork server, each process would wait until its server has imported torch, for minutes if they
+        # share few CPUs. A worker would only take the CPU from its own process if that has no second one.
+        own = min(available_cpus() // local_processes(), _MOST_WORKERS)
+        return (own, multiprocessing.get_context("spawn")) if own > 1 else (0, None)
+    workers = min(available_cpus(), _MOST_WORKERS)
+    if os.name == "nt":  # Windows cannot fork
+        return workers, multiprocessing.get_context("spawn")
+    # The workers are forked from a server process that has no threads: one that is forked from this process
+    # could wait forever for a lock that another thread held at that moment.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return workers, context
+
+
+def _begin_worker(_: int) -> None:
+    end_with_main_process()  # torch's own check sees only the fork server, which lives as long as its workers
 
 
 def plain_batches(images: Images, rows: NDArray[np.int64]) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:

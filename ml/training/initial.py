@@ -1,7 +1,10 @@
 """The network before its first step."""
 
+from typing import cast
+
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError, one_line
@@ -39,9 +42,13 @@ def check_size(params: Params, size: int) -> None:
 
 
 def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dataset) -> None:
-    """Fit the head to the features of the training photos."""
+    """Fit the head to the features of the training photos, which the processes compute together."""
     network.to(fabric.device)
     rows = data.sample("train", HEAD_PHOTOS, params.train.seed)
-    features = embed(network, data.images, rows, fabric.autocast)
+    own = slice(fabric.global_rank, None, fabric.world_size)
+    part = embed(network, data.images, rows[own], fabric.autocast)
+    features = torch.zeros(len(rows), part.shape[1])
+    features[own] = part
+    features = cast(Tensor, fabric.all_reduce(features, reduce_op="sum")).cpu()  # others' rows are zero here
     weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
     fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)

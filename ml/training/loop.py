@@ -16,7 +16,9 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network, Normalization
 from ml.params import Optimizer, Recipe
 from ml.training.augment import augmentation
+from ml.training.batch_norm import synchronize
 from ml.training.batches import EpochSampler, plain_batches, seed_from, training_batches
+from ml.training.processes import file_of_first_process
 
 
 @dataclasses.dataclass
@@ -60,6 +62,8 @@ class Loop:
             optimizer, lambda step: learning_rate_factor(step, steps, warmup_share)
         )
         self.bare_network = network
+        if fabric.world_size > 1:
+            synchronize(network)
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.progress = Progress()
         self.seconds_per_step = 0.0  # of the last epoch, without its start
@@ -161,9 +165,11 @@ class Loop:
         self.fabric.barrier()
 
     def _resume(self) -> None:
-        if self.state.is_file():
+        with file_of_first_process(self.fabric, self.state) as saved:
+            if saved is None:
+                return
             state = self._state()
-            self.fabric.load(self.state, state, weights_only=True)
+            self.fabric.load(saved, state, weights_only=True)
             self.progress = Progress(**state["progress"])
 
 

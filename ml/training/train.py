@@ -25,10 +25,11 @@ from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, mean_weights
-from ml.training.batches import seed_from
+from ml.training.batches import local_processes, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
+from ml.training.processes import check_processes, check_restarts, first_process_has
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml train"
@@ -51,6 +52,7 @@ def run(params: Params) -> list[dict[str, float]]:
     Raises:
         PipelineError: the photos or the recipe do not fit, or training diverged.
     """
+    check_restarts()
     data = Dataset.load()
     check_size(params, data.image_size)
     fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
@@ -61,7 +63,9 @@ def run(params: Params) -> list[dict[str, float]]:
 
         with or_later(f"training goes on, and {LATER}"):
             check(params.tracking)
-    state = STATE.with_stem(f"{STATE.stem}-{_fingerprint(params, data, fabric)}")
+    fingerprint = _fingerprint(params, data, fabric)
+    check_processes(fabric, params.recipe, data, fingerprint)
+    state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
     params, photos = _within_budget(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
@@ -94,13 +98,15 @@ def make_fabric(precision: str, dense: bool = False) -> Fabric:
         dense: whether the network's convolutions are dense. Depthwise ones are a fifth slower in AVX-512
             BF16.
     """
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    local_world = local_processes()
     world = int(os.environ.get("WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator="auto",
         devices=local_world,
         num_nodes=world // local_world,
-        strategy="ddp" if world > 1 else "auto",
+        # With plain "ddp", the first step after each start adds the gradients in another order than the later
+        # ones, so a resumed training would differ from one without interruption.
+        strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         precision=_fastest_precision(dense) if precision == "auto" else precision,  # type: ignore[arg-type]
     )
     fabric.launch()
@@ -122,8 +128,8 @@ def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -
     if params.train.minutes is None:
         return params, data
     path = state.with_name(f"{state.stem}-plan.json")
-    if path.is_file():
-        plan = Plan(**json.loads(path.read_text("utf-8")))
+    if first_process_has(fabric, path):
+        plan = Plan(**fabric.broadcast(json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}))
     else:
         plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
         fabric.barrier()
@@ -156,7 +162,7 @@ def _train_runs(
                 note(f"run {number + 1} of {recipe.runs}")
         if runs:
             network.load_state_dict(runs[0].initial_weights)
-        elif pretrained and recipe.fit_head_first and not run_state.is_file():
+        elif pretrained and recipe.fit_head_first and not first_process_has(fabric, run_state):
             fit_initial_head(fabric, network, params, data)
         run_seed = seed_from(seed, number) if number else seed
         runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())

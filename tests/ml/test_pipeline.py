@@ -1,11 +1,8 @@
-"""All stages on a small data set, each check that can fail, and training runs that are killed or parallel."""
+"""All stages on a small data set, each check that can fail, and training runs that are killed."""
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -31,7 +28,6 @@ from ml.registry import register
 from ml.training import train
 from ml.training.loop import Loop
 from tests.conftest import encode
-from tests.helpers.paths import ROOT
 
 # Warnings from inside MLflow, torch's exporter and Fabric.
 pytestmark = [
@@ -235,30 +231,3 @@ def test_runs_without_pretrained_weights_have_no_mean(prepared, params):
     params = change(params, "recipes", simple_cnn=params.recipe.model_dump() | {"runs": 2})
     with pytest.raises(PipelineError, match="no pretrained weights"):
         train.run(params)
-
-
-def test_two_processes_train_as_one(prepared, params):
-    with Path("params.yaml").open("w") as file:
-        YAML().dump(json.loads(params.model_dump_json()), file)
-    one = train.run(params)
-    launcher = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--local-addr",
-        "127.0.0.1",
-        "--nproc-per-node",
-        "2",
-    ]
-    subprocess.run(
-        [*launcher, "-m", "ml", "train"],
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=1500,
-    )
-    two = json.loads(Path("models/history.json").read_text())["history"]
-    assert len(two) == len(one)
-    assert two[-1]["val_accuracy"] == pytest.approx(one[-1]["val_accuracy"], abs=0.1)
-    assert np.isfinite(two[-1]["val_loss"])
