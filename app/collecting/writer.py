@@ -28,8 +28,8 @@ the limits; the service stopped."""
 _MAX_WAITING = 64
 _TRIAL = ".written-at-start"
 _CPU_SHARE = 0.002
-"""Share of the CPUs' time that copying and writing may take while all workers are busy. They cost more than is
-counted, such as the fork of the process that copies: with 0.01, throughput fell by 4 %."""
+"""Share of the CPUs' time that copying and writing may take while all workers are busy. They cost more than
+is counted, such as the fork of the process that copies: with 0.01, throughput fell by 4 %."""
 _POLL_S, _TIDY_S = 0.05, 60.0
 _STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
 
