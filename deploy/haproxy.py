@@ -108,8 +108,8 @@ class Proxy:
 
     def _create(self) -> None:
         self._engine.run(
-            *("create", "--name", self._name, "--network=host", "--restart=unless-stopped", "--stop-signal=USR1"),
-            *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=64"),
+            *("create", "--name", self._name, "--network=host", "--restart=unless-stopped"),
+            *("--stop-signal=USR1", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=64"),
             *("--label", f"{_LABEL}={self._address}", self._image),
             *("haproxy", "-W", "-db", "-f", _FILE),
             cancellable=True,  # the image may have to be pulled
