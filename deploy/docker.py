@@ -65,9 +65,8 @@ class Docker(Containers):
         """Find the engine; raise DeployError if there is none, or if an option is wrong."""
         super().__init__(environ, options)
         self._targets = options.targets
-        self._copies: dict[
-            str, str
-        ] = {}  # the containers that `_put_behind_proxy` has replaced, and by which
+        # Ids of the containers that `_put_behind_proxy` has replaced, with those of their copies.
+        self._copies: dict[str, str] = {}
 
     def unfinished(self) -> Unfinished | None:
         """Return the canary whose candidate is NAME-next. See `SplittingTarget`."""

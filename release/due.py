@@ -65,9 +65,7 @@ def decide(latest: str, rejected: str, new_photos: int, always: bool) -> tuple[b
     trained = {}
     if latest:
         trained[latest] = f"of {latest}"
-    if rejected and _git(
-        "branch", "--all", "--contains", rejected, missing=""
-    ):  # not one that was forced away
+    if rejected and _is_in_history(rejected):
         trained[rejected] = "from which the gate rejected a model"
     if new_photos > 0:
         count = len(_photos("HEAD").difference(*map(_photos, trained)))
@@ -109,16 +107,22 @@ def _photos(commit: str) -> set[str]:
     return {row[0] for row in rows if row} - {"id"}
 
 
-def _git(*arguments: str, missing: str | None = None) -> str:
-    """Return what git prints; if it fails, `missing`, or a PipelineError."""
+def _is_in_history(commit: str) -> bool:
+    """Return whether HEAD descends from a commit, which a forced push may have removed."""
+    try:
+        _git("merge-base", "--is-ancestor", commit, "HEAD")
+    except PipelineError:
+        return False
+    return True
+
+
+def _git(*arguments: str) -> str:
     try:
         done = subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             capture_output=True, text=True, check=True,
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError) as error:
-        if missing is not None:
-            return missing
         lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise PipelineError(f"git {arguments[0]}: {lines[0] if lines else 'failed'}") from error
     return done.stdout

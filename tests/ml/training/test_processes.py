@@ -16,13 +16,12 @@ from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
 from ml.params import Params
 from ml.training import batches, train
-from ml.training.augment import augmentation
 from ml.training.batches import EpochSampler
 from ml.training.processes import check_restarts
 from tests.helpers import s3
 from tests.helpers.paths import ROOT
 from tests.helpers.training_processes import PROCESSES
-from tests.helpers.waiting import HANG_S
+from tests.helpers.waiting import HANG_S, until
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -140,12 +139,46 @@ def test_restarts_need_a_store_of_their_own(monkeypatch):
     check_restarts()
 
 
-def test_workers_end_with_a_killed_training(data, params, monkeypatch):
-    """They would keep its output open for ever, and whoever reads that would wait; see also test_prepare."""
-    watched = []
-    monkeypatch.setattr(batches, "end_with_main_process", lambda: watched.append(True))
-    recipe = params.recipe
-    sampler = EpochSampler(data, recipe.batch_size, recipe.class_balance, 0, 0, 1)
-    loader = batches.training_batches(data, augmentation(recipe.augment, 32), sampler)
-    loader.worker_init_fn(0)
-    assert watched == [True]
+LOADING = """
+import multiprocessing, time
+from ml import params as parameters
+from ml.data.dataset import Dataset
+from ml.training import batches
+from ml.training.augment import augmentation
+
+if __name__ == "__main__":
+    batches.available_cpus = lambda: 2
+    data, recipe = Dataset.load(), parameters.load().recipe
+    sampler = batches.EpochSampler(data, recipe.batch_size, recipe.class_balance, 0, 0, 1)
+    loading = iter(batches.training_batches(data, augmentation(recipe.augment, 32), sampler))
+    next(loading)
+    print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+def test_workers_end_with_a_killed_training(data, params):
+    """They would keep its output open, and what reads that would wait."""
+    with Path("params.yaml").open("w") as file:
+        YAML().dump(json.loads(params.model_dump_json()), file)
+    Path("loading.py").write_text(LOADING)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "loading.py"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as training:
+        try:
+            assert training.stdout
+            workers = training.stdout.readline().split()
+        finally:
+            training.kill()
+    assert len(workers) == 2
+    until(lambda: not any(is_alive(pid) for pid in workers))
+
+
+def is_alive(pid: str) -> bool:
+    """Return whether a process runs; one that has ended may wait for its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
