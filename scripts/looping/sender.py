@@ -19,21 +19,19 @@ from scripts.looping.photos import Labelled
 _THREADS = 4
 _TIMEOUT_S = 60
 _CONNECT_S = 2  # a packet for a container that has just stopped is lost, and the next one comes seconds later
-_RETRIES = Retry(
-    total=None, connect=6, read=False, redirect=False, status=4, other=False, backoff_factor=0.1,
-    status_forcelist=[503], allowed_methods=None, raise_on_status=False,
-)  # fmt: skip
-"""As a client has to: connect again if nobody listens, and ask again if the service is stopping (503). The
-first canary on docker restarts the container that serves."""
 
 
 @dataclass
 class Sender:
     """Sends photos with the consent to keep them, and feedback on some of the answers.
 
+    The first canary restarts the container that serves. Meanwhile it does what a client has to: it connects
+    again if nobody listens, and asks again if the service is stopping (503).
+
     Attributes:
         url: of the service.
         feedback: share of the answers that get feedback.
+        retries: how often it tries again, after at most a second each.
         labels: what the photo of each answered request shows, by its `request_id`.
         sent: number of requests.
         failures: number of those that were not answered with 200, by status or kind of error.
@@ -42,6 +40,7 @@ class Sender:
 
     url: str
     feedback: float = 0.2
+    retries: int = 30
     labels: dict[str, str] = field(default_factory=dict)
     sent: int = 0
     failures: Counter[str] = field(default_factory=Counter)
@@ -51,6 +50,11 @@ class Sender:
     @contextlib.contextmanager
     def sending(self, photos: Sequence[Labelled], rate: float) -> Iterator[None]:
         """Send photos again and again, in a random order, so many per second, until the context ends."""
+        again = Retry(
+            total=None, connect=self.retries, read=False, redirect=False, status=self.retries, other=False,
+            backoff_factor=0.1, backoff_max=1, status_forcelist=[503], allowed_methods=None,
+            raise_on_status=False,
+        )  # fmt: skip
         over = threading.Event()
         beats = itertools.count()
         began = time.monotonic()
@@ -58,7 +62,7 @@ class Sender:
         def work(seed: int) -> None:
             chance = random.Random(seed)  # noqa: S311
             with requests.Session() as session:
-                session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
+                session.mount("http://", HTTPAdapter(max_retries=again))
                 while not over.wait(max(0.0, began + next(beats) / rate - time.monotonic())):
                     self._send(session, chance.choice(photos), chance.random() < self.feedback)
 

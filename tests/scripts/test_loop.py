@@ -92,6 +92,7 @@ def test_a_sender_knows_what_it_sent(tmp_path):
         assert not sender.failures
         assert sender.judge([cat, Labelled(cat.data, "dog")]) == 1
         assert re.search(r'feedback_total\{actual="cat",predicted="cat"\} [1-9]', service.metrics())
+    sender.retries = 1
     with sender.sending([cat], rate=50):  # nobody listens any more
         until(lambda: sender.failures)
 
