@@ -168,8 +168,9 @@ loop: $(VENV)/.dev  ## rehearse the way back: drift, alert, review, training, ca
 	scripts/install_test_tools.sh
 	$(BIN)/python -m scripts.loop $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-recording: $(VENV)/.dev  ## film all of that for docs/; needs ffmpeg, chromium and prometheus
-	$(BIN)/python -m scripts.recording
+recording: $(VENV)/.dev  ## film the whole way, for the release and docs/
+	scripts/install_test_tools.sh
+	$(BIN)/python -m scripts.recording $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 smoke-test:  ## test a live service: make smoke-test URL=https://...
 	scripts/smoke_test.sh "$(URL)"

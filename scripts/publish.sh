@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publish models/model.pt as a release, with its attestation and the recording if they exist. .github/workflows/release.yml
+# Publish models/model.pt as a release, with its attestation and the film of docs/ if they exist. .github/workflows/release.yml
 # calls this script. Environment:
 #   TAG      tag of the release; GitHub creates it at GITHUB_SHA if it doesn't exist
 #   BUNDLE   path of the attestation's Sigstore bundle; optional

@@ -1,9 +1,11 @@
-"""Film a rehearsal: writes docs/recording.mp4, its poster docs/recording.png, and docs/terminal.png.
+"""Film the way from a change to a better model: docs/recording.mp4, docs/recording.png and docs/terminal.png.
 
-The film shows a browser window: the terminal in which the rehearsal runs, from a change of params.yaml to a
-rollback, and the pages of MLflow, the service and Prometheus. Nothing is staged. Waits are cut, and the
-prompt shows the time. Recording takes about 10 minutes. It needs what scripts/rehearsal.py needs, and
-ffmpeg, chromium and prometheus.
+The film shows a browser window: the page of the service with its embedded model, then the rehearsal of
+scripts/loop.py, in a terminal and on the pages of MLflow, Prometheus and the review. Nothing is staged. Waits
+are cut, and the prompt shows the time. Recording takes about 15 minutes. It needs what scripts/loop.py needs,
+and curl, ffmpeg, git, make and chromium.
+
+The film is not part of the repository: scripts/publish.sh attaches it to the release. The two pictures are.
 
 Exit code 0: the files are written.
 """
@@ -18,26 +20,38 @@ from playwright.sync_api import Error, sync_playwright
 
 from scripts.common import arguments
 from scripts.common.chromium import CHROMIUM
-from scripts.common.process import ROOT, ProcessError
+from scripts.common.process import ROOT
 from scripts.filming.camera import Camera
-from scripts.filming.filmed_rehearsal import FilmedRehearsal
+from scripts.filming.filmed_loop import FilmedLoop
+from scripts.loop import ERRORS, SIZES
+from scripts.looping import photos
+from scripts.looping.proxy_image import haproxy_image
 from scripts.rehearsal import RehearsalError, prepared
 
 LONGEST_S, LARGEST_BYTES = 300, 5_000_000
 
 
-def record(target: Path) -> None:
+def record(target: Path, source: Path | None) -> None:
     """Film a rehearsal and write the files into a folder.
 
+    Args:
+        target: the folder.
+        source: of the photos; None: parts of the two photos in tests/photos.
+
     Raises:
+        ValueError: there are too few photos.
         RehearsalError: a step did not end as it should, or the film is too long or too large.
     """
+    parts = photos.parts(source, SIZES)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="recording-") as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
-        with prepared(FilmedRehearsal.name) as (env, _):
+        with (
+            prepared(FilmedLoop.name) as (env, github),
+            haproxy_image(env["CONTAINER"]) as proxy_image,
+        ):
             camera = Camera(playwright, folder / "frames", target)
-            FilmedRehearsal(folder / "demo", env, camera).rehearse()
+            FilmedLoop(folder / "demo", env, parts, github, proxy_image, camera).rehearse()
         camera.hold(4)
         camera.picture("terminal.png", full_page=True)
         camera.save("recording.mp4")
@@ -51,16 +65,18 @@ def main() -> int:
     """Check the tools and record; return the exit code."""
     parser = arguments.parser("recording", __doc__, "--folder /tmp/film")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="where to write (default: docs)")
+    parser.add_argument("--photos", type=Path, help="as for scripts/loop.py; the film shows some of them")
     options = parser.parse_args()
-    missing = [tool for tool in ("curl", "ffmpeg", "git", "make", "prometheus") if not shutil.which(tool)]
+    tools = "curl", "ffmpeg", "git", "make", "prometheus", "prometheus-alertmanager", "haproxy"
+    missing = [tool for tool in tools if not shutil.which(tool)]
     missing += [] if CHROMIUM else ["chromium"]
     if missing:
         sys.exit(f"error: not installed: {', '.join(missing)} (these are the names of Debian's packages)")
     try:
-        record(options.folder)
+        record(options.folder, options.photos)
     except KeyboardInterrupt:
         return 130
-    except (RehearsalError, ProcessError, OSError, subprocess.CalledProcessError, Error) as error:
+    except (*ERRORS, ValueError, OSError, subprocess.CalledProcessError, Error) as error:
         sys.exit(f"error: {error}")
     return 0
 

@@ -89,14 +89,12 @@ class Rehearsal:
         self.run("git", "diff", "--unified=0", "params.yaml")
         self.say("Run the pipeline on 80 photos: ingest, prepare, train, evaluate, package, register")
         self.train("v1.0.0")
-        self.show_runs()
         self.say("The gate accepts the model; publish it as v1.0.0, on a stand-in for GitHub")
         good = self.publish("v1.0.0")
         self.say("Build the image and deploy it; the service downloads its model from the release")
         self.run("make", "image", f"IMAGE={self.name}:now")
         self.deploy("v1.0.0")
         self.check_served(good)
-        self.show_service()
         self.say("Train v1.1.0 on photos in the wrong folders. Its test photos cannot show the mistake")
         self.train("v1.1.0", mixed_up=True)
         if self.publish("v1.1.0") == good:
@@ -104,12 +102,6 @@ class Rehearsal:
         self.say("Deploy v1.1.0: the smoke test fails, and v1.0.0 is brought back")
         self.deploy("v1.1.0", expected=1)
         self.check_served(good)
-
-    def show_runs(self) -> None:
-        """Show the training run; does nothing unless the rehearsal is filmed."""
-
-    def show_service(self) -> None:
-        """Show the deployed service; does nothing unless the rehearsal is filmed."""
 
     def say(self, text: str) -> None:
         """Print the heading of a step."""

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import requests
@@ -16,7 +16,11 @@ class ReviewError(Exception):
     """The page does not start, or rejects a decision; the message is for the user."""
 
 
-def review(project: Path, store: Path, labels: Mapping[str, str], env: Mapping[str, str]) -> int:
+Show = Callable[[str, Mapping[str, str]], None]
+"""Takes the URL of the page, and the label of each photo by its id."""
+
+
+def review(project: Path, store: Path, labels: Mapping[str, str], env: Mapping[str, str], show: Show) -> int:
     """Decide about every collected photo; return the number of decisions.
 
     Args:
@@ -24,6 +28,7 @@ def review(project: Path, store: Path, labels: Mapping[str, str], env: Mapping[s
         store: folder with the collected photos.
         labels: what the photo of each request shows, by the `request_id` of its answer.
         env: environment of the command.
+        show: called with the page before the first decision; it may decide, too.
 
     Raises:
         ReviewError: it fails.
@@ -35,7 +40,9 @@ def review(project: Path, store: Path, labels: Mapping[str, str], env: Mapping[s
         command, cwd=project, env=dict(env), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
         try:
-            return _decide(_address(process), actual)
+            url = _address(process)
+            show(url, actual)
+            return _decide(url, actual)
         except (requests.RequestException, KeyError) as error:
             raise ReviewError(f"the review page: {error}") from error
         finally:
@@ -52,13 +59,12 @@ def _address(process: "subprocess.Popen[str]") -> str:
 
 
 def _decide(url: str, actual: Mapping[str, str]) -> int:
-    decisions = 0
     with requests.Session() as session:
-        while item := session.get(f"{url}next", params={"session": _SESSION}, timeout=_TIMEOUT_S).json()[
-            "item"
-        ]:
+        while True:
+            query = {"session": _SESSION}
+            answer = session.get(f"{url}next", params=query, timeout=_TIMEOUT_S).json()
+            if not (item := answer["item"]):
+                return int(answer["progress"]["decided"])
             label = actual[item["photos"][0]["id"]]
             body = {"session": _SESSION, "item": item["id"], "action": "label", "label": label}
             session.post(f"{url}decisions", json=body, timeout=_TIMEOUT_S).raise_for_status()
-            decisions += 1
-    return decisions

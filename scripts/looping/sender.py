@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import requests
+from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
@@ -76,19 +78,19 @@ class Sender:
             for thread in threads:
                 thread.join()
 
-    def judge(self, photos: Sequence[Labelled]) -> int:
-        """Send each photo once, with no consent and no feedback; return how many labels are right.
+    def judge(self, photos: Sequence[Labelled]) -> NDArray[np.bool_]:
+        """Send each photo once, with no consent and no feedback; return which labels are right.
 
         Raises:
             requests.RequestException: a photo is not answered.
         """
-        right = 0
+        right = []
         with requests.Session() as session:
             for photo in photos:
                 answer = _post(session, f"{self.url}/predict?keep=0", photo.data)
                 answer.raise_for_status()
-                right += answer.json()["label"] == photo.label
-        return right
+                right.append(answer.json()["label"] == photo.label)
+        return np.array(right, bool)
 
     def _send(self, session: requests.Session, photo: Labelled, with_feedback: bool) -> None:
         document, failure, began = {}, "", time.monotonic()

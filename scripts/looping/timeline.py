@@ -10,7 +10,7 @@ from ml.reporting.rendering import render, write
 from scripts.reporting import charts
 from scripts.reporting.prometheus import Period, Source
 
-_CONFIDENCE = 0.95
+CONFIDENCE = 0.95
 _STEP_S = 4
 _WINDOW = "12s"
 _DEPLOYED = "* on (job, instance) group_left (version) model_info{$job}"
@@ -79,12 +79,12 @@ class Accuracy:
     @property
     def low(self) -> float:
         """Lower bound of the accuracy."""
-        return wilson(self.right, self.count, _CONFIDENCE).low
+        return wilson(self.right, self.count, CONFIDENCE).low
 
     @property
     def high(self) -> float:
         """Upper bound of the accuracy."""
-        return wilson(self.right, self.count, _CONFIDENCE).high
+        return wilson(self.right, self.count, CONFIDENCE).high
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The documents: where links lead, and whether what they tell to run runs."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -11,7 +13,7 @@ from ml.model import bundle
 from tests.helpers.checkout import copied
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
-from tests.helpers.waiting import HANG_S
+from tests.helpers.waiting import HANG_S, until
 
 DOCUMENTS = [
     ROOT / name
@@ -19,9 +21,14 @@ DOCUMENTS = [
         ["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
 ]
-TESTED = re.compile(r"^<!-- tested -->\n+((?: {4}.*\n|\n(?= {4}))+)", re.MULTILINE)
-"""An indented block after that comment, run in a copy of the repository, with a service at localhost:8080 and
-as URL. Where lines begin with $, the others are output, and aren't compared."""
+TESTED = re.compile(
+    r"^ *<!-- tested -->\n+"
+    r"(?:```(?P<language>sh|python)\n(?P<fenced>[\s\S]*?)^```|(?P<shell>(?: {4}.*\n|\n(?= {4}))+))",
+    re.MULTILINE,
+)
+"""A block after that comment: fenced, or indented and then for the shell. It runs in a copy of the
+repository, with a service at localhost:8080 and as URL. If lines begin with $, the others are output."""
+CAT = ROOT / "tests" / "photos" / "cat.jpg"
 
 
 def links(text: str) -> list[str]:
@@ -36,15 +43,21 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def blocks() -> list[tuple[str, str]]:
-    return [(path.name, block) for path in DOCUMENTS for block in TESTED.findall(path.read_text("utf-8"))]
+def blocks() -> list[tuple[str, str, str]]:
+    return [
+        (path.name, block["language"] or "sh", block["fenced"] or dedent(block["shell"]))
+        for path in DOCUMENTS
+        for block in TESTED.finditer(path.read_text("utf-8"))
+    ]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_somewhere(path: Path) -> None:
     text = path.read_text("utf-8")
     for link in links(text):
-        if re.match(r"[a-z]+:|\.\./\.\./actions/", link):  # elsewhere; GitHub's pages of this repository
+        if re.match(
+            r"[a-z]+:|\.\./\.\./(actions|releases)/", link
+        ):  # elsewhere; GitHub's pages of this repository
             continue
         target, _, anchor = link.partition("#")
         other = path.parent / target if target else path
@@ -62,26 +75,40 @@ def test_paths_that_are_named_are_there() -> None:
                 assert (ROOT / name).exists(), f"{document.name}: {name}"
 
 
-@pytest.mark.parametrize(("document", "block"), blocks())
-def test_what_is_said_to_run_runs(document: str, block: str, tmp_path: Path) -> None:
-    lines = [line[4:] for line in block.splitlines()]
-    if any(line.startswith("$ ") for line in lines):
-        lines = [line[2:] for line in lines if line.startswith("$ ")]
+@pytest.mark.parametrize(("document", "language", "block"), blocks())
+def test_what_is_said_to_run_runs(document: str, language: str, block: str, tmp_path: Path) -> None:
+    if block.startswith("kubectl") and not shutil.which("kubectl"):
+        pytest.skip("needs kubectl")
+    commands = re.findall(r"^\$ (.*\n)", block, re.MULTILINE)
     project = copied(tmp_path / "project")
-    with running() as service:
+    shutil.copy(CAT, project / "photo.jpg")
+    store = tmp_path / "store"
+    with running(COLLECT_TO=str(store), COLLECT_CONSENT="always", COLLECT_RANDOM="1") as service:
         service.wait()
-        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        script = "\n".join(lines).replace("localhost:8080", f"127.0.0.1:{service.port}")
+        service.predict(CAT.read_bytes())
+        until(lambda: list(store.glob("*/*.json")))
+        script = "".join(commands) or block
+        for name, here in (
+            ("/tmp/", f"{tmp_path}/"),
+            ("localhost:8080", f"127.0.0.1:{service.port}"),
+            ("/srv/photos", store),
+        ):
+            script = script.replace(name, str(here))
+        shell = ["bash", "-euo", "pipefail", "-c"]
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=project,
+            [*(shell if language == "sh" else [sys.executable, "-c"]), script], cwd=project,
             capture_output=True, text=True, timeout=HANG_S,
-            env={"PATH": path, "HOME": str(tmp_path), "URL": f"http://127.0.0.1:{service.port}"},
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path),
+                "URL": f"http://127.0.0.1:{service.port}", "PYTHONPATH": str(project / "client"),
+            },
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_some_blocks_are_tested() -> None:
-    assert {"README.md", "RUNBOOK.md"} <= {document for document, _ in blocks()}
+    found = {(document, language) for document, language, _ in blocks()}
+    assert {("README.md", "sh"), ("README.md", "python"), ("RUNBOOK.md", "sh"), ("clients.md", "sh")} <= found
 
 
 def test_the_model_card_is_the_default_model_s() -> None:

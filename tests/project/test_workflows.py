@@ -31,6 +31,7 @@ RIGHTS = {
     "compare/compare": {"contents": "read"},
     "comment/comment": {"contents": "read", "actions": "read", "pull-requests": "write"},
     "release/train": {"contents": "read"},
+    "release/film": {"contents": "read"},
     "release/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
     "release/deploy": DEPLOYS,
     "cd/deploy": DEPLOYS,
@@ -191,6 +192,8 @@ def test_what_retrains_hands_on_what_a_release_takes_and_no_job_of_it_lacks_a_ri
     assert {*JOBS["retrain/release"]["with"]} == {*call["inputs"]}
     used = set(re.findall(r"secrets\.(\w+)", TEXTS["release"])) - {"GITHUB_TOKEN"}
     assert used == {*call["secrets"]}
+    assert {*JOBS["release/publish"]["needs"]} == {"train", "film"}
+    assert "needs.train.result == 'success'" in JOBS["release/publish"]["if"]  # without a film, too
     order = ("read", "write")
     granted = RIGHTS["retrain/release"]
     for job in ("release/train", "release/publish", "release/deploy"):

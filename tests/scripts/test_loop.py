@@ -90,7 +90,7 @@ def test_a_sender_knows_what_it_sent(tmp_path):
             until(lambda: bool(list((tmp_path / "store").glob("*/*.json"))))
         assert set(sender.labels.values()) == {"cat"}
         assert not sender.failures
-        assert sender.judge([cat, Labelled(cat.data, "dog")]) == 1
+        assert sender.judge([cat, Labelled(cat.data, "dog")]).tolist() == [True, False]
         assert re.search(r'feedback_total\{actual="cat",predicted="cat"\} [1-9]', service.metrics())
     sender.retries = 1
     with sender.sending([cat], rate=50):  # nobody listens any more
