@@ -1,29 +1,28 @@
-"""Decodes photos into shards, in one process per CPU."""
+"""Decodes photos into shards: in one process per CPU, or on a Ray cluster."""
 
 import contextlib
 import dataclasses
-import hashlib
+import importlib
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ml.data.duplicates import difference_hash
+from ml.data.decode import decode, read_file
 from ml.data.photo import Photo
 from ml.data.shards import PHOTOS_PER_SHARD, ShardWriter, shard_path
 from ml.data.workers import end_with_main_process
 from ml.model.errors import PipelineError
 from ml.model.host import available_cpus
-from ml.model.image import ImageError, TooManyPixelsError, UnsupportedImageError, read
 from ml.params import Prepare
 
-_REASONS = {UnsupportedImageError: "unsupported", TooManyPixelsError: "too_many_pixels"}
+DecodeParts = Callable[[Prepare, Path, Path, list[list[str]]], Generator[list[Photo], None, None]]
+"""Takes what `decode_all` does, with the paths of each shard; yields the photos of each."""
 
 
 def decode_all(params: Prepare, raw: Path, paths: list[str], folder: Path) -> tuple[list[Photo], list[int]]:
@@ -45,17 +44,35 @@ def decode_all(params: Prepare, raw: Path, paths: list[str], folder: Path) -> tu
     photos: list[Photo] = []
     counts: list[int] = []
     parts = [paths[first : first + PHOTOS_PER_SHARD] for first in range(0, len(paths), PHOTOS_PER_SHARD)]
+    decode_parts = _cluster() if os.environ.get("RAY_ADDRESS") else _decode_here
+    with (
+        tqdm(desc="decode", total=len(paths)) as progress,
+        contextlib.closing(decode_parts(params, raw, folder, parts)) as results,
+    ):
+        for part in results:
+            photos += part
+            counts.append(sum(photo.row >= 0 for photo in part))
+            progress.update(len(part))
+    return photos, counts
+
+
+def _cluster() -> DecodeParts:
+    try:
+        return importlib.import_module("ml.data.ray_decoding").decode_parts  # type: ignore[no-any-return]
+    except ImportError as error:
+        raise PipelineError(
+            "RAY_ADDRESS is set, but Ray is not installed: unset it, or install Ray (docs/scale.md)"
+        ) from error
+
+
+def _decode_here(
+    params: Prepare, raw: Path, folder: Path, parts: list[list[str]]
+) -> Generator[list[Photo], None, None]:
     try:
         with _pool() as pool:
-            results = pool.map(partial(_decode_shard, params, raw, folder), range(len(parts)), parts)
-            with tqdm(desc="decode", total=len(paths)) as progress:
-                for part in results:
-                    photos += part
-                    counts.append(sum(photo.row >= 0 for photo in part))
-                    progress.update(len(part))
+            yield from pool.map(partial(_decode_shard, params, raw, folder), range(len(parts)), parts)
     except BrokenProcessPool as error:
         raise PipelineError("a decoding process was killed, probably because memory ran out") from error
-    return photos, counts
 
 
 @contextlib.contextmanager
@@ -78,31 +95,9 @@ def _decode_shard(params: Prepare, raw: Path, folder: Path, number: int, paths: 
     photos = []
     with ShardWriter(shard_path(folder, number), params.image_size) as shard:
         for path in paths:
-            photo, pixels = _decode(params, raw, path)
+            photo, pixels = decode(path, read_file(raw / path), params.image_size, params.resize)
             if pixels is not None:
                 photo = dataclasses.replace(photo, row=number * PHOTOS_PER_SHARD + shard.count)
                 shard.add(pixels)
             photos.append(photo)
     return photos
-
-
-def _decode(params: Prepare, raw: Path, path: str) -> tuple[Photo, NDArray[np.uint8] | None]:
-    """Decode one file, without raising for bad files."""
-    photo = Photo(path)
-    try:
-        data = (raw / path).read_bytes()
-        photo = dataclasses.replace(photo, sha256=hashlib.sha256(data).hexdigest())
-        decoded = read(data, params.image_size, params.resize)
-    except ImageError as error:
-        return photo.drop(_REASONS.get(type(error), "broken"), str(error)), None
-    except OSError as error:
-        return photo.drop("unreadable", str(error.strerror)), None
-    except MemoryError:
-        return photo.drop("unreadable", "not enough memory"), None
-    photo = dataclasses.replace(
-        photo,
-        pixels_sha256=hashlib.sha256(decoded.pixels.data).hexdigest(),
-        size=(decoded.width, decoded.height),
-        code=difference_hash(decoded.pixels),
-    )
-    return photo, decoded.pixels

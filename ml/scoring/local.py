@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 
+from ml.cli import note
 from ml.model.allocator import bound_freed_memory
 from ml.model.host import available_cpus
+from ml.scoring import stores
 from ml.scoring.output import Output
 from ml.scoring.scorer import Scorer
 
+_REMOTE_THREADS = 8  # per CPU, because they wait for the network most of the time
 _TASK = 8  # photos; each task costs a switch to the main thread and back
 _AHEAD = 2  # tasks per thread that are begun or wait
 
@@ -22,18 +25,22 @@ def run(paths: Iterable[str], model_path: str, output: Output, threads: int | No
         paths: of the photos; it is read as they are scored, so memory doesn't depend on their number.
         model_path: a `model.pt`.
         output: has begun, see `Output`.
-        threads: None: one per CPU.
+        threads: None: one per CPU, or eight if the first photo is not on this machine.
 
     Raises:
         PipelineError: the model can't be used, or the source or the dataset fails.
     """
     bound_freed_memory()
-    threads = threads or available_cpus()
+    stream = iter(paths)
+    first = list(islice(stream, 1))
+    remote = any(stores.is_remote(path) for path in first)
+    threads = threads or available_cpus() * (_REMOTE_THREADS if remote else 1)
+    note(f"engine: {threads} threads")
     scorer = Scorer(model_path)
     pending: set[Future[pa.Table]] = set()
     with ThreadPoolExecutor(threads, "score") as pool:
         try:
-            for task in _tasks(paths):
+            for task in _tasks(chain(first, stream)):
                 pending.add(pool.submit(scorer.score, task))
                 if len(pending) >= _AHEAD * threads:
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)

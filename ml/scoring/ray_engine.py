@@ -8,7 +8,6 @@ to a new one, without end, so one photo that kills its process would stop the jo
 the death, and halves the batch until that photo is alone.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it when it is imported; 0: sends nothing
-
 import ray
-from ray import exceptions
 
-from ml import local_model
+from ml import cluster, local_model
 from ml.cli import note
 from ml.model.allocator import bound_freed_memory
-from ml.model.errors import PipelineError, one_line
-from ml.model.host import available_cpus
+from ml.model.errors import PipelineError
 from ml.scoring import stores
 from ml.scoring.output import Output
 from ml.scoring.scorer import SCHEMA, Scorer
@@ -37,18 +31,8 @@ _SLICE = 8  # photos that a thread of a task scores at once
 _REMOTE_THREADS = 8  # per task, because they wait for the network most of the time
 _AHEAD = 64  # tasks that even an empty cluster gets, so that its autoscaler sees them
 _DEATHS = 3  # of processes that scored only this photo: then the photo is the cause
-_MEMORY = 500 << 20  # bytes that a task reserves: a node may have many CPUs and little memory
-_STORE = 100 << 20  # bytes of shared memory on a cluster of this machine: the model, and tables on their way
 _START_S = 60.0  # after which a cluster without a free CPU is worth a line
 _POLL_S = 10.0  # time in which nodes that came or went may remain unnoticed
-
-_LOST = (
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.OutOfMemoryError,
-    exceptions.ObjectLostError,  # the table, together with the node that held it
-    exceptions.LocalRayletDiedError,
-)
 
 
 class Scoring(Protocol):
@@ -87,10 +71,9 @@ def run(
         PipelineError: the model can't be used, there is no such cluster, or its nodes can't run the code.
     """
     version = local_model.load(Path(model_path)).manifest.version
-    _connect()
-    try:
+    with cluster.joined():
         content = ray.put(Path(model_path).read_bytes())
-        task = ray.remote(num_cpus=1, memory=_MEMORY, max_retries=0)(_score)
+        task = ray.remote(num_cpus=1, memory=cluster.TASK_MEMORY, max_retries=0)(_score)
         _wait_for(task.remote(content, load, []))
 
         def submit(this: _Batch) -> Any:
@@ -100,13 +83,6 @@ def run(
 
         for table in _score_all(iter(paths), submit, version, batch):
             output.write(table)
-    except exceptions.RayTaskError as error:
-        reason = one_line(str(error.cause)) or type(error.cause).__name__
-        raise PipelineError(f"a node of the Ray cluster failed: {reason}") from error
-    except exceptions.RuntimeEnvSetupError as error:
-        raise PipelineError(f"a node of the Ray cluster can't get the code: {error}") from error
-    finally:
-        ray.shutdown()
 
 
 def _score_all(
@@ -116,7 +92,7 @@ def _score_all(
     again: list[_Batch] = []
     running: dict[Any, _Batch] = {}
     while True:
-        free = max(_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 0))) - len(running)
+        free = max(_AHEAD, 2 * cluster.cpus()) - len(running)
         for _ in range(free):
             this = again.pop() if again else _Batch(list(islice(paths, batch)))
             if not this.paths:
@@ -128,7 +104,7 @@ def _score_all(
             photos, deaths = running.pop(ended)
             try:
                 yield ray.get(ended)
-            except _LOST as error:
+            except cluster.LOST as error:
                 if len(photos) > 1:
                     middle = len(photos) // 2
                     again += [_Batch(photos[:middle]), _Batch(photos[middle:])]
@@ -143,10 +119,11 @@ def _score_all(
 def _wait_for(first: Any) -> None:
     """Wait for a task without photos, so that no photo is blamed for a fault of the nodes."""
     if not ray.wait([first], timeout=_START_S)[0]:
-        note(f"waiting for a node of the Ray cluster with a free CPU and {_MEMORY >> 20} MB of memory")
+        memory = f"{cluster.TASK_MEMORY >> 20} MB of memory"
+        note(f"waiting for a node of the Ray cluster with a free CPU and {memory}")
     try:
         ray.get(first)
-    except _LOST as error:
+    except cluster.LOST as error:
         raise PipelineError(f"the process that loads the model dies on the Ray cluster: {error}") from error
 
 
@@ -163,30 +140,6 @@ def _score(model: bytes, load: Callable[[Path], Scoring], paths: list[str]) -> p
             file.write_bytes(model)
             _scorer = load(file)
     slices = [paths[first : first + _SLICE] for first in range(0, len(paths), _SLICE)]
-    remote = any(stores.scheme(path) not in ("", "file") for path in paths)
+    remote = any(map(stores.is_remote, paths))
     with ThreadPoolExecutor(_REMOTE_THREADS if remote else 1) as pool:
         return pa.concat_tables([SCHEMA.empty_table(), *pool.map(_scorer.score, slices)])
-
-
-def _connect() -> None:
-    """Join the cluster of RAY_ADDRESS with this code, or start one here.
-
-    The nodes get this package `ml` and the model, so that they never score with another version. They need
-    nothing of their own but the packages that it imports.
-    """
-    address = os.environ.get("RAY_ADDRESS")
-    limits = {} if address else {"num_cpus": available_cpus(), "object_store_memory": _STORE}
-    try:
-        ray.init(
-            address=address or "local",  # without an address, Ray would join any cluster that it finds here
-            runtime_env={"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]},
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            **limits,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        place = f"RAY_ADDRESS={address}" if address else "this machine"
-        raise PipelineError(f"no Ray cluster at {place}: {error}") from error
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    note(f"Ray: {len(nodes)} nodes, {ray.cluster_resources().get('CPU', 0):.0f} CPUs")

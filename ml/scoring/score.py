@@ -20,7 +20,6 @@ from tqdm import tqdm
 from ml import local_model
 from ml.cli import note, say
 from ml.model.errors import PipelineError
-from ml.model.host import available_cpus
 
 if TYPE_CHECKING:
     from ml.scoring.output import Output, Summary
@@ -31,7 +30,6 @@ _NO_PYARROW = "this command needs pyarrow: pip install -r requirements-train.txt
 _NO_RAY = (
     "--engine ray needs Ray, which is not installed: use --engine threads, or install Ray (docs/scale.md)"
 )
-_REMOTE_THREADS = 8  # per CPU, because they wait for the network most of the time
 _SHOWN = 10  # labels or errors
 
 
@@ -58,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=int,
-        help=f"default: one per CPU, or {_REMOTE_THREADS} per CPU unless SOURCE is a local folder",
+        help="default: one per CPU, or 8 per CPU if the first photo is not on this machine",
     )
     parser.add_argument(
         "--part-rows", type=int, default=10_000, help="rows of a Parquet file of OUT; default: 10000"
@@ -81,8 +79,6 @@ def main(arguments: argparse.Namespace) -> int:
     if engine == "auto":
         engine = "ray" if os.environ.get("RAY_ADDRESS") else "threads"
     source = sources.canonical(arguments.source)
-    threads = arguments.threads or _threads(source)
-    note("engine: ray" if engine == "ray" else f"engine: {threads} threads")
     with tempfile.TemporaryDirectory() as folder, Output(arguments.out, arguments.part_rows) as output:
         model = local_model.download(arguments.model, Path(folder))
         output.begin(source, model, arguments.retry_errors)
@@ -92,16 +88,13 @@ def main(arguments: argparse.Namespace) -> int:
         with tqdm(unit=" photos", mininterval=1) as progress:
             output.report = progress.update
             if engine == "ray":
+                note("engine: ray")
                 _run_ray(paths, str(model), output)
             else:
-                local.run(paths, str(model), output, threads)
+                local.run(paths, str(model), output, arguments.threads)
         summary = output.summary()
     say(render(summary))
     return int(not summary.complete)
-
-
-def _threads(source: str) -> int:
-    return available_cpus() * (1 if Path(source).is_dir() else _REMOTE_THREADS)
 
 
 def render(summary: "Summary") -> str:

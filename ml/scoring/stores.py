@@ -23,6 +23,11 @@ def scheme(address: str) -> str:
     return match[1].lower() if match else ""
 
 
+def is_remote(address: str) -> bool:
+    """Return whether a photo is read over the network."""
+    return scheme(address) not in ("", "file")
+
+
 def locate(address: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a path or of an object's address, and the path in it.
 

@@ -5,6 +5,7 @@ over the network, and if all processes of one are killed, the other sees what it
 """
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -15,10 +16,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
-PORT = 6399  # of the cluster's head; Ray wants it outside 10002 to 19999, where its processes listen
+PORT = 6000 + os.getpid() % 3000
+"""Of the cluster's head: one per test process, outside 10002 to 19999, where Ray's processes listen."""
+
+_NO_RAY = importlib.util.find_spec("ray") is None and not REQUIRE_ALL
+needs_ray = pytest.mark.skipif(
+    sys.platform != "linux" or _NO_RAY,
+    reason="needs Linux's /proc" if sys.platform != "linux" else not_installed("ray"),
+)
 
 _STARTS = 3  # Ray waits 30 s for its own processes, which may be too short on a busy machine
 

@@ -1,6 +1,8 @@
 """A small set of photos that a small network learns in seconds."""
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ from ml.__main__ import COMMANDS
 from ml.params import Params
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.paths import ROOT
+from tests.helpers.ray_cluster import PORT, Machine, two_machines
 
 
 @pytest.fixture
@@ -70,3 +73,16 @@ def run_ml(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Done(code, out, err) if isinstance(code, int) else Done(1, out, f"{err}{code}\n")
 
     return run
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    """Two machines of one CPU each, which are a Ray cluster."""
+    folder = tempfile.mkdtemp(prefix="ray")  # short, because names of Unix sockets are limited to 107 bytes
+    with two_machines(tmp_path) as (first, second):
+        for machine in (first, second):
+            machine.environment["RAY_ADDRESS"] = f"{first.address}:{PORT}"
+        first.start_ray(folder=folder)
+        second.start_ray(head=f"{first.address}:{PORT}")
+        yield first, second
+    shutil.rmtree(folder)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.data import decoding, prepare, shards
+from ml.data import decode, decoding, prepare, shards
 from ml.data.dataset import Dataset
 from ml.data.ingest import OWN_SPLITS
 from ml.model.errors import PipelineError
@@ -301,11 +301,11 @@ def test_workers_end_with_a_killed_run(make_photos, tmp_path, params):
     """The next run must not share its folder with them."""
     raw = make_photos(40)
     code = (
-        "import os, sys, time; from pathlib import Path; from ml.data import decoding, prepare\n"
+        "import os, sys, time; from pathlib import Path; from ml.data import decode, prepare\n"
         "from ml import params\n"
         "def wait(*_):\n"
         "    print(os.getpid(), flush=True); time.sleep(1000)\n"
-        "decoding.read = wait\n"
+        "decode.read = wait\n"
         "prepare.run(params.load().prepare, Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))"
     )
     arguments = [sys.executable, "-c", code, raw, tmp_path / "processed", tmp_path / "report"]
@@ -327,10 +327,10 @@ def test_a_killed_worker_and_one_out_of_memory(make_photos, go, monkeypatch):
     def full(*_):
         raise MemoryError
 
-    monkeypatch.setattr(decoding, "read", full)  # workers are forks of this process
+    monkeypatch.setattr(decode, "read", full)  # workers are forks of this process
     with pytest.raises(PipelineError, match=r"0 usable photos.*'unreadable': 40"):
         go(raw)
-    monkeypatch.setattr(decoding, "read", lambda *_: os._exit(9))
+    monkeypatch.setattr(decode, "read", lambda *_: os._exit(9))
     with pytest.raises(PipelineError, match="killed"):
         go(raw)
 

@@ -1,26 +1,15 @@
 """Scoring on a real Ray cluster of two machines, one of which loses its power."""
 
-import importlib.util
-import shutil
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REQUIRE_ALL, not_installed
-from tests.helpers.ray_cluster import PORT, Machine, two_machines
+from tests.helpers.ray_cluster import Machine, needs_ray
 from tests.helpers.thumbnails import cat_and_dog
 from tests.helpers.waiting import HANG_S, until
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None and not REQUIRE_ALL, reason=not_installed("ray")
-    ),
-]
+pytestmark = needs_ray
 
 PHOTOS, DEADLY, BROKEN = 300, {"deadly-107.jpg"}, {"photo-011.jpg", "photo-200.jpg"}
 Rows = dict[str, dict[str, object]]
@@ -41,18 +30,6 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
-    folder = tempfile.mkdtemp(prefix="ray")  # short, because names of Unix sockets are limited to 107 bytes
-    with two_machines(tmp_path) as (first, second):
-        for machine in (first, second):
-            machine.environment |= {"RAY_ADDRESS": f"{first.address}:{PORT}", "TEST_BATCH": "8"}
-        first.start_ray(folder=folder)
-        second.start_ray(head=f"{first.address}:{PORT}")
-        yield first, second
-    shutil.rmtree(folder)
-
-
 def read(out: Path) -> list[dict[str, object]]:
     import pyarrow.dataset
 
@@ -63,6 +40,8 @@ def test_each_photo_has_one_row_though_node_and_driver_are_killed(
     machines: tuple[Machine, Machine], photos: Path, tmp_path: Path
 ) -> None:
     (first, second), out = machines, tmp_path / "out"
+    for machine in machines:
+        machine.environment["TEST_BATCH"] = "8"
     command = ("-m", "tests.helpers.deadly_score", str(photos), str(out))
     driver = first.start_python(*command)
     until(lambda: read(out) or driver.poll() is not None)
