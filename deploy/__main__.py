@@ -1,4 +1,4 @@
-"""`python -m deploy TARGET`: deploy an image and a model, or go back to what served before."""
+"""`python -m deploy TARGET`: deploy an image and a model, or go back to the previous version."""
 
 import sys
 

@@ -16,10 +16,10 @@ from deploy.output import is_secret, say
 from deploy.process import run
 from deploy.target import DeployError
 from ml.model.partial import Partial, sha256_of
+from ml.paths import DEFAULT_MODEL
 
 _IMAGE_WORKFLOW, _MODEL_WORKFLOW = "ci.yml", "release.yml"
 _REFS = r"refs/heads/main|refs/tags/v.+"
-_EMBEDDED = Path(__file__).parents[1] / "app" / "default" / "model.pt"
 _TOKENS = ("GH_TOKEN", "GITHUB_TOKEN")
 _LIMIT_S = 300
 
@@ -55,7 +55,7 @@ def verify_model(repository: str, url: str, sha256: str) -> str:
     Raises:
         DeployError: it has no attestation, or another SHA-256, or can't be downloaded.
     """
-    embedded, what = sha256_of(_EMBEDDED), f"the model at {url}"
+    embedded, what = sha256_of(DEFAULT_MODEL), f"the model at {url}"
     if sha256 != embedded:
         with tempfile.TemporaryDirectory(prefix="verify-") as folder:
             path = Path(folder, "model.pt")

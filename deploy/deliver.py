@@ -2,7 +2,7 @@
 
 .github/workflows/cd.yml runs it with these variables of the environment, which the options override:
 
-  ACTION   deploy, or rollback: to what served before
+  ACTION   deploy, or rollback: to the previous version
   TARGET   one target, or auto: those whose variables are set, or docker if there is none
   IMAGE    a tag of this repository's image, such as a commit, or a whole reference
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one

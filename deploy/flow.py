@@ -170,7 +170,7 @@ def _begins(unfinished: Unfinished, fingerprint: str) -> bool:
 def _undo(
     target: Target, smoke: SmokeTest, before: Deployment | None, sha256: str, image: str, error: DeployError
 ) -> int:
-    """Bring back what served before, test it, and return the exit code."""
+    """Bring back the previous version, test it, and return the exit code."""
     say(f"failed: {error}; rolling back")
     failed = f"the deploy of {image} failed ({error})"
     try:

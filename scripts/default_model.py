@@ -13,7 +13,7 @@ DEFAULT, CARD = Path("app/default/model.pt"), Path("docs/MODEL_CARD.md")
 
 
 def main() -> int:
-    """Refuse a candidate, unless told otherwise."""
+    """Embed the model; return the exit code."""
     parser = arguments.parser("default_model", __doc__, "--candidate")
     parser.add_argument("--candidate", action="store_true", help="embed it even if it is only a candidate")
     accepts_candidate = parser.parse_args().candidate

@@ -53,7 +53,6 @@ def record(target: Path, source: Path | None) -> None:
             camera = Camera(playwright, folder / "frames", target)
             FilmedLoop(folder / "demo", env, parts, github, proxy_image, camera).rehearse()
         camera.hold(4)
-        camera.picture("terminal.png", full_page=True)
         camera.save("recording.mp4")
     size = (target / "recording.mp4").stat().st_size
     print(f"{target}/recording.mp4: {camera.seconds:.0f} s, {size:,} bytes")

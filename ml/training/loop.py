@@ -87,11 +87,13 @@ class Loop:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
+        # Not `disable=False`, which would have the last word over TQDM_DISABLE.
+        silent: dict[str, Any] = {} if self.fabric.is_global_zero else {"disable": True}
         batches = tqdm(
             training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler),
             desc=f"epoch {epoch + 1}/{self.recipe.epochs}",
-            disable=not self.fabric.is_global_zero,
             mininterval=1,
+            **silent,
         )
         totals, begin = torch.zeros(3, device=self.fabric.device), time.monotonic()
         first = begin

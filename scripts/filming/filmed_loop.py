@@ -96,7 +96,7 @@ class FilmedLoop(Loop):
     def _show_page(self) -> None:
         camera, page, url = self._camera, self._camera.page, f"http://127.0.0.1:{free_port()}"
         answers = page.locator(".photo .label:visible")
-        service = {"PORT": url.rpartition(":")[2], "CACHE_DIR": str(self.folder / "cache"), "COLLECT_TO": ""}
+        service = {"PORT": url.rpartition(":")[2], "COLLECT_TO": ""}
         with self.background(sys.executable, "-m", "app", ready=f"{url}/ready", folder=ROOT, env=service):
             page.goto(url)
             camera.caption("make serve: the service with its embedded model")
@@ -166,7 +166,8 @@ class FilmedLoop(Loop):
         self._camera.caption("The next model learns from these photos too, passes the gate, and is released")
 
     def show_canary(self, watch: Watch, text: str) -> None:
-        """Show how many answers each model gives, and what they say."""
+        """Show how many answers each model gives; keep a picture of the terminal with the canary's report."""
+        self._camera.picture("terminal.png", full_page=True)
         self._graph(watch, _PER_MODEL, text)
 
     def show_timeline(self, page: Path) -> None:

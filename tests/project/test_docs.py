@@ -69,9 +69,9 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
 def test_paths_that_are_named_are_there() -> None:
     """In backticks, with a folder that is in the repository's root and no placeholder."""
     folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"data", "models", "reports"}
-    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for document in {*DOCUMENTS} - {ROOT / "CHANGELOG.md"}:  # which names what was there
         for name in re.findall(r"`([\w.-]+/[\w./-]*)`", document.read_text("utf-8")):
-            if name.partition("/")[0] in folders:
+            if name.partition("/")[0] in folders and not re.search("NAME|TAG", name):
                 assert (ROOT / name).exists(), f"{document.name}: {name}"
 
 

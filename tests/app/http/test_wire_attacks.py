@@ -17,15 +17,19 @@ import pytest
 from scripts.wire_attacks import EXPENSIVE, Attack
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.service import Service, running
-from tests.helpers.waiting import HANG_S
+from tests.helpers.waiting import HANG_S, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
 
 @contextlib.contextmanager
-def attackers(service: Service, attack: Attack) -> Iterator[None]:
-    """Send from many connections for as long as the context lasts; connect again when one is closed."""
+def attackers(service: Service, attack: Attack) -> Iterator[list[int]]:
+    """Send from many connections for as long as the context lasts; connect again when one is closed.
+
+    Yields what has been sent, in bytes.
+    """
     stop = threading.Event()
+    sent: list[int] = []
 
     def send() -> None:
         while not stop.is_set():
@@ -35,13 +39,14 @@ def attackers(service: Service, attack: Attack) -> Iterator[None]:
                     one.sendall(attack.first)
                     while not stop.is_set():
                         one.sendall(attack.again)
+                        sent.append(len(attack.again))
             stop.wait(0.05)
 
     threads = [threading.Thread(target=send, daemon=True) for _ in range(attack.connections)]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield sent
     finally:
         stop.set()
         for thread in threads:
@@ -65,8 +70,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def seconds_beside(service: Service, attack: Attack) -> float:
-    with attackers(service, attack):
-        time.sleep(0.3)
+    with attackers(service, attack) as sent:
+        until(lambda: sent)
         return seconds(service, 10)
 
 

@@ -46,7 +46,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Front, s
 def canary(
     watched: tuple[Front, str], place: Place, deploy: Deploying, tmp_path: Path
 ) -> Iterator[tuple[str, ...]]:
-    """The options of a canary of 2 seconds; Prometheus knows what served before."""
+    """The options of a canary of 2 seconds; Prometheus knows the previous version."""
     front, url = watched
     live = place.provider.live
     front.instance = (live() if callable(live) else live).instance
