@@ -144,7 +144,7 @@ class FilmedLoop(Loop):
 
     def show_alert(self, watch: Watch) -> None:
         """Show the alert that fires, and the drift that it is about."""
-        self._camera.page.goto(f"{watch.url}/alerts?search=ModelDrift")
+        self._open(watch, "alerts")
         self._camera.page.get_by_text("ModelDrift").first.wait_for(timeout=60_000)
         self._camera.caption("Prometheus: the alert ModelDrift fires, and a training is asked for at GitHub")
         self._camera.hold(4)
@@ -175,12 +175,17 @@ class FilmedLoop(Loop):
         self._camera.page.goto(page.as_uri())
         self._camera.caption("What the rehearsal has measured: accuracy on the new photos, before and after")
         self._camera.hold(5)
-        self._camera.page.get_by_text("Answers by model").first.scroll_into_view_if_needed()
+        self._camera.page.locator("#traffic").evaluate("section => section.scrollIntoView()")
         self._camera.hold(5)
+
+    def _open(self, watch: Watch, path: str) -> None:
+        response = self._camera.page.goto(f"{watch.url}/{path}")
+        if response and response.status == 404:  # Debian's package has only the older pages
+            self._camera.page.goto(f"{watch.url}/classic/{path}")
 
     def _graph(self, watch: Watch, query: str, caption: str) -> None:
         page = self._camera.page
-        page.goto(f"{watch.url}/graph?g0.expr={quote(query)}&g0.tab=0&g0.range_input=3m&g0.step_input=1")
+        self._open(watch, f"graph?g0.expr={quote(query)}&g0.tab=0&g0.range_input=3m&g0.step_input=1")
         page.evaluate("document.body.style.zoom = 0.75")
         page.wait_for_timeout(2000)
         self._camera.caption(caption)
