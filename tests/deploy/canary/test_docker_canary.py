@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,29 +28,44 @@ def proxy_image() -> Iterator[str]:
         yield tag
 
 
+class Watched(NamedTuple):
+    """A Prometheus for all tests, and the file that names its targets."""
+
+    url: str
+    targets: Path
+
+    def knows(self, port: int) -> bool:
+        return bool(monitoring_tools.query(self.url, f'model_info{{instance="127.0.0.1:{port}"}}'))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    targets = folder / "targets.json"
+    targets.write_text("[]")
+    with prometheus(folder, targets) as url:
+        yield Watched(url, targets)
+
+
 @pytest.fixture
-def canary(machine: Machine, proxy_image: str, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """The options of a canary of half a minute without traffic; Prometheus runs."""
-    targets = tmp_path / "targets.json"
-    targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{machine.port}"]}]))
-    with prometheus(tmp_path, targets) as url:
-        machine.deploying.options += ("--proxy-image", proxy_image, "--targets", str(targets))
-        yield (
-            *("--canary", "10,50", "--minutes", "0.02", "--look", "0.5", "--prometheus", url),
-            *("--too-little", "promote"),
-        )
+def canary(machine: Machine, proxy_image: str, watched: Watched) -> tuple[str, ...]:
+    """The options of a canary of half a minute without traffic."""
+    watched.targets.write_text(json.dumps([{"targets": [f"127.0.0.1:{machine.port}"]}]))
+    machine.deploying.options += ("--proxy-image", proxy_image, "--targets", str(watched.targets))
+    return (
+        *("--canary", "10,50", "--minutes", "0.02", "--look", "0.5", "--prometheus", watched.url),
+        *("--too-little", "promote"),
+    )
 
 
-def first(machine: Machine, models, canary: tuple[str, ...]) -> None:
+def first(machine: Machine, models, watched: Watched) -> None:
     """Have version 1 serve, known to Prometheus."""
     assert machine(*models.options("v1")).code == 0
-    url = canary[canary.index("--prometheus") + 1]
-    until(lambda: bool(monitoring_tools.query(url, "model_info")))
+    until(lambda: watched.knows(machine.port))
 
 
-def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
-    first(machine, models, canary)
-    url = canary[canary.index("--prometheus") + 1]
+def test_a_canary_and_the_ways_back(models, machine, canary, watched):
+    first(machine, models, watched)
     sender = Sender(machine.url, feedback=0)
     cat = Labelled((ROOT / "tests/photos/cat.jpg").read_bytes(), "cat")
     with sender.sending([cat], rate=20):
@@ -61,11 +77,12 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert set(machine.containers()) == names
     assert machine.model() == models.sha256["v2"]
     assert "too little traffic (" in done.summary
-    (target,) = json.loads((tmp_path / "targets.json").read_text())[0]["targets"]
+    (target,) = json.loads(watched.targets.read_text())[0]["targets"]
     assert target == f"127.0.0.1:{machine.port + 1}"
     assert machine("--rollback").code == 0  # two containers behind the proxy change places
     assert machine.model() == models.sha256["v1"]
-    until(lambda: bool(monitoring_tools.query(url, "model_info")))  # under its new address
+    (target,) = json.loads(watched.targets.read_text())[0]["targets"]  # its new address
+    until(lambda: watched.knows(int(target.rpartition(":")[2])))
     done = machine(*models.options("v2"), *canary[:-1], "roll-back")
     assert done.code == 3, done.output
     assert "too little traffic: 0 predictions of the candidate and " in done.error
@@ -82,9 +99,11 @@ def test_a_canary_and_the_ways_back(models, machine, canary, tmp_path):
     assert set(machine.containers()) == names
 
 
-def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(models, machine, canary, tmp_path):
+def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(
+    models, machine, canary, watched, tmp_path
+):
     """The champion was replaced by a copy meanwhile."""
-    first(machine, models, canary)
+    first(machine, models, watched)
     smoke = tmp_path / "fails_the_second_time.sh"
     smoke.write_text(f"echo >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) != 2 ]")
     done = machine(*models.options("v2"), *canary, "--smoke-test", str(smoke))
@@ -105,9 +124,9 @@ def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(models, m
         pytest.param("rename", "", "weight 100", "canary", id="the champion is renamed"),
     ],
 )
-def test_killed_at_a_step(models, machine, canary, tmp_path, command, name, configuration, again):
+def test_killed_at_a_step(models, machine, canary, watched, tmp_path, command, name, configuration, again):
     """The same command goes on, and another one takes the canary back."""
-    first(machine, models, canary)
+    first(machine, models, watched)
     name = machine.name + name
     remember = '[[ $1 != cp || $2 != /*haproxy.cfg ]] || cp "$2" last.cfg; cat last.cfg 2>/dev/null >all.cfg'
     matches = f'[[ $1 == {command} && " $* " == *" {name} "* && "$(cat all.cfg)" == *"{configuration}"* ]]'
