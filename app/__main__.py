@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with pushing(settings, service.metrics), exporting(environ, service.metrics):
         loading.start()
         exit_code = server.run()
-        service.collector.stop()  # before the metrics are pushed for the last time
+        service.collector.stop()  # while the metrics are still pushed
     loading.join(timeout=1.0)
     if any(thread.name in ("load", LOADER, COLLECTOR) for thread in threading.enumerate()):
         # An interpreter that ends while a thread is inside a library may crash, so the process ends at once.

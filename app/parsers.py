@@ -121,7 +121,7 @@ def items(values: str, pattern: str) -> Parser:
 
     def parse(name: str, text: str) -> tuple[str, ...]:
         items = tuple(item.strip() for item in text.split(",") if item.strip())
-        # None at all is an error too: whoever sets API_KEYS means to restrict access.
+        # An empty list is an error too, because setting API_KEYS is meant to restrict access.
         if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):
             raise SettingsError(f"{name}: must be {values}")
         return items

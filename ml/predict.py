@@ -19,7 +19,7 @@ from ml.cli import note, say
 from ml.local_model import LocalModel, load_source
 from ml.model import photos
 from ml.model.decision import Decision
-from ml.model.errors import PipelineError
+from ml.model.errors import AnswerError, PipelineError
 from ml.model.host import available_cpus
 from ml.model.image import ImageError, decode
 
@@ -41,7 +41,7 @@ def predict(model: LocalModel, paths: Sequence[Path]) -> Iterator[tuple[Path, De
     def answer(path: Path) -> Decision | str:
         try:
             return model.decide(decode(path.read_bytes(), size, resize))
-        except ImageError as error:
+        except (ImageError, AnswerError) as error:
             return str(error)
         except OSError as error:
             return error.strerror or type(error).__name__

@@ -13,8 +13,8 @@ class DailyLimits:
     """Counts what one process keeps in a day (UTC); safe in all threads.
 
     If there is a random share, half of a day's photos and bytes are only for it, and a client's random photos
-    have a limit of their own. Otherwise the other photos would use up the morning, and the random ones would
-    say nothing about the afternoon, or about clients whose photos are hard.
+    have a limit of their own. Otherwise the other photos could use up the day's limit early, and the random
+    sample would cover neither the rest of the day nor clients whose photos are hard.
 
     Args:
         photos: kept photos of a day.

@@ -37,7 +37,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class NotAllowedError(DownloadError):
-    """The URL, or one that it redirects to, is none that may be fetched."""
+    """The URL, or one that it redirects to, may not be fetched."""
 
 
 class RemotePhotos:
@@ -117,8 +117,8 @@ class RemotePhotos:
 class _CheckedAdapter(HTTPAdapter):
     """Sends requests to allowed origins only, and connects to the very addresses that it has checked.
 
-    The check of a URL that is not followed by a connection to what was checked would be none: the name may
-    resolve to another address by then (DNS rebinding), and two parsers may see two hosts in one URL.
+    A check is worth nothing if the connection then goes elsewhere: the name may resolve to another address by
+    then (DNS rebinding), and two parsers may read different hosts from one URL.
     """
 
     def __init__(self, allowed: Collection[Origin], room: threading.BoundedSemaphore) -> None:

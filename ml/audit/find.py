@@ -116,8 +116,8 @@ def label_issues(labels: NDArray[np.int64], probabilities: Floats) -> tuple[list
         probabilities: out of sample, [N, classes].
 
     Returns:
-        The rows that confident learning (Northcutt et al. 2021) takes for wrong, and those of the other
-        photos for which another class is predicted.
+        The rows whose label is wrong according to confident learning (Northcutt et al. 2021), and the rows of
+        other photos for which another class is predicted.
     """
     from cleanlab.filter import find_label_issues
 

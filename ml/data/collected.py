@@ -124,7 +124,7 @@ def load(path: Path = PATH) -> list[CollectedPhoto]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB")
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # spreadsheets begin a file with a byte order mark
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ml.data.shards import HEADER_BYTES, PHOTOS_PER_SHARD, Shards, shard_path
 from ml.model.errors import PipelineError, one_line
 
-CACHE = Path("data/cache")
+CACHE = Path("data/fetched")
 """Photos that were fetched, one file each; the processes of a machine share them."""
 
 _DEFAULT_CACHE_GB = 10.0

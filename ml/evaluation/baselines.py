@@ -1,7 +1,7 @@
 """Simple methods that a trained network must not be worse than: the most frequent class, and a linear probe.
 
 If the test split has too few photos to measure anything, the probe is also cross-validated on all photos.
-That takes seconds, and tells how well the features that the network starts from separate the classes.
+That takes seconds, and shows how well the features that the network starts from separate the classes.
 """
 
 import dataclasses

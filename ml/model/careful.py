@@ -1,4 +1,4 @@
-"""Decodes photos of strangers: cheap ones in the thread that asks, all others in the sandbox."""
+"""Decodes untrusted photos: cheap ones in the calling thread, all others in the sandbox."""
 
 import threading
 
@@ -72,7 +72,7 @@ class CarefulDecoder:
             self._sandbox.decode(Structure(heif.HEIC, 1, 1, b"", 0), _PROBE_SIZE, "squash", self._seconds)
         except UnsupportedImageError as error:
             return str(error)
-        except (BrokenImageError, TooCostlyError):  # nothing is no photo, and the decoder says so
+        except (BrokenImageError, TooCostlyError):  # expected: the probe contains no photo
             pass
         return None
 

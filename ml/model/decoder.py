@@ -118,8 +118,8 @@ def opened(photo: Structure) -> Iterator[Image.Image]:
 def _complete(photo: Structure) -> Structure:
     """Return a photo; a JPEG that lacks its end, with one.
 
-    libjpeg invents what is missing, and doesn't tell. Whether something is missing shows if other bytes
-    follow: they change the image then, and are ignored otherwise.
+    libjpeg fills in missing data without an error. So the photo is decoded twice, with different bytes
+    appended: if the pixels differ, more than the end marker is missing.
 
     Raises:
         BrokenImageError: more is missing than the marker of the end.

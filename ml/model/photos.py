@@ -1,4 +1,4 @@
-"""Which files are taken for photos: one answer for every command that reads folders."""
+"""Decides which files count as photos, in the same way for every command that reads folders."""
 
 from collections.abc import Callable
 from functools import partial

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ml.model import bundle
 from ml.model.bundle import Bundle
 from ml.model.decision import decide_label
+from ml.model.errors import AnswerError
 from ml.model.image import ImageError, decode
 from ml.model.onnx_model import OnnxModel
 
@@ -53,8 +54,13 @@ class PhotoClassifier:
             if isinstance(one, str):
                 yield "", {}, None, one
             else:
-                answer = decide_label(self._manifest, *next(answers))
-                yield answer.label, answer.probabilities, answer.known, ""
+                outputs_of_one = next(answers)
+                try:
+                    answer = decide_label(self._manifest, *outputs_of_one)
+                except AnswerError as error:
+                    yield "", {}, None, str(error)
+                else:
+                    yield answer.label, answer.probabilities, answer.known, ""
 
     def _decode(self, photo: Any) -> NDArray[np.uint8] | str:
         """Return the pixels, or the reason why the photo can't be used."""

@@ -50,7 +50,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",  # other pages can't embed the photos
     "Referrer-Policy": "no-referrer",  # the address is secret
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",  # nor does the browser keep photos of strangers
+    "Cache-Control": "no-store",  # the browser must not store users' photos
 }
 
 
@@ -67,7 +67,8 @@ def serve(items: Items, port: int = PORT, host: str = HOST) -> None:
             server = create_server(create_app(items, token), host=host, port=port, threads=4)
         except OSError as error:
             raise PipelineError(f"port {port}: {error.strerror}; --port names another one") from error
-        note(f"http://{host}:{server.effective_port}/{token}/ (Ctrl-C ends)")
+        shown = f"[{host}]" if ":" in host else host  # an IPv6 address
+        note(f"http://{shown}:{server.effective_port}/{token}/ (Ctrl-C ends)")
         server.run()
         say(f"{len(items.choices()):,} of {len(items.items):,} are decided; {items.next_step}")
         if figures := items.figures():

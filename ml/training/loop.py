@@ -87,7 +87,7 @@ class Loop:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         size = image_size_at(epoch, self.recipe.epochs, self.recipe.first_image_size, self.data.image_size)
-        # Not `disable=False`, which would have the last word over TQDM_DISABLE.
+        # Not `disable=False`, which would override TQDM_DISABLE.
         silent: dict[str, Any] = {} if self.fabric.is_global_zero else {"disable": True}
         batches = tqdm(
             training_batches(self.data, augmentation(self.recipe.augment, size), self.sampler),

@@ -79,8 +79,8 @@ def run(params: Params) -> list[dict[str, float]]:
         trained.save(data)
         results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        for finished in state.parent.glob(f"{state.stem}-*"):
-            finished.unlink()
+        for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
+            old.unlink(missing_ok=True)
         with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
             run_id = log_training(params, data, history, choices)
             dataclasses.replace(trained, run_id=run_id).save(data)

@@ -171,3 +171,13 @@ def test_photos_are_classified_in_parallel_in_their_order_and_not_far_ahead(fold
             assert "No such file" in answer
         else:
             assert next(iter(answer.probabilities.values())) == pytest.approx(number / 255, abs=1e-5)
+
+
+def test_a_photo_without_probabilities_costs_no_other_its_answer():
+    manifest = bundle.read(ROOT / "app/default/model.pt").manifest
+    answers = iter([[0.9, 0.1], [np.nan, np.nan], [0.2, 0.8]])
+    model = LocalModel(manifest, lambda _: {"probabilities": np.array([next(answers)])})
+    results = [answer for _, answer in predict.predict(model, [CAT, CAT, CAT])]
+    broken = [answer for answer in results if isinstance(answer, str)]
+    assert broken == ["the network returns no probabilities for this photo"]
+    assert len(results) == 3

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from ml.data import share
+from ml.data import ingest, share
 from ml.data.dataset import Dataset
 from ml.data.remote import CACHE
 from ml.model.errors import PipelineError
@@ -62,11 +62,15 @@ def test_a_folder_that_machines_share(images, tmp_path, monkeypatch):
 
 
 def test_a_photo_is_fetched_once(images):
+    downloaded = ingest.CACHE / "oxford-iiit-pet" / "photo.jpg"
+    downloaded.parent.mkdir(parents=True)
+    downloaded.touch()
     share.run(URL)
     data = Dataset.load(URL)
     assert (data.images[np.arange(40)] == images[:40]).all()
     fsspec.filesystem("memory").store.clear()
     assert (data.images[np.arange(40)] == images[:40]).all()
+    assert downloaded.exists()
     with pytest.raises(PipelineError, match=rf"{URL}/images-made-up cannot be reached"):
         data.images[40]
 

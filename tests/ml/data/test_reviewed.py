@@ -156,6 +156,8 @@ def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
     assert reviewed.delete([], ["request-0"]) == [Path("collected") / photos[0].path]
     assert reviewed.delete([photos[1].id]) == [Path("collected") / photos[1].path]
     assert collected.load() == [photos[2]]
+    collected.PATH.write_text(collected.PATH.read_text(), "utf-8-sig")  # as a spreadsheet saves it
+    assert collected.load() == [photos[2]]
     assert reviewed.load() == {}
     assert list((folder / "collected").rglob("*.jpg")) == [folder / "collected" / photos[2].path]
 

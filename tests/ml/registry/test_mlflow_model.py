@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import pandas as pd
 import pytest
 import requests
 
+from ml.model import bundle
 from ml.registry import mlflow_model
+from ml.registry.photo_classifier import PhotoClassifier
 from scripts.common.process import free_port
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.waiting import until
@@ -105,3 +109,11 @@ def answers(url: str) -> bool:
         return requests.get(url, timeout=5).ok
     except requests.ConnectionError:
         return False
+
+
+def test_a_photo_without_probabilities_costs_no_other_its_answer(make_model, photos, monkeypatch):
+    classifier = PhotoClassifier(bundle.read(make_model()))
+    outputs = {"probabilities": np.array([[0.9, 0.1], [np.nan, np.nan]])}
+    monkeypatch.setattr(classifier._onnx_model, "run", lambda _: outputs)
+    answers = classifier.predict(pd.DataFrame({"image": [photos[0].read_bytes(), photos[2].read_bytes()]}))
+    assert answers["error"].tolist() == ["", "the network returns no probabilities for this photo"]
