@@ -1,4 +1,7 @@
-"""One file of the data set, from its bytes to a square photo."""
+"""One file of the data set, from its bytes to a square photo.
+
+The nodes of a Ray cluster import this module. So it needs no package beyond those of the service.
+"""
 
 import dataclasses
 import hashlib
@@ -55,3 +58,11 @@ def decode(
         code=difference_hash(decoded.pixels),
     )
     return photo, decoded.pixels
+
+
+def decode_files(
+    paths: list[str], contents: list[bytes | str], size: int, resize: Resize
+) -> tuple[list[Photo], list[NDArray[np.uint8] | None]]:
+    """Decode several files; see `decode`."""
+    decoded = [decode(path, content, size, resize) for path, content in zip(paths, contents, strict=True)]
+    return [photo for photo, _ in decoded], [pixels for _, pixels in decoded]

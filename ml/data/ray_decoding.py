@@ -10,16 +10,13 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from ml import cluster
-from ml.data.decode import decode, read_file
+from ml.data.decode import decode_files, read_file
 from ml.data.photo import Photo
 from ml.data.shards import PHOTOS_PER_SHARD, ShardWriter, shard_path
 from ml.model.errors import PipelineError
-from ml.model.image import Resize
 from ml.params import Prepare
 
 _TRIES = 3  # of a shard whose process or node dies
@@ -38,7 +35,7 @@ def decode_parts(
         OSError: a shard cannot be written.
     """
     with cluster.joined():
-        task = ray.remote(num_cpus=1, memory=cluster.TASK_MEMORY, max_retries=_TRIES - 1)(_decode_all)
+        task = ray.remote(num_cpus=1, memory=cluster.TASK_MEMORY, max_retries=_TRIES - 1)(decode_files)
         running: deque[Any] = deque()
         written = 0
         for paths in parts:
@@ -68,11 +65,3 @@ def _written(params: Prepare, folder: Path, number: int, paths: list[str], resul
                 )
                 shard.add(square)
     return photos  # type: ignore[no-any-return]
-
-
-def _decode_all(
-    paths: list[str], files: list[bytes | str], size: int, resize: Resize
-) -> tuple[list[Photo], list[NDArray[np.uint8] | None]]:
-    """Decode the files of a shard, in a process on any node."""
-    decoded = [decode(path, content, size, resize) for path, content in zip(paths, files, strict=True)]
-    return [photo for photo, _ in decoded], [pixels for _, pixels in decoded]

@@ -1,5 +1,7 @@
 """`prepare` on a real Ray cluster of two machines, one of which loses its power."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from ml.data import prepare
 from ml.data.dataset import SPLITS
 from ml.params import Params
 from tests.conftest import BLUE, RED, coloured, encode
+from tests.helpers.paths import ROOT
 from tests.helpers.ray_cluster import Machine, needs_ray
 from tests.helpers.waiting import HANG_S, until
 
@@ -22,14 +25,14 @@ from ml.data import prepare, ray_decoding
 from ml.params import Prepare
 
 params, killed, *folders = sys.argv[1:]
-decode = ray_decoding._decode_all
+decode = ray_decoding.decode_files
 
-def decode_all(paths, *rest):
+def decode_files(paths, *rest):
     while paths[0] != {FIRST!r} and not Path(killed).exists():
         time.sleep(0.02)
     return decode(paths, *rest)
 
-ray_decoding._decode_all = decode_all
+ray_decoding.decode_files = decode_files
 prepare.run(Prepare.model_validate_json(params), *map(Path, folders))
 """
 """All shards but the first are decoded only after a file says that a machine was killed."""
@@ -72,3 +75,10 @@ def test_the_data_set_is_that_of_one_machine_though_a_node_is_killed(
     assert contents(out) == contents(here)
     assert (out / SPLITS).is_file()
     assert contents(report) == reported
+
+
+def test_a_node_needs_only_the_packages_of_the_service() -> None:
+    """docs/scale.md has requirements.txt and requirements-scale.txt installed there, nothing that trains."""
+    code = "import sys, ml.data.decode; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"pydantic", "ruamel", "scipy", "torch", "tqdm"} & {*done.stdout.split()}
