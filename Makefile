@@ -76,7 +76,8 @@ audit: $(VENV)/.dev  ## look for known vulnerabilities in the packages that serv
 		-r requirements-collect.txt -r requirements-otel.txt -r requirements-scale.txt -r requirements-release.txt -r requirements-deploy.txt
 
 # SOURCE: a folder, a .zip or its URL, or oxford-pets. OTHER: a folder or .zip of photos of none of the classes, to
-# measure how well they are detected. Both are written to params.yaml.
+# measure how well they are detected. Both are written to params.yaml; DVC doesn't track what is in them, so it is read
+# again even if only their photos have changed.
 train: $(VENV)/.dev  ## run the pipeline: photos in, models/model.pt out; SOURCE=folder trains on your photos
 	@$(WITH_PATH) scripts/without_git.sh
 ifdef SOURCE
@@ -85,6 +86,8 @@ ifdef SOURCE
 endif
 ifdef OTHER
 	$(BIN)/python -m ml params "evaluate.other=$(OTHER)"
+	$(WITH_PATH) dvc repro train
+	$(WITH_PATH) dvc repro --force --single-item evaluate
 endif
 	$(WITH_PATH) dvc repro
 

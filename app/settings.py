@@ -10,9 +10,9 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from app import parsers
+from app import memory, parsers
 from app.parsers import Network, Origin, SettingsError
-from ml.model.host import available_cpus, memory_limit
+from ml.model.host import available_cpus
 
 __all__ = ["EMBEDDED", "Network", "Settings", "SettingsError", "probable_typos", "variable"]
 
@@ -20,13 +20,6 @@ EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
 _MB = 1024 * 1024
-_UPLOADS = 1 / 8
-"""Share of the memory for uploads; see `app.http.body_budget`."""
-_SERVICE_BYTES, _PROCESS_BYTES = 160 * _MB, 32 * _MB
-"""Memory of the service, and of each process that decodes a photo, beside uploads and photos."""
-_COLLECTING_BYTES = 160 * _MB
-"""Memory for COLLECT_TO: waiting photos, the one that is copied, and the client of a bucket."""
-_LEAST_PHOTO_BYTES, _MOST_PHOTO_BYTES = 64 * _MB, 1024 * _MB
 _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 
 
@@ -290,27 +283,23 @@ class Settings:
     @property
     def max_upload_bytes(self) -> int:
         """Largest request body, in bytes."""
-        return self.max_upload_mb * 1024 * 1024
+        return self.max_upload_mb * _MB
 
     @property
     def max_photo_bytes(self) -> int:
         """Memory that decoding one photo may take, in bytes."""
         if self.max_photo_mb is not None:
             return self.max_photo_mb * _MB
-        each = self._photos_memory / self.max_concurrency - _PROCESS_BYTES
-        return int(min(max(each, _LEAST_PHOTO_BYTES), _MOST_PHOTO_BYTES))
+        return memory.for_photo(self._decoding_bytes, self.max_concurrency)
 
     @property
     def costly_photos(self) -> int:
         """Number of photos that may take MAX_PHOTO_MB at the same time."""
-        places = self._photos_memory / (self.max_photo_bytes + _PROCESS_BYTES)
-        return int(min(max(places, 1), self.max_concurrency))
+        return memory.photos_at_once(self._decoding_bytes, self.max_photo_bytes, self.max_concurrency)
 
     @property
-    def _photos_memory(self) -> float:
-        """Memory that is left for decoding photos, in bytes; infinite: unlimited."""
-        used = _SERVICE_BYTES + (_COLLECTING_BYTES if self.collect_to else 0)
-        return memory_limit() * (1 - _UPLOADS) - used
+    def _decoding_bytes(self) -> float:
+        return memory.for_decoding(self.max_upload_bytes, self.collect_to is not None)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -74,18 +74,26 @@ class Kubernetes:
         self._forwarding = Forwarding(self._where)
         self._url = self._revision = ""
         self._candidate: tuple[str, Variables] | None = None  # image and variables
+        self._unfinished: Unfinished | None = None
 
     def current(self) -> Deployment | None:
-        """Return the Deployment's revision. See `Target`."""
+        """Return the Deployment's revision, or the one before if `promote` was cut off. See `Target`."""
         if self._kind and not self._has_kind_cluster():
             return None
-        answer = self._kubectl("get", f"deployment/{NAME}", "--ignore-not-found", "--output=json").stdout
-        if not answer.strip():
+        live = self._get(f"deployment/{NAME}")
+        if not live:
             return None
         with contextlib.suppress(DeployError):  # nothing answers if all its pods are broken
             self._url = self._forwarding.to(NAME)
-        deployment = self._deployment(json.loads(answer))
+        deployment = self._deployment(live)
         self._revision = deployment.id
+        candidate = _canary_of(self._get(f"deployment/{CANARY}"))
+        if candidate and candidate == _canary_of(live):
+            self._unfinished = Unfinished(candidate, 100)
+            deployment = self.previous("") or deployment
+            self._revision = deployment.id
+        elif candidate:
+            self._unfinished = Unfinished(candidate, share_of(self._get(f"httproute/{NAME}")))
         return deployment
 
     def previous(self, wanted: str) -> Deployment | None:
@@ -107,18 +115,8 @@ class Kubernetes:
         return self._rolled_out()
 
     def unfinished(self) -> Unfinished | None:
-        """Return the canary whose Deployment exists. See `SplittingTarget`."""
-        names, annotations = (NAME, CANARY), []
-        for name in names if self._revision else ():
-            answer = self._kubectl("get", f"deployment/{name}", "--ignore-not-found", "--output=json").stdout
-            metadata = json.loads(answer)["metadata"] if answer.strip() else {}
-            annotations.append(metadata.get("annotations", {}).get(ANNOTATION, ""))
-        if not annotations or not annotations[1]:
-            return None
-        if annotations[0] == annotations[1]:
-            return Unfinished(annotations[1], 100)  # `promote` was cut off
-        route = json.loads(self._kubectl("get", f"httproute/{NAME}", "--output=json").stdout)
-        return Unfinished(annotations[1], share_of(route))
+        """Return the canary whose Deployment existed when `current` was called. See `SplittingTarget`."""
+        return self._unfinished
 
     def stage_beside(self, image: str, variables: Variables) -> str:
         """Apply a second Deployment, and wait until its pods are ready. See `SplittingTarget`."""
@@ -126,8 +124,7 @@ class Kubernetes:
         if self._kind:
             image = self._load_into_kind(image)
         say(f"{image} to {self._context}, beside the live version")
-        answer = self._kubectl("get", f"deployment/{NAME}", "--ignore-not-found", "--output=json").stdout
-        live = json.loads(answer)
+        live = self._get(f"deployment/{NAME}")
         self._candidate = image, variables
         with self._layer(image, variables) as folder:
             rendered = run("kubectl", "kustomize", folder).stdout
@@ -163,11 +160,14 @@ class Kubernetes:
             self._explain()
         if to is None:
             return ""
-        if self._kubectl("get", f"deployment/{CANARY}", "--ignore-not-found", "--output=name").stdout.strip():
+        canary = self._get(f"deployment/{CANARY}")
+        if canary:
             self.split(0)
-            self._remove_canary()
         self._kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={to.id}")
-        return self._rolled_out()
+        url = self._rolled_out()
+        if canary:  # last, because it tells a second run that `promote` was cut off
+            self._remove_canary()
+        return url
 
     def _check(self, variables: Variables) -> None:
         if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
@@ -248,6 +248,12 @@ class Kubernetes:
             self._run_kind("load", "image-archive", archive, "--name", self._kind)
         return name
 
+    def _get(self, name: str) -> dict[str, Any]:
+        """Return an object of the cluster; empty: there is none."""
+        answer = self._kubectl("get", name, "--ignore-not-found", "--output=json").stdout
+        found: dict[str, Any] = json.loads(answer) if answer.strip() else {}
+        return found
+
     def _kubectl(self, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         return run("kubectl", *arguments, *self._where, **options)
 
@@ -261,3 +267,8 @@ class Kubernetes:
             with contextlib.suppress(DeployError):
                 for line in self._kubectl(*question, check=False, seconds=30).stdout.splitlines()[-10:]:
                     quote(line)
+
+
+def _canary_of(deployment: dict[str, Any]) -> str:
+    """Return the setting DEPLOYMENT of the canary that a Deployment runs, or once was; empty: none."""
+    return str(deployment.get("metadata", {}).get("annotations", {}).get(ANNOTATION, ""))

@@ -9,8 +9,8 @@ import requests
 from deploy.cancellation import CANCELLATION
 from deploy.output import hide, say
 from deploy.target import DeployError
-from ml.model.http import TRANSIENT, session
-from ml.model.urls import may_get_secrets
+from ml.api_session import may_get_secrets, session
+from ml.model.http import TRANSIENT
 
 _ATTEMPTS = 7  # the pauses between them add up to more than a minute, the window of the usual rate limits
 

@@ -15,7 +15,7 @@ from deploy.cancellation import CANCELLATION
 from deploy.output import is_secret, say
 from deploy.process import run
 from deploy.target import DeployError
-from ml.model.http import session
+from ml.api_session import session
 from ml.model.urls import LOOPBACK
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"

@@ -13,11 +13,11 @@ import argparse
 import errno
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ml.model import VERSION
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -65,6 +65,23 @@ def run(
         sys.exit(f"error: the disk is full, at {place}: free some space, and run it again")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return what argparse takes as the `type` of an argument that is a whole number in a range."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or not least <= int(text[:20]) <= most:
+            raise argparse.ArgumentTypeError(
+                f"expected a number from {least} to {most}, not {one_line(text, 40)!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+port = whole_number(0, 65_535)
+"""Type of an argument that is a TCP port; 0: any free one."""
 
 
 def say(line: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import requests
 
-from ml.model import http
+from ml.api_session import session
 
 _ATTEMPTS = 3
 _CONNECT_S = 3.0
@@ -29,7 +29,7 @@ class Prometheus:
 
     def __init__(self, url: str, token: str, timeout_s: float) -> None:
         self.url = url.rstrip("/")
-        self._session = http.session(
+        self._session = session(
             token=token or None,
             attempts=_ATTEMPTS,
             backoff_s=0.5,

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 import requests
 
+from ml.api_session import session
 from ml.cli import note, say
-from ml.model import http
 from ml.model.errors import PipelineError
 from release.files import File
 from release.transport import check_server
@@ -25,7 +25,7 @@ class Artifactory:
             token: access token with the right to deploy there.
         """
         self._folder = folder
-        self._session = http.session(
+        self._session = session(
             token=token, timeout_s=(30.0, 300.0), report=lambda line: note(f"Artifactory: {line}")
         )
 

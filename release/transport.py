@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from github.Requester import HTTPRequestsConnectionClass, Requester, RequestsResponse
 
+from ml.api_session import may_get_secrets, session
 from ml.model import http, urls
 from ml.model.errors import PipelineError
 
@@ -78,7 +79,7 @@ class Transport:
         self.token, self.patience = token, patience
         self._repository, self._api, self._origins = repository, api.rstrip("/"), own_origins(api)
         self._report, self._waited_s = report, 0.0
-        self._session = http.session(
+        self._session = session(
             token=token or None,
             attempts=patience.attempts,
             backoff_s=patience.pause_s,
@@ -222,7 +223,7 @@ def check_server(name: str, url: str) -> None:
     Raises:
         PipelineError: it may not, or this is not the URL of a server.
     """
-    if not urls.may_get_secrets(url):
+    if not may_get_secrets(url):
         raise PipelineError(f"{name} must be https:// without user info; http:// is only for loopback")
 
 

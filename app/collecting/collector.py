@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 
+from app import memory
 from app.collecting.awaiting import Awaiting, Candidate
 from app.collecting.limits import BYTES, CLIENT, PHOTOS, DailyLimits
 from app.collecting.writer import FAILURES, Writer
@@ -16,11 +17,8 @@ from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model import collected
 from ml.model.collected import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
-from ml.model.host import memory_limit
 
 _MB = 1024 * 1024
-_MEMORY_SHARE, _MAX_BYTES = 1 / 16, 32 * _MB
-"""Memory for photos that wait for the writer, and as much again for those that wait for feedback."""
 
 
 class Collector:
@@ -46,7 +44,8 @@ class Collector:
         self._writer: Writer | None = None
         if settings.collect_to is None:
             return
-        max_bytes = int(min(memory_limit() * _MEMORY_SHARE, _MAX_BYTES))
+        # For photos that wait for the writer, and as much again for those that wait for feedback.
+        max_bytes = memory.for_waiting_photos()
         self._awaiting = Awaiting(max_bytes)
         self._limits = DailyLimits(
             settings.collect_photos_per_day,

@@ -1,20 +1,10 @@
 """One limit for all request bodies that are being received or that wait, in memory and in temporary files."""
 
-import math
-import os
 import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable
 
-from ml.model.host import memory_limit
-
-_SHARE = 8
-"""Bodies may take an eighth of the memory: temporary files are in memory too if /tmp is."""
-_LARGEST = 512 * 1024**2
-"""The limit in bytes, however large the memory is."""
-_UPLOADS = 2
-"""Largest uploads that must find room, however small the memory is."""
 _REMEMBER_S, _CLIENTS = 120, 4096
 """How long the cost of an upload counts against its client once the upload was given up, and for how many
 clients at most. Otherwise a client that begins its uploads again and again would seem cheap each time."""
@@ -136,16 +126,3 @@ class BodyBudget:
             if not by_client[client]:
                 del costs[client]
         return victims
-
-
-def default_limit(max_upload_bytes: int) -> int:
-    """Return how many bytes all bodies may take together in this process, from the memory."""
-    memory = min(memory_limit(), _physical_memory())
-    return int(max(_UPLOADS * max_upload_bytes, min(_LARGEST, memory / _SHARE)))
-
-
-def _physical_memory() -> float:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows
-        return math.inf

@@ -13,9 +13,10 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 
+from app import memory
 from app.http import binding
 from app.http.admission import Admission, RejectedError
-from app.http.body_budget import BodyBudget, default_limit
+from app.http.body_budget import BodyBudget
 from app.http.channel import Channel
 from app.http.eviction import least_valuable
 from app.http.gate import PREDICT, Gate
@@ -90,7 +91,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self.gate = Gate(settings)
         self.cors_origins = settings.cors_origins
         self.max_body_bytes = settings.max_upload_bytes
-        self.budget = BodyBudget(default_limit(settings.max_upload_bytes))
+        self.budget = BodyBudget(memory.for_uploads(settings.max_upload_bytes))
         metrics.body_bytes.set_function(lambda: self.budget.used)
         self.round, self.patience = 1, 1.0
         self._reading_since: float | None = None

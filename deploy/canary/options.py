@@ -11,7 +11,7 @@ from deploy.canary.judge import ALPHA, RULES
 from deploy.canary.reader import MAX_POINTS
 from deploy.output import hide
 from deploy.target import DeployError
-from ml.model.urls import may_get_secrets
+from ml.api_session import may_get_secrets
 
 ROLL_BACK, PROMOTE = "roll-back", "promote"
 

@@ -20,7 +20,7 @@ from ml import params as parameters
 from ml.audit import contradictions
 from ml.audit.items import AuditItems
 from ml.audit.suspects import KINDS, Suspects
-from ml.cli import say
+from ml.cli import port, say, whole_number
 from ml.data import decisions
 from ml.data.dataset import Dataset
 from ml.data.ingest import RAW
@@ -37,18 +37,15 @@ _METHOD = 1  # another number when the code finds other suspects
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
+        "--port", type=port, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
     )
     parser.add_argument(
-        "--most", type=_count, default=_MOST, help=f"at most this many photos of each kind (default: {_MOST})"
+        "--most",
+        type=whole_number(1, 1_000_000),
+        default=_MOST,
+        help=f"at most this many photos of each kind (default: {_MOST})",
     )
     parser.add_argument("--no-page", action="store_true", help=f"only write {SUSPECTS}")
-
-
-def _count(argument: str) -> int:
-    if (number := int(argument)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -93,7 +90,7 @@ def run(arch: str, most: int, out: Path = SUSPECTS) -> Suspects:
     return suspects
 
 
-def _all_decided(suspects: Suspects, made: Mapping[str, decisions.Decision]) -> bool:
+def _all_decided(suspects: Suspects, made: Mapping[str, decisions.LabelDecision]) -> bool:
     """Return whether a person has decided about all of at least one suspect, so that others are next."""
     hashes = [sha256 for suspect in suspects.suspects for sha256 in suspect.hashes]
     return bool(hashes) and all(sha256 in made for sha256 in hashes)

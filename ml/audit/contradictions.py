@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.decisions import Decision
+from ml.data.decisions import LabelDecision
 from ml.model.image import ImageError, Resize, decode
 
 
@@ -31,7 +31,7 @@ class Contradiction:
 
 
 def read(
-    dropped: Path, raw: Path, decisions: Mapping[str, Decision], size: int, resize: Resize
+    dropped: Path, raw: Path, decisions: Mapping[str, LabelDecision], size: int, resize: Resize
 ) -> Iterator[Contradiction]:
     """Read the contradictions that `prepare` reported.
 

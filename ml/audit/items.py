@@ -7,7 +7,7 @@ from typing import Any
 
 from ml.audit.suspects import Suspect, Suspects
 from ml.data import decisions
-from ml.data.decisions import Decision
+from ml.data.decisions import LabelDecision
 from ml.packaging.perturbations import decode_whole, encode
 from ml.review.items import LABEL, Action, Choice, Item, Photo
 
@@ -102,16 +102,16 @@ def _item(number: str, suspect: Suspect) -> Item:
     return Item(number, suspect.kind, photos, question, reason, labels, suspect.probabilities)
 
 
-def _decision(suspect: Suspect, choice: Choice, sha256: str, path: str) -> Decision:
+def _decision(suspect: Suspect, choice: Choice, sha256: str, path: str) -> LabelDecision:
     """Return the line of one file: choosing the class that all files have already is to keep it."""
     if choice.action == LABEL and set(suspect.labels) != {choice.label}:
-        return Decision(sha256, "relabel", choice.label, path)
-    return Decision(sha256, "drop" if choice.action == "drop" else "keep", "", path)
+        return LabelDecision(sha256, "relabel", choice.label, path)
+    return LabelDecision(sha256, "drop" if choice.action == "drop" else "keep", "", path)
 
 
-def _choice(suspect: Suspect, made: Mapping[str, Decision]) -> Choice | None:
+def _choice(suspect: Suspect, made: Mapping[str, LabelDecision]) -> Choice | None:
     """Return the decision about all files of a suspect, or None."""
-    choices = {(one.action, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
+    choices = {(one.decision, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
     if len(choices) != 1 or not all(sha256 in made for sha256 in suspect.hashes):
         return None
     ((action, label),) = choices

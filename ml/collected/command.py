@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from ml.cli import note, say
+from ml.cli import note, say, whole_number
 from ml.collected.store import Collected
 from ml.data import reviewed
 from ml.model.collected import REASONS, Record
@@ -29,14 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--list", action="store_true", help="print one line per photo, separated by tabs")
     group.add_argument("--delete", metavar="REQUEST_ID", help="delete the photo of this answer")
     group.add_argument(
-        "--older-than", metavar="DAYS", type=_days, help="delete the photos that were kept for so many days"
+        "--older-than",
+        metavar="DAYS",
+        type=whole_number(0, _MAX_DAYS),
+        help="delete the photos that were kept for so many days",
     )
-
-
-def _days(argument: str) -> int:
-    if not 0 <= (number := int(argument)) <= _MAX_DAYS:
-        raise argparse.ArgumentTypeError(f"from 0 to {_MAX_DAYS}")
-    return number
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -8,27 +8,23 @@
 `ingest` adds the first ones to the photos of any source, and `evaluate` measures OOD detection on the others.
 """
 
-import csv
 import dataclasses
 import datetime
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from ml.data import tables
+from ml.data.layout import check_class
 from ml.model.errors import PipelineError, one_line
-from ml.model.files import replaced
-from ml.model.manifest import MAX_CLASS_NAME
 
 PATH = Path("collected.csv")
 FOLDER = Path("collected")
 ID = re.compile("[0-9a-f]{32}")
-SHA256 = re.compile("[0-9a-f]{64}")
 
 _NAME = re.compile(rf"collected_(\d{{4}}-\d\d)-\d\d_{ID.pattern}\.jpg")
-_MAX_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +52,7 @@ class CollectedPhoto:
         check_day(self.day)
         if self.label:
             check_class(self.label)
-        if not SHA256.fullmatch(self.sha256) or not SHA256.fullmatch(self.request):
+        if not tables.SHA256.fullmatch(self.sha256) or not tables.SHA256.fullmatch(self.request):
             raise ValueError("expected two SHA-256 in lower-case hexadecimal")
 
     @property
@@ -84,22 +80,6 @@ class CollectedPhoto:
         return content
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(CollectedPhoto)]
-
-
-def check_class(name: str) -> None:
-    """Raise ValueError unless a name can be that of a class and of its folder."""
-    if (
-        not name.isprintable()
-        or not name.strip() == name != ""
-        or len(name) > MAX_CLASS_NAME
-        or name.startswith(".")
-        or "/" in name
-        or "\\" in name
-    ):
-        raise ValueError(f"{one_line(name, 40)!r} cannot be the name of a class")
-
-
 def check_day(day: str) -> None:
     """Raise ValueError unless a text is a day such as 2026-11-27."""
     try:
@@ -121,36 +101,12 @@ def load(path: Path = PATH) -> list[CollectedPhoto]:
     Raises:
         PipelineError: the file cannot be read, or a line is invalid.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB")
-        text = path.read_text("utf-8-sig")  # spreadsheets begin a file with a byte order mark
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} cannot be read: {error}") from error
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if next(table, _COLUMNS) != _COLUMNS:
-            raise ValueError(f"expected the columns {','.join(_COLUMNS)}")
-        photos = [CollectedPhoto(*cells) for cells in table if cells]
-        if len({photo.id for photo in photos}) < len(photos):
-            raise ValueError("an id occurs twice")
-    except (csv.Error, ValueError, TypeError) as error:
-        raise PipelineError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
-    return photos
+    return tables.load(path, CollectedPhoto, unique="id")
 
 
 def save(photos: Iterable[CollectedPhoto], path: Path = PATH) -> None:
     """Replace the list, sorted by day and id so that versions of it can be merged; raises OSError."""
-    buffer = io.StringIO(newline="")
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(_COLUMNS)
-    table.writerows(
-        dataclasses.astuple(photo) for photo in sorted(photos, key=lambda photo: (photo.day, photo.id))
-    )
-    with replaced(path) as file:
-        file.write(buffer.getvalue().encode())
+    tables.save(path, CollectedPhoto, sorted(photos, key=lambda photo: (photo.day, photo.id)))
 
 
 def others() -> list[CollectedPhoto]:

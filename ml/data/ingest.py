@@ -20,9 +20,9 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data import collected, sources
 from ml.data.download import fetch
-from ml.data.layout import recognise
+from ml.data.layout import check_class, recognise
 from ml.model.errors import PipelineError
-from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
+from ml.model.manifest import MAX_CLASSES
 from ml.model.partial import sha256_of
 from ml.params import Ingest
 
@@ -148,11 +148,10 @@ def _check(source: str, classes: list[str], empty: tuple[str, ...]) -> None:
 
 
 def _class_folder(out: Path, name: str) -> Path:
-    if not name.isprintable() or name != name.strip() or len(name) > MAX_CLASS_NAME or "/" in name:
-        raise PipelineError(
-            "the name of a class must be printable, without a slash, and have at most "
-            f"{MAX_CLASS_NAME} characters; this one isn't: {name!r}"
-        )
+    try:
+        check_class(name)
+    except ValueError as error:
+        raise PipelineError(str(error)) from error
     folder = out / name
     folder.mkdir(exist_ok=True)
     return folder

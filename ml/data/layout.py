@@ -9,14 +9,16 @@ Recognised are
 """
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from ml.model.errors import PipelineError
-from ml.model.manifest import MAX_CLASSES
+from ml.model.errors import PipelineError, one_line
+from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
+from ml.model.photos import is_visible
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validation", "dev"), "val"
@@ -137,6 +139,22 @@ def recognise(
     )
 
 
+def check_class(name: str) -> None:
+    """Raise ValueError unless a name can be that of a class and of its folder."""
+    if (
+        not name.isprintable()
+        or not name.strip() == name != ""
+        or len(name) > MAX_CLASS_NAME
+        or "/" in name
+        or "\\" in name
+        or not is_visible(PurePosixPath(name))
+    ):
+        raise ValueError(
+            f"{one_line(name, 40)!r} cannot be the name of a class: it must be printable, have no slash and "
+            f"at most {MAX_CLASS_NAME} characters, and be none of the names that are hidden or of systems"
+        )
+
+
 def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
     for part in parts:
         root = root.folders.setdefault(part, _Folder())
@@ -219,7 +237,7 @@ def _by_tables(photos: Sequence[PurePosixPath], tables: Mapping[str, str]) -> It
 
 def _by_table(name: str, text: str, photos: Mapping[str, PurePosixPath]) -> Layout | None:
     try:
-        header, *rows = (row for row in csv.reader(text.splitlines()) if row)
+        header, *rows = (row for row in csv.reader(io.StringIO(text, newline=None)) if row)
     except (ValueError, csv.Error):
         return None
     rows = [row for row in rows if len(row) == len(header)]

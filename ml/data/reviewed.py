@@ -6,24 +6,21 @@ address.
 """
 
 import contextlib
-import csv
 import dataclasses
 import datetime
-import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
-from ml.data import collected
-from ml.data.collected import ID, SHA256, check_class, check_day
-from ml.model.errors import PipelineError, one_line
+from ml.data import collected, tables
+from ml.data.collected import ID, check_day
+from ml.data.layout import check_class
 
 PATH = Path("collected_decisions.csv")
 
 Verdict = Literal["label", "none", "discard", "undo"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-_MAX_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Entry:
         """Raise ValueError for a line that nobody may act upon."""
         datetime.datetime.fromisoformat(self.time)
         check_day(self.day)
-        if not ID.fullmatch(self.id) or not SHA256.fullmatch(self.sha256):
+        if not ID.fullmatch(self.id) or not tables.SHA256.fullmatch(self.sha256):
             raise ValueError("expected an id and a SHA-256 in lower-case hexadecimal")
         if self.decision not in VERDICTS:
             raise ValueError(f"the decision is one of {', '.join(VERDICTS)}")
@@ -70,9 +67,6 @@ class Entry:
     def is_random(self) -> bool:
         """Whether the photo belongs to the random sample."""
         return "random" in self.reasons.split()
-
-
-_COLUMNS = [field.name for field in dataclasses.fields(Entry)]
 
 
 def now() -> str:
@@ -92,29 +86,11 @@ def load(path: Path = PATH, undone: bool = False) -> dict[str, Entry]:
     Raises:
         PipelineError: the file cannot be read, or a line is invalid.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it is no file of decisions")
-        content = path.read_bytes()
-        text = content[: content.rfind(b"\n") + 1].decode("utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{path} cannot be read: {error}") from error
     entries: dict[str, Entry] = {}
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        if next(table, _COLUMNS) != _COLUMNS:
-            raise ValueError(f"expected the columns {','.join(_COLUMNS)}")
-        for cells in filter(None, table):
-            if len(cells) != len(_COLUMNS):
-                raise ValueError(f"expected {','.join(_COLUMNS)}, not {one_line(','.join(cells), 80)!r}")
-            entry = Entry(*cells)  # type: ignore[arg-type]  # which __post_init__ checks
-            entries.pop(entry.id, None)
-            if undone or entry.decision != "undo":
-                entries[entry.id] = entry
-    except (csv.Error, ValueError) as error:
-        raise PipelineError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+    for entry in tables.load(path, Entry, whole_lines=True):
+        entries.pop(entry.id, None)
+        if undone or entry.decision != "undo":
+            entries[entry.id] = entry
     return entries
 
 
@@ -124,17 +100,12 @@ def append(entries: Iterable[Entry], path: Path = PATH) -> None:
     Raises:
         OSError: they cannot be written; the file is as it was.
     """
-    buffer = io.StringIO(newline="")
-    table = csv.writer(buffer, lineterminator="\n")
     with path.open("a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         end = _end(size, path)
-        if not end:
-            table.writerow(_COLUMNS)
-        table.writerows(dataclasses.astuple(entry) for entry in entries)
         if end < size:
             file.truncate(end)
-        rest = buffer.getvalue().encode()
+        rest = tables.lines(Entry, entries, header=not end)
         try:
             while rest:
                 rest = rest[file.write(rest) :]

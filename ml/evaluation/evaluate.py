@@ -9,8 +9,6 @@ import csv
 import dataclasses
 import json
 
-import numpy as np
-
 from ml import params as parameters
 from ml.cli import note
 from ml.data.dataset import Dataset
@@ -46,8 +44,7 @@ def run(params: Params) -> Evaluation:
     network = trained.network
     REPORT.mkdir(parents=True, exist_ok=True)
 
-    random = np.random.default_rng(params.train.seed)
-    sample = np.sort(random.permutation(data.rows("train"))[: p.ood_photos])
+    sample = data.sample("train", p.ood_photos, params.train.seed)
     val_rows = data.rows("val")
     train, val, test = (
         extract_features(network, data.images, rows) for rows in (sample, val_rows, data.rows("test"))

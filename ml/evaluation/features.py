@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.data import collected
+from ml.data import collected, sources
 from ml.evaluation.metrics import Floats
 from ml.model.errors import PipelineError
 from ml.model.image import ImageError, Resize, decode
@@ -41,7 +39,7 @@ def extract_features(network: Network, images: Images, rows: NDArray[np.int64] |
 
 
 def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.uint8] | None:
-    """Decode all photos of `evaluate.other`, a folder or a .zip, to uint8 [N, image_size, image_size, 3].
+    """Decode all photos of `evaluate.other`, a folder, .zip or .tar, to uint8 [N, image_size, image_size, 3].
 
     The collected photos of none of the classes follow. Returns None if there are neither.
 
@@ -49,21 +47,14 @@ def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.
         PipelineError: the source cannot be read, or contains no photos; or a collected photo is missing.
     """
     images = []
-    for content in _files(Path(source)) if source else ():
-        with contextlib.suppress(ImageError):  # files that are not photos are left out
-            images.append(decode(content, image_size, resize))
+    try:
+        with sources.opened(Path(source)) if source else contextlib.nullcontext() as opened:
+            for photo in opened.photos if opened else ():
+                with photo.open() as file, contextlib.suppress(ImageError):  # broken photos are left out
+                    images.append(decode(file.read(), image_size, resize))
+    except OSError as error:
+        raise PipelineError(f"evaluate.other: cannot read {source}: {error}") from error
     if source and not images:
         raise PipelineError(f"evaluate.other: {source} contains no photos")
     images += [decode(photo.read(), image_size, resize) for photo in collected.others()]
     return np.stack(images) if images else None
-
-
-def _files(source: Path) -> Iterator[bytes]:
-    try:
-        if source.is_dir():
-            yield from (path.read_bytes() for path in sorted(source.rglob("*")) if path.is_file())
-        else:
-            with zipfile.ZipFile(source) as archive:
-                yield from (archive.read(entry) for entry in archive.infolist() if not entry.is_dir())
-    except (OSError, zipfile.BadZipFile) as error:
-        raise PipelineError(f"evaluate.other: cannot read {source}: {error}") from error

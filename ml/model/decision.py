@@ -87,6 +87,6 @@ def bounded(scores: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(np.where(np.isfinite(raw), raw, 0).clip(0, 1).round(DIGITS))
 
 
-def is_unknown(scores: ArrayLike, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
+def is_unknown(scores: ArrayLike) -> NDArray[np.bool_]:
     """Return, for each OOD score, whether the photo counts as showing none of the classes."""
-    return np.asarray(bounded(scores) < threshold)
+    return np.asarray(bounded(scores) < THRESHOLD)

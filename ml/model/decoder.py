@@ -53,19 +53,13 @@ def square(photo: Structure, size: int, resize: Resize) -> Image.Image:
         BrokenImageError: it is truncated or corrupt.
         MemoryError, OSError: the system lacks memory or open files; the photo may be good.
     """
-    photo = _complete(photo)
-    with opened(photo) as image:
-        # libjpeg can decode at 1/2, 1/4 or 1/8 of the size for a fraction of the cost. At least twice the
-        # target size is kept, so that the filter below does the antialiasing. No effect on other formats.
-        image.draft("RGB", (2 * size, 2 * size))
-        image.load()
-        rgb = to_rgb(without_colour_key(image, photo) if photo.kind == "PNG" else image)
-        width, height = rgb.size
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side) if resize == "center_crop" else None
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
-        return upright(rgb, photo.orientation)  # turning the small square gives the same and is cheaper
+    rgb = whole(photo, (2 * size, 2 * size))  # so that the filter below does the antialiasing
+    width, height = rgb.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side) if resize == "center_crop" else None
+    rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+    return upright(rgb, photo.orientation)  # turning the small square gives the same and is cheaper
 
 
 def copy(photo: Structure, side: int) -> bytes:
@@ -75,23 +69,33 @@ def copy(photo: Structure, side: int) -> bytes:
         photo: its structure.
         side: the longer side of the copy, in pixels, unless the photo is smaller.
     """
+    scale = min(1.0, side / max(photo.width, photo.height))
+    size = max(1, round(scale * photo.width)), max(1, round(scale * photo.height))
+    rgb = whole(photo, size).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    rgb = upright(rgb, photo.orientation)
+    rgb.info.clear()  # Pillow would write a comment into the JPEG
+    buffer = io.BytesIO()
+    rgb.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()
+
+
+def whole(photo: Structure, size: tuple[int, int]) -> Image.Image:
+    """Decode a photo to RGB, not upright yet; for the errors see `square`.
+
+    Args:
+        photo: its structure.
+        size: width and height that are needed at least, in pixels: libjpeg can decode at 1/2, 1/4 or 1/8 of
+            the size for a fraction of the cost. It has no effect on other formats.
+    """
     photo = _complete(photo)
-    with opened(photo) as image:
-        scale = min(1.0, side / max(image.size))
-        width, height = (max(1, round(scale * length)) for length in image.size)
-        image.draft("RGB", (width, height))
+    with _opened(photo) as image:
+        image.draft("RGB", size)
         image.load()
-        rgb = to_rgb(without_colour_key(image, photo) if photo.kind == "PNG" else image)
-        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        rgb = upright(rgb, photo.orientation)
-        rgb.info.clear()  # Pillow would write a comment into the JPEG
-        buffer = io.BytesIO()
-        rgb.save(buffer, "JPEG", quality=_QUALITY)
-        return buffer.getvalue()
+        return to_rgb(without_colour_key(image, photo) if photo.kind == "PNG" else image)
 
 
 @contextlib.contextmanager
-def opened(photo: Structure) -> Iterator[Image.Image]:
+def _opened(photo: Structure) -> Iterator[Image.Image]:
     """Open a photo with Pillow, not decoded yet; for the errors that decoding it raises see `square`."""
     try:
         if photo.kind == heif.HEIC:
@@ -136,7 +140,7 @@ def _complete(photo: Structure) -> Structure:
 def _checksum(photo: Structure) -> int:
     """Return a checksum of the pixels in full size."""
     checksum = 0
-    with opened(photo) as image:
+    with _opened(photo) as image:
         image.load()
         for top in range(0, image.height, _TILE):
             rows = image.crop((0, top, image.width, min(top + _TILE, image.height)))

@@ -6,17 +6,6 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Names of this machine."""
 
 
-def may_get_secrets(url: str) -> bool:
-    """Return whether a token may be sent to an API at a URL: encrypted, unless it is on this machine."""
-    try:
-        parts = urlsplit(url)
-        encrypted = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
-        usable = encrypted and parts.hostname and parts.port != 0
-    except ValueError:
-        return False
-    return bool(usable) and parts.username is None and not parts.query
-
-
 def origin(url: str) -> tuple[str, str | None, int]:
     """Return the scheme, host and port of an http(s) URL.
 

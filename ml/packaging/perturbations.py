@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from ml.model.decoder import opened, to_rgb, upright
+from ml.model.decoder import upright, whole
 from ml.model.image import DEFAULT_MAX_PIXELS, inspect
 
 Perturbation = Callable[[Image.Image, int], bytes]
@@ -39,10 +39,7 @@ def decode_whole(data: bytes, size: int) -> Image.Image:
         ImageError: the photo cannot be decoded.
     """
     structure = inspect(data, DEFAULT_MAX_PIXELS)
-    with opened(structure) as image:
-        image.draft("RGB", (_MAX_SCALE * size, _MAX_SCALE * size))
-        image.load()
-        photo = upright(to_rgb(image), structure.orientation)
+    photo = upright(whole(structure, (_MAX_SCALE * size, _MAX_SCALE * size)), structure.orientation)
     return _with_side(photo, min(_MAX_SCALE * size, *photo.size))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ml.model.files import replaced
+
 MISSING = "-"
 """Stands for a figure that was not measured."""
 _NO_SHARES = ("log_loss", "roc_auc", "ece", "auroc")
@@ -43,9 +45,8 @@ def write(text: str, path: Path) -> None:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    with replaced(path) as file:
+        file.write(text.encode())
 
 
 def percent(share: float | None) -> str:

@@ -16,7 +16,7 @@ import json
 from itertools import islice
 
 from ml import params as parameters
-from ml.cli import note, say
+from ml.cli import note, port, say
 from ml.collected.store import Collected
 from ml.data import collected, reviewed
 from ml.local_model import load_source
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "exists, else the model embedded in the service",
     )
     parser.add_argument(
-        "--port", type=int, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
+        "--port", type=port, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
     )
     parser.add_argument(
         "--host",
@@ -68,7 +68,10 @@ def _note_rejected(path: str, reason: str) -> None:
 
 
 def _address(text: str) -> str:
-    return str(ipaddress.ip_address(text))
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main(arguments: argparse.Namespace) -> None:

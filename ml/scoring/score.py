@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from ml import local_model
-from ml.cli import note, say
+from ml.cli import note, say, whole_number
 from ml.model.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -55,11 +55,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=whole_number(1, 1024),
         help="default: one per CPU, or 8 per CPU if the first photo is not on this machine",
     )
     parser.add_argument(
-        "--part-rows", type=int, default=10_000, help="rows of a Parquet file of OUT; default: 10000"
+        "--part-rows",
+        type=whole_number(1, 1_000_000),
+        default=10_000,
+        help="rows of a Parquet file of OUT; default: 10000",
     )
     parser.add_argument(
         "--retry-errors", action="store_true", help="score the photos again whose rows have an error"
@@ -73,8 +76,6 @@ def main(arguments: argparse.Namespace) -> int:
         from ml.scoring.output import Output
     except ImportError as error:
         raise PipelineError(_NO_PYARROW) from error
-    if min(arguments.part_rows, 1 if arguments.threads is None else arguments.threads) < 1:
-        raise PipelineError("--threads and --part-rows must be at least 1")
     engine = arguments.engine
     if engine == "auto":
         engine = "ray" if os.environ.get("RAY_ADDRESS") else "threads"

@@ -183,10 +183,10 @@ def copy_weights(network: nn.Module) -> dict[str, Tensor]:
 def _loss_hits_count(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the sum of log losses, the number of correct answers and the number of photos.
 
-    `labels` are int64 [N], or probabilities [N, classes].
+    `labels` are int64 [N].
     """
     loss = functional.cross_entropy(logits, labels, reduction="sum")
-    hits = (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum()
+    hits = (logits.argmax(1) == labels).sum()
     return torch.stack([loss, hits.to(loss.dtype), torch.tensor(float(len(labels)), device=loss.device)])
 
 

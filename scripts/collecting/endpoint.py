@@ -9,8 +9,8 @@ from typing import Any
 
 import requests
 
+from ml.api_session import session
 from ml.model.examples import MAX_EXAMPLES
-from ml.model.http import session
 from scripts.common.web import RequestError, checked_url, key_header, one_line
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0

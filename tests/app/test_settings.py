@@ -132,16 +132,3 @@ def test_variables_of_other_programs_are_no_typos():
     assert probable_typos(dict.fromkeys(OTHERS.split(), "x")) == {}
     names = [field.name.upper() for field in fields(Settings)]
     assert probable_typos(dict.fromkeys(names, "")) == {}
-
-
-@pytest.mark.parametrize(
-    ("memory_mb", "workers", "photo_mb", "at_once"),
-    [(float("inf"), 2, 1024, 2), (512, 1, 256, 1), (2048, 2, 784, 2), (256, 4, 64, 1), (512, 8, 64, 3)],
-)
-def test_the_memory_of_a_photo_follows_from_the_container_s(
-    monkeypatch, memory_mb, workers, photo_mb, at_once
-):
-    monkeypatch.setattr("app.settings.memory_limit", lambda: memory_mb * 2**20)
-    settings = Settings(max_concurrency=workers)
-    assert (settings.max_photo_bytes, settings.costly_photos) == (photo_mb * 2**20, at_once)
-    assert Settings(max_concurrency=workers, max_photo_mb=100).max_photo_bytes == 100 * 2**20

@@ -102,7 +102,7 @@ def test_settings_fit_the_pod(objects, monkeypatch) -> None:
     assert readiness["httpGet"]["path"] == "/ready"
     assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "startupProbe")} == {"/health"}
     limits = container["resources"]["limits"]
-    monkeypatch.setattr("app.settings.memory_limit", lambda: megabytes(limits["memory"]) * 1e6)
+    monkeypatch.setattr("app.memory.memory_limit", lambda: megabytes(limits["memory"]) * 1e6)
     settings = dataclasses.replace(settings, max_concurrency=int(limits["cpu"]))
     assert settings.max_concurrency * settings.max_photo_bytes / 1e6 + 100 < 0.8 * megabytes(limits["memory"])
     (volume,) = pod["volumes"]

@@ -1,9 +1,11 @@
 """The commands of `python -m ml`, and how they end."""
 
+import argparse
+
 import pytest
 
 from ml.__main__ import COMMANDS
-from ml.cli import run
+from ml.cli import run, whole_number
 from ml.data import ingest
 from ml.model.errors import PipelineError
 
@@ -36,3 +38,10 @@ def test_the_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         run("ml", "", COMMANDS, ["--version"])
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("text", ["-1", "11", "x", "", "1.0", "²", "9" * 10_000])
+def test_a_number_out_of_its_range(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 10, not"):
+        whole_number(0, 10)(text)
+    assert [whole_number(0, 10)(right) for right in ("0", "07", "10")] == [0, 7, 10]

@@ -10,7 +10,7 @@ from tests.helpers.paths import ROOT
 
 APP_LAYERS = (
     *("__main__", "__init__", "routes", "service", "http"),
-    *("collecting", "inference", "model_source", "telemetry", "photos", "settings", "parsers"),
+    *("collecting", "inference", "model_source", "telemetry", "photos", "settings", "memory", "parsers"),
 )
 """Subpackages and modules of app: each imports only from those further right."""
 

@@ -63,6 +63,7 @@ class Revision:
     env: dict[str, str]
     instance: Instance
     numbers: list[int] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)  # of the Deployment; `undo` brings them back
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -93,7 +94,6 @@ class Kubernetes(Provider):
         self.candidate: Candidate | None = None  # the second Deployment
         self.weights = [100, 0]  # of the route
         self.splits: list[int] = []  # shares that the candidate has got
-        self.annotations: dict[str, str] = {}  # of the Deployment, as it was applied
         self._last = 0
         self.wanted: Revision | None = None  # by the Deployment's template
         self.folder = folder / "bin"
@@ -172,7 +172,7 @@ class Kubernetes(Provider):
     def _deployment(self) -> dict[str, Any]:
         assert self.wanted
         document = self.wanted.to_json()
-        document["metadata"]["annotations"] |= self.annotations
+        document["metadata"]["annotations"] |= self.wanted.annotations
         document["spec"]["replicas"] = 2
         return document
 
@@ -181,11 +181,12 @@ class Kubernetes(Provider):
         documents = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(manifests)}
         pods = {name: d["spec"]["template"] for (kind, name), d in documents.items() if kind == "Deployment"}
         self.images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
-        self.annotations = documents["Deployment", "cats-vs-dogs"]["metadata"].get("annotations", {})
         self.weights = [100, 0]  # if the overlay has a route
         (container,) = pods["cats-vs-dogs"]["spec"]["containers"]
         config = documents["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]
         self.make(container["image"], config["data"])
+        assert self.wanted
+        self.wanted.annotations = documents["Deployment", "cats-vs-dogs"]["metadata"].get("annotations", {})
         return Answer(200, "deployment.apps/cats-vs-dogs configured")
 
     def _apply_canary(self, documents: dict[str, Any]) -> Answer:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.http import body_budget
-from app.http.body_budget import Body, BodyBudget, default_limit
+from app.http.body_budget import Body, BodyBudget
 
 MB = 1024 * 1024
 
@@ -124,20 +124,3 @@ def test_bytes_are_given_back_from_any_thread():
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(budget.close, bodies * 2))
     assert budget.used == 0
-
-
-@pytest.mark.parametrize(
-    ("memory", "upload", "expected"),
-    [
-        (512 * MB, 10 * MB, 64 * MB),
-        (64 * MB, 10 * MB, 20 * MB),
-        (float("inf"), 10 * MB, 512 * MB),
-        (512 * MB, 1024 * MB, 2048 * MB),
-    ],
-)
-def test_the_limit_follows_the_memory_of_the_container(monkeypatch, memory, upload, expected):
-    monkeypatch.setattr(body_budget, "memory_limit", lambda: memory)
-    monkeypatch.setattr(body_budget, "_physical_memory", lambda: 2**50)
-    assert default_limit(upload) == expected
-    monkeypatch.setattr(body_budget, "_physical_memory", lambda: 8 * MB)
-    assert default_limit(upload) == 2 * upload

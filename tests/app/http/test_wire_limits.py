@@ -16,6 +16,7 @@ import pytest
 from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 
+from app import memory
 from app.http import body_budget, gate, listener, request
 from app.routes import page, predict
 from tests.app.routes.test_predict import RED_JPEG
@@ -48,7 +49,7 @@ def reset(connection: socket.socket) -> None:
 @pytest.fixture
 def small(monkeypatch):
     """Room for 2 MB of bodies and 30 connections."""
-    monkeypatch.setattr(body_budget, "_LARGEST", 2 * MB)
+    monkeypatch.setattr(memory, "_MOST_UPLOADS", 2 * MB)
     monkeypatch.setattr(listener, "_CONNECTIONS", 30)
 
 

@@ -132,7 +132,7 @@ def test_a_lack_of_workers_is_503_and_counted(make_app, monkeypatch):
 
 @needs_fork
 def test_no_more_costly_photos_at_once_than_there_is_memory_for(monkeypatch):
-    monkeypatch.setattr("app.settings.memory_limit", lambda: 512 * 2**20)
+    monkeypatch.setattr("app.memory.memory_limit", lambda: 512 * 2**20)
     decoder = Decoder(Settings(max_concurrency=8), Metrics())
     decode, lock, running_now, most = decoder._sandbox.decode, threading.Lock(), 0, 0
 

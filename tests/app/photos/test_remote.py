@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.http import body_budget, fetching
+from app import memory
+from app.http import fetching
 from app.photos import remote
 from ml.model.http import Patience
 from tests.app.routes.test_predict import BLUE_PNG, RED_JPEG, is_problem
@@ -413,7 +414,7 @@ def test_fetched_bytes_count_like_uploaded_ones(
 ) -> None:
     photos.files["/large"] = RED_JPEG.ljust(900_000, b"\0")
     photos.answers["/large"] = [Answer(stall=800_000)]
-    monkeypatch.setattr(body_budget, "_LARGEST", 4 << 20)
+    monkeypatch.setattr(memory, "_MOST_UPLOADS", 4 << 20)
     with fetching_from(make_app, photos.url, max_upload_mb=1) as service:
         waiting = [in_background(service, f"{photos.url}/large") for _ in range(2)]
         until(lambda: service.listener.budget.used > 1_600_000)

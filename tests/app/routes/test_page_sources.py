@@ -89,9 +89,10 @@ def test_examples_of_other_classes_come_from_the_model_file(
 
 
 def enter(page: Page, address: str) -> None:
-    if not page.get_by_label("Address of a photo").is_visible():
+    field = page.get_by_label("Address of a photo")
+    while not field.is_visible():  # a click that comes while the page moves may miss
         page.get_by_text("Add a photo by its address").click()
-    page.get_by_label("Address of a photo").fill(address)
+    field.fill(address)
     page.get_by_role("button", name="Add", exact=True).click()
 
 

@@ -128,6 +128,46 @@ def test_the_same_command_goes_on_after_a_kill(place, deploy, canary):
     assert not left(place)
 
 
+@pytest.fixture
+def killed_in_promote(place, deploy, canary) -> None:
+    """A canary that was killed when the Deployment had its version already, and its pods were starting."""
+    process = deploy.begin(*NEW, *canary)
+    until(lambda: 50 in splits(place) or process.poll() is not None)
+    place.provider.gate.clear()
+    done = deploy.cancel(process, lambda: place.provider.wanted.image == NEW[1], signal.SIGKILL)
+    assert done.code == -9
+    place.provider.gate.set()
+
+
+@pytest.mark.parametrize("target", [pytest.param("kubernetes", marks=needs("kubectl"))])
+class TestKilledInPromote:
+    """Only on Kubernetes does it take more than one step."""
+
+    def test_the_same_command_goes_on(self, place, deploy, canary, killed_in_promote):
+        done = deploy(*NEW, *canary)
+        assert done.code == 0, done.output
+        assert " was cut off at 100 %: going on" in done.out
+        assert place.serves() == ("new", NEW_URL)
+        assert not left(place)
+
+    def test_a_failure_brings_the_version_before_back(
+        self, place, deploy, canary, killed_in_promote, tmp_path
+    ):
+        smoke = tmp_path / "fails.sh"
+        smoke.write_text("exit 1")
+        done = deploy(*NEW, *canary, "--smoke-test", str(smoke))
+        assert done.code == 2, done.output  # the smoke test of the version before fails too
+        assert place.serves() == OLD
+        assert not left(place)
+
+    def test_another_command_takes_it_back(self, place, deploy, canary, killed_in_promote):
+        done = deploy("--rollback")
+        assert done.code == 0, done.output
+        assert " was cut off at 100 %: taking it back" in done.out
+        assert place.serves() == OLD
+        assert not left(place)
+
+
 def test_another_command_takes_the_canary_back(place, deploy, canary):
     killed_at_10_percent(place, deploy, canary)
     done = deploy("--image", f"{IMAGE}:other", "--dry-run")

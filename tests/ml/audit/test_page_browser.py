@@ -41,7 +41,8 @@ class Server(NamedTuple):
     def made(self) -> dict[str, tuple[str, str]]:
         """Action and label by path, as the file has them."""
         return {
-            one.path: (one.action, one.label) for one in decisions.load(self.folder / decisions.PATH).values()
+            one.path: (one.decision, one.label)
+            for one in decisions.load(self.folder / decisions.PATH).values()
         }
 
 

@@ -16,7 +16,7 @@ from ml.audit.find import DEFAULT_BODY, body, label_issues, outliers, predict_ou
 from ml.audit.suspects import Suspects
 from ml.data import decisions
 from ml.data.dataset import Dataset
-from ml.data.decisions import Decision
+from ml.data.decisions import LabelDecision
 from ml.model.errors import PipelineError
 from ml.model.networks import build
 from tests.ml.audit.conftest import COUNT, ODD, SAME, WRONG, reprepare
@@ -47,7 +47,7 @@ def test_planted_errors_are_found_and_decisions_end_them(prepared, params):
         for path, sha256 in zip(suspect.paths, suspect.hashes, strict=True):
             dog = path in (*WRONG, *SAME)
             action = "drop" if path == ODD else "relabel" if dog else "keep"
-            made[sha256] = Decision(sha256, action, "dog" if dog else "", path)
+            made[sha256] = LabelDecision(sha256, action, "dog" if dog else "", path)
     decisions.save(made.values())
     report = reprepare(params)
     assert report.dropped == {"audit": 1, "duplicate": 1}
@@ -72,7 +72,7 @@ def test_the_same_photos_are_not_computed_twice(prepared, monkeypatch):
 
 def test_after_keeping_all_of_them_others_are_shown(prepared):
     first = {sha256 for suspect in audit.run("simple_cnn", 1).suspects for sha256 in suspect.hashes}
-    decisions.save([decisions.Decision(sha256, "keep") for sha256 in first], decisions.PATH)
+    decisions.save([decisions.LabelDecision(sha256, "keep") for sha256 in first], decisions.PATH)
     again = audit.run("simple_cnn", 1)
     assert again.suspects
     assert not {sha256 for suspect in again.suspects for sha256 in suspect.hashes} & first
@@ -89,7 +89,7 @@ def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
     groups = contradictions.read(dropped, raw, {}, 96, "center_crop")
     assert ["cat/3.png", "dog/copy.jpg"] in [group.paths for group in groups]
     made = {
-        sha256: Decision(sha256, "keep")
+        sha256: LabelDecision(sha256, "keep")
         for group in contradictions.read(dropped, raw, {}, 96, "center_crop")
         for sha256 in group.hashes
     }

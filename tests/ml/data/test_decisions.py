@@ -8,7 +8,7 @@ import pytest
 
 from ml.data import decisions, prepare
 from ml.data.dataset import Dataset
-from ml.data.decisions import Decision
+from ml.data.decisions import LabelDecision
 from ml.model.errors import PipelineError
 from tests.helpers.paths import ROOT
 
@@ -39,9 +39,9 @@ def labels_and_splits(folder):
 
 def test_what_is_written_is_read(tmp_path):
     made = [
-        Decision(B, "relabel", 'cats, "big" & small = 5', 'dog/a, "b".jpg'),
-        Decision(A, "drop", "", "dog/ü.jpg"),
-        Decision("c" * 64, "keep", "", "cat/1.jpg"),
+        LabelDecision(B, "relabel", 'cats, "big" & small = 5', 'dog/a, "b".jpg'),
+        LabelDecision(A, "drop", "", "dog/ü.jpg"),
+        LabelDecision("c" * 64, "keep", "", "cat/1.jpg"),
     ]
     path = tmp_path / "decisions.csv"
     decisions.save(made, path)
@@ -58,7 +58,7 @@ def test_no_file_an_empty_one_and_one_from_a_spreadsheet(tmp_path):
     path.write_text("")
     assert decisions.load(path) == {}
     path.write_bytes(b"\xef\xbb\xbf" + f"{HEAD}{A},drop,,\n\n".replace("\n", "\r\n").encode())
-    assert decisions.load(path) == {A: Decision(A, "drop")}
+    assert decisions.load(path) == {A: LabelDecision(A, "drop")}
 
 
 def test_the_repository_has_a_valid_file():
@@ -105,7 +105,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "decisions.csv"
-    decisions.save([Decision(A, "drop")], path)
+    decisions.save([LabelDecision(A, "drop")], path)
 
     def full(_):
         raise OSError(28, "No space left on device")
@@ -113,7 +113,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         decisions.save([], path)
-    assert decisions.load(path) == {A: Decision(A, "drop")}
+    assert decisions.load(path) == {A: LabelDecision(A, "drop")}
     assert sorted(tmp_path.iterdir()) == [path]
 
 
@@ -123,9 +123,12 @@ def test_prepare_obeys_and_no_other_photo_moves(make_photos, go, tmp_path):
     before = labels_and_splits(tmp_path / "before")
     moved = [path for path in sorted(before) if path.startswith("red/")][::2]
     gone = [path for path in sorted(before) if path.startswith("blue/")][:10]
-    made = [Decision(sha256_of(raw / path), "relabel", "blue", path) for path in moved]
-    made += [Decision(sha256_of(raw / path), "drop", "", path) for path in gone]
-    made += [Decision(sha256_of(raw / "red/001.png"), "keep"), Decision(A, "drop", "", "elsewhere/1.jpg")]
+    made = [LabelDecision(sha256_of(raw / path), "relabel", "blue", path) for path in moved]
+    made += [LabelDecision(sha256_of(raw / path), "drop", "", path) for path in gone]
+    made += [
+        LabelDecision(sha256_of(raw / "red/001.png"), "keep"),
+        LabelDecision(A, "drop", "", "elsewhere/1.jpg"),
+    ]
     report = go(raw, *made, out="after")
     after = labels_and_splits(tmp_path / "after")
     assert report.decided == {"keep": 1, "relabel": 20, "drop": 10, "absent": 1}
@@ -146,7 +149,7 @@ def test_a_relabelled_photo_takes_no_place_in_a_split_of_a_small_class(make_phot
         if min(blue) > "1a" and red[1] < "19":  # 10 % of all hashes are below 1999...
             break
     go(raw, out="before")
-    go(raw, Decision(red[0], "relabel", "blue"), out="after")
+    go(raw, LabelDecision(red[0], "relabel", "blue"), out="after")
     before, after = (labels_and_splits(tmp_path / folder) for folder in ("before", "after"))
     assert {path: split for path, (_, split) in before.items()} == {
         path: split for path, (_, split) in after.items()
@@ -155,7 +158,7 @@ def test_a_relabelled_photo_takes_no_place_in_a_split_of_a_small_class(make_phot
 
 def test_a_decision_holds_if_the_photo_is_renamed_and_others_are_added(make_photos, go, tmp_path):
     raw = make_photos(40)
-    made = [Decision(sha256_of(raw / "red/000.png"), "relabel", "blue", "red/000.png")]
+    made = [LabelDecision(sha256_of(raw / "red/000.png"), "relabel", "blue", "red/000.png")]
     (raw / "red/000.png").rename(raw / "red/rose.png")
     make_photos(20, first=40)
     go(raw, *made)
@@ -166,9 +169,9 @@ def test_a_relabelled_photo_contradicts_its_copy_no_more(make_photos, go, tmp_pa
     raw = make_photos(40)
     shutil.copy(raw / "red/000.png", raw / "blue/copy.png")
     assert go(raw).dropped == {"label_conflict": 2}
-    made = Decision(sha256_of(raw / "red/000.png"), "relabel", "red")
+    made = LabelDecision(sha256_of(raw / "red/000.png"), "relabel", "red")
     assert go(raw, made).dropped == {"duplicate": 1}
-    assert go(raw, Decision(made.sha256, "drop")).dropped == {"audit": 2}
+    assert go(raw, LabelDecision(made.sha256, "drop")).dropped == {"audit": 2}
 
 
 def test_prepare_names_a_class_that_does_not_exist(make_photos, go):
@@ -176,7 +179,7 @@ def test_prepare_names_a_class_that_does_not_exist(make_photos, go):
     with pytest.raises(
         PipelineError, match=r"relabels red/000.png as 'rde', which is not a class; there are blue"
     ):
-        go(raw, Decision(sha256_of(raw / "red/000.png"), "relabel", "rde"))
+        go(raw, LabelDecision(sha256_of(raw / "red/000.png"), "relabel", "rde"))
 
 
 def test_prepare_prints_what_it_obeyed(make_photos, run_ml, tmp_path):
@@ -186,7 +189,7 @@ def test_prepare_prints_what_it_obeyed(make_photos, run_ml, tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     done = run_ml("prepare", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "kept: blue 40, red 40; dropped: none\n")
-    made = [Decision(sha256_of(tmp_path / "data/raw/red/000.png"), "drop"), Decision(A, "keep")]
+    made = [LabelDecision(sha256_of(tmp_path / "data/raw/red/000.png"), "drop"), LabelDecision(A, "keep")]
     decisions.save(made, tmp_path / decisions.PATH)
     done = run_ml("prepare", folder=tmp_path)
     assert (

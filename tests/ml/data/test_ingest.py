@@ -326,6 +326,14 @@ def test_classes_that_no_model_can_have_are_rejected(tmp_path, go):
         (tmp_path / "long" / name / "1.png").write_bytes(b"x")
     with pytest.raises(PipelineError, match="at most 100 characters"):
         go(tmp_path / "long")
+    (tmp_path / "table").mkdir()
+    for number in range(4):
+        (tmp_path / f"table/{number}.png").write_bytes(b"x")
+    for name in (".hidden", "a\\b", "a/b", "lost+found", "a\vb"):
+        labels = f"file,label\n0.png,cat\n1.png,cat\n2.png,{name}\n3.png,{name}\n"
+        (tmp_path / "table/labels.csv").write_text(labels)
+        with pytest.raises(PipelineError, match="cannot be the name of a class"):
+            go(tmp_path / "table")
     for number in range(1001):
         (tmp_path / "many" / str(number)).mkdir(parents=True)
         (tmp_path / "many" / str(number) / "1.png").write_bytes(b"x")

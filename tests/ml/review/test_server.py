@@ -12,7 +12,7 @@ from PIL import Image
 from ml.audit.items import AuditItems
 from ml.audit.suspects import Suspect, Suspects
 from ml.data import decisions
-from ml.data.decisions import Decision
+from ml.data.decisions import LabelDecision
 from ml.review.items import Choice
 from tests.ml.audit.conftest import write_suspects
 from tests.ml.review.conftest import SESSION, TOKEN, Ask, decide, next_item, served
@@ -109,13 +109,13 @@ def test_each_decision_is_in_the_file_at_once(ask: Ask, audit: AuditItems, suspe
     status, answer = decide(ask, "0", "keep")
     assert (status, answer["progress"]) == (200, {"decided": 1, "total": 6})
     assert answer["item"]["decision"] == {"action": "keep", "label": "10", "words": "Kept: 10"}
-    assert decisions.load(audit.path) == {hashes[0]: Decision(hashes[0], "keep", "", "10/0.jpg")}
+    assert decisions.load(audit.path) == {hashes[0]: LabelDecision(hashes[0], "keep", "", "10/0.jpg")}
     assert decide(ask, "1", "label", 'a "b" <c>')[1]["item"]["decision"]["words"] == 'Relabelled: a "b" <c>'
     assert decide(ask, "2", "drop")[0] == 200
     assert decide(ask, "3", "label", "10")[0] == 200  # which it has already
     made = decisions.load(audit.path)
-    assert made[hashes[1]] == Decision(hashes[1], "relabel", 'a "b" <c>', "9/1.jpg")
-    assert made[hashes[3]] == Decision(hashes[3], "keep", "", "10/3.jpg")
+    assert made[hashes[1]] == LabelDecision(hashes[1], "relabel", 'a "b" <c>', "9/1.jpg")
+    assert made[hashes[3]] == LabelDecision(hashes[3], "keep", "", "10/3.jpg")
     assert ask("POST", "undo", {"session": SESSION})[2]["item"]["id"] == "3"
     assert decisions.load(audit.path).keys() == set(hashes[:3])
 
@@ -127,7 +127,7 @@ def test_the_kind_filters_and_counts(ask: Ask) -> None:
 
 
 def test_decisions_that_others_write_meanwhile_stay(ask: Ask, audit: AuditItems) -> None:
-    other = Decision("a" * 64, "drop", "", "elsewhere/1.jpg")
+    other = LabelDecision("a" * 64, "drop", "", "elsewhere/1.jpg")
     decisions.save([other], audit.path)
     threads = [
         threading.Thread(target=decide, args=(ask, str(number), "drop", "", f"session-{number}"))
@@ -150,7 +150,7 @@ def test_one_decision_about_all_copies(tmp_path: Path) -> None:
     assert item.question == "Which is right: “x” or “y”?"
     assert [photo.tag for photo in item.photos] == ["x", "y"]
     audit.decide(item, Choice("label", "y"))
-    assert {(one.path, one.action, one.label) for one in decisions.load(audit.path).values()} == {
+    assert {(one.path, one.decision, one.label) for one in decisions.load(audit.path).values()} == {
         ("x/1.jpg", "relabel", "y"),
         ("y/1.jpg", "relabel", "y"),
     }

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 import requests
 
-from ml.model import http as client
+from ml import api_session
+from ml.api_session import may_get_secrets
 from tests.helpers.endpoint import Reply, Sent, endpoint
 
 
@@ -40,7 +41,7 @@ def pauses() -> list[float]:
 def test_a_transient_failure_is_retried(server: Server, pauses: list[float]) -> None:
     server.replies = [Reply(503), Reply(0), Reply(502)]
     lines: list[str] = []
-    with client.session(wait=pauses.append, report=lines.append, backoff_s=1.0) as session:
+    with api_session.session(wait=pauses.append, report=lines.append, backoff_s=1.0) as session:
         assert session.get(server.url).status_code == 200
     assert len(server.requests) == 4
     for number, pause in enumerate(pauses):
@@ -50,20 +51,20 @@ def test_a_transient_failure_is_retried(server: Server, pauses: list[float]) -> 
 
 def test_the_last_response_is_returned(server: Server, pauses: list[float]) -> None:
     server.replies = [Reply(503)] * 3
-    with client.session(attempts=3, wait=pauses.append) as session:
+    with api_session.session(attempts=3, wait=pauses.append) as session:
         assert session.get(server.url).status_code == 503
     assert len(server.requests) == 3
 
 
 def test_a_final_status_is_not_retried(server: Server) -> None:
     server.replies = [Reply(404)]
-    with client.session() as session:
+    with api_session.session() as session:
         assert session.get(server.url).status_code == 404
     assert len(server.requests) == 1
 
 
 def test_a_post_is_sent_once(server: Server, pauses: list[float]) -> None:
-    with client.session(wait=pauses.append) as session:
+    with api_session.session(wait=pauses.append) as session:
         server.replies = [Reply(502)]
         assert session.post(server.url, data=b"x").status_code == 502
         server.replies = [Reply(0)]
@@ -76,28 +77,28 @@ def test_a_post_is_sent_once(server: Server, pauses: list[float]) -> None:
 def test_retry_after_in_seconds_and_as_a_date(server: Server, pauses: list[float], as_date: bool) -> None:
     value = email.utils.formatdate(time.time() + 2000, usegmt=True) if as_date else "2000"
     server.replies = [Reply(429, headers={"Retry-After": value})]
-    with client.session(wait=pauses.append, retry_after_max_s=5000) as session:
+    with api_session.session(wait=pauses.append, retry_after_max_s=5000) as session:
         session.get(server.url)
     assert 900 < pauses[0] <= 2000
 
 
 def test_it_gives_up_when_asked_and_returns_the_last_response(server: Server, pauses: list[float]) -> None:
     server.replies = [Reply(503), Reply(502)]
-    with client.session(wait=pauses.append, give_up=lambda: len(server.requests) == 2) as session:
+    with api_session.session(wait=pauses.append, give_up=lambda: len(server.requests) == 2) as session:
         assert session.get(server.url).status_code == 502
     assert len(pauses) == 1
 
 
 def test_retry_after_is_cut(server: Server, pauses: list[float]) -> None:
     server.replies = [Reply(503, headers={"Retry-After": "86400"})]
-    with client.session(wait=pauses.append, retry_after_max_s=7) as session:
+    with api_session.session(wait=pauses.append, retry_after_max_s=7) as session:
         session.get(server.url)
     assert pauses == [7.0]
 
 
 def test_an_invalid_retry_after_is_ignored(server: Server, pauses: list[float]) -> None:
     server.replies = [Reply(503, headers={"Retry-After": "soon"})]
-    with client.session(wait=pauses.append) as session:
+    with api_session.session(wait=pauses.append) as session:
         assert session.get(server.url).status_code == 200
     assert 1 <= pauses[0] <= 1.5
 
@@ -109,9 +110,9 @@ def test_secrets_stay_on_their_host(server: Server, tmp_path, monkeypatch: pytes
     with endpoint(lambda _: Reply()) as (other, elsewhere):
         locations = (f"{server.url}/same", f"{other}/other")
         server.replies = [Reply(302, headers={"Location": location}) for location in locations]
-        with client.session(token="t0ken", headers={"X-API-Key": "key", "Accept": "x/y"}) as session:
+        with api_session.session(token="t0ken", headers={"X-API-Key": "key", "Accept": "x/y"}) as session:
             assert session.get(server.url).status_code == 200
-        with client.session() as session:
+        with api_session.session() as session:
             session.get(server.url)
     sent = [request.headers.get("authorization") for request in server.requests]
     assert sent == ["Bearer t0ken", "Bearer t0ken", None]
@@ -124,7 +125,7 @@ def test_a_silent_server_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with (
-            client.session(attempts=1, timeout_s=(5.0, 0.2)) as session,
+            api_session.session(attempts=1, timeout_s=(5.0, 0.2)) as session,
             pytest.raises(requests.RequestException),
         ):
             session.get(url)
@@ -134,9 +135,28 @@ def test_https_does_not_redirect_to_http(server: Server, tls) -> None:
     location = {"Location": f"{server.url}/elsewhere"}
     with (
         endpoint(lambda _: Reply(302, headers=location), tls) as (secure, requested),
-        client.session(token="t0ken") as session,
+        api_session.session(token="t0ken") as session,
     ):
         with pytest.raises(requests.RequestException, match="https to http"):
             session.get(secure)
         assert session.get(secure, allow_redirects=False).status_code == 302
     assert (len(requested), server.requests) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://example.org/v1", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://[::1]:8080", True),
+        ("http://example.org", False),
+        ("https://user:password@example.org", False),
+        ("https://example.org?key=1", False),
+        ("https://", False),
+        ("https://[", False),
+        ("https://example.org:0", False),
+        ("ftp://127.0.0.1", False),
+    ],
+)
+def test_where_a_token_may_be_sent(url, allowed):
+    assert may_get_secrets(url) is allowed
