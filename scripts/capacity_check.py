@@ -1,10 +1,10 @@
 """Compare the model of scripts.capacity with instances of the service behind HAProxy on this machine.
 
-Each instance has one worker. In every round, the service times are measured with single photos, before and
-after a load of photos that arrive at random; the model predicts that load from them. The table shows medians
-of the rounds, and medians of their ratios. Instances get a CPU of their own, and so does the rest if there
-are enough. Use photos that take much longer than sending them does, or the load generator disturbs what it
-measures, and a machine that is quiet: `drift` is how much the service times of a round differ. Needs HAProxy.
+Each instance has one worker. In every round, the service times are measured before and after a load of
+photos that arrive at random, with single photos and with workers that are all busy, as scripts.bench does it;
+the model predicts the load from them. The table shows medians of the rounds, and medians of their ratios.
+Instances get a CPU of their own, and so does the rest if there are enough. Use a machine that is quiet:
+`drift` is how much the service times of a round differ. Needs HAProxy.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def main() -> int:
         for instances in map(int, options.instances.split(",")):
             with fleet(instances, options.balance, Limits()) as url:
                 client = Client(url)
-                service_times(client, photos, _WARM_UP, 0)
+                service_times(client, photos, _WARM_UP, instances, 0)
                 for load in map(float, options.loads.split(",")):
                     rounds = [
                         compare(

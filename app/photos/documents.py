@@ -16,7 +16,7 @@ MAX_URL_BODY = 4096
 _KEYS = ("image", "images", "url")
 _EXPECTED = "send one of 'image' (base64 or a data: URL), 'images' (a list of them) and 'url' (an address)"
 _MAX_VALUES = 1000
-"""A parsed value takes up to 30 times the memory of its text, so there may be few, however long they are."""
+"""Values that a document may have: a parsed one takes up to 30 times the memory of its text."""
 _JSON_START = b'{["-0123456789tfn \t\r\n'
 """The bytes that JSON begins with. No image begins with one of them."""
 

@@ -1,7 +1,7 @@
 """The conditions that a model must meet. A model that fails one is written all the same, as a candidate.
 
 Most are relative, so that they fit any photos: the model must be better than simpler methods, as far as the
-photos can show. A difference that chance explains is held against no model.
+photos can show. A difference that chance can explain doesn't count.
 """
 
 import dataclasses

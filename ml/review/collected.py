@@ -133,7 +133,7 @@ class CollectedItems:
         return self._read(self._records[photo])[1].essential
 
     def evidence(self, photo: str) -> dict[str, Any] | None:
-        """Return the present model's evidence for the class that it takes for the likeliest."""
+        """Return the present model's evidence for its most likely class."""
         record, manifest = self._records[photo], self._model.manifest
         if kind_of(record) == RANDOM:
             return None

@@ -37,14 +37,27 @@ class Ledger:
         """Set all numbers of rows to 0."""
         self._database.execute("UPDATE photos SET rows = 0")
 
-    def note_listed(self, path: str) -> bool:
-        """Note that a photo is listed; return whether it has no row and was not listed before."""
-        (rows,) = self._database.execute(
-            "INSERT INTO photos (digest, listed) VALUES (?, 1) "
-            "ON CONFLICT DO UPDATE SET listed = listed + 1 RETURNING rows + listed - 1",
-            (_digest(path),),
-        ).fetchone()
-        return not rows
+    def note_listed(self, paths: Iterable[str]) -> list[str]:
+        """Note that photos are listed; return those that have no row and were not listed before, each once.
+
+        For many at a time, because each statement makes the threads that score wait for the interpreter.
+        """
+        by_digest: dict[bytes, str] = {}
+        for path in paths:
+            by_digest.setdefault(_digest(path), path)
+        digests = list(by_digest)
+        marks = ",".join("?" * len(digests))
+        query = f"SELECT digest FROM photos WHERE (rows > 0 OR listed > 0) AND digest IN ({marks})"  # noqa: S608
+        known = self._database.execute(query, digests).fetchall()
+        for (digest,) in known:
+            del by_digest[digest]
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT INTO photos (digest, listed) VALUES (?, 1) ON CONFLICT DO UPDATE SET listed = 1",
+            ((digest,) for digest in digests),
+        )
+        self._database.execute("COMMIT")
+        return list(by_digest.values())
 
     def listed(self) -> int:
         """Return how many photos are listed."""

@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,8 +28,9 @@ from ml.scoring.scorer import SCHEMA
 PART_ROWS = 10_000
 """Rows of a part file, unless they take longer than PART_S or more than _PART_BYTES."""
 PART_S = 30.0
-"""A run that is killed loses the answers of so many seconds."""
+"""Seconds after which rows are written in any case: a run that is killed loses no more than that."""
 _PART_BYTES = 32 * 1024 * 1024
+_LISTED = 256  # paths that are noted at the same time
 _BATCH_ROWS = 8192  # that are read at the same time
 _REASONS = 100  # different errors that are counted by themselves
 _BEGUN_WITH = "_scoring.json"
@@ -146,7 +148,9 @@ class Output:
 
     def remaining(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the paths that have no row, each once, and note all of them as listed."""
-        return (path for path in paths if self._ledger.note_listed(path))
+        stream = iter(paths)
+        while listed := list(islice(stream, _LISTED)):
+            yield from self._ledger.note_listed(listed)
 
     def write(self, table: pa.Table) -> None:
         """Add rows, which are gathered to part files of `part_rows` rows, or of PART_S seconds.

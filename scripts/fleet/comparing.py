@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +11,12 @@ import numpy as np
 from scripts.common.process import ProcessError
 from scripts.fleet.pods import Limits
 from scripts.fleet.simulation import Fleet, Load
-from scripts.fleet.times import Seconds, Times
+from scripts.fleet.times import Seconds, Times, occupying
 from scripts.load_test import run
 from scripts.stress.client import Client
 
 _SIMULATED = 20_000
-_FREE_S = 1e-6  # least service time
+_WAITING = 3  # photos in flight per worker when all are to be busy
 
 
 class Figures(NamedTuple):
@@ -34,30 +35,39 @@ def _figures(latencies_s: Seconds, rejected: float, rate: float) -> Figures:
     return Figures(rate * (1 - rejected), 1000 * float(latencies_s.mean()), p50, p99, rejected)
 
 
-def service_times(client: Client, photos: Sequence[bytes], count: int, seed: int) -> Times:
-    """Measure what a photo takes, one after the other, so that none waits.
+def service_times(client: Client, photos: Sequence[bytes], count: int, workers: int, seed: int) -> Times:
+    """Measure what a photo takes: with single photos, and with workers that are all busy.
 
-    /health takes the same way and occupies no worker: its median latency is the overhead.
+    Before each single photo is a pause, as long as an answer on average: a CPU that was idle begins slowly.
+
+    Args:
+        client: of the balancer.
+        photos: what is sent.
+        count: of the single photos; per worker, as many are sent to busy ones.
+        workers: of all instances.
+        seed: of the random photos.
 
     Raises:
         ProcessError: a photo is not answered.
     """
     chance = random.Random(seed)  # noqa: S311
 
-    def latency_s(method: str, path: str, body: bytes | None = None) -> float:
+    def send(photo: bytes) -> tuple[int, float]:
         begin = time.perf_counter()
-        response = client.send(method, path, body)
-        if response.status != 200:
-            raise ProcessError(f"{path} answers {response.status}: {response.data[:200]!r}")
-        return time.perf_counter() - begin
+        response = client.send("POST", "/predict", photo)
+        if response.status not in (200, 503):
+            raise ProcessError(f"/predict answers {response.status}: {response.data[:200]!r}")
+        return response.status, time.perf_counter() - begin
 
-    pairs = [
-        (latency_s("GET", "/health"), latency_s("POST", "/predict", chance.choice(photos)))
-        for _ in range(count)
-    ]
-    health_s, photo_s = np.array(pairs).T
-    overhead_s = float(np.median(health_s))
-    return Times(np.maximum(photo_s - overhead_s, _FREE_S), overhead_s)
+    singles: list[float] = []
+    for photo in chance.choices(photos, k=count):
+        time.sleep(chance.expovariate(len(singles) / sum(singles)) if singles else 0)
+        singles.append(send(photo)[1])
+    with ThreadPoolExecutor(_WAITING * workers) as senders:
+        begin = time.perf_counter()
+        statuses = [status for status, _ in senders.map(send, chance.choices(photos, k=count * workers))]
+        occupied_s = workers * (time.perf_counter() - begin) / max(1, statuses.count(200))
+    return occupying(np.array(singles), occupied_s)
 
 
 def measured(client: Client, photos: list[bytes], rate: float, seconds: float, seed: int) -> Figures:
@@ -97,16 +107,17 @@ def compare(
         balance: how the balancer selects one.
         load: photos that arrive while the workers of all instances could answer one.
         seconds: duration of the load.
-        singles: photos by which the service times are measured, each time.
+        singles: photos by which the service times are measured, each time, and as many per worker.
         seed: of the random moments and photos.
 
     Returns:
         The prediction, the measurement, and by which share the service times rose meanwhile.
     """
-    before = service_times(client, photos, singles, 2 * seed)
-    rate = load * pods * limits.workers / before.mean
+    workers = pods * limits.workers
+    before = service_times(client, photos, singles, workers, 2 * seed)
+    rate = load * workers / before.mean
     measurement = measured(client, photos, rate, seconds, 2 * seed)
-    after = service_times(client, photos, singles, 2 * seed + 1)
+    after = service_times(client, photos, singles, workers, 2 * seed + 1)
     overhead_s = (before.overhead_s + after.overhead_s) / 2
     times = Times(np.concatenate([before.service, after.service]), overhead_s)
     prediction = predicted(times, limits, pods, balance, rate)

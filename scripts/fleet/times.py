@@ -35,6 +35,17 @@ class Times(NamedTuple):
         return float(self.service.mean())
 
 
+def occupying(latencies_s: Seconds, occupied_s: float) -> Times:
+    """Return the times of photos that occupy a worker for that long on average.
+
+    Args:
+        latencies_s: of single photos, none of which waits; what is longer than `occupied_s` is overhead.
+        occupied_s: the number of workers divided by the answers per second, while all of them are busy.
+    """
+    single_s = float(latencies_s.mean())
+    return Times(latencies_s * (occupied_s / single_s), max(0.0, single_s - occupied_s))
+
+
 def read(path: Path) -> Times:
     """Read a file of milliseconds, one per line, or what scripts.load_test or scripts.bench printed.
 
@@ -82,9 +93,7 @@ def _of_bench(text: str) -> Times:
     fewest, fastest = min(rows), max(rows, key=lambda row: row[1])
     if fewest[0] != 1:
         raise TimesError("expected output of scripts.bench with 1 connection, among others")
-    latency = _lognormal(*fewest[-2:])
-    single_s, occupied_s = float(latency.mean()), int(workers[1]) / fastest[1]
-    return Times(latency * (occupied_s / single_s), max(0.0, single_s - occupied_s))
+    return occupying(_lognormal(*fewest[-2:]), int(workers[1]) / fastest[1])
 
 
 def _is_row(line: str) -> bool:

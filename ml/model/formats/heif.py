@@ -21,7 +21,7 @@ BRANDS = frozenset({
 _CODINGS = {b"av01": (AVIF, b"avif"), b"hvc1": (HEIC, b"heic")}
 """Pillow's name of the format, and the brand by which decoders recognise it, by the coding of the pixels."""
 _IGNORED = b"none"
-"""Instead of the kind of metadata: decoders ignore what they don't know."""
+"""Replaces the type of metadata, so that decoders ignore it, as they do with types that they don't know."""
 _DERIVED = frozenset({b"grid", b"iovl", b"iden"})
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
 _SIDEWAYS = frozenset({1, 3})  # quarter turns

@@ -51,7 +51,7 @@ def fleet(pods: int, limits: Limits) -> Iterator[Client]:
             service.wait()
         urls = [f"http://127.0.0.1:{service.port}" for service in services]
         client = Client(stack.enter_context(balanced(urls, "round-robin")))
-        service_times(client, [CAT.read_bytes()], 6, 1)
+        service_times(client, [CAT.read_bytes()], 6, pods * limits.workers, 1)
         yield client
 
 
