@@ -30,7 +30,7 @@ from ml.model import VERSION
 _SERVICE = "cats-vs-dogs"
 _QUEUE = 2048
 """Spans that may wait for the collector, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
-_PROBES = frozenset({"/health", "/ready", "/metrics"})
+_PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics"})
 """Machines ask for these all the time, so they are traced only if the client names a trace."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MAX_PATH = 256

@@ -146,7 +146,7 @@ def test_hostile_requests_spoil_no_spans(collector, make_model):
 
 def test_probes_are_traced_only_for_a_client_that_names_a_trace(collector, make_model):
     with traced(collector, make_model) as service:
-        for path in ("/health", "/ready"):
+        for path in ("/health", "/ready", "/v2/health/live", "/v2/health/ready"):
             assert service.get(path)[0] == 200
         connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=HANG_S)
         connection.request("GET", "/health", headers={"traceparent": VALID})
