@@ -128,3 +128,9 @@ def test_a_copy_in_another_process_writes_parts(begin, tmp_path):
         pickle.loads(pickle.dumps(output)).write_part(rows("a"))
         list(output.remaining("a"))
         assert output.summary().complete
+
+
+@pytest.mark.parametrize("address", ["ftp://example.org/answers", "https://example.org/answers"])
+def test_an_address_of_no_store(address):
+    with pytest.raises(PipelineError, match=address):
+        Output(address)
