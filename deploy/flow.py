@@ -1,5 +1,6 @@
 """Deploy, test, and roll back if the test fails: the same steps for every target."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -43,7 +44,7 @@ def deploy(
         rollout = Canary(canary, resumed.deployment if resumed else f"{fingerprint}-{secrets.token_hex(3)}")
         rollout.check()
     if unfinished and not resumed:
-        _take_back(target, unfinished, before, dry_run)
+        before = _take_back(target, unfinished, before, dry_run)
     model = None if resumed else _describe(before)  # while traffic is divided, either may answer
     names = ", ".join(f"{name}{' (removed)' if value is None else ''}" for name, value in variables.items())
     say(f"to deploy: {image}; variables that change: {names or 'none'}")
@@ -80,7 +81,7 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
     """
     before = target.current()
     if isinstance(target, SplittingTarget) and (unfinished := target.unfinished()):
-        _take_back(target, unfinished, before, dry_run)
+        before = _take_back(target, unfinished, before, dry_run)
         if before and not wanted:
             if not dry_run:
                 smoke.run(before.url, "")
@@ -146,14 +147,17 @@ def _try_out(
     canary.run(target.split, url, unfinished)
 
 
-def _take_back(target: Target, unfinished: Unfinished, before: Deployment | None, dry_run: bool) -> None:
-    """Undo a canary that was cut off, unless this run changes nothing."""
+def _take_back(
+    target: Target, unfinished: Unfinished, before: Deployment | None, dry_run: bool
+) -> Deployment | None:
+    """Undo a canary that was cut off, unless this run changes nothing; return what serves, at its URL now."""
     text = f"canary {unfinished.deployment} was cut off at {unfinished.percent} %"
     if dry_run:
         say(f"{text}: it would be taken back")
-        return
+        return before
     say(f"{text}: taking it back")
-    target.roll_back(before)
+    url = target.roll_back(before)
+    return before and dataclasses.replace(before, url=url)
 
 
 def _fingerprint(image: str, variables: Variables) -> str:

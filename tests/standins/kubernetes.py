@@ -1,7 +1,7 @@
 """A stand-in of a cluster with one Deployment, and of the kubectl that reaches it.
 
 The kubectl is a script that sends its arguments to this process. This process lets the real kubectl render
-the manifests.
+the manifests. A forwarded port is one of the script's, and so ends with it.
 
 As in Kubernetes: a changed pod template makes a new ReplicaSet with the next revision, the old pods serve
 until the new ones are ready, and `rollout undo` gives the old template the next revision. Unlike in
@@ -25,7 +25,7 @@ CONTEXT = "somewhere"
 REVISION = "deployment.kubernetes.io/revision"
 TOKEN = "kubeconfig"
 KUBECTL = """#!{python}
-import json, os, sys, time, urllib.error, urllib.request
+import json, os, re, signal, socket, sys, threading, time, urllib.error, urllib.request
 arguments = sys.argv[1:]
 if arguments[0] == "kustomize":
     os.execv({real!r}, [{real!r}, *arguments])
@@ -49,9 +49,25 @@ while True:
     if time.monotonic() > until:
         sys.exit("error: timed out waiting for the condition")
     time.sleep(0.02)
-print(body, flush=True)
-if words[0] == "port-forward":
-    time.sleep(300)
+if words[0] != "port-forward":
+    print(body, flush=True)
+    sys.exit()
+signal.alarm(300)  # whoever started it may have been killed
+server = socket.create_server(("127.0.0.1", 0))
+print(re.sub(":[0-9]+ ", f":{{server.getsockname()[1]}} ", body), flush=True)
+pod = int(re.search(":([0-9]+) ", body)[1])
+def copy(source, sink):
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+while True:
+    client, _ = server.accept()
+    connection = socket.create_connection(("127.0.0.1", pod))  # this ends when the pod has
+    for pair in ((client, connection), (connection, client)):
+        threading.Thread(target=copy, args=pair, daemon=True).start()
 """
 
 
