@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-import ml.model.http
+import monitoring.client
 from scripts.common.monitoring import prometheus
 from scripts.common.process import free_port
 from scripts.common.web import RequestError
@@ -346,8 +346,8 @@ def test_errors_of_prometheus(tmp_path: Path) -> None:
 
 def test_an_address_where_nothing_listens_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    impatient = functools.partial(ml.model.http.session, wait=pauses.append)
-    monkeypatch.setattr(ml.model.http, "session", impatient)
+    impatient = functools.partial(monitoring.client.session, wait=pauses.append)
+    monkeypatch.setattr(monitoring.client, "session", impatient)
     source = Source(f"http://127.0.0.1:{free_port()}", "", "job", Period.before(0, 1), 60)
     with pytest.raises(RequestError, match=r"no answer after 3 attempts \(ConnectionError\)") as error:
         source.value("vector(1)")

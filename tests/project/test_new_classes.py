@@ -156,7 +156,7 @@ def test_stages_that_a_parameter_affects_are_outdated(made: Made) -> None:
         ("package.half", "false", ["package"]),
         ("package.examples", "", ["package"]),
         ("stability.max_flips.grey", "0.04", ["package"]),
-        ("evaluate.resamples", "60", ["evaluate"]),
+        ("evaluate.resamples", "60", ["evaluate", "package"]),
     ):
         set_params.assign({name: value}, path)
         assert made.outdated() == [*stages, "register"], name
