@@ -23,6 +23,7 @@ from deploy.haproxy import IMAGE
 from deploy.output import complain, say
 from deploy.smoke import model_of
 from deploy.target import DeployError, Deployment, Unfinished, Variables
+from ml.cli import port
 
 EXAMPLE = """python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KEYS
   python -m deploy docker --image cats-vs-dogs --canary 10,50 --prometheus http://localhost:9090"""
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="address of this machine to listen on (default: 127.0.0.1)",
     )
     parser.add_argument(
-        "--port", type=int, default=8080, help="port of this machine to listen on (default: 8080)"
+        "--port", type=port, default=8080, help="port of this machine to listen on (default: 8080)"
     )
     parser.add_argument(
         "--proxy-image", default=IMAGE, metavar="IMAGE", help=f"HAProxy's, for a canary (default: {IMAGE})"

@@ -93,7 +93,8 @@ class Kubernetes:
             deployment = self.previous("") or deployment
             self._revision = deployment.id
         elif candidate:
-            self._unfinished = Unfinished(candidate, share_of(self._get(f"httproute/{NAME}")))
+            route = json.loads(self._kubectl("get", f"httproute/{NAME}", "--output=json").stdout)
+            self._unfinished = Unfinished(candidate, share_of(route))
         return deployment
 
     def previous(self, wanted: str) -> Deployment | None:

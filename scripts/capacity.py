@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ml.cli import whole_number
 from scripts.common import arguments
 
 try:
@@ -25,6 +26,7 @@ try:
 except ImportError as error:
     raise SystemExit(f"error: {error.name} is not installed; `make dev` installs it") from None
 
+_MANY = 1_000_000_000
 _HEAD = " photos/s fleet     minimum        pods    mean   busy   p50 ms   p99 ms  rejected"
 
 
@@ -34,17 +36,6 @@ def at_least(least: float) -> Callable[[str], float]:
     def number(text: str) -> float:
         if not least <= (value := float(text)) < math.inf:
             raise argparse.ArgumentTypeError(f"expected a number from {least:g}")
-        return value
-
-    return number
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """Return the parser of a whole number that is not below `least`."""
-
-    def number(text: str) -> int:
-        if (value := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least}")
         return value
 
     return number
@@ -65,14 +56,14 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=at_least(1), default=300.0, help="how long the burst lasts (default: 300)")
     text = "time of an answer that occupies no worker, such as the network's (default: what TIMES says, or 0)"
     add("--overhead-ms", type=at_least(0), help=text)
-    add("--seed", type=whole(0), default=1, help="of the random numbers (default: 1)")
+    add("--seed", type=whole_number(0, _MANY), default=1, help="of the random numbers (default: 1)")
     add = parser.add_argument_group("goals").add_argument
     add("--p99-ms", type=at_least(0.001), default=1000.0, help="99 %% are answered within (default: 1000)")
     text = "largest share of photos that get 503 (default: 0.005)"
     add("--rejected", type=at_least(0), default=0.005, help=text)
     add = parser.add_argument_group("each pod").add_argument
-    add("--workers", type=whole(1), default=1, help="MAX_CONCURRENCY; one per CPU (default: 1)")
-    add("--queue", type=whole(0), default=64, help="MAX_QUEUE (default: 64)")
+    add("--workers", type=whole_number(1, _MANY), default=1, help="MAX_CONCURRENCY; one per CPU (default: 1)")
+    add("--queue", type=whole_number(0, _MANY), default=64, help="MAX_QUEUE (default: 64)")
     add("--timeout", type=at_least(0.001), default=10.0, help="REQUEST_TIMEOUT_S (default: 10)")
     text = "what an hour of a pod costs; without it, the table has no costs"
     add("--price", type=at_least(0), help=text)
@@ -82,7 +73,12 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     add("--balance", choices=BALANCES, default="random", help=text)
     text = "photos in flight per pod that the autoscaler aims at, waiting ones included"
     add("--target", type=at_least(0.001), help=text)
-    add("--most", type=whole(1), default=1_000_000, help="the autoscaler's maximum (default: none)")
+    add(
+        "--most",
+        type=whole_number(1, _MANY),
+        default=1_000_000,
+        help="the autoscaler's maximum (default: none)",
+    )
     text = "seconds until a new pod is ready: scheduling, image, model, readiness probe (default: 10)"
     add("--start", type=at_least(0), default=10.0, help=text)
     add("--every", type=at_least(1), default=15.0, help="seconds between two decisions (default: 15)")
