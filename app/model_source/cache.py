@@ -97,7 +97,6 @@ class Cache:
         path = partial.path.replace(self._folder / f"{sha256}.pt")
         note = {"sha256": sha256, "size": path.stat().st_size, "stored": time.time_ns()}
         write_note(self._note, dataclasses.asdict(version) | note)
-        partial.discard()
         self._prune(path)
         return path
 
