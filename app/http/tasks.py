@@ -27,9 +27,7 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
         environ[FETCHED] = self.request.fetched
         environ[CLIENT] = self.request.client
         environ[telemetry.STARTED] = self.request.completed_at
-        environ["wsgi.url_scheme"] = self.channel.server.gate.scheme(
-            self.channel.addr[0], self.request.headers
-        )
+        environ["wsgi.url_scheme"] = _scheme(self)
         return environ
 
     def build_response_header(self) -> bytes:
@@ -74,7 +72,8 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         if isinstance(request.error, RejectedError) and route in PREDICTIONS:
             server.metrics.rejected.labels(request.error.reason).inc()
         started = request.completed_at or time.perf_counter()
-        trace = RequestTrace(request.headers.get("TRACEPARENT", ""), request.headers.get("TRACESTATE", ""))
+        parent, state = (request.headers.get(name, "") for name in ("TRACEPARENT", "TRACESTATE"))
+        trace = RequestTrace(parent, state, _scheme(self))
         telemetry.record(
             server.metrics,
             request_id,
@@ -88,6 +87,11 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
         )
         self.wrote_header = True
         self.channel.write_soon(self.build_response_header() + (b"" if request.command == "HEAD" else body))
+
+
+def _scheme(task: Any) -> str:
+    scheme: str = task.channel.server.gate.scheme(task.channel.addr[0], task.request.headers)
+    return scheme
 
 
 def _say_only_close(task: Any) -> None:

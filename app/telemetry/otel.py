@@ -82,7 +82,7 @@ class Exporter:
             f"{name} {route}" if route else name,
             _context(trace),
             SpanKind.SERVER,
-            _attributes(known, method, route, path, status, request_id),
+            _attributes(known, method, route, path, status, request_id) | {"url.scheme": trace.scheme},
             start_time=at(started),
         )
         own = span.get_span_context()
@@ -180,7 +180,6 @@ def _attributes(
         "http.request.method": known,
         "http.response.status_code": status,
         "http.response.header.x-request-id": [request_id],
-        "url.scheme": "http",
     }
     if known != method:
         attributes["http.request.method_original"] = method[:64]

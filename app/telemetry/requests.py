@@ -28,8 +28,9 @@ def register(app: Flask, metrics: Metrics) -> None:
         g.started = request.environ.get(STARTED) or time.perf_counter()
         g.request_id = valid_id(request.headers.get("X-Request-ID", ""))
         g.log_fields = {}  # further fields of the log line
-        headers = request.environ
-        g.trace = RequestTrace(headers.get("HTTP_TRACEPARENT", ""), headers.get("HTTP_TRACESTATE", ""))
+        headers = request.headers
+        parent, state = headers.get("traceparent", ""), headers.get("tracestate", "")
+        g.trace = RequestTrace(parent, state, request.scheme)
         g.trace.begin(g.started)
 
     @app.after_request

@@ -80,12 +80,13 @@ class RequestTrace:
     Attributes:
         parent: the client's span; None: it names none.
         state: the header `tracestate`.
+        scheme: of the address at which the client reached the service, `http` or `https`.
         stages: the stages so far; empty unless traces are exported.
     """
 
-    def __init__(self, traceparent: str, tracestate: str) -> None:
+    def __init__(self, traceparent: str, tracestate: str, scheme: str) -> None:
         self.parent = parse_parent(traceparent)
-        self.state = tracestate
+        self.state, self.scheme = tracestate, scheme
         self.stages: list[Stage] = []
 
     def begin(self, waiting_since: float) -> None:

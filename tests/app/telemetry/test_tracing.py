@@ -113,6 +113,15 @@ def test_a_request_of_no_trace_begins_one(collector, make_model):
     assert (line["trace_id"], line["span_id"]) == (request.trace_id, request.span_id)
 
 
+def test_the_scheme_is_that_of_the_proxy_s_address(collector, make_model):
+    with traced(collector, make_model, TRUSTED_PROXIES="127.0.0.1") as service:
+        assert predict(service, X_Forwarded_Proto="https") == 200
+        assert collector.wait(4)["POST /predict"].attributes["url.scheme"] == "https"
+        collector.spans.clear()
+        assert predict(service, bytes(11 << 20), X_Forwarded_Proto="https") == 413  # without the app
+        assert collector.wait(1)["POST /predict"].attributes["url.scheme"] == "https"
+
+
 def test_errors(collector, make_model):
     with traced(collector, make_model) as service:
         assert predict(service, RED_JPEG[:100], traceparent=VALID) == 422
