@@ -55,7 +55,9 @@ def test_the_imagenet_head_knows_a_cat(number, size):
     assert network.image_size == size
     pixels = torch.from_numpy(decode(CAT.read_bytes(), size).copy())[None]
     with torch.inference_mode():
-        answer = network(Normalization(network.mean, network.std)(pixels)).softmax(1)[0]
+        places = network.map(Normalization(network.mean, network.std)(pixels))
+        answer = network.head(network.pool(places)).softmax(1)[0]
+    assert places.shape[2:] == (-(-size // 32), -(-size // 32))
     assert answer[281:286].sum() > 0.8  # ImageNet's classes of house cats
 
 
