@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from app import memory, parsers
 from app.parsers import Network, Origin, SettingsError
+from ml.model import NAME
 from ml.model.host import available_cpus
 
 __all__ = ["EMBEDDED", "Network", "Settings", "SettingsError", "probable_typos", "variable"]
@@ -26,8 +27,8 @@ _ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
 def _cache_folder(environ: Mapping[str, str]) -> Path:
     for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA", "TMPDIR", "TEMP"):
         if base := environ.get(name, "").strip():
-            return Path(base, ".cache" if name == "HOME" else "", "cats-vs-dogs")
-    return Path("/tmp/cats-vs-dogs")  # noqa: S108  (nothing is written there before it is needed)
+            return Path(base, ".cache" if name == "HOME" else "", NAME)
+    return Path("/tmp", NAME)  # noqa: S108  (nothing is written there before it is needed)
 
 
 def _setting(

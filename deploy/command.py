@@ -93,6 +93,9 @@ def run(
         if image is None:
             return flow.roll_back(target, smoke, arguments.rollback, arguments.dry_run)
         return flow.deploy(target, smoke, image, changes, arguments.dry_run, canary)
+    except flow.NotTakenBackError as error:
+        complain(str(error))
+        return flow.BROKEN
     except KeyboardInterrupt:
         complain("interrupted; nothing was changed")
     except Exception as error:  # noqa: BLE001  (its text may hold a secret)

@@ -30,6 +30,8 @@ EXAMPLE = "python -m deploy deliver --image COMMIT --release v1.2.3"
 
 _SEVERITY = (0, 3, 1, 2)
 """Exit codes of targets, from good to bad."""
+_WRONG_USAGE = 2
+"""Exit code of argparse. A target's own 2 is returned: it never ends the process."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +83,10 @@ def _deploy(arguments: list[str]) -> int:
     try:
         return run("deploy", "", COMMANDS, arguments)
     except SystemExit as failure:
-        if isinstance(failure.code, int):
+        if not isinstance(failure.code, int):
+            note(str(failure.code))
+        elif failure.code != _WRONG_USAGE:
             return failure.code
-        note(str(failure.code))
         return 1
 
 

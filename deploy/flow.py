@@ -22,6 +22,10 @@ DONE, ROLLED_BACK, BROKEN, REJECTED = 0, 1, 2, 3
 serves again because a canary was rejected."""
 
 
+class NotTakenBackError(DeployError):
+    """A canary that was cut off can't be taken back; what serves now is not certain."""
+
+
 def deploy(
     target: Target,
     smoke: SmokeTest,
@@ -30,7 +34,9 @@ def deploy(
     dry_run: bool,
     canary: Options | None = None,
 ) -> int:
-    """Deploy an image and return the exit code. Any error that it raises comes before the first change.
+    """Deploy an image and return the exit code.
+
+    Any error that it raises comes before the first change, except NotTakenBackError.
 
     If `variables` sets MODEL_SHA256, that model must answer afterwards. With `canary`, the new version first
     gets shares of the traffic, if the target can divide it and something serves.
@@ -156,7 +162,12 @@ def _take_back(
         say(f"{text}: it would be taken back")
         return before
     say(f"{text}: taking it back")
-    url = target.roll_back(before)
+    with CANCELLATION:
+        CANCELLATION.ignore()
+        try:
+            url = target.roll_back(before)
+        except Exception as error:
+            raise NotTakenBackError(f"{text}, and can't be taken back: {as_deploy_error(error)}") from error
     return before and dataclasses.replace(before, url=url)
 
 
@@ -203,12 +214,15 @@ def _describe(now: Deployment | None) -> Model | None:
 
 def _summary(result: str, url: str, image: str) -> None:
     """Write a table to the workflow's summary and the URL to its outputs, if this runs in a workflow."""
-    if file := os.environ.get("GITHUB_STEP_SUMMARY"):
-        model = model_of(url)
-        cells = (result, url, image, model.version if model else "")
-        row = " | ".join(line(cell).replace("|", r"\|") for cell in cells)
-        with Path(file).open("a", encoding="utf-8") as summary:
-            summary.write(f"| result | URL | image | model |\n| --- | --- | --- | --- |\n| {row} |\n\n")
-    if file := os.environ.get("GITHUB_OUTPUT"):
-        with Path(file).open("a", encoding="utf-8") as output:
-            output.write(f"url={line(url)}\n")
+    try:
+        if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+            model = model_of(url)
+            cells = (result, url, image, model.version if model else "")
+            row = " | ".join(line(cell).replace("|", r"\|") for cell in cells)
+            with Path(file).open("a", encoding="utf-8") as summary:
+                summary.write(f"| result | URL | image | model |\n| --- | --- | --- | --- |\n| {row} |\n\n")
+        if file := os.environ.get("GITHUB_OUTPUT"):
+            with Path(file).open("a", encoding="utf-8") as output:
+                output.write(f"url={line(url)}\n")
+    except OSError as error:  # the summary must not decide about the deployment
+        complain(f"the workflow's summary cannot be written: {error.strerror}")

@@ -12,6 +12,9 @@ The module's docstring is the description. Only the module of the requested comm
 import argparse
 import errno
 import importlib
+import io
+import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +23,8 @@ from ml.model import VERSION
 from ml.model.errors import PipelineError, one_line
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PIPE_CLOSED = 141
+"""Exit code of a program that SIGPIPE ends, as shells report it."""
 
 
 def run(
@@ -34,9 +39,13 @@ def run(
         argv: the arguments; None: those of this process.
 
     Returns:
-        The exit code of the command. The process ends with 1 after a PipelineError or on a full disk, which
-        is printed as one line, with 2 after wrong usage, and with 130 after Ctrl-C.
+        The exit code of the command. The process ends with 1 after a PipelineError or if a file can't be read
+        or written, which is printed as one line, with 2 after wrong usage, with 130 after Ctrl-C, and with
+        141 if nobody reads its output any more.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="surrogateescape")
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     parser.add_argument("--version", action="version", version=VERSION)
@@ -58,9 +67,14 @@ def run(
         return int(implementation.main(arguments) or 0)
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # the reader of the output has ended, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
     except OSError as error:
         if error.errno not in _DISK_FULL:
-            raise
+            if not error.filename:
+                raise
+            sys.exit(f"error: {error.filename}: {error.strerror}")
         place = error.filename or Path.cwd()
         sys.exit(f"error: the disk is full, at {place}: free some space, and run it again")
     except KeyboardInterrupt:
@@ -71,7 +85,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
     """Return what argparse takes as the `type` of an argument that is a whole number in a range."""
 
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text[:20]) <= most:
+        if not re.fullmatch("[0-9]{1,18}", text) or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(
                 f"expected a number from {least} to {most}, not {one_line(text, 40)!r}"
             )

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from app.inference.answers import Engine
 from app.inference.engine import load
 from app.settings import EMBEDDED, Settings
+from ml.cli import whole_number
 from ml.model.host import available_cpus
 from ml.model.image import decode
 from scripts.common import arguments, process
@@ -115,9 +116,14 @@ def main() -> int:
     parser = arguments.parser("bench", __doc__, "photos --seconds 5")
     add = parser.add_argument
     add("photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used")
-    add("--connections", default="1,8,32", help="numbers of connections, comma-separated (default: 1,8,32)")
-    add("--seconds", type=int, default=8, help="duration of a measurement (default: 8)")
-    add("--rounds", type=int, default=3, help="measurements of each figure (default: 3)")
+    add(
+        "--connections",
+        type=arguments.listed(whole_number(1, 1000)),
+        default=[1, 8, 32],
+        help="numbers of connections, comma-separated (default: 1,8,32)",
+    )
+    add("--seconds", type=whole_number(1, 3600), default=8, help="duration of a measurement (default: 8)")
+    add("--rounds", type=whole_number(1, 1000), default=3, help="measurements of each figure (default: 3)")
     options = parser.parse_args()
     photos = decodable(parser, options.photos, _PHOTOS)
     if not shutil.which("wrk"):
@@ -130,7 +136,7 @@ def main() -> int:
             idle = usage(pid).memory_mb
             for _ in range(options.rounds):
                 bare = limit(engine, photos, options.seconds)
-                for connections in map(int, options.connections.split(",")):
+                for connections in options.connections:
                     figures = run_wrk(url, Family(pid), script, connections, options.seconds)
                     rows.setdefault(connections, []).append((bare, figures))
             loaded = usage(pid).memory_mb

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from ml.cli import whole_number
 from scripts.bench import Figures, run_wrk, write_wrk_script
 from scripts.common import arguments, process
 from scripts.common.photos import decodable
@@ -71,9 +72,9 @@ def main() -> int:
     parser = arguments.parser("bench_collecting", __doc__, "photos --seconds 5")
     add = parser.add_argument
     add("photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used")
-    add("--connections", type=int, default=8, help="of each measurement (default: 8)")
-    add("--seconds", type=int, default=8, help="duration of a measurement (default: 8)")
-    add("--rounds", type=int, default=5, help="measurements of each service (default: 5)")
+    add("--connections", type=whole_number(1, 1000), default=8, help="of each measurement (default: 8)")
+    add("--seconds", type=whole_number(1, 3600), default=8, help="duration of a measurement (default: 8)")
+    add("--rounds", type=whole_number(1, 1000), default=5, help="measurements of each service (default: 5)")
     add("--hang", action="store_true", help="keep photos in a bucket that never answers")
     options = parser.parse_args()
     photos = decodable(parser, options.photos, _PHOTOS)

@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ml.cli import whole_number
 from ml.model import bundle
 from ml.model.host import available_cpus
 from ml.model.image import decode
@@ -61,7 +62,7 @@ def main() -> int:
     parser = arguments.parser("bench_predict", __doc__, "photos")
     parser.add_argument("photos", nargs="+", type=Path, help="photos, or folders of photos")
     parser.add_argument("--command", choices=("predict", "score"), default="predict", help="default: predict")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements (default: 3)")
+    parser.add_argument("--rounds", type=whole_number(1, 1000), default=3, help="measurements (default: 3)")
     options = parser.parse_args()
     photos = decodable(parser, options.photos)
     paths = [path.resolve() for path in options.photos]

@@ -11,13 +11,13 @@ fewest and the most of that time, and `mean` is what it costs.
 """
 
 import argparse
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml.cli import whole_number
 from scripts.common import arguments
+from scripts.common.arguments import at_least
 
 try:
     from scripts.fleet import planning, times
@@ -30,28 +30,12 @@ _MANY = 1_000_000_000
 _HEAD = " photos/s fleet     minimum        pods    mean   busy   p50 ms   p99 ms  rejected"
 
 
-def at_least(least: float) -> Callable[[str], float]:
-    """Return the parser of a finite number that is not below `least`."""
-
-    def number(text: str) -> float:
-        if not least <= (value := float(text)) < math.inf:
-            raise argparse.ArgumentTypeError(f"expected a number from {least:g}")
-        return value
-
-    return number
-
-
-def rates(text: str) -> list[float]:
-    """Parse numbers of photos per second, separated by commas."""
-    return [at_least(0.01)(part) for part in text.split(",")]
-
-
 def arguments_of(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     add("times", type=Path, metavar="TIMES", help="measured service times")
     text = "photos per second before the burst, comma-separated (default: 10,1000,10000)"
-    add("--rates", type=rates, default=[10.0, 1000.0, 10_000.0], help=text)
+    add("--rates", type=arguments.listed(at_least(0.01)), default=[10.0, 1000.0, 10_000.0], help=text)
     add("--burst", type=at_least(1), default=1.0, help="factor by which the rate rises at once (default: 1)")
     add("--seconds", type=at_least(1), default=300.0, help="how long the burst lasts (default: 300)")
     text = "time of an answer that occupies no worker, such as the network's (default: what TIMES says, or 0)"

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from ml.cli import whole_number
 from scripts.common import arguments, process
 from scripts.common.photos import decodable
 from scripts.common.web import RequestError
@@ -64,11 +65,26 @@ def main() -> int:
     parser = arguments.parser("capacity_check", __doc__, "photos --instances 1,2 --loads 0.3,0.6")
     add = parser.add_argument
     add("photos", nargs="+", type=Path, help=f"photos, or folders of photos; the first {_PHOTOS} are used")
-    add("--instances", default="1,2", help="numbers of instances, comma-separated (default: 1,2)")
-    add("--loads", default="0.3,0.6", help="shares of the time that workers are busy (default: 0.3,0.6)")
-    add("--seconds", type=float, default=10.0, help="duration of a load (default: 10)")
-    add("--rounds", type=int, default=5, help="measurements of each figure (default: 5)")
-    add("--singles", type=int, default=100, help="single photos before and after a load (default: 100)")
+    add(
+        "--instances",
+        type=arguments.listed(whole_number(1, 100)),
+        default=[1, 2],
+        help="numbers of instances, comma-separated (default: 1,2)",
+    )
+    add(
+        "--loads",
+        type=arguments.listed(arguments.at_least(0.01)),
+        default=[0.3, 0.6],
+        help="shares of the time that workers are busy (default: 0.3,0.6)",
+    )
+    add("--seconds", type=arguments.at_least(1), default=10.0, help="duration of a load (default: 10)")
+    add("--rounds", type=whole_number(1, 1000), default=5, help="measurements of each figure (default: 5)")
+    add(
+        "--singles",
+        type=whole_number(1, 100_000),
+        default=100,
+        help="single photos before and after a load (default: 100)",
+    )
     add("--balance", choices=BALANCES, default="round-robin", help="default: round-robin")
     options = parser.parse_args()
     photos = decodable(parser, options.photos, _PHOTOS)
@@ -76,11 +92,11 @@ def main() -> int:
     columns = " ".join([f"{'model':>8} {'measured':>9}"] + 3 * [f"{'model':>7} {'real':>7} {'ratio':>6}"])
     print(f"{'instances':>9} {'load':>6} {'drift':>7} {columns}")
     try:
-        for instances in map(int, options.instances.split(",")):
+        for instances in options.instances:
             with fleet(instances, options.balance, Limits()) as url:
                 client = Client(url)
                 service_times(client, photos, _WARM_UP, instances, 0)
-                for load in map(float, options.loads.split(",")):
+                for load in options.loads:
                     rounds = [
                         compare(
                             client, photos, Limits(), instances, options.balance, load,

@@ -22,9 +22,9 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from ml.model.errors import PipelineError
+from ml.model.urls import public
 from scripts.collecting.batch import Batch
 from scripts.collecting.collector import Collector, examples, labelled, sample
 from scripts.collecting.endpoint import Endpoint
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     if options.data is None:
         data, root, photos = f"{endpoint.url}/model/examples", folder, examples(endpoint, folder)
     else:
-        data = _without_secrets(options.data)
+        data = public(options.data)
         root, photos = labelled(options.data, folder)
     classes = tuple(model["classes"])
     if unexpected := sorted({photo.label or "" for photo in photos} - set(classes)):
@@ -97,14 +97,6 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     for problem in [*problems, *worse]:
         print(f"failed: {problem}", file=sys.stderr)
     return _WORSE if worse else int(bool(problems))
-
-
-def _without_secrets(data: str) -> str:
-    """Return a path or URL without user info and query."""
-    parts = urlsplit(data)
-    if parts.scheme in ("http", "https"):
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return data
 
 
 def _problems(

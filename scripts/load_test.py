@@ -1,6 +1,6 @@
 """Send photos at a fixed rate, independent of responses, and report the latency of each kind of answer.
 
-Prints one row per status, and one for /health, which is requested ten times per second meanwhile. A broken
+Prints one row per status, and one for /health, which is requested ten times per second on average. A broken
 connection and a server error other than 503 make the exit code 1. If API_KEY is set, it is sent as X-API-Key.
 """
 
@@ -14,21 +14,25 @@ from scripts.common.web import RequestError
 from scripts.stress.client import Client
 from scripts.stress.open_loop import Load, arrivals, print_latencies
 
-_HEALTH_EVERY_S = 0.1
+_HEALTH_RATE = 10.0
 
 
 def run(
     client: Client, photos: list[bytes], rate: float, seconds: float, seed: int = 1
 ) -> dict[str, list[float]]:
     """Send photos at random moments, `rate` per second on average; return the latencies by status."""
-    load, chance, health_due = Load(client), random.Random(seed), 0.0  # noqa: S311
-    for due in arrivals(rate, seconds, chance):
+    load, chance = Load(client), random.Random(seed)  # noqa: S311
+    health = load.start(_ask_health, load, seconds)
+    for _ in arrivals(rate, seconds, chance):
         load.start(load.send, "POST", "/predict", chance.choice(photos))
-        if due >= health_due:
-            load.start(load.send, "GET", "/health", name="/health")
-            health_due += _HEALTH_EVERY_S
+    health.result()
     load.finish()
     return load.latencies()
+
+
+def _ask_health(load: Load, seconds: float) -> None:
+    for _ in arrivals(_HEALTH_RATE, seconds, random.Random(0)):  # noqa: S311
+        load.start(load.send, "GET", "/health", name="/health")
 
 
 def main() -> int:

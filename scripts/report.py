@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml.model import NAME
 from scripts.common import arguments
 from scripts.common.web import RequestError
 from scripts.reporting.prometheus import Period, Source
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("url", help="the URL of Prometheus, such as http://localhost:9090")
     add("--hours", type=float, default=24.0, help="length of the period (default: 24)")
     add("--out", type=Path, default=Path("report.html"), help="default: report.html")
-    add("--job", default="cats-vs-dogs", help="job in Prometheus (default: cats-vs-dogs)")
+    add("--job", default=NAME, help=f"job in Prometheus (default: {NAME})")
     add("--timeout", type=float, default=60.0, help="seconds for the answer to a query (default: 60)")
     options = parser.parse_args(argv)
     if not 0 < options.hours <= _MAX_HOURS:

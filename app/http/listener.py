@@ -23,6 +23,7 @@ from app.http.gate import PREDICT, Gate
 from app.http.request import MAX_HEADER_BYTES
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from app.telemetry.requests import PROBES
 
 if TYPE_CHECKING:
     from app.http.fetching import Fetching
@@ -32,7 +33,6 @@ try:
 except ImportError:  # Windows, where sockets are not file descriptors
     resource = None  # type: ignore[assignment]
 
-_PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 _IMMEDIATE = 32
 """Responses that the event loop's thread makes in one turn: about 10 ms of work."""
 _ACCEPT = 32
@@ -238,7 +238,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             blocked = channel.blocked = bool(channel.total_outbufs_len)
         if blocked:
             return  # until the client has read the response before; in waitress, a thread would wait for that
-        if request.path in _PROBES:
+        if request.path in PROBES:
             self._immediate.appendleft(channel)
         elif request.rejection or request.error:
             self._immediate.append(channel)

@@ -13,6 +13,7 @@ from app.model_source.source import ModelSourceError
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model.errors import BundleError
+from ml.model.urls import public
 
 LOAD_S = 300.0
 """How long a model file may take to load. One second is usual, ten seconds on a tenth of a CPU."""
@@ -44,7 +45,7 @@ class Model:
             ModelSourceError: there is no file, or the service can't use it.
         """
         settings, metrics = self._settings, self._metrics
-        name = source.redact(settings.model_url) if settings.model_url else "the default model"
+        name = public(settings.model_url) if settings.model_url else "the default model"
         file = source.fetch(settings, self._report, failed=metrics.download_failures.inc)
         self._report("loading the model")
         started = time.perf_counter()

@@ -17,6 +17,7 @@ from app.settings import EMBEDDED, Settings
 from ml.model.host import largest_model
 from ml.model.partial import Partial, Version, sha256_of
 from ml.model.signature import SignatureError
+from ml.model.urls import public
 
 if TYPE_CHECKING:
     from ml.model.download import Policy
@@ -82,12 +83,6 @@ def forget(settings: Settings) -> None:
         _cache(settings, settings.model_url).forget()
 
 
-def redact(url: str) -> str:
-    """Return the URL without the parts that may be secret: user info, query and fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 def _cache(settings: Settings, url: str) -> Cache:
     parts = urlsplit(url)
     return Cache(settings.model_cache_dir, parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
@@ -121,7 +116,7 @@ class _Remote:
             try:
                 self._check_signature(file.path.stem)
             except (SignatureError, OSError, RuntimeError) as error:  # RuntimeError: it can't be downloaded
-                copy = f"the cached copy of {redact(self.url)}"
+                copy = f"the cached copy of {public(self.url)}"
                 raise ModelSourceError(f"{copy} can't be used: {error}") from error
         return file
 
@@ -169,10 +164,10 @@ class _Remote:
         try:
             return self._download(cached, partial)
         except UnreachableError as error:  # keep what was received: the next start resumes from there
-            failure = ModelSourceError(f"can't download {redact(self.url)}: {error}")
+            failure = ModelSourceError(f"can't download {public(self.url)}: {error}")
         except DownloadError as error:
             partial.discard()
-            raise ModelSourceError(f"can't download {redact(self.url)}: {error}") from error
+            raise ModelSourceError(f"can't download {public(self.url)}: {error}") from error
         except OSError as error:
             partial.discard()
             where = f"{self.settings.model_cache_dir} (MODEL_CACHE_DIR)"
@@ -187,7 +182,7 @@ class _Remote:
         from ml.model.download import QUICK, Download, Policy, published_sha256
         from ml.model.http import Client, MissingError, UnreachableError
 
-        started, name = time.perf_counter(), redact(self.url)
+        started, name = time.perf_counter(), public(self.url)
         policy = self.policy or (QUICK if cached else Policy())
         # A larger file could not be loaded, and on some hosts files are in memory too.
         policy = dataclasses.replace(policy, max_bytes=int(min(policy.max_bytes, largest_model())))

@@ -16,9 +16,9 @@ from app.inference.classify import Prediction
 from app.photos import tensors
 from app.routes import auth, operations, predict, uploads
 from app.service import Service, current_service
-from ml.model import VERSION
+from ml.model import NAME, VERSION
 
-MODEL = operations.SERVICE
+MODEL = NAME
 _JSON_SIZE = "Inference-Header-Content-Length"
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_state_dict"}
 
@@ -29,7 +29,7 @@ blueprint = Blueprint("open_inference", __name__, url_prefix="/v2")
 @blueprint.get("/")
 def server() -> Response:
     """Answer with the server's metadata."""
-    return jsonify(name=operations.SERVICE, version=VERSION, extensions=["binary_tensor_data"])
+    return jsonify(name=NAME, version=VERSION, extensions=["binary_tensor_data"])
 
 
 @blueprint.get("/health/live")

@@ -6,9 +6,7 @@ from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from app.routes import assets, auth, documents, examples, markdown
 from app.service import current_service
-from ml.model import VERSION
-
-SERVICE = "cats-vs-dogs"
+from ml.model import NAME, VERSION
 
 blueprint = Blueprint("operations", __name__)
 
@@ -16,7 +14,7 @@ blueprint = Blueprint("operations", __name__)
 @blueprint.get("/health")
 def health() -> Response:
     """Answer 200 as long as the process is alive."""
-    return jsonify(status="ok", service=SERVICE)
+    return jsonify(status="ok", service=NAME)
 
 
 @blueprint.get("/ready")

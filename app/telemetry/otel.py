@@ -23,16 +23,15 @@ from opentelemetry.trace import (
 )
 
 from app.telemetry.metrics import Metrics
+from app.telemetry.requests import METHODS, PROBES
 from app.telemetry.trace_context import TraceContext, parse_state
 from app.telemetry.tracing import RequestTrace
-from ml.model import VERSION
+from ml.model import NAME, VERSION
 
-_SERVICE = "cats-vs-dogs"
 _QUEUE = 2048
 """Spans that may wait for the collector, unless OTEL_BSP_MAX_QUEUE_SIZE says otherwise."""
-_PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready", "/metrics"})
+_UNTRACED = PROBES | {"/metrics"}
 """Machines ask for these all the time, so they are traced only if the client names a trace."""
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MAX_PATH = 256
 
 _log = logging.getLogger(__name__)
@@ -69,14 +68,14 @@ class Exporter:
         started: float,
     ) -> TraceContext | None:
         """Export the spans of an answered request; return its own span. See `RequestTrace.finish`."""
-        if route in _PROBES and not trace.parent:
+        if route in _UNTRACED and not trace.parent:
             return None
         now, now_ns = time.perf_counter(), time.time_ns()
 
         def at(moment: float) -> int:
             return now_ns - int((now - moment) * 1e9)
 
-        known = method if method in _METHODS else "_OTHER"
+        known = method if method in METHODS else "_OTHER"
         name = method if known == method else "HTTP"
         span = self._tracer.start_span(
             f"{name} {route}" if route else name,
@@ -151,7 +150,7 @@ class _Sender(SpanExporter):
 
 def _resource() -> Resource:
     resource = Resource.create()
-    defaults = {SERVICE_NAME: _SERVICE, SERVICE_VERSION: VERSION}
+    defaults = {SERVICE_NAME: NAME, SERVICE_VERSION: VERSION}
     if not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         del defaults[SERVICE_NAME]
     if SERVICE_VERSION in resource.attributes:

@@ -11,8 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
+from ml.model import NAME
 
-_JOB = "cats-vs-dogs"
 _TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def _push(url: str, every_s: float, metrics: Metrics, ended: threading.Event) ->
 
     gateway, handler = _gateway(url)
     group = {"instance": uuid.uuid4().hex[:12]}
-    target: dict[str, Any] = {"job": _JOB, "grouping_key": group, "timeout": _TIMEOUT_S, "handler": handler}
+    target: dict[str, Any] = {"job": NAME, "grouping_key": group, "timeout": _TIMEOUT_S, "handler": handler}
     failing = False
     while not ended.wait(every_s):
         try:

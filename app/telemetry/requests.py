@@ -12,12 +12,15 @@ from app.telemetry.metrics import Metrics
 from app.telemetry.trace_context import TraceContext
 from app.telemetry.tracing import RequestTrace
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Methods that are recorded by their names; any other may be a text of the client's."""
+PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
+"""Routes that tell machines how the service is."""
 STARTED = "app.started"
 """Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
 
 _log = logging.getLogger("app.request")
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def register(app: Flask, metrics: Metrics) -> None:
@@ -76,7 +79,7 @@ def record(
     duration = time.perf_counter() - started
     # Both are bounded: clients can invent paths and methods, and each would become a new time series.
     route = route or "unmatched"
-    method = method if method in _METHODS else "OTHER"
+    method = method if method in METHODS else "OTHER"
     metrics.requests.labels(method, route, status).inc()
     metrics.request_duration.labels(route).observe(duration)
     if _log.isEnabledFor(logging.INFO):

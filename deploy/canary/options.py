@@ -12,6 +12,7 @@ from deploy.canary.reader import MAX_POINTS
 from deploy.output import hide
 from deploy.target import DeployError
 from ml.api_session import may_get_secrets
+from ml.model import NAME
 
 ROLL_BACK, PROMOTE = "roll-back", "promote"
 
@@ -65,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="URL of Prometheus (default: $PROMETHEUS_URL); $PROMETHEUS_TOKEN is sent as a Bearer token",
     )
-    add("--job", default="cats-vs-dogs", help="the service's job in Prometheus (default: cats-vs-dogs)")
+    add("--job", default=NAME, help=f"the service's job in Prometheus (default: {NAME})")
     add("--look", type=float, default=15, metavar="SECONDS", help="pause between two looks (default: 15)")
     add(
         "--least",

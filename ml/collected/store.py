@@ -45,10 +45,12 @@ class Collected:
         """Return the days that have photos, such as `2026-11-27`, in order.
 
         Raises:
-            PipelineError: the store can't be read, or there is none.
+            PipelineError: the store can't be read, or there is none, or it is a file.
         """
         with self._reported():
             entries = self._files.ls(self._root, detail=True)
+        if [entry["name"] for entry in entries if _is_file(entry)] == [self._root]:
+            raise PipelineError(f"{one_line(self.address, 100)} is a file")
         folders = [each for each in entries if each["type"] == "directory" and not each.get("islink")]
         return sorted(name for name in map(_name, folders) if _DAY.fullmatch(name))
 

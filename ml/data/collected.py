@@ -36,13 +36,15 @@ class CollectedPhoto:
         day: on which the service kept it, as 2026-11-27.
         label: its class; empty: none of the classes.
         sha256: of the file.
-        request: SHA-256 of the id of the request, by which its sender can ask for the deletion.
+        answer: SHA-256 of the answer's request_id, by which its sender can ask for the deletion.
+        request: SHA-256 of X-Request-ID, which stands for all photos of the request.
     """
 
     id: str
     day: str
     label: str
     sha256: str
+    answer: str
     request: str
 
     def __post_init__(self) -> None:
@@ -52,8 +54,8 @@ class CollectedPhoto:
         check_day(self.day)
         if self.label:
             check_class(self.label)
-        if not tables.SHA256.fullmatch(self.sha256) or not tables.SHA256.fullmatch(self.request):
-            raise ValueError("expected two SHA-256 in lower-case hexadecimal")
+        if not all(map(tables.SHA256.fullmatch, (self.sha256, self.answer, self.request))):
+            raise ValueError("expected three SHA-256 in lower-case hexadecimal")
 
     @property
     def path(self) -> Path:
@@ -91,7 +93,7 @@ def check_day(day: str) -> None:
 
 
 def hashed(request_id: str) -> str:
-    """Return the form in which collected.csv has the id of a request, which nobody can turn back."""
+    """Return the form in which collected.csv has an id, which nobody can turn back."""
     return hashlib.sha256(request_id.encode()).hexdigest()
 
 

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from ml.model.download import Download, Policy
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.model.http import Client, DownloadError
 from ml.model.partial import Partial, sha256_of
+from ml.model.urls import public
 
 POLICY = Policy(backoff_s=1.0, total_s=24 * 3600.0)
 """Limits of a download in time. The size is limited to the free space of the disk."""
@@ -32,7 +33,11 @@ def fetch(url: str, folder: Path, sha256: str = "", name: str = "") -> Path:
     Raises:
         PipelineError: the file cannot be downloaded or stored, or has another SHA-256.
     """
-    name = name or hashlib.sha256(url.encode()).hexdigest()[:16] + Path(urlsplit(url).path).suffix
+    try:
+        shown, suffix = public(url), Path(urlsplit(url).path).suffix
+    except ValueError as error:
+        raise PipelineError(f"{one_line(url, 100)} is not a URL: {error}") from error
+    name = name or hashlib.sha256(url.encode()).hexdigest()[:16] + suffix
     target, partial = folder / name, Partial(folder / f"{name}.part")
     try:
         if sha256 and target.is_file() and sha256_of(target) == sha256.lower():
@@ -49,11 +54,11 @@ def fetch(url: str, folder: Path, sha256: str = "", name: str = "") -> Path:
             Download(client, policy, report, name="the file").run(partial)
         if sha256 and sha256_of(partial.path) != sha256.lower():
             partial.discard()
-            raise PipelineError(f"{url}: its SHA-256 is not the one in ingest.sha256")
+            raise PipelineError(f"{shown}: its SHA-256 is not the one in ingest.sha256")
         partial.path.replace(target)
         partial.discard()  # the note beside it
     except DownloadError as error:
-        raise PipelineError(f"{url}: {error}") from error
+        raise PipelineError(f"{shown}: {error}") from error
     except OSError as error:
-        raise PipelineError(f"{url}: cannot be stored in {folder}: {error.strerror}") from error
+        raise PipelineError(f"{shown}: cannot be stored in {folder}: {error.strerror}") from error
     return target

@@ -24,6 +24,7 @@ from ml.data.layout import check_class, recognise
 from ml.model.errors import PipelineError
 from ml.model.manifest import MAX_CLASSES
 from ml.model.partial import sha256_of
+from ml.model.urls import public
 from ml.params import Ingest
 
 EXAMPLE = "python -m ml ingest"
@@ -40,7 +41,7 @@ class IngestReport:
     """What was copied.
 
     Attributes:
-        source: as in params.yaml.
+        source: as in params.yaml, without secrets.
         layout: how the classes were recognised, for people.
         classes: number of photos per class.
         skipped: number of files whose name is not a photo's.
@@ -56,26 +57,28 @@ class IngestReport:
     collected: int = 0
 
 
-def run(params: Ingest, out: Path = RAW, cache: Path = CACHE) -> IngestReport:
+def run(params: Ingest, out: Path = RAW, cache: Path = CACHE, with_collected: bool = True) -> IngestReport:
     """Replace `out` with the photos of the source, as `out`/class/file, once all of them are copied.
+
+    `with_collected` adds the photos of collected.csv.
 
     Raises:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
             one, cannot be read, or does not fit on the disk; or a collected photo is missing or of no class.
     """
-    unfinished = out.with_name(f".{out.name}.part")
+    source, unfinished = public(params.source), out.with_name(f".{out.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir(parents=True)
         if params.source == OXFORD_PETS:
             report = _oxford_pets(unfinished, cache)
         else:
-            report = _copy_all(params.source, _file(params, cache), unfinished)
-        added = _add_collected(params.source, unfinished)
+            report = _copy_all(source, _file(params, cache), unfinished)
+        added = _add_collected(source, unfinished) if with_collected else 0
         report = dataclasses.replace(report, classes=_counted(unfinished), collected=added)
         _swap(unfinished, out)
     except OSError as error:
-        raise PipelineError(f"{params.source}: {error}") from error
+        raise PipelineError(f"{source}: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return report

@@ -27,6 +27,14 @@ def beside(url: str, suffix: str) -> str:
     return parts._replace(path=f"{parts.path}{suffix}").geturl()
 
 
+def public(address: str) -> str:
+    """Return a URL without the parts that may be secret: user info, query and fragment; a path unchanged."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https", "file"):
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def bare(parts: SplitResult) -> str:
     """Return a URL without user info and fragment."""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()

@@ -7,12 +7,12 @@ from pathlib import Path
 from ml.collected.store import Collected
 from ml.data import collected
 from ml.data.collected import CollectedPhoto
+from ml.data.locks import locked
 from ml.data.reviewed import Entry
 from ml.model.collected import Record
 from ml.model.errors import ImageError
 from ml.model.files import replaced
 from ml.review.collected import read
-from ml.review.server import locked
 
 COMMANDS = """dvc add collected
 git add collected.csv collected.dvc collected_decisions.csv
@@ -73,14 +73,16 @@ def export(
         before = {photo.id: photo for photo in collected.load()}
         after, added, missing = dict(before), dict[str, int](), 0
         for entry in pending(entries, before):
-            old, record = before.get(entry.id), records.get(entry.id)
+            old = before.get(entry.id)
             try:
-                content = old.read(folder) if old else _content(store, record, entry)
+                if old:
+                    content, ids = old.read(folder), (old.answer, old.request)
+                else:
+                    content, ids = _from_store(store, records.get(entry.id), entry)
             except ImageError:
                 missing += 1
                 continue
-            request = old.request if old else collected.hashed(record.request_id) if record else ""
-            photo = CollectedPhoto(entry.id, entry.day, entry.label, entry.sha256, request)
+            photo = CollectedPhoto(entry.id, entry.day, entry.label, entry.sha256, *ids)
             target = folder / photo.path
             target.parent.mkdir(parents=True, exist_ok=True)
             with replaced(target) as file:
@@ -100,8 +102,12 @@ def export(
     return Export(added, moved, len(before.keys() - after.keys()), missing, len(after))
 
 
-def _content(store: Collected, record: Record | None, entry: Entry) -> bytes:
-    """Return the photo that a person has seen: the store may have another one under its id by now."""
+def _from_store(store: Collected, record: Record | None, entry: Entry) -> tuple[bytes, tuple[str, str]]:
+    """Return the photo that a person has seen, and `answer` and `request` of its line.
+
+    The store may have another photo under its id by now.
+    """
     if record is None or record.sha256 != entry.sha256 or record.day != entry.day:
         raise ImageError("not the photo that was reviewed")
-    return read(store, record)[0]
+    whole = record.request_id.rpartition(".")[0] or record.request_id
+    return read(store, record)[0], (collected.hashed(record.request_id), collected.hashed(whole))

@@ -20,19 +20,16 @@ has the item or has decided about it (ask for the next one), 500 if the file of 
 written.
 """
 
-import contextlib
 import re
 import secrets
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from flask import Blueprint, Flask, Response, abort, request
 from waitress import create_server
 from werkzeug.exceptions import HTTPException
 
 from ml.cli import note, say
+from ml.data.locks import locked
 from ml.model.errors import ImageError, PipelineError
 from ml.review.items import Choice, Item, Items
 from ml.review.queue import LEASE_S, Queue, TakenError
@@ -66,27 +63,14 @@ def serve(items: Items, port: int = PORT, host: str = HOST) -> None:
         try:
             server = create_server(create_app(items, token), host=host, port=port, threads=4)
         except OSError as error:
-            raise PipelineError(f"port {port}: {error.strerror}; --port names another one") from error
+            where = f"can't listen on {host}, port {port}"
+            raise PipelineError(f"{where}: {error.strerror}; see --host and --port") from error
         shown = f"[{host}]" if ":" in host else host  # an IPv6 address
         note(f"http://{shown}:{server.effective_port}/{token}/ (Ctrl-C ends)")
         server.run()
         say(f"{len(items.choices()):,} of {len(items.items):,} are decided; {items.next_step}")
         if figures := items.figures():
             say(figures)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file, by a lock that the system ends with this process.
-
-    Raises:
-        PipelineError: another process has it.
-    """
-    try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
-            yield
-    except Timeout as error:
-        raise PipelineError(f"another process is writing {path}: end it first") from error
 
 
 def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:

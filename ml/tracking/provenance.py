@@ -4,11 +4,11 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ml.model.urls import public
 from ml.params import PATH as PARAMS
 
 _NOT_CODE = (str(PARAMS), "dvc.lock", "metrics")
@@ -66,10 +66,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _publishable(source: str) -> str:
-    parts = urlsplit(source)
-    if parts.scheme in ("http", "https"):
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return Path(source).name
+    shown = public(source)
+    return shown if shown.startswith(("http:", "https:")) else Path(source).name
 
 
 def _git(*arguments: str) -> str:

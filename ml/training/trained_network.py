@@ -44,17 +44,21 @@ class TrainedNetwork:
         """Read the network, in main memory and in evaluation mode.
 
         Raises:
-            PipelineError: there is no such file, or its classes are not those of the photos.
+            PipelineError: there is no such file, or it has other classes or another size of photos.
         """
         try:
             content = torch.load(CHECKPOINT, map_location="cpu", weights_only=True)
         except OSError as error:
             raise PipelineError(f"{CHECKPOINT} is missing: run `dvc repro`") from error
-        if tuple(content["classes"]) != data.classes:
-            raise PipelineError(
-                f"{CHECKPOINT} has the classes {content['classes']}, "
-                f"but the photos have {list(data.classes)}: run `dvc repro`"
-            )
+        for what, own, theirs in (
+            ("the classes", content["classes"], list(data.classes)),
+            ("the image size", content["image_size"], data.image_size),
+            ("the resizing", content["resize"], data.resize),
+        ):
+            if own != theirs:
+                raise PipelineError(
+                    f"{CHECKPOINT} has {what} {own}, but the photos have {theirs}: run `dvc repro`"
+                )
         network = build(content["arch"], len(data.classes))
         network.load_state_dict(content["state_dict"])
         network.eval().to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default

@@ -33,7 +33,7 @@ def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
         from ml.params import Ingest
 
         root = folder / "photos"
-        ingest.run(Ingest(source=data), root, folder / "cache")
+        ingest.run(Ingest(source=data), root, folder / "cache", with_collected=False)
     photos = [photo for photo in find([root]) if photo.label]
     others = sum(1 for file in root.rglob("*") if file.is_file()) - len(photos)
     if others:

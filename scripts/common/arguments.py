@@ -1,6 +1,11 @@
 """The command lines of the scripts."""
 
 import argparse
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def parser(script: str, description: str | None, example: str) -> argparse.ArgumentParser:
@@ -12,3 +17,23 @@ def parser(script: str, description: str | None, example: str) -> argparse.Argum
         epilog=f"example:\n  {command} {example}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """Return the parser of a finite number that is not below `least`."""
+
+    def number(text: str) -> float:
+        if not least <= (value := float(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g}")
+        return value
+
+    return number
+
+
+def listed(parse: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Return the parser of a list, separated by commas, of what `parse` takes."""
+
+    def numbers(text: str) -> list[T]:
+        return [parse(part) for part in text.split(",")]
+
+    return numbers

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ml.evaluation.metrics import wilson
+from ml.model import NAME
 from ml.reporting.rendering import render, write
 from scripts.reporting import charts
 from scripts.reporting.prometheus import Period, Source
@@ -127,7 +128,7 @@ def write_page(timeline: Timeline, prometheus: str, watched_from: float, path: P
         OSError: the page cannot be written.
     """
     end = int(time.time())
-    source = Source(prometheus, "", "cats-vs-dogs", Period(int(watched_from), end, _STEP_S), 60)
+    source = Source(prometheus, "", NAME, Period(int(watched_from), end, _STEP_S), 60)
     marks = [event.time for event in timeline.events if event.mark]
     accuracies = ", ".join(f"{one.model}: {one.right / one.count:.1%}" for one in timeline.accuracies)
     sections = {

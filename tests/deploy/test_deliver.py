@@ -120,6 +120,15 @@ def test_a_target_that_fails_does_not_keep_others_from_their_deploy(runs, codes,
     assert len(runs.commands) == 2
 
 
+def test_a_wrong_option_is_not_a_failed_rollback(runs, capsys) -> None:
+    from ml.cli import run
+
+    runs.monkeypatch.setattr(deliver, "run", run)
+    runs.monkeypatch.delenv("GCP_ACCESS_TOKEN", raising=False)
+    assert runs({"CANARY": "10", "CANARY_MINUTES": "15m", "TARGET": "docker"}) == 1
+    assert "invalid float value: '15m'" in capsys.readouterr().err
+
+
 def test_a_cancelled_delivery_goes_on_to_no_other_target(runs) -> None:
     runs.monkeypatch.setattr(deliver.CANCELLATION, "came", True)
     assert runs(RENDER | GOOGLE) == 0

@@ -72,6 +72,14 @@ def test_if_the_smoke_test_fails_image_and_model_come_back(place, deploy, broken
 
 
 @of("render")
+def test_a_summary_that_cannot_be_written_decides_nothing(place, deploy):
+    done = deploy(*NEW, GITHUB_STEP_SUMMARY="/no/such/folder/summary")
+    assert done.code == 0, done.output
+    assert place.serves() == ("new", NEW_URL)
+    assert "the workflow's summary cannot be written: No such file or directory" in done.error
+
+
+@of("render")
 def test_another_model_than_the_wanted_one_is_a_failure(place, deploy):
     options = ("--image", f"{IMAGE}:new", "--model-url", NEW_URL, "--model-sha256", "0" * 64)
     done = deploy(*options, WAIT_SECONDS="3")

@@ -34,13 +34,19 @@ def test_errors_for_people_are_one_line(monkeypatch, capsys):
         run("ml", "", COMMANDS, [])
 
 
+def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("ml.data.ingest.main", lambda _: (tmp_path / "gone").read_bytes())
+    with pytest.raises(SystemExit, match=r"error: .*gone: No such file or directory"):
+        run("ml", "", COMMANDS, ["ingest"])
+
+
 def test_the_version(capsys):
     with pytest.raises(SystemExit, match="0"):
         run("ml", "", COMMANDS, ["--version"])
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("text", ["-1", "11", "x", "", "1.0", "²", "9" * 10_000])
+@pytest.mark.parametrize("text", ["-1", "11", "x", "", "1.0", "²", "9" * 10_000, "0" * 20 + "9"])
 def test_a_number_out_of_its_range(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 10, not"):
         whole_number(0, 10)(text)

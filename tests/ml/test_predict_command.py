@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -51,6 +52,35 @@ def test_the_table_lists_a_folder_and_its_subfolders(run, folder):
     assert [row[:2] for row in rows] == [
         ["photos/a.JPG", "cat"], ["photos/b.jpg", "dog"], ["photos/more/c.jpeg", "cat"],
     ]  # fmt: skip
+
+
+def test_any_name_of_a_file_is_printed_as_it_is(folder):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (folder / name).write_bytes(CAT.read_bytes())
+    command = [sys.executable, "-m", "ml", "predict", folder / name, "--format", "csv"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, timeout=HANG_S, env=os.environ | {"PYTHONUTF8": "1"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.fsencode(folder / name) in done.stdout
+
+
+def test_the_reader_of_the_output_may_end_first(folder):
+    command = [sys.executable, "-m", "ml", "predict", folder / "photos"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_url_is_shown_without_secrets_and_must_be_one(run, folder):
+    refused = run("--model", "http://user:hunter2@127.0.0.1:9/m.pt?sig=topsecret", CAT, folder=folder)
+    assert refused.returncode == 1
+    assert "http://127.0.0.1:9/m.pt: " in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert "topsecret" not in refused.stderr
+    broken = run("--model", "http://[x/model.pt", CAT, folder=folder)
+    assert "http://[x/model.pt is not a URL: " in broken.stderr
 
 
 def test_json_and_csv_say_the_same(run, folder):

@@ -360,6 +360,9 @@ def test_a_zip_file_and_a_sample_of_the_photos(cats: Path, tmp_path: Path) -> No
     (cats / "dog").mkdir()
     (cats / "dog" / "0.jpg").write_bytes(b"dog 0")
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path, "cats")
+    # Of the data set, whose photos are not part of the batch.
+    row = ("0" * 32, "2026-11-27", "cat", "a" * 64, "b" * 64, "c" * 64)
+    (tmp_path / "collected.csv").write_text(f"id,day,label,sha256,answer,request\n{','.join(row)}\n")
     with endpoint(answering(prediction)) as (url, seen):
         _, part = collect(url, archive, tmp_path, "--no-mlflow", "--max-photos", 3)
         assert sorted(sent.body[:3] for sent in seen if sent.path == "/predict?keep=0") == [

@@ -17,7 +17,7 @@ import pytest
 
 from app.model_source import source as model_source
 from app.model_source.cache import Cache
-from app.model_source.source import ModelSourceError, redact
+from app.model_source.source import ModelSourceError
 from app.settings import Settings
 from scripts.common.process import free_port
 from tests.app.routes.test_predict import RED_JPEG
@@ -35,10 +35,6 @@ def sha256(content: bytes) -> str:
 
 def models(cache: Path) -> set[str]:
     return {path.name for path in cache.glob("*.pt")}
-
-
-def test_redact():
-    assert redact("https://u:p@host:1/a/b.pt?x=y#z") == "https://host:1/a/b.pt"
 
 
 def test_a_local_file_is_used_where_it_is(make_model):

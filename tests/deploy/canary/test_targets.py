@@ -20,6 +20,7 @@ from tests.helpers.places import IMAGE, NEW, NEW_URL, OLD_URL, Place
 from tests.helpers.two_versions import prometheus
 from tests.helpers.waiting import until
 from tests.standins.instances import Front
+from tests.standins.provider import Fault
 
 pytestmark = needs("prometheus")
 K8S = ROOT / "deploy" / "k8s"
@@ -178,6 +179,18 @@ def test_another_command_takes_the_canary_back(place, deploy, canary):
     assert done.code == 0, done.output
     assert place.serves()[0] == "other"
     assert not left(place)
+
+
+def test_a_canary_that_cannot_be_taken_back_leaves_it_uncertain_what_serves(place, deploy, canary):
+    killed_at_10_percent(place, deploy, canary)
+    place.provider.faults += [Fault(*place.back, 403, message="Permission denied.") for _ in range(9)]
+    done = deploy("--image", f"{IMAGE}:other", *NEW[2:])
+    assert done.code == 2, done.output
+    assert " was cut off at 10 %, and can't be taken back: " in done.error
+    assert "nothing was changed" not in done.error
+    place.provider.faults.clear()
+    assert deploy("--rollback").code == 0
+    assert place.serves() == OLD
 
 
 def test_cancelled_during_a_canary(place, deploy, canary):

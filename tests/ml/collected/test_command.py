@@ -81,6 +81,12 @@ def test_a_photo_is_deleted_by_its_request_id(store: Path, capsys: pytest.Captur
     assert f"no photo has the request id {second.request_id}" in str(caught.value)
 
 
+def test_a_file_is_no_store(store: Path) -> None:
+    photo = keep(store, 1)
+    with pytest.raises(SystemExit, match=" is a file"):
+        command(store / photo.photo_path, "--older-than", "1")
+
+
 def test_old_photos_are_deleted_with_what_a_killed_service_left(store: Path) -> None:
     old, recent = keep(store, 1, days_ago=30), keep(store, 2, days_ago=29)
     names = (f"{'3' * 32}.jpg", f".{'4' * 32}.jpg.123.part", "notes.txt")

@@ -12,6 +12,7 @@ import pytest
 
 from ml.data import collected, reviewed
 from ml.data.collected import CollectedPhoto, hashed
+from ml.data.locks import locked
 from ml.data.reviewed import Entry
 from ml.model.errors import PipelineError
 from tests.helpers.paths import ROOT
@@ -143,7 +144,14 @@ def test_files_that_are_not_decisions() -> None:
 
 def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
     photos = [
-        CollectedPhoto(f"{number}" * 32, "2026-11-27", label, "a" * 64, hashed(f"request-{number}"))
+        CollectedPhoto(
+            f"{number}" * 32,
+            "2026-11-27",
+            label,
+            "a" * 64,
+            hashed(f"request-{number}.signature"),
+            hashed(f"request-{number}"),
+        )
         for number, label in enumerate(("cat", "", "cat"))
     ]
     for photo in photos:
@@ -153,6 +161,8 @@ def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
     reviewed.append([dataclasses.replace(ENTRY, label="cat"), NONE])
     assert "request-0" not in collected.PATH.read_text()
     assert reviewed.delete([], ["request-9"]) == []
+    with locked(collected.PATH), pytest.raises(PipelineError, match="another process is writing"):
+        reviewed.delete([], ["request-0"])  # an export would list the photo again
     assert reviewed.delete([], ["request-0"]) == [Path("collected") / photos[0].path]
     assert reviewed.delete([photos[1].id]) == [Path("collected") / photos[1].path]
     assert collected.load() == [photos[2]]
@@ -165,18 +175,19 @@ def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
 @pytest.mark.parametrize(
     "cells",
     [
-        ["x", "2026-11-27", "cat", "a" * 64, "a" * 64],
-        ["0" * 32, "2026-13-27", "cat", "a" * 64, "a" * 64],
-        ["0" * 32, "2026-11-27", "../cat", "a" * 64, "a" * 64],
-        ["0" * 32, "2026-11-27", ".cat", "a" * 64, "a" * 64],
-        ["0" * 32, "2026-11-27", "a\\b", "a" * 64, "a" * 64],
-        ["0" * 32, "2026-11-27", "x" * 101, "a" * 64, "a" * 64],
-        ["0" * 32, "2026-11-27", "cat", "a", "a" * 64],
-        ["0" * 32, "2026-11-27", "cat", "a" * 64],
+        ["x", "2026-11-27", "cat", "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-13-27", "cat", "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", "../cat", "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", ".cat", "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", "a\\b", "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", "x" * 101, "a" * 64, "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", "cat", "a", "a" * 64, "a" * 64],
+        ["0" * 32, "2026-11-27", "cat", "a" * 64, "a", "a" * 64],
+        ["0" * 32, "2026-11-27", "cat", "a" * 64, "a" * 64],
     ],
 )
 def test_a_list_that_makes_no_sense(cells: list[str]) -> None:
-    collected.PATH.write_text(f"id,day,label,sha256,request\n{','.join(cells)}\n")
+    collected.PATH.write_text(f"id,day,label,sha256,answer,request\n{','.join(cells)}\n")
     with pytest.raises(PipelineError, match=r"collected.csv, line 2: "):
         collected.load()
 

@@ -164,7 +164,9 @@ def test_what_the_list_names_must_be_there(
     exported.write_bytes(content)
     assert ingest.run(source).classes == {"blue": 12, "red": 13}
     photo = collected.load()[0]
-    collected.save([collected.CollectedPhoto(photo.id, photo.day, "green", photo.sha256, photo.request)])
+    collected.save(
+        [collected.CollectedPhoto(photo.id, photo.day, "green", photo.sha256, photo.answer, photo.request)]
+    )
     Path("collected/photos/green").mkdir()
     (Path("collected/photos/green") / name(0)).write_bytes(content)
     with pytest.raises(PipelineError, match="'green', which is no class of"):
@@ -201,8 +203,9 @@ def test_a_sender_can_have_an_exported_photo_deleted(
     decide_all(review(), _0=RED, _1=RED, _2=RED)
     go(store)
     (store / "2026-11-27" / f"{1:032x}.json").unlink()  # a retention rule
-    for number in (0, 1):
-        done = run_ml("collected", store, "--delete", f"request-{number}.{'A' * 32}", folder=tmp_path)
+    # The first by the id in its answer, the second by X-Request-ID.
+    for number, end in ((0, f".{'A' * 32}"), (1, "")):
+        done = run_ml("collected", store, "--delete", f"request-{number}{end}", folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"deleted collected/photos/red/{name(number)}: type `dvc add collected`" in done.stdout
     assert files() == [f"photos/red/{name(2)}"]
