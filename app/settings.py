@@ -61,7 +61,8 @@ class Settings:
         "0.0.0.0",  # noqa: S104  (in a container, a service that listens on loopback only is unreachable)
     )
     port: int = _setting(
-        "TCP port to listen on. 0 picks a free port; the log line at start shows it.",
+        "TCP port to listen on. 0 picks a free port; the log line at start shows it. The health check of the "
+        "image reads HOST and PORT from the environment only, not from `.env`.",
         parsers.integer(0, 65_535),
         8080,
     )
@@ -162,8 +163,8 @@ class Settings:
         True,
     )
     api_keys: tuple[str, ...] = _setting(
-        "If set, `/predict` and `/feedback` need one of these keys, as `Authorization: Bearer KEY` or "
-        "`X-API-Key: KEY`. Unset: open to everyone.",
+        "If set, `/predict`, `/v2/.../infer` and `/feedback` need one of these keys, as `Authorization: "
+        "Bearer KEY` or `X-API-Key: KEY`. Unset: open to everyone.",
         parsers.items("comma-separated keys", ".+"),
         (),
         secret=True,

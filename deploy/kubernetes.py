@@ -3,7 +3,7 @@
 Environment: CONTAINER, docker or podman, for kind; and for the smoke test API_KEY and METRICS_TOKEN. Needs
 kubectl, and kind unless --context names a cluster.
 
-The overlay decides about everything but the image and the variables of the command line, which last until
+The overlay decides everything except the image and the variables of the command line, which last until
 the next deploy. The Deployment keeps the revision before, with its image and its ConfigMap, so a rollback
 returns to it. The smoke test reaches the service through a port of this machine that is forwarded as long
 as this runs.

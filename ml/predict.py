@@ -101,9 +101,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE|URL",
         help="a model.pt; default: models/model.pt if it exists, else the model embedded in the service",
     )
-    parser.add_argument(
-        "--format", choices=("table", "json", "csv"), default="table", help="of the output; default: table"
-    )
+    formats = ("table", "json", "csv")
+    parser.add_argument("--format", choices=formats, default="table", help="of the output (default: table)")
 
 
 def main(arguments: argparse.Namespace) -> int:

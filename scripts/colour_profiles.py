@@ -28,7 +28,7 @@ def main() -> int:
     add = parser.add_argument
     add("photos", type=Path, help="folder of photos")
     add("profiles", type=Path, nargs="+", help="files of ICC profiles, for RGB or CMYK")
-    add("--every", type=int, default=1, help="measure with one photo of so many (default: 1)")
+    add("--every", type=int, default=1, help="measure with one photo out of so many (default: 1, all)")
     options = parser.parse_args()
     content = bundle.read(DEFAULT_MODEL)
     run, manifest = OnnxModel(content.onnx).run, content.manifest

@@ -55,7 +55,7 @@ class Metrics:
         )
         self.known = histogram(
             "prediction_known",
-            "OOD score: 0 if a photo shows none of the classes, 1 if it shows one",
+            "In-distribution score: 0 if a photo shows none of the classes, 1 if it shows one",
             buckets=BOUNDS["known"],
         )
         self._component = histogram(

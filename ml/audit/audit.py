@@ -37,7 +37,7 @@ _METHOD = 1  # another number when the code finds other suspects
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
-        "--port", type=port, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
+        "--port", type=port, default=PORT, help=f"port of the page (default: {PORT}; 0: any free one)"
     )
     parser.add_argument(
         "--most",

@@ -27,12 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", help="where the photos are: the value of COLLECT_TO")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--list", action="store_true", help="print one line per photo, separated by tabs")
-    group.add_argument("--delete", metavar="REQUEST_ID", help="delete the photo of this answer")
+    text = "delete the photo of this answer, or all photos of this X-Request-ID"
+    group.add_argument("--delete", metavar="REQUEST_ID", help=text)
     group.add_argument(
         "--older-than",
         metavar="DAYS",
         type=whole_number(0, _MAX_DAYS),
-        help="delete the photos that were kept for so many days",
+        help="delete the photos that were kept for DAYS days or longer",
     )
 
 

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "exists, else the model embedded in the service",
     )
     parser.add_argument(
-        "--port", type=port, default=PORT, help=f"of the page (default: {PORT}; 0: any free one)"
+        "--port", type=port, default=PORT, help=f"port of the page (default: {PORT}; 0: any free one)"
     )
     parser.add_argument(
         "--host",
