@@ -187,7 +187,7 @@ class CloudRun:
                 # A conflict with someone else's update; or the newest revision is broken, so that the service
                 # counts as failed whichever revision gets the traffic. The traffic decides.
                 failure = error
-            if _serving(self._settled()) == to.id:
+            if _serves_alone(self._settled(), to.id):
                 return self._url
             CANCELLATION.pause(self._poll_s)
         raise failure
@@ -270,6 +270,11 @@ def _tags_of_others(service: Service) -> list[TrafficTarget]:
         for entry in service.traffic
         if entry.tag not in ours
     ]
+
+
+def _serves_alone(service: Service, revision: str) -> bool:
+    latest = service.latest_ready_revision
+    return {_short(one.revision or latest) for one in service.traffic_statuses if one.percent} == {revision}
 
 
 def _serving(service: Service) -> str:
