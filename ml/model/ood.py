@@ -230,7 +230,7 @@ class Distance(OodScore):
 def _covariance(features: Tensor, assume_centered: bool = False) -> NDArray[np.float64]:
     """Return the covariance [D, D] of features float64 [N, D], shrunk (Ledoit and Wolf 2004).
 
-    The inverse, which nobody reads, would take three times as long as all the rest of a fit.
+    The inverse, which nobody reads, would take longer than that.
     """
     from sklearn.covariance import LedoitWolf
 
