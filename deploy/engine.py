@@ -21,7 +21,8 @@ class Engine:
         wanted = [environ["CONTAINER"]] if environ.get("CONTAINER") else ["docker", "podman"]
         for name in filter(shutil.which, wanted):
             with contextlib.suppress(DeployError):
-                if run(name, "info", seconds=60, check=False).returncode == 0:
+                # Fails if the server does not answer, as `info` does, which takes four times as long.
+                if run(name, "version", seconds=60, check=False).returncode == 0:
                     self.command = name
                     return
         raise DeployError(f"{' and '.join(wanted)} cannot be used; CONTAINER names another command")

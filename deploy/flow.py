@@ -7,13 +7,17 @@ import os
 import secrets
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.canary.options import Options
-from deploy.canary.steps import Canary, RejectedError
+from deploy.canary.rules import RejectedError
 from deploy.cancellation import CANCELLATION, Cancelled
 from deploy.output import complain, is_secret, line, say
 from deploy.smoke import Model, SmokeTest, model_of
 from deploy.target import DeployError, Deployment, SplittingTarget, Target, Unfinished, Variables
+
+if TYPE_CHECKING:
+    from deploy.canary.steps import Canary
 
 _WAKE_UP_S = 90  # of a free instance that sleeps
 
@@ -47,6 +51,8 @@ def deploy(
     resumed = unfinished if canary and unfinished and _begins(unfinished, fingerprint) else None
     rollout = None
     if canary and _can_be_canary(target, before):
+        from deploy.canary.steps import Canary  # imports numpy, which other deploys don't need
+
         rollout = Canary(canary, resumed.deployment if resumed else f"{fingerprint}-{secrets.token_hex(3)}")
         rollout.check()
     if unfinished and not resumed:
@@ -138,7 +144,7 @@ def _try_out(
     smoke: SmokeTest,
     image: str,
     variables: Variables,
-    canary: Canary,
+    canary: "Canary",
     unfinished: Unfinished | None,
 ) -> None:
     """Start the new version beside the live one, test it, and give it shares of the traffic."""

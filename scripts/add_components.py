@@ -13,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 
 from ml.data.dataset import Dataset
 from ml.model import bundle
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel
 from ml.model.reference import COMPONENTS
-from ml.packaging.describe import reference_statistics
 from scripts.common import arguments
 
 _NARROW = "known.narrow.weight"
@@ -58,6 +56,10 @@ def extend(path: Path) -> None:
     Raises:
         PipelineError: it cannot be extended, or data/processed has other photos.
     """
+    import torch  # it takes seconds
+
+    from ml.packaging.describe import reference_statistics  # imports torch
+
     data, content = Dataset.load(), bundle.read(path)
     extended = add_output(content.onnx)
     rows = data.rows("test")

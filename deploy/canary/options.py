@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.canary.judge import ALPHA, RULES
-from deploy.canary.reader import MAX_POINTS
+from deploy.canary.rules import ALPHA, MAX_POINTS, RULES
 from deploy.output import hide
 from deploy.target import DeployError
 from ml.api_session import may_get_secrets

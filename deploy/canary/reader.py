@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.canary.counts import Counts, counts, from_zero, increases
-from deploy.canary.judge import FEEDBACK, LABELS, UNKNOWN
+from deploy.canary.rules import FEEDBACK, LABELS, MAX_POINTS, UNKNOWN
 from deploy.canary.sequential import Array
 from monitoring.client import Prometheus, PrometheusError
 
-MAX_POINTS = 10_000
-"""Prometheus answers with at most 11,000."""
 _MAX_SERIES = 20_000
 _ROUTE = 'route=~"/predict|/v2/.+/infer"'
 _UNSURE = "0.8"

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.canary.judge import RULES, Finding
+from deploy.canary.judge import Finding
 from deploy.canary.options import Options
+from deploy.canary.rules import RULES
 from deploy.output import complain, line
 
 

@@ -10,6 +10,7 @@ from deploy.canary import report
 from deploy.canary.judge import judge
 from deploy.canary.options import PROMOTE, Options
 from deploy.canary.reader import Reader
+from deploy.canary.rules import RejectedError
 from deploy.canary.sequential import Array
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
@@ -22,10 +23,6 @@ _BLIND_S = 180.0
 """How long Prometheus may be silent, or a shorter step takes."""
 _NOT_READY = 3  # looks
 _ALL = 100  # percent
-
-
-class RejectedError(DeployError):
-    """The candidate must not get all traffic: it does harm, or this cannot be seen."""
 
 
 @dataclass

@@ -168,8 +168,6 @@ class Concepts(OodScore):
             features: of photos of all classes, [N, D].
             head: weight [K, D] and bias [K] that were pretrained with the body.
         """
-        from sklearn.covariance import LedoitWolf
-
         weight, bias = head
         with torch.no_grad():
             share = (features @ weight.T + bias).softmax(1).mean(0)
@@ -178,15 +176,14 @@ class Concepts(OodScore):
             direction = nn.functional.normalize(weight, dim=1)
             nearest = (direction @ direction.T).topk(min(_NEIGHBOURS + 1, len(share)), dim=1).indices
             mean = features.mean(0)
-            covariance = torch.from_numpy(LedoitWolf().fit(features.double().numpy()).covariance_)
+            covariance = torch.from_numpy(_covariance(features.double()))
             root = torch.linalg.cholesky(covariance)
-            left, strengths, right = torch.linalg.svd(weight.double() @ root, full_matrices=False)
-            width = min(_WIDTH, len(strengths))
-            narrow = torch.linalg.solve_triangular(root, right[:width], upper=False, left=False)
-            score = cls(weight.shape[1], width, len(share))
+            left, strengths, right = _strongest(weight.double() @ root)
+            narrow = torch.linalg.solve_triangular(root, right, upper=False, left=False)
+            score = cls(weight.shape[1], len(strengths), len(share))
             score.narrow.weight.copy_(narrow)
             score.narrow.bias.copy_(-narrow @ mean.double())
-            score.head.weight.copy_(left[:, :width] * strengths[:width])
+            score.head.weight.copy_(left * strengths)
             score.head.bias.copy_(bias + weight @ mean)
             cast(Tensor, score.support).copy_(shown[nearest].mean(1))
             cast(Tensor, score.distance_weight).fill_(_DISTANCE_WEIGHT)
@@ -221,15 +218,40 @@ class Distance(OodScore):
 
         The covariance is shrunk (Ledoit and Wolf 2004), because there may be fewer photos than features.
         """
-        from sklearn.covariance import LedoitWolf
-
         means = torch.stack([features[labels == number].mean(0) for number in range(classes)])
-        residuals = (features - means[labels]).double().numpy()
-        values, vectors = np.linalg.eigh(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
+        residuals = (features - means[labels]).double()
+        values, vectors = np.linalg.eigh(_covariance(residuals, assume_centered=True))
         # All directions are kept: OOD photos stand out in those in which the classes hardly vary.
         whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
         matrix = torch.from_numpy(whitening).float()
         return cls(means @ matrix, matrix)
+
+
+def _covariance(features: Tensor, assume_centered: bool = False) -> NDArray[np.float64]:
+    """Return the covariance [D, D] of features float64 [N, D], shrunk (Ledoit and Wolf 2004).
+
+    The inverse, which nobody reads, would take longer than that.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    fitted = LedoitWolf(store_precision=False, assume_centered=assume_centered).fit(features.numpy())
+    return np.asarray(fitted.covariance_)
+
+
+def _strongest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the `_WIDTH` largest singular values [W] of a matrix [K, D], largest first, and their vectors.
+
+    Returns:
+        Left vectors [K, W], singular values, right vectors [W, D].
+    """
+    if min(matrix.shape) <= _WIDTH:  # all of them, even zeros
+        left, strengths, right = torch.linalg.svd(matrix, full_matrices=False)
+        return left, strengths, right
+    # The same as eigenvectors of a symmetric matrix, in a third of the time.
+    left = torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -_WIDTH:].flip(1)
+    right = left.T @ matrix
+    strengths = right.norm(dim=1)
+    return left, strengths, right / strengths[:, None]
 
 
 def load_score(method: str, state: Mapping[str, Tensor]) -> OodScore:

@@ -22,9 +22,9 @@ def test_help_describes_every_argument_and_does_nothing_else(name, capsys, monke
         assert variable in out
 
 
-def test_googles_package_is_imported_for_cloud_run_only() -> None:
+def test_googles_package_is_imported_for_cloud_run_only_and_numpy_for_canaries_only() -> None:
     others = ", ".join(module for name, (module, _) in COMMANDS.items() if name != "cloud-run")
-    program = f"import sys, {others}; sys.exit('google.cloud.run_v2' in sys.modules)"
+    program = f"import sys, {others}; sys.exit({{'google.cloud.run_v2', 'numpy'}} & {{*sys.modules}} or 0)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 

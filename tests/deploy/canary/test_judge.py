@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deploy.canary.counts import Counts
-from deploy.canary.judge import ALPHA, RULES, Finding, judge
+from deploy.canary.judge import Finding, judge
+from deploy.canary.rules import ALPHA, RULES
 from deploy.canary.sequential import log_e_values, lower_bound
 from tests.deploy.canary.traffic import Traffic, Version, simulate
 

@@ -10,7 +10,8 @@ import pytest
 
 from deploy.canary.options import PROMOTE, ROLL_BACK, Options
 from deploy.canary.report import Step
-from deploy.canary.steps import Canary, RejectedError
+from deploy.canary.rules import RejectedError
+from deploy.canary.steps import Canary
 from deploy.target import Unfinished
 from tests.helpers.endpoint import Reply, Sent, endpoint
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ml.evaluation.metrics import auroc
+from ml.model import ood
 from ml.model.decision import THRESHOLD
 from ml.model.errors import PipelineError
 from ml.model.ood import TYPICAL, Concepts, Distance, apply_calibration, fit_calibration, load_score
@@ -139,3 +140,14 @@ UNUSABLE = [("magic", "unknown method"), ("concepts", "not the tensors")]
 def test_invalid_methods_are_rejected(method, message):
     with pytest.raises(PipelineError, match=message):
         load_score(method, {"means": torch.zeros(2, 2)})
+
+
+def test_of_a_large_head_the_strongest_directions_are_kept():
+    matrix = torch.randn(300, 320, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    left, strengths, right = ood._strongest(matrix)
+    expected = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.allclose(strengths, expected.S[: ood._WIDTH])
+    assert torch.allclose(
+        left * strengths @ right, expected.U[:, :256] * expected.S[:256] @ expected.Vh[:256]
+    )
+    assert torch.allclose(right @ right.T, torch.eye(ood._WIDTH, dtype=torch.float64))
