@@ -91,19 +91,24 @@ def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> i
     `wanted` is the deployment's id; if it is empty, it is the one before. That is the one that serves beside
     a canary which was cut off.
     """
-    before = target.current()
+    before, taken_back = target.current(), False
     if isinstance(target, SplittingTarget) and (unfinished := target.unfinished()):
         before = _take_back(target, unfinished, before, dry_run)
         if before and not wanted:
-            if not dry_run:
-                smoke.run(before.url, "")
-                say(f"live: {before.url}, {before.id} ({before.image})")
-                _summary("canary taken back by hand", before.url, before.image)
-            return DONE
+            return DONE if dry_run else _test_taken_back(smoke, before)
+        taken_back = not dry_run
     _describe(before)
-    to = target.previous(wanted)
-    if to is None:
-        raise DeployError(f"there is no deployment {wanted}" if wanted else "there is no earlier deployment")
+    try:
+        to = target.previous(wanted)
+        if to is None:
+            raise DeployError(
+                f"there is no deployment {wanted}" if wanted else "there is no earlier deployment"
+            )
+    except DeployError as error:
+        if not taken_back:
+            raise
+        complain(f"{error}; only the canary was taken back")
+        return ROLLED_BACK
     say(f"to go back to: {to.id} ({to.image})")
     if dry_run:
         return DONE
@@ -175,6 +180,19 @@ def _take_back(
         except Exception as error:
             raise NotTakenBackError(f"{text}, and can't be taken back: {as_deploy_error(error)}") from error
     return before and dataclasses.replace(before, url=url)
+
+
+def _test_taken_back(smoke: SmokeTest, live: Deployment) -> int:
+    """Test the version that serves alone again, and return the exit code."""
+    try:
+        smoke.run(live.url, "")
+    except DeployError as error:
+        complain(f"the canary was taken back, but the version before fails: {error}")
+        _summary("canary taken back by hand; the version before fails", live.url, live.image)
+        return BROKEN
+    say(f"live: {live.url}, {live.id} ({live.image})")
+    _summary("canary taken back by hand", live.url, live.image)
+    return DONE
 
 
 def _fingerprint(image: str, variables: Variables) -> str:

@@ -66,9 +66,6 @@ def run(
         return int(implementation.main(arguments) or 0)
     except PipelineError as error:
         sys.exit(f"error: {error}")
-    except BrokenPipeError:  # the reader of the output has ended, such as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_PIPE_CLOSED)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             if not error.filename:
@@ -98,8 +95,15 @@ port = whole_number(0, 65_535)
 
 
 def say(line: str) -> None:
-    """Print a line of the result without buffering, so that a log shows the progress."""
-    print(line, flush=True)  # noqa: T201
+    """Print a line of the result without buffering, so that a log shows the progress.
+
+    The process ends if nobody reads it any more, as in `... | head`.
+    """
+    try:
+        print(line, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
 
 
 def note(line: str) -> None:

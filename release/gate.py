@@ -29,6 +29,7 @@ from ml.evaluation.verdicts import WORSE
 from ml.model import bundle
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel
+from ml.model.urls import public
 from ml.packaging.conditions import minimum_accuracy, score_of
 from ml.packaging.examples import wrong_answers
 from ml.params import Params
@@ -181,7 +182,8 @@ def _other(source: str | None, folder: Path) -> tuple[str, Path | None]:
         folder: for the download.
     """
     if source:
-        return source, fetch(source, folder) if source.startswith(("http://", "https://")) else Path(source)
+        is_url = source.startswith(("http://", "https://"))
+        return public(source), fetch(source, folder) if is_url else Path(source)
     repository = github.GitHub.from_environment()
     release = repository.latest()
     model = repository.model(release) if release is not None else None

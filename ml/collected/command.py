@@ -8,13 +8,15 @@ deleted there too. docs/privacy.md shows how to run --older-than daily.
 """
 
 import argparse
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from ml.cli import note, say, whole_number
 from ml.collected.store import Collected
-from ml.data import reviewed
+from ml.data import collected, reviewed
+from ml.data.locks import locked
 from ml.model.collected import REASONS, Record
 from ml.model.errors import PipelineError, one_line
 
@@ -65,6 +67,12 @@ def _printable(text: str) -> str:
 
 
 def _delete(store: Collected, request_id: str) -> None:
+    here = collected.PATH.exists() or reviewed.PATH.exists()  # a data set, which an export may be changing
+    with locked(collected.PATH) if here else contextlib.nullcontext():
+        _delete_everywhere(store, request_id)
+
+
+def _delete_everywhere(store: Collected, request_id: str) -> None:
     deleted, problem = [], None
     try:
         for record in store.records(rejected=_note_rejected):

@@ -33,10 +33,11 @@ def fetch(url: str, folder: Path, sha256: str = "", name: str = "") -> Path:
     Raises:
         PipelineError: the file cannot be downloaded or stored, or has another SHA-256.
     """
+    shown = public(url)
     try:
-        shown, suffix = public(url), Path(urlsplit(url).path).suffix
+        suffix = Path(urlsplit(url).path).suffix
     except ValueError as error:
-        raise PipelineError(f"{one_line(url, 100)} is not a URL: {error}") from error
+        raise PipelineError(f"{one_line(shown, 100)} is not a URL: {error}") from error
     name = name or hashlib.sha256(url.encode()).hexdigest()[:16] + suffix
     target, partial = folder / name, Partial(folder / f"{name}.part")
     try:

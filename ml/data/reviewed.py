@@ -16,7 +16,6 @@ from typing import Literal, get_args
 from ml.data import collected, tables
 from ml.data.collected import ID, check_day
 from ml.data.layout import check_class
-from ml.data.locks import locked
 
 PATH = Path("collected_decisions.csv")
 
@@ -129,24 +128,24 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
 
     The id of a request is the one in an answer, or X-Request-ID for all of its photos. collected.csv names
     the file of an id. Versions that DVC has stored stay in its cache and its remote until `dvc gc`, and
-    models that learned from a photo stay as they are until the next training.
+    models that learned from a photo stay as they are until the next training. Call it with the lock of
+    collected.csv, so that no export lists the photo again.
 
     Returns:
         The deleted files. If there are any, `dvc add collected` and a commit must follow.
 
     Raises:
-        PipelineError: a list cannot be read, or an export is running.
+        PipelineError: a list cannot be read.
         OSError: a file cannot be written or deleted.
     """
     requests = set(map(collected.hashed, request_ids))
-    with locked(collected.PATH):
-        photos, entries = collected.load(), load()
-        unwanted = {*ids, *(photo.id for photo in photos if requests & {photo.answer, photo.request})}
-        found = [photo for photo in photos if photo.id in unwanted]
-        for photo in found:
-            (collected.FOLDER / photo.path).unlink(missing_ok=True)
-        if found:
-            collected.save([photo for photo in photos if photo not in found])
+    photos, entries = collected.load(), load()
+    unwanted = {*ids, *(photo.id for photo in photos if requests & {photo.answer, photo.request})}
+    found = [photo for photo in photos if photo.id in unwanted]
+    for photo in found:
+        (collected.FOLDER / photo.path).unlink(missing_ok=True)
+    if found:
+        collected.save([photo for photo in photos if photo not in found])
     decided = [entries[name] for name in sorted(unwanted & entries.keys())]
     if decided:
         append(dataclasses.replace(entry, time=now(), decision="undo", label="") for entry in decided)

@@ -244,10 +244,11 @@ def _strongest(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         Left vectors [K, W], singular values, right vectors [W, D].
     """
-    if min(matrix.shape) <= _WIDTH:  # all of them, even zeros
+    outputs, inputs = matrix.shape
+    if not _WIDTH < outputs <= inputs:
         left, strengths, right = torch.linalg.svd(matrix, full_matrices=False)
-        return left, strengths, right
-    # The same as eigenvectors of a symmetric matrix, in a third of the time.
+        return left[:, :_WIDTH], strengths[:_WIDTH], right[:_WIDTH]
+    # The same as eigenvectors of a symmetric matrix [K, K], in less than half of the time.
     left = torch.linalg.eigh(matrix @ matrix.T).eigenvectors[:, -_WIDTH:].flip(1)
     right = left.T @ matrix
     strengths = right.norm(dim=1)

@@ -1,5 +1,6 @@
 """What the HTTP clients must know about a URL: where it leads, and whether secrets may go there."""
 
+import re
 from urllib.parse import SplitResult, urlsplit
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -29,7 +30,10 @@ def beside(url: str, suffix: str) -> str:
 
 def public(address: str) -> str:
     """Return a URL without the parts that may be secret: user info, query and fragment; a path unchanged."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # a mistyped one
+        return re.sub(r"(?<=//)[^/]*@|[?#].*", "", address)
     if parts.scheme not in ("http", "https", "file"):
         return address
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -23,8 +23,12 @@ def at_least(least: float) -> Callable[[str], float]:
     """Return the parser of a finite number that is not below `least`."""
 
     def number(text: str) -> float:
-        if not least <= (value := float(text)) < math.inf:
-            raise argparse.ArgumentTypeError(f"expected a number from {least:g}")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g}, not {text!r:.40}")
         return value
 
     return number

@@ -79,7 +79,7 @@ def test_a_url_is_shown_without_secrets_and_must_be_one(run, folder):
     assert "http://127.0.0.1:9/m.pt: " in refused.stderr
     assert "hunter2" not in refused.stderr
     assert "topsecret" not in refused.stderr
-    broken = run("--model", "http://[x/model.pt", CAT, folder=folder)
+    broken = run("--model", "http://user:hunter2@[x/model.pt?sig=topsecret", CAT, folder=folder)
     assert "http://[x/model.pt is not a URL: " in broken.stderr
 
 

@@ -193,6 +193,16 @@ def test_a_canary_that_cannot_be_taken_back_leaves_it_uncertain_what_serves(plac
     assert place.serves() == OLD
 
 
+def test_a_rollback_to_an_unknown_version_says_what_it_has_done(place, deploy, canary):
+    killed_at_10_percent(place, deploy, canary)
+    done = deploy("--rollback", "999")
+    assert done.code == 1, done.output
+    assert "only the canary was taken back" in done.error
+    assert "nothing was changed" not in done.error
+    assert place.serves() == OLD
+    assert not left(place)
+
+
 def test_cancelled_during_a_canary(place, deploy, canary):
     slow = [*canary]
     slow[slow.index("0.015")] = "5"

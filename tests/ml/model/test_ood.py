@@ -142,8 +142,9 @@ def test_invalid_methods_are_rejected(method, message):
         load_score(method, {"means": torch.zeros(2, 2)})
 
 
-def test_of_a_large_head_the_strongest_directions_are_kept():
-    matrix = torch.randn(300, 320, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(300, 320), (320, 300)])
+def test_of_a_large_head_the_strongest_directions_are_kept(shape):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     left, strengths, right = ood._strongest(matrix)
     expected = torch.linalg.svd(matrix, full_matrices=False)
     assert torch.allclose(strengths, expected.S[: ood._WIDTH])

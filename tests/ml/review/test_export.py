@@ -14,6 +14,7 @@ from ml.collected.store import Collected
 from ml.data import collected, ingest, prepare, reviewed
 from ml.data.dataset import Dataset
 from ml.data.licences import collections_of
+from ml.data.locks import locked
 from ml.evaluation.features import load_ood_photos
 from ml.model.errors import PipelineError
 from ml.params import Ingest, Params
@@ -203,6 +204,10 @@ def test_a_sender_can_have_an_exported_photo_deleted(
     decide_all(review(), _0=RED, _1=RED, _2=RED)
     go(store)
     (store / "2026-11-27" / f"{1:032x}.json").unlink()  # a retention rule
+    with locked(collected.PATH):  # an export would list the photo again
+        done = run_ml("collected", store, "--delete", "request-0", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "another process is writing collected.csv" in done.stderr
     # The first by the id in its answer, the second by X-Request-ID.
     for number, end in ((0, f".{'A' * 32}"), (1, "")):
         done = run_ml("collected", store, "--delete", f"request-{number}{end}", folder=tmp_path)
