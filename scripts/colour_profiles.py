@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from ml.cli import whole_number
 from ml.model import bundle
 from ml.model.decoder import to_rgb
 from ml.model.image import decode
@@ -28,7 +29,12 @@ def main() -> int:
     add = parser.add_argument
     add("photos", type=Path, help="folder of photos")
     add("profiles", type=Path, nargs="+", help="files of ICC profiles, for RGB or CMYK")
-    add("--every", type=int, default=1, help="measure with one photo out of so many (default: 1, all)")
+    add(
+        "--every",
+        type=whole_number(1, 1_000_000),
+        default=1,
+        help="measure with one photo out of so many (default: 1, all)",
+    )
     options = parser.parse_args()
     content = bundle.read(DEFAULT_MODEL)
     run, manifest = OnnxModel(content.onnx).run, content.manifest

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
+from ml.cli import whole_number
 from scripts.common import arguments
 from scripts.common.process import ROOT
 from scripts.fuzz import complaint
@@ -94,7 +95,12 @@ def main() -> int:
     add = parser.add_argument
     add("--memory", type=float, default=256, help="MB that the service may take (default: 256)")
     add("--cpu", type=float, default=3, help="CPU seconds that a photo may take (default: 3)")
-    add("--at-once", type=int, default=3, help="how often each photo is sent at once (default: 3)")
+    add(
+        "--at-once",
+        type=whole_number(1, 1000),
+        default=3,
+        help="how often each photo is sent at once (default: 3)",
+    )
     add("--only", default="", help="part of the names of the photos that are sent (default: all)")
     return command.run_test(parser, attack, **render_settings())
 
