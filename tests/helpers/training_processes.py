@@ -33,6 +33,7 @@ def run(folder: str, environment: dict[str, str], killed: int | None) -> None:
     def save_and_die(loop: Loop) -> None:
         save(loop)
         if rank == killed and first_start:
+            Path("killed.txt").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
     Loop._train_epoch, Loop._save = note_and_train, save_and_die  # type: ignore[method-assign]
@@ -46,7 +47,8 @@ def main(trainings: str) -> None:
 
     Args:
         trainings: JSON, a list of [folder, environment, number of the process that is killed after the first
-            epoch, or null]. `epochs.txt` in the folder then lists the epochs that the first process began.
+            epoch, or null]. `epochs.txt` in the folder then lists the epochs that the first process began, and
+            `killed.txt` is there if a process was killed.
     """
     if hasattr(os, "sched_setaffinity"):  # one CPU per process, so that none starts processes of its own
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSES])

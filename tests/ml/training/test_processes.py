@@ -95,7 +95,8 @@ def test_processes_train_as_one(data, params, tmp_path, monkeypatch):
     for name in ("train_loss", "val_loss", "val_accuracy"):
         assert four.history[-1][name] == pytest.approx(one.history[-1][name], abs=0.1)
 
-    assert "SIGKILL" in processes.stdout
+    # torchrun may report one of the others first, which lost their connection.
+    assert Path("killed/killed.txt").exists()
     assert four.epochs == list(range(EPOCHS))
     assert (killed.epochs.count(0), killed.epochs[-1]) == (1, EPOCHS - 1)  # it went on after the first epoch
     # Each photo was fetched by the process that used it, and by no other. At the end, the first process
