@@ -1,5 +1,6 @@
 """The parameters in params.yaml. Every stage reads them here, and no unknown key or invalid value passes."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,8 @@ from ml.model.image import Resize
 from ml.model.manifest import ARCHITECTURES, LIBRARIES, is_arch
 
 PATH = Path("params.yaml")
+MORE_EPOCHS = 5
+"""A training has at most this many times the epochs of its recipe: with few photos, or with much time."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -119,6 +122,7 @@ class Recipe(_Section):
 
     runs: Count = 1
     epochs: Count
+    fewest_steps: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=2)]
     optimizer: Optimizer
     first_image_size: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -127,6 +131,12 @@ class Recipe(_Section):
     class_balance: Share = 1.0
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
+
+    def for_photos(self, number: int) -> Self:
+        """Return the recipe for a number of training photos, with more epochs if there are few."""
+        steps = max(1, number // self.batch_size)
+        enough = min(math.ceil(self.fewest_steps / steps), MORE_EPOCHS * self.epochs)
+        return self.model_copy(update={"epochs": max(self.epochs, enough)})
 
 
 class Evaluate(_Section):

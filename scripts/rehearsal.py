@@ -35,6 +35,7 @@ SMALL = {
     "prepare.near_duplicate_bits": "-1",  # all photos are cut out of the same two
     "recipes.efficientnet_lite0.runs": "1",
     "recipes.efficientnet_lite0.epochs": "1",
+    "recipes.efficientnet_lite0.fewest_steps": "0",
     "recipes.efficientnet_lite0.batch_size": "16",
     "evaluate.resamples": "100",
     "package.calibration_photos": "32",

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from ml.cli import note
 from ml.data.dataset import Dataset
-from ml.params import Params, Recipe
+from ml.params import MORE_EPOCHS, Params, Recipe
 from ml.training.averaging import SHARES
 from ml.training.batches import seed_from
 from ml.training.initial import fit_initial_head, initial_network
@@ -24,7 +24,6 @@ _FIRST_STEPS, _FEWEST_STEPS = 10, 30
 _TRIALS = 0.2  # share of the time for the trials of learning rates
 _USED = 0.9  # share of the time that is planned: other work on the machine may slow the rest down
 _VALIDATION_STEP = 1 / 3  # time of a photo in validation, as a share of its time in training
-_MORE_EPOCHS = 5  # at most this many times the recipe's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +115,7 @@ def fit_time(
     for runs in (recipe.runs, 1):
         epochs = int(left / runs / (start + steps + validation))
         if epochs >= 1:
-            return Plan(lr, min(epochs, recipe.epochs * _MORE_EPOCHS), runs)
+            return Plan(lr, min(epochs, recipe.epochs * MORE_EPOCHS), runs)
     fits = (affordable - start - (1 + len(SHARES)) * validation) / (steps + head)
     return Plan(lr, 1, 1, min(1.0, max(fits, 1 / steps)))
 

@@ -66,7 +66,7 @@ def run(params: Params) -> list[dict[str, float]]:
     fingerprint = _fingerprint(params, data, fabric)
     check_processes(fabric, params.recipe, data, fingerprint)
     state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
-    params, photos = _within_budget(fabric, params, data, state)
+    params, photos = _suited(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
@@ -120,13 +120,18 @@ def _fastest_precision(dense: bool) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def _within_budget(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
+def _suited(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
     """Return parameters and photos with which the training fits into `train.minutes`.
 
-    If that is null, they are returned unchanged. A resumed training keeps its plan.
+    If that is null, all photos are used, in more epochs if they are few. A resumed training keeps its plan.
     """
     if params.train.minutes is None:
-        return params, data
+        photos = len(data.rows("train"))
+        recipe = params.recipe.for_photos(photos)
+        if fabric.is_global_zero and recipe.epochs > params.recipe.epochs:
+            note(f"only {photos:,} training photos: {recipe.epochs} epochs instead of {params.recipe.epochs}")
+        recipes = {**params.recipes, params.train.arch: recipe}
+        return params.model_copy(update={"recipes": recipes}), data
     path = state.with_name(f"{state.stem}-plan.json")
     if first_process_has(fabric, path):
         plan = Plan(**fabric.broadcast(json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}))

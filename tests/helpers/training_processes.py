@@ -47,7 +47,7 @@ def main(trainings: str) -> None:
 
     Args:
         trainings: JSON, a list of [folder, environment, number of the process that is killed after the first
-            epoch, or null]. `epochs.txt` in the folder then lists the epochs that the first process began, and
+            epoch, or null]. `epochs.txt` in the folder then lists the epochs that the first process began;
             `killed.txt` is there if a process was killed.
     """
     if hasattr(os, "sched_setaffinity"):  # one CPU per process, so that none starts processes of its own

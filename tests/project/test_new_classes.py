@@ -88,7 +88,7 @@ class Made:
 def made(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     folder = tmp_path_factory.mktemp("made")
     made = Made(copied(folder / "project"), Client(free_port()), folder / "make.log")
-    small = {"package.calibration_photos": "32"}
+    small = {"package.calibration_photos": "32", "recipes.efficientnet_lite0.fewest_steps": "0"}
     set_params.assign(small | {"package.examples": "test"}, made.project / "params.yaml")
     made.run("git", "init", "-q")
     made.run("git", "add", ".")

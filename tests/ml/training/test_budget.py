@@ -112,6 +112,32 @@ def test_a_resumed_training_keeps_its_plan(params, data, monkeypatch):
     assert set(recipe["finetuned_share"]) >= set(SHARES)
 
 
+@pytest.mark.parametrize(
+    ("photos", "epochs"),
+    [
+        (64_000, 2),
+        (3_200, 2),  # 100 steps each
+        (3_199, 3),  # 99 steps each
+        (800, 8),
+        (20, 10),  # one step each; at most five times the epochs of the recipe
+    ],
+)
+def test_few_photos_are_used_in_more_epochs(params, photos, epochs):
+    changes = {"epochs": 2, "fewest_steps": 200, "batch_size": 32}
+    recipe = params.recipes["efficientnet_lite0"].model_copy(update=changes)
+    assert recipe.for_photos(photos).epochs == epochs
+
+
+def test_a_training_with_few_photos_has_more_epochs(params, data, capsys):
+    plain = params.model_dump()
+    steps = len(data.rows("train")) // params.recipe.batch_size
+    plain["recipes"][params.train.arch] |= {"epochs": 1, "fewest_steps": 2 * steps}
+    history = train.run(Params.model_validate(plain))
+    assert len(history) == 2
+    assert history[-1]["lr"] == 0  # the schedule ends with the last epoch
+    assert "2 epochs instead of 1" in capsys.readouterr().err
+
+
 def test_without_minutes_nothing_is_measured(params, data, monkeypatch):
     monkeypatch.setattr(train, "make_plan", None)
     assert len(train.run(with_minutes(params, None))) == params.recipe.epochs
