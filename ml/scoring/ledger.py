@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Ledger:
-    """Paths with their numbers of rows, in a temporary database on disk that ends with this object."""
+    """Paths with their numbers of rows, in a temporary database on disk that ends with `close`."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -15,6 +15,10 @@ class Ledger:
             "CREATE TABLE photos (digest BLOB PRIMARY KEY, listed INT DEFAULT 0, rows INT DEFAULT 0) "
             "WITHOUT ROWID"
         )
+
+    def close(self) -> None:
+        """Delete the database."""
+        self._database.close()
 
     def __contains__(self, path: str) -> bool:
         """Return whether a photo has a row."""

@@ -101,11 +101,12 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is left, and let other runs write."""
+        """Write what is left, let other runs write, and forget which photos have rows."""
         try:
             self.close()
         finally:
             self._unlock_folder()
+            self._ledger.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process."""

@@ -134,11 +134,12 @@ def test_uploads_that_are_never_finished_are_shed_and_a_client_elsewhere_gets_th
             connection.sendall(announced(MB) + bytes(MB // 2))
         until(lambda: service.sample("predictions_rejected_total", reason="uploads") >= 16)
         for _ in range(5):
-            assert service.ask("POST", "/predict", photo, Content_Type="image/jpeg").status == 200
+            answer = service.ask("POST", "/predict", photo, Content_Type="image/jpeg")
+            assert answer.status == 200, answer.content
             assert service.listener.budget.used <= 2 * MB
-        answer = stalled[0].recv(65536)
-        assert answer.startswith(b"HTTP/1.1 503 ")
-        assert b"Retry-After: 1\r\n" in answer
+        rejection = stalled[0].recv(65536)
+        assert rejection.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1\r\n" in rejection
         stack.close()
         until(lambda: not service.listener.budget.used)
 

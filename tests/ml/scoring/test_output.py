@@ -1,5 +1,6 @@
 """The dataset: what it was begun with, its parts, and its counts."""
 
+import contextlib
 import json
 import pickle
 import subprocess
@@ -25,13 +26,15 @@ def rows(*paths, error=None):
 def begin(tmp_path, make_model):
     model = make_model()
 
-    def make(source="/photos", out="out", **options):
-        retry = options.pop("retry_errors", False)
-        output = Output(str(tmp_path / out), **options)
-        output.begin(source, options.get("model", model), retry)
-        return output
+    with contextlib.ExitStack() as stack:
 
-    return make
+        def make(source="/photos", out="out", **options):
+            retry = options.pop("retry_errors", False)
+            output = stack.enter_context(Output(str(tmp_path / out), **options))
+            output.begin(source, options.get("model", model), retry)
+            return output
+
+        yield make
 
 
 def test_a_second_run_adds_what_is_missing(begin, tmp_path):
@@ -79,8 +82,10 @@ def test_another_source_or_model_or_folder_is_refused(begin, tmp_path, make_mode
         pass
     with pytest.raises(PipelineError, match="begun with another source"):
         begin("/other")
-    other = Output(str(tmp_path / "out"))
-    with pytest.raises(PipelineError, match="begun with another model"):
+    with (
+        Output(str(tmp_path / "out")) as other,
+        pytest.raises(PipelineError, match="begun with another model"),
+    ):
         other.begin("/photos", make_model("other.pt", version="test-2"))
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/a.txt").write_text("mine")
