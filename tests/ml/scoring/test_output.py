@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import sqlite3
 import subprocess
 import sys
 
@@ -126,6 +127,13 @@ def test_two_runs_do_not_write_at_once(begin, tmp_path):
     with begin():
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "is being written by another run" in done.stderr
+
+
+def test_its_temporary_database_is_closed(begin):
+    with begin() as output:
+        assert len(output.done()) == 0
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        len(output.done())
 
 
 def test_a_copy_in_another_process_writes_parts(begin, tmp_path):
