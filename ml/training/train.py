@@ -66,7 +66,7 @@ def run(params: Params) -> list[dict[str, float]]:
     fingerprint = _fingerprint(params, data, fabric)
     check_processes(fabric, params.recipe, data, fingerprint)
     state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
-    params, photos = _suited(fabric, params, data, state)
+    params, photos = _planned(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
@@ -120,7 +120,7 @@ def _fastest_precision(dense: bool) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def _suited(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
+def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
     """Return parameters and photos with which the training fits into `train.minutes`.
 
     If that is null, all photos are used, in more epochs if they are few. A resumed training keeps its plan.
