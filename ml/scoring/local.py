@@ -14,7 +14,7 @@ from ml.scoring.output import Output
 from ml.scoring.scorer import Scorer
 
 _REMOTE_THREADS = 8  # per CPU, because they wait for the network most of the time
-_TASK = 8  # photos; each task costs a switch to the main thread and back
+_TASK = 16  # photos; each task costs a switch to the main thread and back
 _AHEAD = 2  # tasks per thread that are begun or wait
 
 

@@ -27,7 +27,7 @@ from ml.scoring.output import Output
 from ml.scoring.scorer import SCHEMA, Scorer
 
 _BATCH = 256  # photos per task: 2 s of work, which is what the death of a process costs
-_SLICE = 8  # photos that a thread of a task scores at once
+_SLICE = 16  # photos that a thread of a task scores at once
 _REMOTE_THREADS = 8  # per task, because they wait for the network most of the time
 _AHEAD = 64  # tasks that even an empty cluster gets, so that its autoscaler sees them
 _DEATHS = 3  # of processes that scored only this photo: then the photo is the cause

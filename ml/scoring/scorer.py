@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ml import local_model
 from ml.model.careful import CarefulDecoder
@@ -52,21 +54,34 @@ class Scorer:
         self._decoder = CarefulDecoder(_MAX_BYTES, at_once=2, cpu_s=_CPU_S, seconds=_SECONDS)
 
     def score(self, paths: Sequence[str]) -> pa.Table:
-        """Return one row of `SCHEMA` per photo, in their order; a bad photo's row has an `error`."""
-        rows = [self._row(path) for path in paths]
+        """Return one row of `SCHEMA` per photo, in their order; a bad photo's row has an `error`.
+
+        Every photo is decoded before the first one is classified. The CPU's caches then keep the code of
+        one step at a time, which makes scoring 7 % faster (docs/performance.md).
+        """
+        photos = [self._read(path) for path in paths]
+        rows = [self._answer(row, pixels) for row, pixels in photos]
         return pa.Table.from_pylist(rows, SCHEMA)
 
-    def _row(self, path: str) -> dict[str, Any]:
-        manifest = self._model.manifest
-        row: dict[str, Any] = {"path": path, "model_version": manifest.version}
+    def _read(self, path: str) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+        """Return the beginning of a photo's row, and its pixels if it can be used."""
+        row: dict[str, Any] = {"path": path, "model_version": self._model.manifest.version}
         try:
             data = read_photo(path)
             row["sha256"] = hashlib.sha256(data).hexdigest()
             decoded = self._decode(data)
-            row |= {"width": decoded.width, "height": decoded.height}
-            decision = self._model.decide(decoded.pixels)
-        except (ImageError, AnswerError, NoWorkerError, MemoryError) as error:
-            return row | {"error": one_line(str(error)) or type(error).__name__}
+        except (ImageError, NoWorkerError, MemoryError) as error:
+            return row | _failure(error), None
+        return row | {"width": decoded.width, "height": decoded.height}, decoded.pixels
+
+    def _answer(self, row: dict[str, Any], pixels: NDArray[np.uint8] | None) -> dict[str, Any]:
+        """Return the whole row."""
+        if pixels is None:
+            return row
+        try:
+            decision = self._model.decide(pixels)
+        except (AnswerError, MemoryError) as error:
+            return row | _failure(error)
         return row | {
             "label": decision.label,
             "confidence": max(decision.probabilities.values()),
@@ -82,3 +97,7 @@ class Scorer:
             except NoWorkerError:
                 time.sleep(_PAUSE_S)
         return self._decoder.read(data, size, resize)[0]
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    return {"error": one_line(str(error)) or type(error).__name__}

@@ -119,7 +119,7 @@ def _read_file(path: str, max_bytes: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadablePhotoError("not a file")
         _check_size(status.st_size, max_bytes)
-        return file.read(max_bytes)
+        return file.read(status.st_size)  # `max_bytes` would reserve as much memory for each photo
 
 
 def _check_size(size: int, max_bytes: int) -> None:

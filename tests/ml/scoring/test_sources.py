@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tracemalloc
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -129,6 +130,16 @@ def test_photos_that_cannot_be_read(folder):
     with pytest.raises(UnreadablePhotoError, match="larger than 0 MB"):
         read_photo(str(folder / "a.jpg"), max_bytes=len(CAT) - 1)
     assert read_photo(str(folder / "a.jpg"), max_bytes=len(CAT)) == CAT
+
+
+def test_reading_a_photo_takes_memory_for_that_photo_and_not_for_the_largest_one(folder):
+    tracemalloc.start()
+    try:
+        read_photo(str(folder / "a.jpg"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(CAT) + 100_000
 
 
 def test_photos_of_a_web_server(monkeypatch):
