@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.canary.options import Options
-from deploy.canary.rules import RejectedError
+from deploy.canary.rules import CandidateRejectedError
 from deploy.cancellation import CANCELLATION, Cancelled
 from deploy.output import complain, is_secret, line, say
-from deploy.smoke import Model, SmokeTest, model_of
+from deploy.smoke import ServedModel, SmokeTest, model_of
 from deploy.target import DeployError, Deployment, SplittingTarget, Target, Unfinished, Variables
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def deploy(
             CANCELLATION.ignore()
             former = model.sha256 if model else ""
             code = _undo(target, smoke, before, former, image, as_deploy_error(error))
-            return REJECTED if code == ROLLED_BACK and isinstance(error, RejectedError) else code
+            return REJECTED if code == ROLLED_BACK and isinstance(error, CandidateRejectedError) else code
     say(f"live: {url}")
     _summary("deployed", url, image)
     return DONE
@@ -226,7 +226,7 @@ def _undo(
     return ROLLED_BACK
 
 
-def _describe(now: Deployment | None) -> Model | None:
+def _describe(now: Deployment | None) -> ServedModel | None:
     """Print what serves now, and return its model if the service says which one it is."""
     if now is None:
         say("nothing serves now")

@@ -25,18 +25,18 @@ _NEEDED = ("API_KEY", "METRICS_TOKEN")
 
 
 @dataclass(frozen=True)
-class Model:
+class ServedModel:
     """The model that a service answers with: its version, and its file's SHA-256 in hexadecimal."""
 
     version: str
     sha256: str
 
 
-def model_of(url: str, seconds: float = 10) -> Model | None:
+def model_of(url: str, seconds: float = 10) -> ServedModel | None:
     """Return the model that answers at a URL, or None if the service does not say."""
     try:
         answer = _get(url, "/model", seconds).json()
-        return Model(str(answer["version"]), str(answer["sha256"]))
+        return ServedModel(str(answer["version"]), str(answer["sha256"]))
     except (requests.RequestException, KeyError, TypeError):
         return None
 

@@ -184,7 +184,7 @@ class GitHub:
         patience = self._transport.patience
         policy = download.Policy(
             patience.attempts, patience.pause_s, total_s=patience.total_s, max_bytes=asset.size,
-            patience=http.Patience(patience.connect_s, patience.response_s, patience.response_s),
+            timeouts=http.Timeouts(patience.connect_s, patience.response_s, patience.response_s),
         )  # fmt: skip
         try:
             with http.Client(asset.url, self._transport.token or None) as client:

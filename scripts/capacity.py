@@ -71,11 +71,11 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
 
 
 def print_row(
-    plan: planning.Plan, load: Load, fleet: str, model: planning.Model, price: float | None
+    plan: planning.Plan, load: Load, fleet: str, service: planning.Service, price: float | None
 ) -> None:
     """Print one row of the table."""
     outcome, rate = plan.outcome, load.rate * load.burst
-    busy = model.busy_workers(rate) / model.limits.workers / outcome.mean_pods
+    busy = service.busy_workers(rate) / service.limits.workers / outcome.mean_pods
     fewest, most = f"{outcome.least_pods:.0f}", f"{outcome.most_pods:.0f}"
     pods = fewest if fewest == most else f"{fewest}-{most}"
     row = (
@@ -88,22 +88,22 @@ def print_row(
     print(row, flush=True)
 
 
-def print_table(model: planning.Model, options: argparse.Namespace) -> None:
+def print_table(service: planning.Service, options: argparse.Namespace) -> None:
     """Print a row or two for each rate."""
-    mean_ms = 1000 * model.times.mean
-    print(f"mean service time: {mean_ms:.2f} ms, overhead: {1000 * model.times.overhead_s:.2f} ms")
+    mean_ms = 1000 * service.times.mean
+    print(f"mean service time: {mean_ms:.2f} ms, overhead: {1000 * service.times.overhead_s:.2f} ms")
     print(_HEAD + (f" {'per hour':>9} {'per million':>12}" if options.price is not None else ""))
     goal = planning.Goal(options.p99_ms, options.rejected)
     for rate in options.rates:
         load = Load(rate, options.burst, options.seconds)
-        constant = planning.constant_fleet(model, rate * options.burst, goal)
-        print_row(constant, load, "constant", model, options.price)
+        constant = planning.constant_fleet(service, rate * options.burst, goal)
+        print_row(constant, load, "constant", service, options.price)
         if options.target:
             scaler = Autoscaler(
                 options.target, 1, options.most, options.start, options.every, options.stabilization
             )
-            scaled = planning.scaled_fleet(model, load, scaler, goal, constant.least)
-            print_row(scaled, load, "scaled", model, options.price)
+            scaled = planning.scaled_fleet(service, load, scaler, goal, constant.least)
+            print_row(scaled, load, "scaled", service, options.price)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measured = times.read(options.times)
         if options.overhead_ms is not None:
             measured = times.Times(measured.service, options.overhead_ms / 1000)
-        print_table(planning.Model(measured, limits, options.balance, options.seed), options)
+        print_table(planning.Service(measured, limits, options.balance, options.seed), options)
     except (times.TimesError, planning.PlanError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

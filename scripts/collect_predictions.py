@@ -30,7 +30,7 @@ from scripts.collecting.collector import Collector, examples, labelled, sample
 from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
 from scripts.common.process import ROOT
-from scripts.common.web import RequestError, one_line
+from scripts.common.web import RequestError, printable
 
 _WORSE = 3
 """Exit code if the accuracy is below the one on the test photos."""
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
         root, photos = labelled(options.data, folder)
     classes = tuple(model["classes"])
     if unexpected := sorted({photo.label or "" for photo in photos} - set(classes)):
-        names = ", ".join(map(one_line, classes))
+        names = ", ".join(map(printable, classes))
         raise PipelineError(f"{data}: the model has no class {', '.join(unexpected)}; it has {names}")
     started = datetime.datetime.now(datetime.UTC)
     if options.max_photos:
@@ -88,7 +88,9 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     described = {name: model.get(name) for name in ("version", "sha256", "arch", "engine", "classes")}
     origin = {"url": endpoint.url, "started": started.isoformat(timespec="seconds"), "data": data}
     files = batch.write(options.out, origin | {"model": described})
-    print(f"{endpoint.url} answers by model {one_line(model['version'])} ({one_line(model['sha256'])[:12]})")
+    print(
+        f"{endpoint.url} answers by model {printable(model['version'])} ({printable(model['sha256'])[:12]})"
+    )
     batch.print_summary()
     problems = _problems(options, endpoint, model, batch)
     if options.mlflow and batch.figures:

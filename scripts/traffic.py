@@ -29,7 +29,7 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from scripts.common import arguments
-from scripts.common.photos import Photo, find
+from scripts.common.photos import LabelledPhoto, find
 from scripts.common.web import RequestError
 from scripts.stress import mutations, seeds
 from scripts.stress.client import OVER_LIMIT_BYTES, Client
@@ -148,7 +148,7 @@ def bad(chance: random.Random, photo: bytes, files: seeds.Seeds) -> Request:
             return "POST", "/predict", bytes(OVER_LIMIT_BYTES), "image/jpeg"
 
 
-def read(files: list[Photo], mode: str, seed: int) -> list[tuple[bytes, str | None]]:
+def read(files: list[LabelledPhoto], mode: str, seed: int) -> list[tuple[bytes, str | None]]:
     """Return photos as the mode sends them, with their true labels; print which cannot be decoded."""
     sample = random.Random(seed).sample(files, min(len(files), _PHOTOS))  # noqa: S311
     photos = []

@@ -10,7 +10,7 @@ _REMEMBER_S, _CLIENTS = 120, 4096
 clients at most. Otherwise a client that begins its uploads again and again would seem cheap each time."""
 
 
-class Body:
+class RequestBody:
     """The bytes of one request's body.
 
     Attributes:
@@ -47,12 +47,12 @@ class BodyBudget:
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
         self._fetched = 0
-        self._unfinished: set[Body] = set()
+        self._unfinished: set[RequestBody] = set()
         # The cost of each client's uploads that were given up or lost, and the time of its last change.
         self._past: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def grow(self, body: Body, size: int) -> bool:
+    def grow(self, body: RequestBody, size: int) -> bool:
         """Count bytes that were received; return whether they fit, once others have been shed if need be."""
         with self._lock:
             self.used += size
@@ -65,12 +65,12 @@ class BodyBudget:
             victim.shed()
         return self.used <= self.limit
 
-    def finish(self, body: Body) -> None:
+    def finish(self, body: RequestBody) -> None:
         """Note that a body is complete: it still counts, but isn't shed any more."""
         with self._lock:
             self._unfinished.discard(body)
 
-    def reserve(self, body: Body, size: int) -> bool:
+    def reserve(self, body: RequestBody, size: int) -> bool:
         """Count bytes that the service fetched for a complete body; return whether they fit as things are.
 
         They may take half of the limit: a client needs only small requests to have them fetched, and uploads
@@ -85,7 +85,7 @@ class BodyBudget:
                 body.fetched += size
         return fits
 
-    def close(self, body: Body) -> None:
+    def close(self, body: RequestBody) -> None:
         """Give a body's bytes back; it may be closed more than once."""
         with self._lock:
             if body in self._unfinished:
@@ -95,7 +95,7 @@ class BodyBudget:
             self._fetched -= body.fetched
             body.held = body.fetched = 0
 
-    def _remember(self, body: Body, now: float) -> None:
+    def _remember(self, body: RequestBody, now: float) -> None:
         self._past[body.client] = (self._past_cost(body.client, now) + body.cost(now), now)
         self._past.move_to_end(body.client)
         if len(self._past) > _CLIENTS:
@@ -106,10 +106,10 @@ class BodyBudget:
         cost, then = self._past.get(client, (0.0, now))
         return cost * max(0.0, 1 - (now - then) / _REMEMBER_S)
 
-    def _most_expensive(self) -> list[Body]:
+    def _most_expensive(self) -> list[RequestBody]:
         """Return the unfinished uploads to shed, until the bytes of all bodies fit."""
         now = time.monotonic()
-        by_client: defaultdict[Hashable, list[Body]] = defaultdict(list)
+        by_client: defaultdict[Hashable, list[RequestBody]] = defaultdict(list)
         for body in self._unfinished:
             by_client[body.client].append(body)
         costs = {

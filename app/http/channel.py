@@ -10,7 +10,7 @@ from waitress.channel import HTTPChannel
 from werkzeug.exceptions import BadRequest, HTTPException, RequestTimeout
 
 from app.http.addresses import peer_group
-from app.http.body_budget import Body
+from app.http.body_budget import RequestBody
 from app.http.request import MAX_HEADER_BYTES, Request, uploads_rejected
 from app.http.tasks import AppTask, ProblemTask
 
@@ -166,7 +166,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
             request.reject(error)
         else:
             if not request.completed:
-                request.receive_body(Body(request.client, lambda: self._shed(request)), max_bytes)
+                request.receive_body(RequestBody(request.client, lambda: self._shed(request)), max_bytes)
 
     def _complete(self, request: Request) -> None:
         """Have a complete request answered, after those before it. Needs `requests_lock`."""

@@ -8,7 +8,7 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.http.admission import RejectedError
-from app.http.body_budget import Body, BodyBudget
+from app.http.body_budget import BodyBudget, RequestBody
 from app.http.chunked import ChunkedReceiver
 from app.http.first_line import find_problem
 from app.http.gate import PREDICTIONS, keyed_route
@@ -50,7 +50,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     body_rcv: Any
     header_plus: bytes
     client: object = None
-    body: Body | None = None
+    body: RequestBody | None = None
     command = path = ""  # until they are parsed, and if they can't be
     _has_first_line = False
 
@@ -104,7 +104,7 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
                 self._budget.finish(self.body)
         return consumed
 
-    def receive_body(self, body: Body, max_bytes: int) -> None:
+    def receive_body(self, body: RequestBody, max_bytes: int) -> None:
         """Count a body from now on, and limit it if it is chunked and so has announced no length."""
         self.body = body
         if self.chunked:

@@ -16,15 +16,15 @@ from requests.adapters import HTTPAdapter
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnprocessableEntity
 
 from app.parsers import Origin
-from ml.model.body import Body
-from ml.model.http import Client, DownloadError, Patience, UnreachableError, refusal
+from ml.model.body import ResponseBody
+from ml.model.http import Client, DownloadError, Timeouts, UnreachableError, refusal
 from ml.model.urls import origin
 
 AT_ONCE = 16
 """Photos that are fetched at the same time."""
 _TOTAL_S = 10.0
 """Time for one photo, with all redirects."""
-_PATIENCE = Patience(connect_s=4.0, read_s=5.0, answer_s=_TOTAL_S)
+_TIMEOUTS = Timeouts(connect_s=4.0, read_s=5.0, answer_s=_TOTAL_S)
 _ADDRESSES = 3
 """Addresses of one host that are tried."""
 _MAX_HEADER_BYTES = 64 * 1024
@@ -86,7 +86,7 @@ class RemotePhotos:
         for scheme in ("http://", "https://"):
             client.mount(scheme, adapter)
         try:
-            with client, client.open(client.url, _HEADERS, _PATIENCE) as response:
+            with client, client.open(client.url, _HEADERS, _TIMEOUTS) as response:
                 if response.status_code != 200:
                     raise refusal(response)
                 announced = response.headers.get("Content-Length", "")
@@ -98,7 +98,7 @@ class RemotePhotos:
 
     def _receive(self, response: requests.Response, deadline: float, count: Callable[[int], None]) -> bytes:
         photo = bytearray()
-        with Body(response) as body:
+        with ResponseBody(response) as body:
             while piece := body.read(deadline):
                 count(len(piece))
                 photo += piece

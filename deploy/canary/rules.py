@@ -43,5 +43,5 @@ MAX_POINTS = 10_000
 """Prometheus answers with at most 11,000."""
 
 
-class RejectedError(DeployError):
+class CandidateRejectedError(DeployError):
     """The candidate must not get all traffic: it does harm, or this cannot be seen."""

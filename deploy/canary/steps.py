@@ -10,7 +10,7 @@ from deploy.canary import report
 from deploy.canary.judge import judge
 from deploy.canary.options import PROMOTE, Options
 from deploy.canary.reader import Reader
-from deploy.canary.rules import RejectedError
+from deploy.canary.rules import CandidateRejectedError
 from deploy.canary.sequential import Array
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
@@ -60,7 +60,7 @@ class Canary:
             unfinished: the canary that was cut off and goes on at its share; None: it begins.
 
         Raises:
-            RejectedError: it must be rolled back; the message says why.
+            CandidateRejectedError: it must be rolled back; the message says why.
             DeployError: the target failed.
             Cancelled: a signal came.
         """
@@ -72,7 +72,7 @@ class Canary:
             outcome = "no harm was found"
         except PrometheusError as error:
             outcome = f"Prometheus does not answer: {error}"
-            raise RejectedError(outcome) from None
+            raise CandidateRejectedError(outcome) from None
         except DeployError as error:
             outcome = str(error)
             raise
@@ -141,4 +141,4 @@ class Canary:
 
     def _reject(self, step: report.Step, reason: str) -> None:
         step.note = reason
-        raise RejectedError(reason)
+        raise CandidateRejectedError(reason)

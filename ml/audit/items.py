@@ -9,7 +9,7 @@ from ml.audit.suspects import Suspect, Suspects
 from ml.data import decisions
 from ml.data.decisions import LabelDecision
 from ml.packaging.perturbations import decode_whole, encode
-from ml.review.items import LABEL, Action, Choice, Item, Photo
+from ml.review.items import LABEL, Action, Choice, Item, Picture
 
 _SIDE = 1600  # longest side of a photo on the page, in pixels
 _REASONS = {
@@ -97,7 +97,7 @@ def _item(number: str, suspect: Suspect) -> Item:
     )
     likeliest, share = next(iter(suspect.probabilities.items()))
     files = zip(suspect.hashes, suspect.paths, suspect.labels, strict=True)
-    photos = [Photo(sha256, path, label if len(suspect.paths) > 1 else "") for sha256, path, label in files]
+    photos = [Picture(sha256, path, label if len(suspect.paths) > 1 else "") for sha256, path, label in files]
     reason = f"{_REASONS[suspect.kind]} The prediction is “{likeliest}”, {share:.1%}.".replace(".0%", "%")
     return Item(number, suspect.kind, photos, question, reason, labels, suspect.probabilities)
 

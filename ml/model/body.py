@@ -15,7 +15,7 @@ _CHUNK_BYTES = 1 << 16
 _POLL_S = 0.1  # how late a deadline may be noticed
 
 
-class Body:
+class ResponseBody:
     """Reads the body of a response, and closes the response at the end of the `with` block.
 
     A socket's timeout limits only the time between two bytes. `http.client` reads the line before a chunk,
@@ -29,7 +29,7 @@ class Body:
         self._broken = False
         self._closed = threading.Event()
 
-    def __enter__(self) -> "Body":
+    def __enter__(self) -> "ResponseBody":
         """Start the thread."""
         threading.Thread(target=self._watch, name="deadline", daemon=True).start()
         return self

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import requests
 
-from ml.model.body import Body
-from ml.model.http import Client, DownloadError, Patience, UnreachableError, refusal
+from ml.model.body import ResponseBody
+from ml.model.http import Client, DownloadError, Timeouts, UnreachableError, refusal
 from ml.model.partial import Partial, Version
 from ml.model.urls import beside
 
@@ -41,11 +41,11 @@ class Policy:
     """All attempts together, including pauses."""
     max_bytes: int = 2 << 30
     """A larger file is rejected, so that it cannot fill the disk."""
-    patience: Patience = field(default_factory=Patience)
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 QUICK = Policy(
-    attempts=3, retry_after_max_s=5.0, slow_s=10.0, total_s=600.0, patience=Patience(5.0, 10.0, 10.0)
+    attempts=3, retry_after_max_s=5.0, slow_s=10.0, total_s=600.0, timeouts=Timeouts(5.0, 10.0, 10.0)
 )
 """For a service that can also start without the file."""
 
@@ -122,7 +122,7 @@ class Download:
         conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
         if have:
             headers = headers | {"Range": f"bytes={have}-", "If-Range": version.range_condition or ""}
-        with self.client.open(self.client.url, headers, self.policy.patience) as response:
+        with self.client.open(self.client.url, headers, self.policy.timeouts) as response:
             status = response.status_code
             if status == 304 and conditional:
                 return None
@@ -142,8 +142,8 @@ class Download:
     def _receive(self, response: requests.Response, partial: Partial, have: int, total: int | None) -> None:
         policy = self.policy
         window, received = time.monotonic(), 0
-        read_s = min(policy.patience.read_s, policy.slow_s)
-        with Body(response) as body, partial.path.open("ab") as file:
+        read_s = min(policy.timeouts.read_s, policy.slow_s)
+        with ResponseBody(response) as body, partial.path.open("ab") as file:
             self.report(f"downloading {self.name}: {_progress(have, total)}")
             while True:
                 try:
@@ -185,10 +185,10 @@ def published_sha256(client: Client) -> str | None:
     """
     url = beside(client.url, ".sha256")
     deadline = time.monotonic() + _DIGEST_FILE_S
-    patience = Patience(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
+    timeouts = Timeouts(_DIGEST_FILE_S, _DIGEST_FILE_S, _DIGEST_FILE_S)
     for attempt in range(1, _DIGEST_FILE_ATTEMPTS + 1):
         try:
-            text = _digest_file(client, url, patience, deadline)
+            text = _digest_file(client, url, timeouts, deadline)
             break
         except UnreachableError as error:
             pause_s = max(_DIGEST_FILE_PAUSE_S * attempt, error.retry_after_s)
@@ -204,9 +204,9 @@ def published_sha256(client: Client) -> str | None:
     return digest[1].decode().lower()
 
 
-def _digest_file(client: Client, url: str, patience: Patience, deadline: float) -> bytes | None:
+def _digest_file(client: Client, url: str, timeouts: Timeouts, deadline: float) -> bytes | None:
     """Return the beginning of the file, or None if there is none."""
-    with client.open(url, {"Accept-Encoding": "identity"}, patience) as response:
+    with client.open(url, {"Accept-Encoding": "identity"}, timeouts) as response:
         if response.status_code != 200:
             error = refusal(response)
             if isinstance(error, UnreachableError):
@@ -215,7 +215,7 @@ def _digest_file(client: Client, url: str, patience: Patience, deadline: float) 
                 return None
             raise DownloadError(f"its .sha256 file cannot be read: {error}")
         text, announced = b"", _version(response).size or 0
-        with Body(response) as body:
+        with ResponseBody(response) as body:
             while len(text) < _DIGEST_FILE_BYTES and (piece := body.read(deadline)):
                 text += piece
                 if time.monotonic() > deadline:

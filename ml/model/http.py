@@ -39,7 +39,7 @@ class BearerAuth(AuthBase):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Limits of one request, in seconds."""
 
     connect_s: float = 10.0
@@ -87,16 +87,16 @@ class Client(requests.Session):
         if token is None and parts.username is not None:
             self._auth = HTTPBasicAuth(unquote(parts.username), unquote(parts.password or ""))
 
-    def open(self, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+    def open(self, url: str, headers: dict[str, str], timeouts: Timeouts) -> requests.Response:
         """Request a URL of the client's host; return the response, whatever its status, with its body unread.
 
         Raises:
             UnreachableError: no connection, or no response in time.
             DownloadError: too many redirects, or an invalid one.
         """
-        auth, deadline = self._auth, time.monotonic() + patience.answer_s
+        auth, deadline = self._auth, time.monotonic() + timeouts.answer_s
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._send(url, headers, auth, patience, deadline)
+            response = self._send(url, headers, auth, timeouts, deadline)
             try:
                 location = self.get_redirect_target(response)
                 if location is None:
@@ -117,13 +117,13 @@ class Client(requests.Session):
         raise DownloadError(f"more than {MAX_REDIRECTS} redirects")
 
     def _send(
-        self, url: str, headers: dict[str, str], auth: AuthBase, patience: Patience, deadline: float
+        self, url: str, headers: dict[str, str], auth: AuthBase, timeouts: Timeouts, deadline: float
     ) -> requests.Response:
         """Send the request in a thread that can be abandoned at the deadline.
 
         Timeouts of a socket limit neither name resolution nor a header that arrives byte by byte.
         """
-        timeout = (patience.connect_s, patience.read_s)
+        timeout = (timeouts.connect_s, timeouts.read_s)
         future: Future[requests.Response] = Future()
 
         def request() -> None:

@@ -22,7 +22,7 @@ from ml.model.host import available_cpus
 from ml.model.image import inspect
 from ml.review import figures
 from ml.review.groups import group
-from ml.review.items import LABEL, Action, Choice, Item, Photo
+from ml.review.items import LABEL, Action, Choice, Item, Picture
 from ml.review.ordering import informative_first, kind_of, mixed
 
 _HASHED_SIDE = 224  # pixels, of the square that near-duplicates are found by
@@ -192,7 +192,7 @@ def read(store: Collected, record: Record) -> tuple[bytes, Structure]:
 def _item(part: list[Record]) -> Item:
     first, several = part[0], len(part) > 1
     kind = kind_of(first)
-    photos = [Photo(record.id, f"{record.day}, {record.id[:8]}") for record in part]
+    photos = [Picture(record.id, f"{record.day}, {record.id[:8]}") for record in part]
     question = f"What do these {len(part)} photos show?" if several else "What does this photo show?"
     if kind == RANDOM:
         return Item(first.id, kind, photos, question, _RANDOM)

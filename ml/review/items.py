@@ -40,7 +40,7 @@ class Action:
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class Picture:
     """A photo on the page: `id` is its address, `name` its description, `tag` is written on it."""
 
     id: str
@@ -65,7 +65,7 @@ class Item:
 
     id: str
     kind: str
-    photos: Sequence[Photo]
+    photos: Sequence[Picture]
     question: str
     reason: str
     labels: Sequence[str] = ()

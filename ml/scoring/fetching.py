@@ -3,16 +3,16 @@
 import threading
 import time
 
-from ml.model.body import Body
+from ml.model.body import ResponseBody
 from ml.model.errors import ImageError
-from ml.model.http import Client, Patience, UnreachableError, refusal
+from ml.model.http import Client, Timeouts, UnreachableError, refusal
 from ml.model.urls import origin
 
 ATTEMPTS = 3
 _TOTAL_S = 60.0
 """Time for one attempt, with all redirects."""
 _PAUSE_S = 1.0
-_PATIENCE = Patience(connect_s=10.0, read_s=20.0, answer_s=_TOTAL_S)
+_TIMEOUTS = Timeouts(connect_s=10.0, read_s=20.0, answer_s=_TOTAL_S)
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity"}
 
 _kept = threading.local()  # each thread's last client, whose connection stays open
@@ -47,10 +47,10 @@ def _client(url: str) -> Client:
 
 def _fetch(client: Client, url: str, max_bytes: int) -> bytes:
     deadline, photo = time.monotonic() + _TOTAL_S, bytearray()
-    with client.open(url, _HEADERS, _PATIENCE) as response:
+    with client.open(url, _HEADERS, _TIMEOUTS) as response:
         if response.status_code != 200:
             raise refusal(response)
-        with Body(response) as body:
+        with ResponseBody(response) as body:
             while piece := body.read(deadline):
                 photo += piece
                 if len(photo) > max_bytes:

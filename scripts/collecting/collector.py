@@ -13,11 +13,11 @@ from ml.model.errors import PipelineError
 from ml.model.manifest import UNKNOWN
 from scripts.collecting.batch import Row
 from scripts.collecting.endpoint import Answer, Endpoint
-from scripts.common.photos import Photo, find
-from scripts.common.web import one_line
+from scripts.common.photos import LabelledPhoto, find
+from scripts.common.web import printable
 
 
-def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
+def labelled(data: str, folder: Path) -> tuple[Path, list[LabelledPhoto]]:
     """Return the root folder of the photos, and the photos that have a label; print how many files do not.
 
     Args:
@@ -43,7 +43,7 @@ def labelled(data: str, folder: Path) -> tuple[Path, list[Photo]]:
     return root, photos
 
 
-def examples(endpoint: Endpoint, folder: Path) -> list[Photo]:
+def examples(endpoint: Endpoint, folder: Path) -> list[LabelledPhoto]:
     """Save the example photos that the service offers, and return them.
 
     Raises:
@@ -51,7 +51,7 @@ def examples(endpoint: Endpoint, folder: Path) -> list[Photo]:
     """
     photos = []
     for number, (label, content) in enumerate(endpoint.examples()):
-        photos.append(Photo(folder / f"{number}.jpg", label))
+        photos.append(LabelledPhoto(folder / f"{number}.jpg", label))
         photos[-1].path.write_bytes(content)
     if not photos:
         raise PipelineError(
@@ -60,9 +60,9 @@ def examples(endpoint: Endpoint, folder: Path) -> list[Photo]:
     return photos
 
 
-def sample(photos: list[Photo], count: int) -> list[Photo]:
+def sample(photos: list[LabelledPhoto], count: int) -> list[LabelledPhoto]:
     """Return a sample of the photos, as evenly from the classes as possible; always the same one."""
-    by_class: dict[str | None, list[Photo]] = {}
+    by_class: dict[str | None, list[LabelledPhoto]] = {}
     for photo in random.Random(1).sample(photos, len(photos)):  # noqa: S311
         by_class.setdefault(photo.label, []).append(photo)
     in_turn = [photo for one_per_class in zip_longest(*by_class.values()) for photo in one_per_class if photo]
@@ -82,7 +82,7 @@ class Collector:
     def __init__(self, endpoint: Endpoint, classes: tuple[str, ...], root: Path, feedback: bool) -> None:
         self._endpoint, self._classes, self._root, self._feedback = endpoint, classes, root, feedback
 
-    def run(self, photos: list[Photo], concurrency: int) -> list[Row]:
+    def run(self, photos: list[LabelledPhoto], concurrency: int) -> list[Row]:
         """Send all photos, `concurrency` at a time; return their rows in the same order.
 
         Raises:
@@ -99,8 +99,8 @@ class Collector:
                 raise
             return [future.result() for future in futures]
 
-    def _row(self, photo: Photo) -> Row:
-        path = one_line(photo.path.relative_to(self._root).as_posix())
+    def _row(self, photo: LabelledPhoto) -> Row:
+        path = printable(photo.path.relative_to(self._root).as_posix())
         actual = photo.label or ""
         try:
             body = photo.path.read_bytes()
@@ -136,6 +136,6 @@ class Collector:
         return {
             "predicted": label,
             "probabilities": {name: float(scores[name]) for name in self._classes},
-            "request_id": one_line(str(content.get("request_id", ""))),
-            "version": one_line(str(version)),
+            "request_id": printable(str(content.get("request_id", ""))),
+            "version": printable(str(version)),
         }

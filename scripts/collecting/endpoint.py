@@ -11,7 +11,7 @@ import requests
 
 from ml.api_session import session
 from ml.model.examples import MAX_EXAMPLES
-from scripts.common.web import RequestError, checked_url, key_header, one_line
+from scripts.common.web import RequestError, checked_url, key_header, printable
 
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 20.0
 _MAX_BYTES, _MAX_BODY_S = 64 << 20, 60
@@ -95,7 +95,7 @@ class Endpoint:
                 raise RequestError(f"{self.url}/model/examples does not list photos with label and path")
             photo = self._send("GET", path)
             if photo.status != 200:
-                raise RequestError(f"an example photo of {one_line(label)}: {photo.error}")
+                raise RequestError(f"an example photo of {printable(label)}: {photo.error}")
             photos.append((label, photo.body))
         return photos
 
@@ -145,7 +145,7 @@ class Endpoint:
         if status not in _TRANSIENT:
             self._answered_at = time.monotonic()
         content = _object(text)
-        problem = "" if status < 300 else one_line(f"status {status} {content.get('detail', '')}")
+        problem = "" if status < 300 else printable(f"status {status} {content.get('detail', '')}")
         return Answer(status, seconds, current.attempts, content, problem, text)
 
     def _session(self) -> requests.Session:

@@ -10,14 +10,14 @@ from ml.model.image import ImageError, decode
 
 
 @dataclass(frozen=True)
-class Photo:
+class LabelledPhoto:
     """A file that should be a photo."""
 
     path: Path
     label: str | None  # its class: the name of its folder inside the requested folder; None: not known
 
 
-def find(paths: Iterable[Path]) -> list[Photo]:
+def find(paths: Iterable[Path]) -> list[LabelledPhoto]:
     """Return the photos among files and in folders, each folder's in order.
 
     Raises:
@@ -27,7 +27,7 @@ def find(paths: Iterable[Path]) -> list[Photo]:
     for path in paths:
         for file in photos.find(path):
             parts = file.relative_to(path).parts
-            labelled.append(Photo(file, parts[0] if len(parts) > 1 else None))
+            labelled.append(LabelledPhoto(file, parts[0] if len(parts) > 1 else None))
     return labelled
 
 

@@ -41,6 +41,6 @@ def key_header() -> dict[str, str]:
     return {"X-API-Key": key} if key else {}
 
 
-def one_line(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text from elsewhere as one line that is fit for a table."""
     return "".join(letter if letter.isprintable() else "?" for letter in text).strip()[:200]

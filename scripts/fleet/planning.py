@@ -42,7 +42,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Model:
+class Service:
     """What all fleets have in common: service times, settings of a pod, balancer, seed."""
 
     times: Times
@@ -76,9 +76,9 @@ class Plan:
     outcome: Outcome
 
 
-def constant_fleet(model: Model, rate: float, goal: Goal) -> Plan:
+def constant_fleet(service: Service, rate: float, goal: Goal) -> Plan:
     """Return the smallest fleet of constant size that meets the goal; raises PlanError."""
-    alone_ms = 1000 * (float(np.quantile(model.times.service, 0.99)) + model.times.overhead_s)
+    alone_ms = 1000 * (float(np.quantile(service.times.service, 0.99)) + service.times.overhead_s)
     if alone_ms >= goal.p99_ms:
         raise PlanError(
             f"without any waiting, 99 % of the answers take up to {alone_ms:.0f} ms; the goal is "
@@ -87,36 +87,36 @@ def constant_fleet(model: Model, rate: float, goal: Goal) -> Plan:
     outcomes: dict[int, Outcome] = {}
 
     def meets(pods: int) -> bool:
-        outcomes[pods] = model.constant(pods, rate)
+        outcomes[pods] = service.constant(pods, rate)
         return goal.met(outcomes[pods])
 
     # With fewer, photos would arrive faster than they are answered.
-    least = math.floor(model.busy_workers(rate) / model.limits.workers) + 1
+    least = math.floor(service.busy_workers(rate) / service.limits.workers) + 1
     pods = smallest(meets, least)
     return Plan(pods, outcomes[pods])
 
 
-def scaled_fleet(model: Model, load: Load, autoscaler: Autoscaler, goal: Goal, most: int) -> Plan:
+def scaled_fleet(service: Service, load: Load, autoscaler: Autoscaler, goal: Goal, most: int) -> Plan:
     """Return the smallest minimum of the autoscaler with which the fleet meets the goal; raises PlanError.
 
     Args:
-        model: what a photo takes.
+        service: what a photo takes.
         load: rate and burst.
         autoscaler: its `least` is what is searched for.
         goal: what the fleet must reach.
         most: number of pods with which the fleet meets the goal without an autoscaler.
     """
     photos = load.rate * load.burst * load.seconds
-    share = min(1.0, max(_MOST_PHOTOS / photos, _SLICE[model.balance] / most))
+    share = min(1.0, max(_MOST_PHOTOS / photos, _SLICE[service.balance] / most))
     part = replace(load, rate=load.rate * share)
     runs = math.ceil(min(10.0, _FEWEST_PHOTOS / (photos * share)))
-    steady = math.ceil(model.busy_workers(part.rate) / autoscaler.target)
+    steady = math.ceil(service.busy_workers(part.rate) / autoscaler.target)
     ceiling = max(1, math.ceil(autoscaler.most * share))
     outcomes: dict[int, Outcome] = {}
 
     def meets(least: int) -> bool:
         scaler = replace(autoscaler, least=least, most=max(least, ceiling))
-        done = [model.run(max(least, steady), part, scaler, run) for run in range(runs)]
+        done = [service.run(max(least, steady), part, scaler, run) for run in range(runs)]
         outcomes[least] = _together(done, share)
         return goal.met(outcomes[least])
 

@@ -23,7 +23,7 @@ class Limits(NamedTuple):
     timeout_s: float = 10.0
 
 
-class Photo(NamedTuple):
+class Request(NamedTuple):
     """A request with one photo."""
 
     arrived: float  # when, in simulated seconds
@@ -44,12 +44,12 @@ class Pod:
         self,
         env: simpy.Environment,
         limits: Limits,
-        answered: Callable[[Photo], None],
-        rejected: Callable[[Photo], None],
+        answered: Callable[[Request], None],
+        rejected: Callable[[Request], None],
     ) -> None:
         self._env, self._limits = env, limits
         self._answered, self._rejected = answered, rejected
-        self._queue: deque[Photo] = deque()
+        self._queue: deque[Request] = deque()
         self._busy = 0
 
     @property
@@ -58,23 +58,23 @@ class Pod:
         self._reject_timed_out()
         return self._busy + len(self._queue)
 
-    def receive(self, photo: Photo) -> None:
+    def receive(self, request: Request) -> None:
         """Start to predict a photo, or let it wait, or reject it."""
         self._reject_timed_out()
         if self._busy < self._limits.workers:
             self._busy += 1
-            self._env.process(self._work(photo))
+            self._env.process(self._work(request))
         elif len(self._queue) < self._limits.queue:
-            self._queue.append(photo)
+            self._queue.append(request)
         else:
-            self._rejected(photo)
+            self._rejected(request)
 
-    def _work(self, photo: Photo | None) -> Steps:
-        while photo:
-            yield self._env.timeout(photo.service_s)
-            self._answered(photo)
+    def _work(self, request: Request | None) -> Steps:
+        while request:
+            yield self._env.timeout(request.service_s)
+            self._answered(request)
             self._reject_timed_out()
-            photo = self._queue.popleft() if self._queue else None
+            request = self._queue.popleft() if self._queue else None
         self._busy -= 1
 
     def _reject_timed_out(self) -> None:

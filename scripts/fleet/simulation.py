@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import simpy
 
-from scripts.fleet.pods import Limits, Photo, Pod, Steps
+from scripts.fleet.pods import Limits, Pod, Request, Steps
 from scripts.fleet.times import Seconds, Times
 
 BALANCES = ("random", "round-robin", "least")
@@ -120,11 +120,11 @@ class Fleet:
             float((pods * lasted).sum() / load.seconds),
         )
 
-    def _answered(self, photo: Photo) -> None:
-        self._finished.append((photo.arrived, self._env.now - photo.arrived))
+    def _answered(self, request: Request) -> None:
+        self._finished.append((request.arrived, self._env.now - request.arrived))
 
-    def _rejected(self, photo: Photo) -> None:
-        self._finished.append((photo.arrived, math.inf))
+    def _rejected(self, request: Request) -> None:
+        self._finished.append((request.arrived, math.inf))
 
     def _arrivals(self, load: Load) -> Steps:
         moments = [self._moments(0.0, load.warm_up_s, load.rate)]
@@ -133,7 +133,7 @@ class Fleet:
         services = self._chance.choice(self._times.service, len(arrivals))
         for arrived, service_s in zip(arrivals.tolist(), services.tolist(), strict=True):
             yield self._env.timeout(arrived - self._env.now)
-            self._select().receive(Photo(self._env.now, service_s))
+            self._select().receive(Request(self._env.now, service_s))
 
     def _moments(self, start: float, seconds: float, rate: float) -> Seconds:
         """Return the moments of a Poisson process: its number of events is random, each at any moment."""

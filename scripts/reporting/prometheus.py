@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.client import Prometheus, PrometheusError
-from scripts.common.web import RequestError, check_header, checked_url, one_line
+from scripts.common.web import RequestError, check_header, checked_url, printable
 
 Values = NDArray[np.float64]
 _POINTS = 240
@@ -128,7 +128,7 @@ class Source:
                 if 0 <= index < len(times):
                     values[index] = _finite(text)
             if np.isfinite(values).any():
-                series[one_line(labels.get(label, ""))] = values
+                series[printable(labels.get(label, ""))] = values
         return dict(sorted(series.items()))
 
     def values(self, query: str, label: str = "") -> dict[str, float]:
@@ -139,7 +139,7 @@ class Source:
         """
         with _as_request_error():
             result = self._prometheus.at(self._expanded(query), self.period.end)
-        values = {one_line(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
+        values = {printable(labels.get(label, "")): _finite(sample[1]) for labels, sample in result}
         return {name: value for name, value in sorted(values.items()) if math.isfinite(value)}
 
     def value(self, query: str) -> float:

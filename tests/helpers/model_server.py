@@ -19,7 +19,7 @@ from app.model_source import source as model_source
 from app.model_source.source import ModelFile
 from app.settings import Settings
 from ml.model.download import Policy
-from ml.model.http import Patience
+from ml.model.http import Timeouts
 from tests.helpers.waiting import HANG_S
 
 PIECE = 1 << 16
@@ -30,14 +30,14 @@ FAST = Policy(
     retry_after_max_s=0.3,
     slow_s=HANG_S,
     total_s=HANG_S,
-    patience=Patience(connect_s=HANG_S, read_s=HANG_S, answer_s=HANG_S),
+    timeouts=Timeouts(connect_s=HANG_S, read_s=HANG_S, answer_s=HANG_S),
 )
 """Short pauses between attempts; no attempt is given up for its slowness."""
 
 
 def impatient(**seconds: float) -> Policy:
     """FAST with another `read_s`, `answer_s` or `connect_s`."""
-    return dataclasses.replace(FAST, patience=dataclasses.replace(FAST.patience, **seconds))
+    return dataclasses.replace(FAST, timeouts=dataclasses.replace(FAST.timeouts, **seconds))
 
 
 def archive(seed: int, size: int = 400_000) -> bytes:

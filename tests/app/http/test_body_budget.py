@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.http import body_budget
-from app.http.body_budget import Body, BodyBudget
+from app.http.body_budget import BodyBudget, RequestBody
 
 MB = 1024 * 1024
 
@@ -24,12 +24,12 @@ class Uploads:
     def __init__(self, limit: int) -> None:
         self.budget, self.shed = BodyBudget(limit), list[str]()
 
-    def begin(self, client: str, name: str) -> Body:
+    def begin(self, client: str, name: str) -> RequestBody:
         def shed() -> None:
             self.shed.append(name)
             self.budget.close(body)
 
-        body = Body(client, shed)
+        body = RequestBody(client, shed)
         return body
 
 
@@ -118,7 +118,7 @@ def test_a_body_that_is_closed_twice_gives_its_bytes_back_once():
 
 def test_bytes_are_given_back_from_any_thread():
     budget = BodyBudget(10**9)
-    bodies = [Body("a", lambda: None) for _ in range(2000)]
+    bodies = [RequestBody("a", lambda: None) for _ in range(2000)]
     for body in bodies:
         budget.grow(body, 7)
     with ThreadPoolExecutor(8) as threads:

@@ -17,7 +17,7 @@ from flask import Flask
 from app import memory
 from app.http import fetching
 from app.photos import remote
-from ml.model.http import Patience
+from ml.model.http import Timeouts
 from tests.app.routes.test_predict import BLUE_PNG, RED_JPEG, is_problem
 from tests.helpers.model_server import Answer, ModelServer, redirect
 from tests.helpers.served import Served, served
@@ -61,7 +61,7 @@ def detail(response: http.client.HTTPResponse, status: int) -> str:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_TOTAL_S", 0.5)
-    monkeypatch.setattr(remote, "_PATIENCE", Patience(connect_s=HANG_S, read_s=HANG_S, answer_s=0.5))
+    monkeypatch.setattr(remote, "_TIMEOUTS", Timeouts(connect_s=HANG_S, read_s=HANG_S, answer_s=0.5))
 
 
 def test_it_is_off_by_default(make_app: Make, photos: ModelServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.canary.options import PROMOTE, ROLL_BACK, Options
 from deploy.canary.report import Step
-from deploy.canary.rules import RejectedError
+from deploy.canary.rules import CandidateRejectedError
 from deploy.canary.steps import Canary
 from deploy.target import Unfinished
 from tests.helpers.endpoint import Reply, Sent, endpoint
@@ -89,14 +89,14 @@ def test_other_shares_than_before_the_cut_are_judged_too(world) -> None:
 @pytest.mark.parametrize("answered", [(0, 500), (500, 0)])
 def test_both_versions_need_predictions_of_this_step(world, answered) -> None:
     canary = Canary(dataclasses.replace(world.options, least=100, too_little=ROLL_BACK), "abc-1")
-    with pytest.raises(RejectedError, match="too little traffic"):
+    with pytest.raises(CandidateRejectedError, match="too little traffic"):
         canary._enough(Step(10), np.array(answered))
     canary._enough(Step(10), np.array((100, 100)))
 
 
 def test_a_candidate_that_is_not_ready_is_rejected_after_three_looks(world) -> None:
     world.not_ready_from = 1
-    with pytest.raises(RejectedError, match="not ready at 3 looks in a row"):
+    with pytest.raises(CandidateRejectedError, match="not ready at 3 looks in a row"):
         world.run(step_s=60)
     assert world.shares == [10]
     assert world.looks == 4
@@ -112,7 +112,7 @@ def test_two_looks_are_no_reason(world) -> None:
 def test_a_candidate_that_has_started_again_is_rejected(world, last, rejected) -> None:
     world.series = {"deployment_info": ("1", "1"), "process_start_time_seconds": ("100", last)}
     if rejected:
-        with pytest.raises(RejectedError, match="started again, 1 times"):
+        with pytest.raises(CandidateRejectedError, match="started again, 1 times"):
             world.run()
     else:
         world.run()
@@ -121,13 +121,13 @@ def test_a_candidate_that_has_started_again_is_rejected(world, last, rejected) -
 
 def test_silence_of_prometheus_is_a_reason_at_the_end_of_a_step(world) -> None:
     world.silent_from = 4
-    with pytest.raises(RejectedError, match=r"Prometheus has not answered for \d s: .*out of order"):
+    with pytest.raises(CandidateRejectedError, match=r"Prometheus has not answered for \d s: .*out of order"):
         world.run()
     assert world.shares == [10]
 
 
 def test_silence_at_the_start_is_a_reason_too(world) -> None:
     world.silent_from = 0
-    with pytest.raises(RejectedError, match="out of order"):
+    with pytest.raises(CandidateRejectedError, match="out of order"):
         world.run()
     assert world.shares == []

@@ -9,12 +9,12 @@ import pytest
 
 from scripts.capacity import main
 from scripts.fleet import planning
-from scripts.fleet.planning import Goal, Model, PlanError, constant_fleet, scaled_fleet, smallest
+from scripts.fleet.planning import Goal, PlanError, Service, constant_fleet, scaled_fleet, smallest
 from scripts.fleet.pods import Limits
 from scripts.fleet.simulation import Autoscaler, Load
 from scripts.fleet.times import Times, TimesError, parse, read
 
-MODEL = Model(Times(np.array([0.01])), Limits(), "random", 1)
+MODEL = Service(Times(np.array([0.01])), Limits(), "random", 1)
 GOAL = Goal(p99_ms=50, rejected=0.01)
 
 
