@@ -35,7 +35,7 @@ coverage: $(VENV)/.dev  ## run every test and measure the coverage, which must n
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-other-python: $(VENV)/.dev  ## run the service's tests on another Python of 3.11 to 3.14, if one is installed
+test-other-python: $(VENV)/.dev  ## run the tests of service and scoring on another Python of 3.11 to 3.14, if one is installed
 	scripts/test_other_python.sh
 
 REFERENCES := api_reference settings_reference command_reference

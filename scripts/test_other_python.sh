@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the service's tests on another Python than .venv's, in a temporary environment without torch. Takes the newest of
-# Python 3.11 to 3.14 that is installed; without one, it says so and succeeds.
+# Run the tests of the service, of scoring and of what they share on another Python than .venv's, in a temporary environment
+# without torch. Takes the newest of Python 3.11 to 3.14 that is installed; without one, it says so and succeeds.
 # Environment: OTHER_PYTHON names the interpreter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,18 +30,20 @@ if [ -z "$python" ]; then
   exit 0
 fi
 
-echo "testing the service on Python $(version "$python"): $python"
+echo "testing on Python $(version "$python"): $python"
 environment=$(mktemp -d)
 trap 'rm -rf "$environment"' EXIT
 .venv/bin/uv venv --quiet --python "$python" "$environment/venv"
 .venv/bin/uv pip install --quiet --python "$environment/venv/bin/python" -r requirements.txt \
   -r requirements-collect.txt -r requirements-heic.txt -r requirements-otel.txt -c requirements-dev.txt \
-  cryptography hypothesis jsonschema onnx pytest pytest-timeout pytest-xdist schemathesis
-# Left out: the engines' tests, which need torch to build models, those in a browser, which test no Python, and those that
-# need what only training and dashboards install.
+  cryptography hypothesis jsonschema 'moto[s3,server]' onnx pyarrow pydantic pytest pytest-timeout pytest-xdist \
+  ruamel-yaml schemathesis tqdm
+folders=(tests/app tests/ml/model tests/ml/scoring)
+# Left out: the engines' tests and others that need torch to build models, those in a browser, which test no Python, and
+# those that need Ray or what dashboards install.
 ignored=(--ignore=tests/app/inference)
 while IFS= read -r file; do
   ignored+=("--ignore=$file")
-done < <(grep -rlE 'playwright|chromium|helpers\.s3|monitoring\.dashboards' tests/app --include='test_*.py')
+done < <(grep -rlE 'playwright|chromium|import torch|needs_ray|monitoring\.dashboards' "${folders[@]}" --include='test_*.py')
 "$environment/venv/bin/python" -m pytest --quiet --numprocesses 2 --dist loadfile -m "not slow" \
-  "${ignored[@]}" tests/app
+  "${ignored[@]}" "${folders[@]}"

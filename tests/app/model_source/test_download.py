@@ -454,7 +454,8 @@ def test_a_body_without_end_ends_at_the_deadline(cache, tls, endless, suffix, se
         policy = dataclasses.replace(impatient(read_s=0.5), attempts=2)
         started = thread.submit(get, server, cache, policy=policy, model_public_key=(bytes(32),))
         try:
-            with pytest.raises(ModelSourceError, match="nothing arrived in time"):
+            # On a busy machine, half a second may end before the answer begins, or between two of its pieces.
+            with pytest.raises(ModelSourceError, match=r"(arrived|no answer) in time|arrives too slowly"):
                 started.result(HANG_S)
         finally:
             server.gate.set()
