@@ -57,7 +57,7 @@ class Scorer:
         """Return one row of `SCHEMA` per photo, in their order; a bad photo's row has an `error`.
 
         Every photo is decoded before the first one is classified. The CPU's caches then keep the code of
-        one step at a time, which makes scoring 7 % faster (docs/performance.md).
+        one step at a time, which takes 7 % less time (docs/performance.md).
         """
         photos = [self._read(path) for path in paths]
         rows = [self._answer(row, pixels) for row, pixels in photos]
