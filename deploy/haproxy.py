@@ -14,7 +14,8 @@ from deploy.target import DeployError
 
 IMAGE = "haproxy:3.2"
 _FILE = "/haproxy.cfg"
-_RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
+_KEEP_ALIVE_S = 1
+_RELOAD_S = _KEEP_ALIVE_S + 0.5  # to start, or for a former process to have no idle connections any more
 _DRAIN_S = 10
 _LABEL = "cats-vs-dogs.address"
 _CONFIGURATION = """\
@@ -25,6 +26,9 @@ defaults
     option forwardfor
     option redispatch
     retries 3
+    # Otherwise a reload closes idle connections, and a request that is being sent on one of them is lost.
+    option idle-close-on-response
+    timeout http-keep-alive {keep_alive_s}s
     timeout connect 5s
     timeout client 5m
     timeout server 5m
@@ -47,7 +51,7 @@ def configuration(address: str, shares: Mapping[int, int]) -> str:
     host = address.rpartition(":")[0]
     target = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
     servers = [f"    server port-{port} {target}:{port} weight {share}\n" for port, share in shares.items()]
-    return _CONFIGURATION.format(address=address) + "".join(servers)
+    return _CONFIGURATION.format(address=address, keep_alive_s=_KEEP_ALIVE_S) + "".join(servers)
 
 
 def shares_of(text: str) -> dict[int, int]:
