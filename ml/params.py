@@ -117,6 +117,15 @@ class Augment(_Section):
     erasing: Share
 
 
+class Unfamiliar(_Section):
+    """Settings for photos that differ from those of the pretraining, see `ml.training.unfamiliar`."""
+
+    from_error: Share
+    lr: Positive
+    finetuned_share: Annotated[list[Share], Field(min_length=1)]
+    average_head: bool
+
+
 class Recipe(_Section):
     """Settings for the training of one architecture."""
 
@@ -131,6 +140,16 @@ class Recipe(_Section):
     class_balance: Share = 1.0
     augment: Augment
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
+    average_head: bool = False
+    unfamiliar: Unfamiliar | None = None
+
+    def for_unfamiliar(self) -> Self:
+        """Return the recipe with its settings for unfamiliar photos."""
+        if self.unfamiliar is None:
+            return self
+        optimizer = self.optimizer.model_copy(update={"lr": self.unfamiliar.lr})
+        changes = self.unfamiliar.model_dump(exclude={"from_error", "lr"})
+        return self.model_copy(update={"optimizer": optimizer, **changes})
 
     def for_photos(self, number: int) -> Self:
         """Return the recipe for a number of training photos, with more epochs if there are few."""
@@ -230,6 +249,10 @@ class Params(_Section):
     def recipe(self) -> Recipe:
         """The recipe of the architecture to train."""
         return self.recipes[self.train.arch]
+
+    def with_recipe(self, recipe: Recipe) -> Self:
+        """Return the parameters with another recipe of the architecture to train."""
+        return self.model_copy(update={"recipes": {**self.recipes, self.train.arch: recipe}})
 
 
 def load(path: Path = PATH) -> Params:

@@ -100,7 +100,7 @@ def predict_out_of_sample(
     probabilities = np.zeros((len(labels), network.head.out_features))
     known = np.zeros(len(labels))
     for learned, judged in folds.split(labels, labels):
-        fit_head(network, features[learned], torch.from_numpy(labels[learned]))
+        fit_head(network.head, features[learned], torch.from_numpy(labels[learned]))
         score = _ood_score(network, features[learned], labels[learned])
         with torch.inference_mode():
             probabilities[judged] = network.head(features[judged]).double().softmax(1).numpy()

@@ -34,7 +34,7 @@ def fit_probe(params: Params, arch: str, data: Dataset) -> Probe | None:
     rows = {split: data.rows(split) for split in ("train", "val", "test")}
     rows["train"] = _evenly(rows["train"], data.labels, random)
     features = {split: embed(network, data.images, some) for split, some in rows.items()}
-    fit_head(network, features["train"], torch.from_numpy(data.labels[rows["train"]]))
+    fit_head(network.head, features["train"], torch.from_numpy(data.labels[rows["train"]]))
     temperature = fit_temperature(_logits(network, features["val"]), data.labels[rows["val"]])
     test = softmax(_logits(network, features["test"]), temperature)
     crossed, labels = np.empty((0, len(data.classes))), np.empty(0, np.int64)
@@ -75,7 +75,7 @@ def _cross_validate(
     for fold in range(_FOLDS):
         unseen = folds == fold
         learned = np.flatnonzero(~unseen & ~_near(params, data, rows, codes, unseen))
-        fit_head(network, features[learned], torch.from_numpy(labels[learned]))
+        fit_head(network.head, features[learned], torch.from_numpy(labels[learned]))
         probabilities[unseen] = softmax(_logits(network, features[np.flatnonzero(unseen)]))
     return probabilities
 

@@ -161,8 +161,7 @@ def _log_training(params: Params, data: Dataset) -> str:
     """Log the training from the file that it left, with the recipe that it used; return the id of the run."""
     results = json.loads(HISTORY.read_text("utf-8"))
     if "recipe" in results:
-        recipes = params.recipes | {params.train.arch: Recipe.model_validate(results["recipe"])}
-        params = params.model_copy(update={"recipes": recipes})
+        params = params.with_recipe(Recipe.model_validate(results["recipe"]))
     return log_training(params, data, results["history"], results["choices"])
 
 

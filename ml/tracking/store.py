@@ -177,8 +177,8 @@ def log_training(
 ) -> str:
     """Log a training as a new run; return the id of the run.
 
-    `history` holds `epoch` and metrics of each epoch, `choices` the weight averages that were tried, best
-    first, with their `val_loss`. Of the recipes, only the one that was used is logged.
+    `history` holds `epoch` and metrics of each epoch, `choices` the weight averages that were tried, the one
+    that is used first, with their `val_loss`. Of the recipes, only the one that was used is logged.
     """
     with tracked(params.tracking) as run_id:
         used = params.model_dump(exclude={"tracking", "recipes"}) | {"recipe": params.recipe.model_dump()}

@@ -47,9 +47,8 @@ class Plan:
                 "finetuned_share": shares,
             }
         )
-        recipes = {**params.recipes, params.train.arch: recipe}
         photos = data if self.share == 1 else subset(data, params.train.seed, self.share)
-        return params.model_copy(update={"recipes": recipes}), photos
+        return params.with_recipe(recipe), photos
 
 
 def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, state: Path) -> Plan:

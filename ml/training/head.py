@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -40,16 +40,19 @@ def embed(
     return torch.cat(features)
 
 
-def fit_head(network: Network, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
-    """Fit the network's head to features [N, D] and labels [N] by multinomial logistic regression (L-BFGS).
+def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+    """Fit a head to features [N, D] and labels [N] by multinomial logistic regression (L-BFGS).
 
     `weights` [classes] say how much the photos of each class count.
     A random head would first damage the pretrained features (Kumar et al. 2022, LP-FT).
     """
-    mean, scale = features.mean(0), features.std(0).clamp_min(1e-6)
+    mean, scale = features.mean(0), features.std(0)
+    # A feature that hardly varies here may vary much on other photos. If it were enlarged like the others, it
+    # would outweigh them there.
+    scale = scale.clamp_min(max(float(scale.mean()), 1e-6))
     inputs = ((features - mean) / scale).clone()
-    weight = torch.zeros(network.head.weight.shape, requires_grad=True)
-    bias = torch.zeros(network.head.bias.shape, requires_grad=True)
+    weight = torch.zeros(head.weight.shape, requires_grad=True)
+    bias = torch.zeros(head.bias.shape, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=300, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
@@ -64,5 +67,5 @@ def fit_head(network: Network, features: Tensor, labels: Tensor, weights: Tensor
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         unscaled = weight / scale  # for features that are not standardized
-        network.head.weight.copy_(unscaled)
-        network.head.bias.copy_(bias - unscaled @ mean)
+        head.weight.copy_(unscaled)
+        head.bias.copy_(bias - unscaled @ mean)

@@ -51,4 +51,4 @@ def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dat
     features[own] = part
     features = cast(Tensor, fabric.all_reduce(features, reduce_op="sum")).cpu()  # others' rows are zero here
     weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
-    fit_head(network, features, torch.from_numpy(data.labels[rows]), weights)
+    fit_head(network.head, features, torch.from_numpy(data.labels[rows]), weights)

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -24,13 +25,14 @@ from ml.model.files import replaced
 from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
-from ml.training.averaging import load_best_average, mean_weights
+from ml.training.averaging import average_head, load_best_average, mean_weights
 from ml.training.batches import local_processes, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
 from ml.training.processes import check_processes, check_restarts, first_process_has
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
+from ml.training.unfamiliar import for_these_photos
 
 EXAMPLE = "python -m ml train"
 STATE = Path("models/unfinished.pt")
@@ -75,6 +77,9 @@ def run(params: Params) -> list[dict[str, float]]:
         initial = runs[0].initial_weights if pretrained else None
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
+        if params.recipe.average_head:
+            val_loss = average_head(network, params, data)
+            choices = [{**choices[0], "fitted_head": 0.5, "val_loss": val_loss}, *choices]
         trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
         results = {"history": history, "choices": choices, "recipe": params.recipe.model_dump()}
@@ -121,22 +126,24 @@ def _fastest_precision(dense: bool) -> str:
 
 
 def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
-    """Return parameters and photos with which the training fits into `train.minutes`.
+    """Return parameters that suit the photos, and photos with which the training fits into `train.minutes`.
 
     If that is null, all photos are used, in more epochs if they are few. A resumed training keeps its plan.
     """
+    began = time.monotonic()
+    params = for_these_photos(fabric, params, data)
     if params.train.minutes is None:
         photos = len(data.rows("train"))
         recipe = params.recipe.for_photos(photos)
         if fabric.is_global_zero and recipe.epochs > params.recipe.epochs:
             note(f"only {photos:,} training photos: {recipe.epochs} epochs instead of {params.recipe.epochs}")
-        recipes = {**params.recipes, params.train.arch: recipe}
-        return params.model_copy(update={"recipes": recipes}), data
+        return params.with_recipe(recipe), data
     path = state.with_name(f"{state.stem}-plan.json")
     if first_process_has(fabric, path):
         plan = Plan(**fabric.broadcast(json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}))
     else:
-        plan = make_plan(fabric, params, data, params.train.minutes, state.with_stem(f"{state.stem}-trial"))
+        minutes = params.train.minutes - (time.monotonic() - began) / 60
+        plan = make_plan(fabric, params, data, minutes, state.with_stem(f"{state.stem}-trial"))
         fabric.barrier()
         if fabric.is_global_zero:
             with replaced(path) as file:

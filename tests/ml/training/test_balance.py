@@ -40,7 +40,7 @@ def test_the_weighted_head_recognises_more_of_the_rare_class():
     recalls, losses = [], []
     for power in (0.0, 1.0):
         network = build("simple_cnn", 2)
-        fit_head(network, features, labels, class_weights(labels.numpy(), 2, power))
+        fit_head(network.head, features, labels, class_weights(labels.numpy(), 2, power))
         with torch.no_grad():
             logits = network.head(unseen)
         recalls.append((logits.argmax(1) == answers)[500:].float().mean().item())

@@ -17,9 +17,23 @@ def test_the_fitted_head_separates_what_can_be_separated():
     labels = torch.arange(90) % 3
     features = torch.randn(90, 128) * 5 + 7
     features[torch.arange(90), labels] += 40
-    fit_head(network, features, labels)
+    fit_head(network.head, features, labels)
     with torch.no_grad():
         assert (network.head(features).argmax(1) == labels).all()
+
+
+def test_a_feature_that_hardly_varies_decides_nothing():
+    torch.manual_seed(0)
+    network = build("simple_cnn", 2)
+    labels = torch.arange(90) % 2
+    features = torch.randn(90, 128)
+    features[:, 0] += 4 * (labels == 0)
+    features[:, 1] = 0.001 * (labels == 1)
+    fit_head(network.head, features, labels)
+    other = torch.zeros(1, 128)
+    other[0, :2] = torch.tensor([4.0, 0.5])
+    with torch.no_grad():
+        assert network.head(other).argmax(1) == 0
 
 
 class EmbeddedError(Exception):
