@@ -14,8 +14,8 @@ from deploy.target import DeployError
 
 IMAGE = "haproxy:3.2"
 _FILE = "/haproxy.cfg"
-_KEEP_ALIVE_S = 1
-_RELOAD_S = _KEEP_ALIVE_S + 0.5  # to start, or for a former process to have no idle connections any more
+_RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
+_KEEP_ALIVE_S = 10
 _DRAIN_S = 10
 _LABEL = "cats-vs-dogs.address"
 _CONFIGURATION = """\
@@ -26,7 +26,7 @@ defaults
     option forwardfor
     option redispatch
     retries 3
-    # Otherwise a reload closes idle connections, and a request that is being sent on one of them is lost.
+    # Without this, a reload closes idle connections at once, and a request that is just being sent is lost.
     option idle-close-on-response
     timeout http-keep-alive {keep_alive_s}s
     timeout connect 5s
@@ -78,6 +78,8 @@ class Proxy:
             self.remove()
             container = None
         restarts = container.get("RestartCount", 0) if container else 0
+        running = bool(container and container["State"]["Running"])
+        before = self.shares() if running else {}
         if container is None:
             self._create()
         with tempfile.TemporaryDirectory() as folder:
@@ -85,11 +87,15 @@ class Proxy:
             file.write_text(configuration(self._address, shares), encoding="utf-8")
             file.chmod(0o644)
             self._engine.run("cp", str(file), f"{self._name}:{_FILE}")
-        if container and container["State"]["Running"]:
+        if running:
             self._engine.run("kill", "--signal=USR2", self._name)  # reads its configuration again
         else:
             self._engine.run("start", self._name)
         CANCELLATION.pause(_RELOAD_S)
+        if before and not before.keys() & shares.keys():
+            # Idle connections stay with the former process, which knows only the ports from before, and the
+            # caller may stop what listens there.
+            CANCELLATION.pause(_KEEP_ALIVE_S)
         container = self._engine.inspect(self._name) or {"State": {"Running": False}}
         if not container["State"]["Running"] or container.get("RestartCount", 0) != restarts:
             lines = self._engine.run("logs", "--tail=1", self._name, check=False).stderr.splitlines()

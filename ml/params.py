@@ -121,7 +121,7 @@ class Unfamiliar(_Section):
     """Settings for photos that differ from those of the pretraining, see `ml.training.unfamiliar`."""
 
     from_error: Share
-    lr: Positive
+    lr_factor: Positive
     finetuned_share: Annotated[list[Share], Field(min_length=1)]
     average_head: bool
 
@@ -147,8 +147,9 @@ class Recipe(_Section):
         """Return the recipe with its settings for unfamiliar photos."""
         if self.unfamiliar is None:
             return self
-        optimizer = self.optimizer.model_copy(update={"lr": self.unfamiliar.lr})
-        changes = self.unfamiliar.model_dump(exclude={"from_error", "lr"})
+        lr = self.optimizer.lr * self.unfamiliar.lr_factor
+        optimizer = self.optimizer.model_copy(update={"lr": lr})
+        changes = self.unfamiliar.model_dump(exclude={"from_error", "lr_factor"})
         return self.model_copy(update={"optimizer": optimizer, **changes})
 
     def for_photos(self, number: int) -> Self:

@@ -70,8 +70,9 @@ class Reports:
         collections: number of photos, by collection and licence.
         collected: number of photos that the service collected, by month.
         epochs: number, losses and accuracies of each.
-        recipe: with which the network was trained, as in params.yaml except for what `train.minutes` changed.
-        averages: weight averages that were tried after the epochs, best first.
+        recipe: with which the network was trained, as in params.yaml except for what was
+            decided for these photos and the time.
+        averages: weight averages that were tried after the epochs, the one that is used first.
         torch: metrics of the torch network on the test photos.
         baselines: metrics of simpler methods on the test photos, by name as in `BASELINES`.
         cross_validation: metrics of the cross-validated probe; empty if the test split is large enough.

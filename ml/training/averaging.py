@@ -4,8 +4,8 @@ Fine-tuning improves a network on photos like those of the training split and ha
 the weights before and after keeps most of the gain and avoids most of the loss (Wortsman et al. 2022, "Robust
 fine-tuning of zero-shot models"). The validation split decides the share, never the test split.
 
-The head can then be averaged, too: with one that is fitted to the features of the averaged body. For photos
-unlike those of the pretraining, that is better than either; validation would choose worse among the three.
+The head can then be averaged with one that is fitted to the features of the averaged body. For photos
+unlike those of the pretraining, that is better than either head, and better than a choice by validation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,12 @@ from ml.model.networks import Network
 from ml.params import Params
 from ml.training.balance import class_weights
 from ml.training.head import embed, fit_head
-from ml.training.initial import HEAD_PHOTOS
 from ml.training.loop import copy_weights
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the fine-tuned weights that are tried if `train.minutes` lets validation choose."""
+_HEAD_PHOTOS = 10_000
+"""The second head is fitted to at most this many training photos. Meanwhile other processes wait."""
 
 
 def interpolate(
@@ -75,15 +76,15 @@ def load_best_average(
     return [choice for choice, _ in tried]
 
 
-def average_head(network: Network, params: Params, data: Dataset) -> float:
+def load_mean_head(network: Network, params: Params, data: Dataset) -> float:
     """Replace a network's head by its mean with one that is fitted to the features of the training photos.
 
     Returns:
         The log loss on the validation split.
     """
-    rows = {"train": data.sample("train", HEAD_PHOTOS, params.train.seed), "val": data.rows("val")}
-    features = {split: embed(network, data.images, some) for split, some in rows.items()}
-    labels = {split: torch.from_numpy(data.labels[some]) for split, some in rows.items()}
+    rows = {"train": data.sample("train", _HEAD_PHOTOS, params.train.seed), "val": data.rows("val")}
+    features = {split: embed(network, data.images, of_split) for split, of_split in rows.items()}
+    labels = {split: torch.from_numpy(data.labels[of_split]) for split, of_split in rows.items()}
     weights = class_weights(data.labels[rows["train"]], len(data.classes), params.recipe.class_balance)
     trained = copy_weights(network.head)
     fit_head(network.head, features["train"], labels["train"], weights)

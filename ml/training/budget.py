@@ -51,7 +51,7 @@ class Plan:
         return params.with_recipe(recipe), photos
 
 
-def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, state: Path) -> Plan:
+def make_plan(fabric: Fabric, params: Params, data: Dataset, end: float, state: Path) -> Plan:
     """Choose by trials on some of the photos; all processes return the same plan.
 
     Successive halving: each learning rate trains for a few steps, and the better ones for twice as many. They
@@ -61,10 +61,10 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
         fabric: of the training.
         params: all parameters; the recipe says what a training without a limit of time would do.
         data: the prepared photos.
-        minutes: for the trials and the training.
+        end: when the training has to end, by `time.monotonic`.
         state: a file for the saved state of a trial.
     """
-    end, recipe = time.monotonic() + 60 * minutes, params.recipe
+    left_s, recipe = max(1.0, end - time.monotonic()), params.recipe
     lr, steps = recipe.optimizer.lr, max(1, len(data.rows("train")) // recipe.batch_size)
     validation = len(data.rows("val")) / recipe.batch_size * _VALIDATION_STEP
     trial = _trial(fabric, params, data, lr, min(_FIRST_STEPS, steps), state)
@@ -73,7 +73,7 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
     halvings = (len(rates), (len(rates) + 1) // 2)
     cost = sum(number * 2**halving for halving, number in enumerate(halvings))
     cost += cost * _VALIDATION_STEP if recipe.fit_head_first else 0.0
-    affordable = int((_TRIALS * 60 * minutes / seconds - sum(halvings) * validation) / cost)
+    affordable = int((_TRIALS * left_s / seconds - sum(halvings) * validation) / cost)
     length = fabric.broadcast(min(affordable, max(1, steps // 2)))
     if length >= min(_FEWEST_STEPS, max(1, steps // 2)):
         for halving, number in enumerate(halvings):
@@ -90,8 +90,8 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, minutes: float, sta
     if fabric.is_global_zero:
         photos = "" if plan.share == 1 else f" with {plan.share:.0%} of the photos"
         note(
-            f"{minutes:g} minutes: {plan.runs} x {plan.epochs} epochs{photos} at learning rate {plan.lr:g}, "
-            f"{seconds:.2f} s per step"
+            f"{left_s / 60:.1f} minutes: {plan.runs} x {plan.epochs} epochs{photos} "
+            f"at learning rate {plan.lr:g}, {seconds:.2f} s per step"
         )
     return plan
 
@@ -109,7 +109,7 @@ def fit_time(
         validation: time of one validation, in steps.
         start: time until the first photos of an epoch are loaded, in steps.
     """
-    head = steps * _VALIDATION_STEP if recipe.fit_head_first else 0.0
+    head = steps * _VALIDATION_STEP * (recipe.fit_head_first + recipe.average_head)
     left = affordable - head - len(SHARES) * validation
     for runs in (recipe.runs, 1):
         epochs = int(left / runs / (start + steps + validation))

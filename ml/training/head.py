@@ -47,8 +47,8 @@ def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, weights: Tensor 
     A random head would first damage the pretrained features (Kumar et al. 2022, LP-FT).
     """
     mean, scale = features.mean(0), features.std(0)
-    # A feature that hardly varies here may vary much on other photos. If it were enlarged like the others, it
-    # would outweigh them there.
+    # Features that vary less than the average are not scaled up: on other photos they may vary much more, and
+    # would outweigh the rest.
     scale = scale.clamp_min(max(float(scale.mean()), 1e-6))
     inputs = ((features - mean) / scale).clone()
     weight = torch.zeros(head.weight.shape, requires_grad=True)

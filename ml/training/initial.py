@@ -2,8 +2,10 @@
 
 from typing import cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.data.dataset import Dataset
@@ -14,7 +16,7 @@ from ml.training.balance import class_weights
 from ml.training.head import embed, fit_head
 
 HEAD_PHOTOS = 50_000
-"""The head is fitted to at most this many training photos before the first epoch, to bound the memory."""
+"""A head is fitted to at most this many training photos, to bound the memory."""
 
 
 def initial_network(params: Params, data: Dataset) -> tuple[Network, bool]:
@@ -43,12 +45,17 @@ def check_size(params: Params, size: int) -> None:
 
 def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dataset) -> None:
     """Fit the head to the features of the training photos, which the processes compute together."""
-    network.to(fabric.device)
     rows = data.sample("train", HEAD_PHOTOS, params.train.seed)
+    features = embed_together(fabric, network, data, rows)
+    weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
+    fit_head(network.head, features, torch.from_numpy(data.labels[rows]), weights)
+
+
+def embed_together(fabric: Fabric, network: Network, data: Dataset, rows: NDArray[np.int64]) -> Tensor:
+    """Compute features float32 [N, D] of rows [N] in all processes, on their devices."""
+    network.to(fabric.device)
     own = slice(fabric.global_rank, None, fabric.world_size)
     part = embed(network, data.images, rows[own], fabric.autocast)
     features = torch.zeros(len(rows), part.shape[1])
     features[own] = part
-    features = cast(Tensor, fabric.all_reduce(features, reduce_op="sum")).cpu()  # others' rows are zero here
-    weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
-    fit_head(network.head, features, torch.from_numpy(data.labels[rows]), weights)
+    return cast(Tensor, fabric.all_reduce(features, reduce_op="sum")).cpu()  # others' rows are zero here

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,14 +27,14 @@ from ml.model.files import replaced
 from ml.model.networks import Network, network_class
 from ml.params import Params
 from ml.paths import HISTORY
-from ml.training.averaging import average_head, load_best_average, mean_weights
+from ml.training.averaging import load_best_average, load_mean_head, mean_weights
 from ml.training.batches import local_processes, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
 from ml.training.loop import Loop, Progress
 from ml.training.processes import check_processes, check_restarts, first_process_has
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
-from ml.training.unfamiliar import for_these_photos
+from ml.training.unfamiliar import is_unfamiliar
 
 EXAMPLE = "python -m ml train"
 STATE = Path("models/unfinished.pt")
@@ -46,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def run(params: Params) -> list[dict[str, float]]:
-    """Train all runs of the recipe, average their weights, and write the checkpoint and the history.
+    """Train all runs of the recipe, average weights, and write the checkpoint and the history.
 
     Returns:
         The metrics of the epochs of all runs, which are numbered from 1.
@@ -78,7 +80,7 @@ def run(params: Params) -> list[dict[str, float]]:
         weights = mean_weights([progress.best_weights for progress in runs])
         choices = load_best_average(network, initial, weights, data, params.recipe.finetuned_share)
         if params.recipe.average_head:
-            val_loss = average_head(network, params, data)
+            val_loss = load_mean_head(network, params, photos)
             choices = [{**choices[0], "fitted_head": 0.5, "val_loss": val_loss}, *choices]
         trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
@@ -126,29 +128,43 @@ def _fastest_precision(dense: bool) -> str:
 
 
 def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
-    """Return parameters that suit the photos, and photos with which the training fits into `train.minutes`.
+    """Return parameters for these photos, and photos with which the training fits into `train.minutes`.
 
     If that is null, all photos are used, in more epochs if they are few. A resumed training keeps its plan.
     """
     began = time.monotonic()
-    params = for_these_photos(fabric, params, data)
+
+    def unfamiliar() -> dict[str, Any]:
+        return {"unfamiliar": is_unfamiliar(fabric, params, data)}
+
+    if _decided(fabric, state.with_name(f"{state.stem}-photos.json"), unfamiliar)["unfamiliar"]:
+        params = params.with_recipe(params.recipe.for_unfamiliar())
     if params.train.minutes is None:
         photos = len(data.rows("train"))
         recipe = params.recipe.for_photos(photos)
         if fabric.is_global_zero and recipe.epochs > params.recipe.epochs:
             note(f"only {photos:,} training photos: {recipe.epochs} epochs instead of {params.recipe.epochs}")
         return params.with_recipe(recipe), data
-    path = state.with_name(f"{state.stem}-plan.json")
+    end = began + 60 * params.train.minutes
+
+    def plan() -> dict[str, Any]:
+        trial = state.with_stem(f"{state.stem}-trial")
+        return dataclasses.asdict(make_plan(fabric, params, data, end, trial))
+
+    return Plan(**_decided(fabric, state.with_name(f"{state.stem}-plan.json"), plan)).apply(params, data)
+
+
+def _decided(fabric: Fabric, path: Path, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what was decided before the training was interrupted, or decide now and write the file."""
     if first_process_has(fabric, path):
-        plan = Plan(**fabric.broadcast(json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}))
-    else:
-        minutes = params.train.minutes - (time.monotonic() - began) / 60
-        plan = make_plan(fabric, params, data, minutes, state.with_stem(f"{state.stem}-trial"))
-        fabric.barrier()
-        if fabric.is_global_zero:
-            with replaced(path) as file:
-                file.write(json.dumps(dataclasses.asdict(plan)).encode())
-    return plan.apply(params, data)
+        saved: dict[str, Any] = json.loads(path.read_text("utf-8")) if fabric.is_global_zero else {}
+        return dict(fabric.broadcast(saved))
+    decision = decide()
+    fabric.barrier()
+    if fabric.is_global_zero:
+        with replaced(path) as file:
+            file.write(json.dumps(decision).encode())
+    return decision
 
 
 def _train_runs(

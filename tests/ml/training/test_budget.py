@@ -1,6 +1,7 @@
 """What fits into `train.minutes`, and what the trials choose."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_the_better_learning_rates_get_twice_the_steps(params, data, monkeypatch
         return _Trial(abs(np.log(rate / (best * lr))), 0.01, 0.0)
 
     monkeypatch.setattr(budget, "_trial", trial)
-    plan = make_plan(make_fabric("32-true"), params, data, 10, tmp_path / "trial.pt")
+    plan = make_plan(make_fabric("32-true"), params, data, time.monotonic() + 600, tmp_path / "trial.pt")
     assert plan.lr == pytest.approx(best * lr)
     lengths = [steps for _, steps in tried[1:]]
     assert lengths == [lengths[0]] * 3 + [2 * lengths[0]] * 2
@@ -77,7 +78,7 @@ def test_the_better_learning_rates_get_twice_the_steps(params, data, monkeypatch
 def test_without_time_for_trials_the_learning_rate_is_the_recipes(params, data, monkeypatch, tmp_path):
     tried = []
     monkeypatch.setattr(budget, "_trial", lambda *args: tried.append(1) or _Trial(1.0, 60.0, 0.0))
-    plan = make_plan(make_fabric("32-true"), params, data, 1, tmp_path / "trial.pt")
+    plan = make_plan(make_fabric("32-true"), params, data, time.monotonic() + 60, tmp_path / "trial.pt")
     assert len(tried) == 1
     assert (plan.lr, plan.epochs, plan.runs) == (params.recipe.optimizer.lr, 1, 1)
     assert plan.share < 1

@@ -1,5 +1,6 @@
 """Photos that are unlike those of the pretraining, and what training does for them."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -10,11 +11,13 @@ import torch
 
 from ml.model.networks import build
 from ml.params import Params
-from ml.training import train
-from ml.training.averaging import average_head
+from ml.training import train, unfamiliar
+from ml.training.averaging import load_mean_head
 from ml.training.balance import class_weights
 from ml.training.head import embed, fit_head
-from ml.training.unfamiliar import for_these_photos
+from ml.training.loop import Loop
+from ml.training.trained_network import TrainedNetwork
+from ml.training.unfamiliar import is_unfamiliar
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of MLflow
 
@@ -34,61 +37,92 @@ def mixed(data):
     return dataclasses.replace(data, labels=np.random.default_rng(0).permutation(data.labels))
 
 
-def test_features_that_separate_the_classes_need_nothing_else(pretrained, data):
-    assert for_these_photos(train.make_fabric("32-true"), pretrained, data) is pretrained
+def decide(params, data) -> bool:
+    return is_unfamiliar(train.make_fabric("32-true"), params, data)
+
+
+def test_features_that_separate_the_classes(pretrained, data, capsys):
+    assert not decide(pretrained, data)
+    assert "unfamiliar" not in capsys.readouterr().err
 
 
 def test_features_that_do_not_separate_them(pretrained, mixed, capsys):
-    recipe, special = pretrained.recipe, pretrained.recipe.unfamiliar
-    changed = for_these_photos(train.make_fabric("32-true"), pretrained, mixed).recipe
-    assert changed.optimizer == recipe.optimizer.model_copy(update={"lr": special.lr})
-    assert (changed.finetuned_share, changed.average_head) == (special.finetuned_share, True)
-    assert (
-        changed.model_copy(
-            update={
-                "optimizer": recipe.optimizer,
-                "finetuned_share": recipe.finetuned_share,
-                "average_head": False,
-            }
-        )
-        == recipe
-    )
-    assert "the pretrained features alone are wrong on " in capsys.readouterr().err
+    assert decide(pretrained, mixed)
+    assert "of the training photos: the learning rate is 0.0003 instead of" in capsys.readouterr().err
 
 
-def test_networks_without_pretrained_weights_need_nothing_else(params, mixed):
+@pytest.mark.parametrize(("mistakes", "expected"), [(4, False), (10, True)])
+def test_mistakes_that_may_be_chance_are_not_enough(pretrained, data, monkeypatch, mistakes, expected):
+    assert 4 / len(data.rows("train")) > pretrained.recipe.unfamiliar.from_error
+    monkeypatch.setattr(unfamiliar, "_mistakes", lambda *_: mistakes)
+    assert decide(pretrained, data) == expected
+
+
+@pytest.mark.parametrize("settings", [None, {"from_error": 1.0}])
+def test_it_can_be_turned_off(pretrained, mixed, settings):
+    plain = pretrained.model_dump()
+    recipe = plain["recipes"]["efficientnet_lite0"]
+    recipe["unfamiliar"] = settings and recipe["unfamiliar"] | settings
+    assert not decide(Params.model_validate(plain), mixed)
+
+
+def test_networks_without_pretrained_weights_have_no_familiar_photos(params, mixed):
     plain = params.model_dump()
     plain["recipes"]["simple_cnn"]["unfamiliar"] = plain["recipes"]["efficientnet_lite0"]["unfamiliar"]
-    params = Params.model_validate(plain)
-    assert for_these_photos(train.make_fabric("32-true"), params, mixed) is params
+    assert not decide(Params.model_validate(plain), mixed)
 
 
-def test_the_training_uses_and_records_the_settings(pretrained, data, monkeypatch):
-    plain = pretrained.model_dump()
-    plain["recipes"]["efficientnet_lite0"]["unfamiliar"]["from_error"] = 0.0
-    history = train.run(Params.model_validate(plain))
+def test_the_recipe_for_expectedphotos(pretrained):
+    recipe, settings = pretrained.recipe, pretrained.recipe.unfamiliar
+    changed = recipe.for_unfamiliar()
+    assert changed.optimizer.lr == recipe.optimizer.lr * settings.lr_factor
+    assert (changed.finetuned_share, changed.average_head) == (settings.finetuned_share, True)
+    same = {"optimizer": recipe.optimizer, "finetuned_share": recipe.finetuned_share, "average_head": False}
+    assert changed.model_copy(update=same) == recipe
+
+
+class KilledError(Exception):
+    """Stands for a kill after an epoch was saved."""
+
+
+def test_the_training_uses_and_records_the_settings(pretrained, mixed, monkeypatch):
+    monkeypatch.setattr(train.Dataset, "load", lambda: mixed)
+    save = Loop._save
+
+    def save_and_die(self):
+        save(self)
+        raise KilledError
+
+    monkeypatch.setattr(Loop, "_save", save_and_die)
+    with pytest.raises(KilledError):
+        train.run(pretrained)
+    monkeypatch.setattr(Loop, "_save", save)
+    monkeypatch.setattr(train, "is_unfamiliar", None)  # the training that goes on keeps to what was decided
+    train.run(pretrained)
     results = json.loads(Path("models/history.json").read_text())
-    assert results["recipe"]["optimizer"]["lr"] == pretrained.recipe.unfamiliar.lr
-    shares = {choice["finetuned_share"] for choice in results["choices"]}
-    assert shares == set(pretrained.recipe.unfamiliar.finetuned_share)
+    assert results["recipe"] == json.loads(pretrained.recipe.for_unfamiliar().model_dump_json())
     first, *others = results["choices"]
-    assert first["fitted_head"] == 0.5
-    assert first["finetuned_share"] == others[0]["finetuned_share"]
+    assert {choice["finetuned_share"] for choice in others} == {0.5, 0.75, 1.0}
     losses = [choice["val_loss"] for choice in others]
     assert losses == sorted(losses)
-    assert len(history) == 1
+    assert (first["fitted_head"], first["finetuned_share"]) == (0.5, others[0]["finetuned_share"])
+    network, rows = TrainedNetwork.load(mixed).network, mixed.rows("val")
+    logits = network.head(embed(network, mixed.images, rows))
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(mixed.labels[rows]))
+    assert loss.item() == pytest.approx(first["val_loss"], rel=1e-4)
 
 
 def test_the_head_is_the_mean_of_the_trained_and_a_fitted_one(params, data):
-    network = build("simple_cnn", 2)
-    with torch.no_grad():
-        for parameter in network.head.parameters():
-            parameter.zero_()
-    val_loss = average_head(network, params, data)
-    fitted = build("simple_cnn", 2)
-    fitted.load_state_dict(network.state_dict())
     rows = data.rows("train")
+    few = np.isin(np.arange(len(data.labels)), rows[data.labels[rows] == 1][5:])
+    data = dataclasses.replace(data, splits=np.where(few, "left out", data.splits))  # imbalanced
+    rows = data.rows("train")
+    network = build("simple_cnn", 2)
+    trained, fitted = copy.deepcopy(network.head), copy.deepcopy(network.head)
+    val_loss = load_mean_head(network, params, data)
     weights = class_weights(data.labels[rows], 2, params.recipe.class_balance)
-    fit_head(fitted.head, embed(network, data.images, rows), torch.from_numpy(data.labels[rows]), weights)
-    assert torch.allclose(2 * network.head.weight, fitted.head.weight, atol=1e-5)
-    assert 0 < val_loss < np.log(2)
+    fit_head(fitted, embed(network, data.images, rows), torch.from_numpy(data.labels[rows]), weights)
+    for name in ("weight", "bias"):
+        mean = (getattr(trained, name) + getattr(fitted, name)) / 2
+        assert torch.allclose(getattr(network.head, name), mean, atol=1e-5)
+    assert val_loss > 0
