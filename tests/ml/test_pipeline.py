@@ -26,8 +26,8 @@ from ml.packaging.perturbations import PERTURBATIONS
 from ml.params import Params
 from ml.registry import register
 from ml.training import train
-from ml.training.loop import Loop
 from tests.conftest import encode
+from tests.helpers.killed_training import killed_after_an_epoch
 
 # Warnings from inside MLflow, torch's exporter and Fabric.
 pytestmark = [
@@ -193,10 +193,6 @@ def _inverted(photo, number):
     return encode(255 - np.asarray(photo), "BMP")
 
 
-class KilledError(Exception):
-    """Stands for a kill after an epoch was saved."""
-
-
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_killed_run_resumes_to_the_same_result(prepared, params, monkeypatch, pretrained):
     if pretrained:  # the head is fitted first, and the initial weights are needed at the end
@@ -206,19 +202,11 @@ def test_a_killed_run_resumes_to_the_same_result(prepared, params, monkeypatch, 
         params = change(params, "recipes", simple_cnn=recipe)
     unbroken = train.run(params)
     weights = torch.load("models/checkpoint.pt", weights_only=True)["state_dict"]
-    save = Loop._save
-
-    def save_and_die(self):
-        save(self)
-        raise KilledError
-
     for epoch in (1, 2):
-        monkeypatch.setattr(Loop, "_save", save_and_die)
-        with pytest.raises(KilledError):
+        with killed_after_an_epoch():
             train.run(params)
         (state,) = Path("models").glob("unfinished*.pt")
         assert torch.load(state, weights_only=True)["progress"]["epoch"] == epoch
-    monkeypatch.setattr(Loop, "_save", save)
     resumed = train.run(params)
     assert len(resumed) == 3 * params.recipe.runs
     assert not list(Path("models").glob("unfinished*"))

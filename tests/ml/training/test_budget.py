@@ -11,8 +11,8 @@ from ml.params import Params
 from ml.training import budget, train
 from ml.training.averaging import SHARES
 from ml.training.budget import Plan, _Trial, fit_time, make_plan, subset
-from ml.training.loop import Loop
 from ml.training.train import make_fabric
+from tests.helpers.killed_training import killed_after_an_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of MLflow
 
@@ -84,26 +84,13 @@ def test_without_time_for_trials_the_learning_rate_is_the_recipes(params, data, 
     assert plan.share < 1
 
 
-class KilledError(Exception):
-    """Stands for a kill after an epoch was saved."""
-
-
 def test_a_resumed_training_keeps_its_plan(params, data, monkeypatch):
     params = with_minutes(params, 0.05)
-    save = Loop._save
-
-    def save_and_die(self):
-        save(self)
-        if "trial" not in self.state.name:
-            raise KilledError
-
-    monkeypatch.setattr(Loop, "_save", save_and_die)
-    with pytest.raises(KilledError):
+    with killed_after_an_epoch(of=lambda loop: "trial" not in loop.state.name):
         train.run(params)
     (plan,) = Path("models").glob("unfinished-*-plan.json")
     epochs = json.loads(plan.read_text())["epochs"]
     assert not list(Path("models").glob("*trial*"))
-    monkeypatch.setattr(Loop, "_save", save)
     monkeypatch.setattr(train, "make_plan", None)
     history = train.run(params)
     assert len(history) == epochs

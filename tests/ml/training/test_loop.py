@@ -17,6 +17,7 @@ from ml.params import Params
 from ml.training.batches import EpochSampler, Photos
 from ml.training.loop import Loop, image_size_at, learning_rate_factor
 from ml.training.train import make_fabric
+from tests.helpers.killed_training import KilledError, killed_after_an_epoch
 
 
 @pytest.fixture
@@ -52,14 +53,10 @@ def test_the_weights_with_the_lowest_validation_loss_are_kept(make_loop, monkeyp
     assert all(not torch.equal(one[trained], other[trained]) for one, other in itertools.pairwise(seen))
 
 
-class KilledError(Exception):
-    """Stands for a kill after an epoch was saved."""
-
-
 @pytest.mark.filterwarnings(
     "ignore::UserWarning"
 )  # the scaler skips steps, of which the schedule knows nothing
-def test_a_resumed_run_has_the_scale_of_the_gradients(make_loop, monkeypatch):
+def test_a_resumed_run_has_the_scale_of_the_gradients(make_loop):
     """With 16-mixed, the scale of the gradients is part of the state: it grows and shrinks over the steps."""
 
     def half_precision() -> Fabric:
@@ -67,18 +64,10 @@ def test_a_resumed_run_has_the_scale_of_the_gradients(make_loop, monkeypatch):
         return Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", "cpu", scaler))
 
     unbroken = make_loop(half_precision(), "unbroken.pt", epochs=2).run()
-    save = Loop._save
-
-    def save_and_die(self):
-        save(self)
-        raise KilledError
-
-    monkeypatch.setattr(Loop, "_save", save_and_die)
-    with pytest.raises(KilledError):
+    with killed_after_an_epoch():
         make_loop(half_precision(), epochs=2).run()
     precision = torch.load("state.pt", weights_only=True)["precision"]
     assert precision["scale"] > 2.0**8
-    monkeypatch.setattr(Loop, "_save", save)
     loop = make_loop(half_precision(), epochs=2)
     resumed = loop.run()
     assert loop.fabric.strategy.precision.scaler.get_scale() > precision["scale"]

@@ -15,9 +15,9 @@ from ml.training import train, unfamiliar
 from ml.training.averaging import load_mean_head
 from ml.training.balance import class_weights
 from ml.training.head import embed, fit_head
-from ml.training.loop import Loop
 from ml.training.trained_network import TrainedNetwork
 from ml.training.unfamiliar import is_unfamiliar
+from tests.helpers.killed_training import killed_after_an_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of MLflow
 
@@ -81,22 +81,10 @@ def test_the_recipe_for_expectedphotos(pretrained):
     assert changed.model_copy(update=same) == recipe
 
 
-class KilledError(Exception):
-    """Stands for a kill after an epoch was saved."""
-
-
 def test_the_training_uses_and_records_the_settings(pretrained, mixed, monkeypatch):
     monkeypatch.setattr(train.Dataset, "load", lambda: mixed)
-    save = Loop._save
-
-    def save_and_die(self):
-        save(self)
-        raise KilledError
-
-    monkeypatch.setattr(Loop, "_save", save_and_die)
-    with pytest.raises(KilledError):
+    with killed_after_an_epoch():
         train.run(pretrained)
-    monkeypatch.setattr(Loop, "_save", save)
     monkeypatch.setattr(train, "is_unfamiliar", None)  # the training that goes on keeps to what was decided
     train.run(pretrained)
     results = json.loads(Path("models/history.json").read_text())
