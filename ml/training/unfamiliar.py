@@ -2,11 +2,11 @@
 
 import torch
 from lightning_fabric import Fabric
+from scipy.special import betaincinv
 from torch import Tensor, nn
 
 from ml.cli import note
 from ml.data.dataset import Dataset
-from ml.evaluation.metrics import wilson
 from ml.params import Params
 from ml.training.head import fit_head
 from ml.training.initial import embed_together, initial_network
@@ -15,7 +15,7 @@ _PHOTOS, _PER_CLASS = 2000, 10
 """At most this many training photos are used, or this many per class if that is more. 2,000 photos take half
 a minute without a GPU."""
 _FOLDS = 3
-_CONFIDENCE = 0.95
+_BY_CHANCE = 0.025
 
 
 def is_unfamiliar(fabric: Fabric, params: Params, data: Dataset) -> bool:
@@ -34,7 +34,9 @@ def is_unfamiliar(fabric: Fabric, params: Params, data: Dataset) -> bool:
     rows = data.sample("train", count, params.train.seed)
     features = embed_together(fabric, network, data, rows)
     wrong = _mistakes(features, torch.from_numpy(data.labels[rows]), len(data.classes))
-    unfamiliar = wilson(wrong, len(rows), _CONFIDENCE).low > settings.from_error
+    # The lower end of the interval of Clopper and Pearson (1934).
+    low = betaincinv(wrong, len(rows) - wrong + 1, _BY_CHANCE) if wrong else 0.0
+    unfamiliar = bool(low > settings.from_error)
     if unfamiliar and fabric.is_global_zero:
         lr = params.recipe.optimizer.lr
         note(
