@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,7 +129,7 @@ def two_machines(folder: Path) -> Iterator[tuple[Machine, Machine]]:
         if _connect(namespaces, stack):
             addresses, names = ["10.77.0.1", "10.77.0.2"], namespaces
         else:
-            addresses, names = [socket.gethostbyname(socket.gethostname())] * 2, [None, None]
+            addresses, names = ["127.0.0.1"] * 2, [None, None]
         first, second = (
             Machine(folder / side, address, name, token)
             for side, address, name in zip(("a", "b"), addresses, names, strict=True)
