@@ -56,6 +56,8 @@ def assign(changes: Mapping[str, str], path: Path = params.PATH) -> None:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
+    yaml.indent(mapping=2, sequence=4, offset=2)  # as in the file, so that only the changed lines differ
+    yaml.representer.add_representer(type(None), _null)
     text = params.read_text(path)
     params.check(text, path)
     document = yaml.load(text)
@@ -75,6 +77,10 @@ def assign(changes: Mapping[str, str], path: Path = params.PATH) -> None:
             file.write(buffer.getvalue().encode())
     except OSError as error:
         raise PipelineError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _null(representer: Any, _: None) -> Any:
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _own(section: Any, name: str) -> Any:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import pytest
 
 from ml import cli
-from ml import params as parameters
 from ml.__main__ import COMMANDS
 from ml.params import Params
 from tests.conftest import BLUE, RED, coloured, encode
-from tests.helpers.paths import ROOT
+from tests.helpers.params import default_params
 from tests.helpers.ray_cluster import PORT, Machine, two_machines
 
 
@@ -36,7 +35,7 @@ def make_photos(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def params() -> Params:
     """The parameters of the repository, made small."""
-    plain = parameters.load(ROOT / "params.yaml").model_dump()
+    plain = default_params().model_dump()
     plain["prepare"] |= {"image_size": 32, "near_duplicate_bits": -1}
     plain["train"] |= {"arch": "simple_cnn", "precision": "32-true"}
     plain["recipes"]["simple_cnn"] |= {"epochs": 3, "batch_size": 16, "first_image_size": 0}
@@ -60,10 +59,12 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def run_ml(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
-    """Run a command of `python -m ml` in this process, in a folder."""
+def run_ml(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Done]:
+    """Run a command of `python -m ml` in this process, in a folder; by default, an empty one."""
 
-    def run(*arguments: object, folder: Path = ROOT) -> Done:
+    def run(*arguments: object, folder: Path = tmp_path) -> Done:
         monkeypatch.chdir(folder)
         try:
             code: object = cli.run("ml", "", COMMANDS, [str(argument) for argument in arguments])

@@ -67,7 +67,10 @@ class Network(nn.Module, ABC):
         return False
 
     def concepts(self) -> tuple[Tensor, Tensor] | None:
-        """Return the head that was pretrained with the body, weight [K, D] and bias [K], or None."""
+        """Return the head that was pretrained with the body, weight [K, D] and bias [K].
+
+        None if there is none, or if the body has no pretrained weights: the head could not read its features.
+        """
         return None
 
 
@@ -88,12 +91,15 @@ def network_class(arch: str) -> type[Network]:
     """Return the class of an architecture.
 
     Raises:
-        PipelineError: there is no such architecture.
+        PipelineError: there is no such architecture, or its module registers another name.
     """
     if not is_arch(arch):
         raise PipelineError(f"unknown architecture {arch!r}; there are {', '.join(ARCH_NAMES)}")
     name = arch.partition("/")[0]
-    importlib.import_module(f"{__name__}.{name}" if arch in ARCHITECTURES else f"{__name__}.libraries.{name}")
+    module = f"{__name__}.{name}" if arch in ARCHITECTURES else f"{__name__}.libraries.{name}"
+    importlib.import_module(module)
+    if name not in _CLASSES:
+        raise PipelineError(f'{module} registers no {name!r}: write @register("{name}") above its class')
     return _CLASSES[name]
 
 

@@ -13,6 +13,7 @@ from ml.audit.suspects import Suspect, Suspects
 from ml.data import prepare
 from ml.params import Params
 from tests.conftest import coloured, encode
+from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 
 PHOTOS = ROOT / "tests/photos"
@@ -52,8 +53,7 @@ def prepared(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copy(PHOTOS / "other/duck.jpg", raw / ODD)
     for path in SAME:
         (raw / path).write_bytes(cropped("dog", 2000))
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    set_params.assign({"train.arch": "simple_cnn"}, tmp_path / "params.yaml")
+    set_params.assign({"train.arch": "simple_cnn"}, copy_params(tmp_path))
     reprepare(params)
     return tmp_path
 

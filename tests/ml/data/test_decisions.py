@@ -10,6 +10,7 @@ from ml.data import decisions, prepare
 from ml.data.dataset import Dataset
 from ml.data.decisions import LabelDecision
 from ml.model.errors import PipelineError
+from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 
 A, B = "a" * 64, "b" * 64
@@ -186,7 +187,7 @@ def test_prepare_prints_what_it_obeyed(make_photos, run_ml, tmp_path):
     raw = make_photos(40).rename(tmp_path / "raw")
     (tmp_path / "data").mkdir()
     raw.rename(tmp_path / "data/raw")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_params(tmp_path)
     done = run_ml("prepare", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "kept: blue 40, red 40; dropped: none\n")
     made = [LabelDecision(sha256_of(tmp_path / "data/raw/red/000.png"), "drop"), LabelDecision(A, "keep")]

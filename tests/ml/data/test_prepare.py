@@ -22,6 +22,7 @@ from ml.model.errors import PipelineError
 from ml.model.image import read
 from ml.params import Params
 from tests.conftest import RED, coloured, encode
+from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 
@@ -400,7 +401,7 @@ def test_photos_get_the_size_that_suits_the_architecture(params, size, arch, bod
 
 def test_the_command_says_what_it_dropped(make_photos, run_ml, tmp_path):
     raw = make_photos(12, folder="data/raw")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_params(tmp_path)
     for number in range(2):
         (raw / "red" / f"short-{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     done = run_ml("prepare", folder=tmp_path)

@@ -1,8 +1,12 @@
 """Architectures: shapes, layer names of existing checkpoints, pretrained weights."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 
+from ml.model import networks
 from ml.model.errors import PipelineError
 from ml.model.image import decode
 from ml.model.manifest import ARCHITECTURES, LIBRARIES
@@ -80,7 +84,16 @@ def test_a_new_architecture_is_one_module():
     assert not set(ARCHITECTURES) & set(LIBRARIES)
     for arch in ARCHITECTURES:
         assert network_class(arch).__module__ == f"ml.model.networks.{arch}"
-        assert bool(network_class(arch).pretrained) == build(arch, 2).load_pretrained()
+        network = build(arch, 2)
+        assert bool(network.pretrained) == network.load_pretrained()
+        assert network.pretrained or network.concepts() is None
+
+
+def test_a_module_that_registers_another_name_is_named(monkeypatch):
+    monkeypatch.delitem(networks._CLASSES, "simple_cnn", raising=False)
+    monkeypatch.setitem(sys.modules, "ml.model.networks.simple_cnn", ModuleType("simple_cnn"))
+    with pytest.raises(PipelineError, match=r'write @register\("simple_cnn"\) above its class'):
+        build("simple_cnn", 2)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from ml import params as parameters
 from ml.data.licences import collections_of
 from ml.model import VERSION
 from ml.model.bundle import MAX_CARD_BYTES
@@ -15,13 +14,13 @@ from ml.reporting.rendering import escape_markdown
 from ml.reporting.stage_reports import load
 from release.files import collect
 from tests.conftest import manifest
-from tests.helpers.paths import ROOT
+from tests.helpers.params import default_params
 from tests.helpers.project import FIGURES, make_project
 from tests.helpers.reports import CONDITIONS, INTERVALS, OTHERS, leave
 
 MEASURED = {"precision": "int8", "torch": FIGURES, "twin": FIGURES, "known": INTERVALS | OTHERS,
          "test_digest": "e" * 64}  # fmt: skip
-PARAMS = parameters.load(ROOT / "params.yaml").model_dump(mode="json")
+PARAMS = default_params().model_dump(mode="json")
 
 
 @pytest.fixture
@@ -213,6 +212,17 @@ def test_a_float32_model_was_not_quantized(project):
     text = card(model_manifest(), MEASURED | {"precision": "float32"}, load(ZIP_PARAMS))
     assert "The ONNX model was exported from the float32 weights." in text
     assert "quantized" not in text
+
+
+def test_few_photos_calibrate_the_ranges(project):
+    prepared = project / "reports/prepare/report.json"
+    described = json.loads(prepared.read_text())
+    described["kept"] = {
+        "red": {"train": 10, "val": 1, "test": 1},
+        "blue": {"train": 15, "val": 1, "test": 1},
+    }
+    prepared.write_text(json.dumps(described))
+    assert "with ranges from 25 training photos" in card_text()
 
 
 def test_the_summary_of_a_release():

@@ -4,26 +4,24 @@ import functools
 import http.server
 import json
 import re
-import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from ml import cli
-from ml import params as parameters
 from ml.__main__ import COMMANDS
 from ml.model.errors import PipelineError
 from ml.reporting import report
 from ml.reporting.rendering import position
 from tests.conftest import RED, coloured, encode
 from tests.helpers.chromium import launched, opened
-from tests.helpers.paths import ROOT
+from tests.helpers.params import copy_params, default_params
 from tests.helpers.project import FIGURES, make_project
 from tests.helpers.reports import CHANGED, leave
 
 EVIL = "<script>alert(1)</script>&\"'"
-PARAMS = parameters.load(ROOT / "params.yaml")
+PARAMS = default_params()
 
 
 @pytest.fixture
@@ -175,7 +173,7 @@ def test_a_broken_gate_report_is_ignored(project):
 
 
 def test_the_command(project, capsys):
-    shutil.copy(ROOT / "params.yaml", project)
+    copy_params(project)
     assert cli.run("ml", "", COMMANDS, ["report", "--out", "other/page.html"]) == 0
     assert "other/page.html: " in capsys.readouterr().out
     assert "Stability" in Path("other/page.html").read_text()

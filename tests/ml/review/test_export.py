@@ -22,6 +22,7 @@ from ml.review.collected import CollectedItems
 from ml.review.export import COMMANDS, Export, export
 from ml.review.items import Choice
 from tests.conftest import BLUE, coloured, encode, needs
+from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 from tests.ml.conftest import Done
@@ -177,7 +178,7 @@ def test_what_the_list_names_must_be_there(
 def test_the_command_exports_and_prints_figures(
     store: Path, review: Review, run_ml: Callable[..., Done], tmp_path: Path
 ) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    copy_params(tmp_path)
     for number in range(4):
         kept(store, number, reasons=("random",))
     (store / "2026-11-27" / f"{9:032x}.json").write_text("{}")
@@ -220,7 +221,7 @@ def test_a_sender_can_have_an_exported_photo_deleted(
 
 
 def test_wrong_usage(tmp_path: Path, run_ml: Callable[..., Done]) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    copy_params(tmp_path)
     assert "SOURCE is missing" in run_ml("review", folder=tmp_path).stderr
     assert run_ml("review", "nowhere", folder=tmp_path).returncode == 1
     assert run_ml("review", ".", "--host", "example.org", folder=tmp_path).returncode == 2
@@ -232,14 +233,14 @@ def test_the_printed_commands_track_the_photos(
     store: Path, review: Review, make_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
     """In a repository with the stages and the .gitignore of this one."""
-    for name in (".gitignore", ".dvcignore", "dvc.yaml", "params.yaml", "label_decisions.csv"):
+    for name in (".gitignore", ".dvcignore", "dvc.yaml", "label_decisions.csv"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("model", "data"):
         shutil.copytree(ROOT / "ml" / name, tmp_path / "ml" / name)
     shutil.copy(ROOT / "ml/__init__.py", tmp_path / "ml")
     for module in ("__main__.py", "cli.py", "params.py", "paths.py", "set_params.py"):
         shutil.copy(ROOT / "ml" / module, tmp_path / "ml")
-    set_params.assign({"ingest.source": str(make_photos(12))}, tmp_path / "params.yaml")
+    set_params.assign({"ingest.source": str(make_photos(12))}, copy_params(tmp_path))
     kept(store, 0)
     decide_all(review(), _0=RED)
     go(store)

@@ -17,6 +17,7 @@ from ml.data import reviewed
 from tests.app.routes.test_page_accessibility import barriers
 from tests.conftest import encode
 from tests.helpers.chromium import launched, opened
+from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 from tests.ml.audit.test_page_browser import at, press
@@ -48,7 +49,7 @@ def shrunk(name: str, quality: int) -> bytes:
 @pytest.fixture
 def server(store: Path, tmp_path: Path) -> Iterator[Server]:
     """The command, on a store with a group of two cats and three further photos, the last one random."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    copy_params(tmp_path)
     answers = {"answer": {"label": "cat", "probabilities": {"cat": 0.55, "dog": 0.45}, "known": 0.9}}
     kept(store, 1, shrunk("cat", 90), **answers, reasons=("contradicted",), actual="dog")
     kept(store, 2, shrunk("cat", 60), **answers)

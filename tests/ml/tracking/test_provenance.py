@@ -1,7 +1,6 @@
 """What a model's description says about the code and the parameters that made it, in a real repository."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from ml import set_params
 from ml.tracking.provenance import git_commit, parameters_changed
-from tests.helpers.paths import ROOT
+from tests.helpers.params import copy_params
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
         monkeypatch.setenv(name, "test@example.org")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    shutil.copy(ROOT / "params.yaml", folder)
+    copy_params(folder)
     (folder / "code.py").write_text("one\n")
     git("init", "-q")
     git("add", ".")
@@ -61,9 +60,20 @@ def test_other_code_makes_it_dirty(repository):
     assert git_commit() == f"{commit}-dirty"
 
 
+def test_a_new_module_makes_it_dirty(repository):
+    commit = git_commit()
+    (repository / ".gitignore").write_text("__pycache__/\n")
+    cache = repository / "ml/networks/__pycache__"
+    cache.mkdir(parents=True)
+    (cache / "new.pyc").write_bytes(b"")
+    assert git_commit() == commit
+    (repository / "ml/networks/new.py").write_text("one\n")
+    assert git_commit() == f"{commit}-dirty"
+
+
 def test_a_project_in_a_folder_of_a_repository(repository, monkeypatch):
     (repository / "inner").mkdir()
-    shutil.copy(ROOT / "params.yaml", repository / "inner")
+    copy_params(repository / "inner")
     git("add", ".")
     git("commit", "-qm", "inner")
     commit = git_commit()
@@ -77,7 +87,7 @@ def test_a_project_in_a_folder_of_a_repository(repository, monkeypatch):
 def test_without_a_repository_or_a_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_params(tmp_path)
     assert (git_commit(), parameters_changed()) == ("", {})
     git("init", "-q")
     assert (git_commit(), parameters_changed()) == ("", {})
