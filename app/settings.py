@@ -124,7 +124,7 @@ class Settings:
     request_timeout_s: int = _setting(
         "Queue timeout: seconds that a prediction may wait for a worker before it is rejected (503). It is "
         "also the CPU time in seconds for the photos of one request; a request that needs more gets 413. And "
-        "it is the limit for one run of the network, after which the request gets 500.",
+        "it is the limit for one run of the ONNX model, after which the request gets 500.",
         parsers.integer(1, 3600),
         10,
     )
@@ -135,7 +135,8 @@ class Settings:
         25,
     )
     max_upload_mb: int = _setting(
-        "Largest request body, in units of 1,048,576 bytes. Larger bodies get 413. In JSON, base64 makes a "
+        "Largest body of a prediction, in units of 1,048,576 bytes. Larger bodies get 413, and all other "
+        "requests may have 4,096 bytes. In JSON, base64 makes a "
         "photo a third larger. It is also the limit for a compressed body once it is decompressed, and for a "
         "photo that the service fetches (ALLOWED_IMAGE_HOSTS).",
         parsers.integer(1, 1024),
@@ -266,8 +267,8 @@ class Settings:
         200,
     )
     collect_photos_per_client: int = _setting(
-        "Photos that this process keeps in a day from one client address, or from one /64 network of IPv6. "
-        "Behind a proxy, set TRUSTED_PROXIES.",
+        "Photos that this process keeps in a day from one client address, or from one /64 network of IPv6; "
+        "as many again may be drawn at random. Behind a proxy, set TRUSTED_PROXIES.",
         parsers.integer(1, 1_000_000),
         20,
     )

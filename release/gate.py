@@ -1,7 +1,7 @@
 """Decide whether models/model.pt may be released.
 
 The ONNX models of models/model.pt and of the latest release classify the same test photos, which are never
-used for training because a photo's split depends on its content alone. The gate rejects models/model.pt, with
+used for training: a photo of the test split stays in it. The gate rejects models/model.pt, with
 exit code 1, if packaging marked it as a candidate, if its accuracy is below package.min_accuracy, if its
 accuracy or log loss is worse than the confidence interval of the latest release's, if a paired comparison,
 which detects smaller differences, finds it worse, or if it does not give its example photos their labels.

@@ -1,7 +1,8 @@
 """Write models/model.pt with its ONNX model and its model card.
 
-The model is only a candidate if it is not accurate enough, if its ONNX model answers differently from torch,
-or if small perturbations of a photo change too many labels. A candidate can be served like any model, but it
+The model is only a candidate if it is not accurate enough or no better than simpler methods, if its
+probabilities are badly calibrated, if its ONNX model answers differently from torch, or if small
+perturbations of a photo change too many labels. A candidate can be served like any model, but it
 is neither promoted nor published unless you say so. docs/training.md lists the conditions.
 """
 

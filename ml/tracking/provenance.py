@@ -18,9 +18,9 @@ _SOURCES = ("ingest.source", "evaluate.other")
 def git_commit() -> str:
     """Return the checked-out commit, or an empty string outside a repository.
 
-    It ends with `-dirty` if tracked files differ from the commit, or if git does not track a file in ml/, such
-    as the module of a new architecture. params.yaml, dvc.lock and metrics/ do not count: each training may
-    change them, and `parameters_changed` records the parameters.
+    It ends with `-dirty` if tracked files differ from the commit, or if git does not track a file in ml/,
+    such as the module of a new architecture. params.yaml, dvc.lock and metrics/ do not count: each training
+    may change them, and `parameters_changed` records the parameters.
     """
     commit = _git("rev-parse", "HEAD").strip()
     exclusions = [f":(exclude){path}" for path in _NOT_CODE]

@@ -14,7 +14,10 @@ from tests.helpers.graphs import GREEN, write_telling
 from tests.helpers.service import running
 from tests.helpers.waiting import until
 
-SAYS = "{} may keep {} for 1 day to improve the model, with their answers and without their metadata."
+SAYS = (
+    "{} may keep {} to improve the model: for 1 day, and longer those that train it. "
+    "Their answers are kept with them, their metadata is not."
+)
 Opening = Callable[..., AbstractContextManager[Page]]
 
 
@@ -71,7 +74,7 @@ def test_the_page_says_that_photos_are_kept(open_page: Opening, store: Path) -> 
     with open_page("de", COLLECT_CONSENT="always") as page:
         expect(page.get_by_role("checkbox")).to_have_count(0)
         expect(page.locator("#privacy")).to_contain_text(
-            "Der Betreiber dieses Dienstes darf Fotos 1 Tag lang"
+            "Der Betreiber dieses Dienstes darf Fotos aufbewahren, um das Modell zu verbessern: 1 Tag lang"
         )
         choose(page, colour("first.jpg", GREEN))
         until(lambda: store.exists() and ids(store))
