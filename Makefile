@@ -11,8 +11,8 @@ export PYTHONDONTWRITEBYTECODE :=
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
-	new default-model pull report comparison gate publish retraining-issue due deploy deliver mlflow owner requirements image run-image \
-	rehearsal loop recording smoke-test collect clean
+	new default-model pull report comparison gate publish retraining-issue due deploy deploy-tools deliver mlflow owner \
+	requirements image run-image rehearsal loop recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
 serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 changes the port
@@ -123,6 +123,8 @@ due: $(VENV)/.release  ## decide whether to train again since the latest release
 # TARGET: docker, render, cloud-run or kubernetes. DEPLOY_FLAGS: such as --model-url URL.
 deploy: $(VENV)/$(if $(filter cloud-run,$(TARGET)),.deploy,.serve)  ## deploy IMAGE to TARGET, test it, roll back if it fails
 	$(BIN)/python -m deploy $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
+
+deploy-tools: $(VENV)/.deploy  ## create .venv with what deploys and releases: enough for the runbook, without torch
 
 deliver: $(VENV)/.deploy  ## deploy this repository's image and latest release to every configured target
 	$(BIN)/python -m deploy deliver

@@ -18,33 +18,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import requests
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.run_v2 import (
+    Condition,
+    EnvVar,
+    RevisionsClient,
+    Service,
+    ServicesClient,
+    TrafficTarget,
+)
+from google.cloud.run_v2 import TrafficTargetAllocationType as Allocation
+from google.cloud.run_v2.services.revisions.transports import RevisionsRestTransport
+from google.cloud.run_v2.services.services.transports import ServicesRestTransport
+from google.oauth2.credentials import Credentials
 
 from deploy import command
 from deploy.cancellation import CANCELLATION
 from deploy.output import say
 from deploy.provider import ApiError, api_address, api_session, send_once, setting, token, url_of_service
 from deploy.target import DeployError, Deployment, Unfinished, Variables, Wait
-from ml.model.errors import PipelineError
-
-try:
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud.run_v2 import (
-        Condition,
-        EnvVar,
-        RevisionsClient,
-        Service,
-        ServicesClient,
-        TrafficTarget,
-    )
-    from google.cloud.run_v2 import TrafficTargetAllocationType as Allocation
-    from google.cloud.run_v2.services.revisions.transports import RevisionsRestTransport
-    from google.cloud.run_v2.services.services.transports import ServicesRestTransport
-    from google.oauth2.credentials import Credentials
-except ModuleNotFoundError:
-    raise PipelineError(
-        "Cloud Run needs the package google-cloud-run: pip install google-cloud-run"
-    ) from None
 
 EXAMPLE = "python -m deploy cloud-run --image REGION-docker.pkg.dev/PROJECT/ghcr/OWNER/REPO:COMMIT"
 configure = command.configure

@@ -23,6 +23,7 @@ from ml.model import VERSION
 from ml.model.errors import PipelineError, one_line
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_INSTALLERS = {"ml": "make dev", "release": "make deploy-tools", "deploy": "make deploy-tools"}
 _PIPE_CLOSED = 141
 """Exit code of a program that SIGPIPE ends, as shells report it."""
 
@@ -39,9 +40,9 @@ def run(
         argv: the arguments; None: those of this process.
 
     Returns:
-        The exit code of the command. The process ends with 1 after a PipelineError or if a file can't be read
-        or written, which is printed as one line, with 2 after wrong usage, with 130 after Ctrl-C, and with
-        141 if nobody reads its output any more.
+        The exit code of the command. The process ends with 1 after a PipelineError, if a package is missing,
+        or if a file can't be read or written, which is printed as one line, with 2 after wrong usage, with
+        130 after Ctrl-C, and with 141 if nobody reads its output any more.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
@@ -66,6 +67,10 @@ def run(
         return int(implementation.main(arguments) or 0)
     except PipelineError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] in _INSTALLERS:
+            raise
+        sys.exit(f"error: {missing.name} is not installed: `{_INSTALLERS[package]}` installs it")
     except OSError as error:
         if error.errno not in _DISK_FULL:
             if not error.filename:

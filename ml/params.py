@@ -1,16 +1,12 @@
 """The parameters in params.yaml. Every stage reads them here, and no unknown key or invalid value passes."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-try:
-    from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-except ModuleNotFoundError as missing:  # every stage imports this module first
-    sys.exit(f"error: {missing.name} is not installed: run `make dev` to install the training environment")
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from ml.model.errors import PipelineError
 from ml.model.image import Resize

@@ -31,5 +31,5 @@ def test_googles_package_is_imported_for_cloud_run_only_and_numpy_for_canaries_o
 def test_without_googles_package_cloud_run_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "google.cloud.run_v2", None)
     monkeypatch.delitem(sys.modules, "deploy.cloud_run", raising=False)
-    with pytest.raises(SystemExit, match="pip install google-cloud-run"):
+    with pytest.raises(SystemExit, match=r"google\.cloud\.run_v2 is not installed: `make deploy-tools`"):
         run("deploy", "", COMMANDS, ["cloud-run", "--rollback"])

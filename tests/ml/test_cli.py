@@ -1,6 +1,7 @@
 """The commands of `python -m ml`, and how they end."""
 
 import argparse
+import sys
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("ml.data.ingest.main", lambda _: (tmp_path / "gone").read_bytes())
     with pytest.raises(SystemExit, match=r"error: .*gone: No such file or directory"):
         run("ml", "", COMMANDS, ["ingest"])
+
+
+@pytest.mark.parametrize(("package", "hint"), [("ml", "make dev"), ("release", "make deploy-tools")])
+def test_a_missing_package_is_one_line(monkeypatch, package, hint):
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.delitem(sys.modules, "ml.params", raising=False)
+    with pytest.raises(SystemExit, match=f"^error: pydantic is not installed: `{hint}` installs it$"):
+        run(package, "", {"train": ("ml.params", "")}, ["train"])
+
+
+def test_a_missing_module_of_the_project_is_a_fault():
+    with pytest.raises(ModuleNotFoundError):
+        run("ml", "", {"train": ("ml.no_such_module", "")}, ["train"])
 
 
 def test_the_version(capsys):
