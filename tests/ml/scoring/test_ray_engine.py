@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ml.paths import DEFAULT_MODEL
 from tests.helpers.ray_cluster import Machine, needs_ray
 from tests.helpers.thumbnails import cat_and_dog
 from tests.helpers.waiting import HANG_S, until
@@ -42,7 +43,7 @@ def test_each_photo_has_one_row_though_node_and_driver_are_killed(
     (first, second), out = machines, tmp_path / "out"
     for machine in machines:
         machine.environment["TEST_BATCH"] = "8"
-    command = ("-m", "tests.helpers.deadly_score", str(photos), str(out))
+    command = ("-m", "tests.helpers.deadly_score", str(photos), str(out), "--model", str(DEFAULT_MODEL))
     driver = first.start_python(*command)
     until(lambda: read(out) or driver.poll() is not None)
     second.kill()
