@@ -94,6 +94,16 @@ def test_a_request_beyond_the_limits_is_answered_although_the_client_still_sends
         until(lambda: not service.listener.budget.used)
 
 
+def test_a_rejected_client_that_sends_on_and_on_is_cut_off(make_app):
+    sent = 0
+    with served(make_app, max_upload_mb=1) as service, service.connect() as connection:
+        connection.sendall(announced(1000 * MB))
+        with contextlib.suppress(OSError):
+            while sent < 500 * MB:
+                sent += connection.send(bytes(MB))
+    assert sent < 100 * MB  # four bodies, and what the system's buffers hold
+
+
 def test_bytes_may_come_one_by_one(make_app):
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (RED_JPEG[:9], RED_JPEG[9:], b"")]
     with served(make_app) as service, service.connect() as connection:

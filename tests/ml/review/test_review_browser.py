@@ -1,5 +1,6 @@
 """The review of collected photos in a real Chromium: keys, groups, evidence, two people, screens."""
 
+import itertools
 import re
 import signal
 import subprocess
@@ -168,9 +169,11 @@ def test_a_second_process_is_locked_out_and_a_kill_loses_nothing(
     server.process.kill()
     server.process.wait()
     assert server.made() == {1: "cat", 2: "cat"}
+    next(store.glob(f"*/{5:032x}.jpg")).write_bytes(b"another file")
     with subprocess.Popen(command, stderr=subprocess.PIPE, **options) as again:
         assert again.stderr
-        assert any(line.startswith("http://") for line in again.stderr)
+        lines = list(itertools.takewhile(lambda line: not line.startswith("http://"), again.stderr))
+        assert lines == ["left out: 1 photos that are not what their record describes\n"]
         again.kill()
 
 
