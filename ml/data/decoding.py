@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import importlib
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,7 +79,9 @@ def _decode_here(
 
 @contextlib.contextmanager
 def _pool() -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(available_cpus(), initializer=_begin_worker)
+    # Forks share what this process has imported. On macOS they may hang, and the default there is another.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    pool = ProcessPoolExecutor(available_cpus(), context, initializer=_begin_worker)
     try:
         yield pool
     finally:
