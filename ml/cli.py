@@ -70,6 +70,12 @@ def run(
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] in _INSTALLERS:
             raise
+        environment = Path(".venv").resolve()
+        if environment.is_dir() and environment != Path(sys.prefix).resolve():
+            sys.exit(
+                f"error: {missing.name} is missing in {sys.prefix}, which is not .venv: activate it "
+                "(`. .venv/bin/activate`; Windows: `. .venv/Scripts/activate`)"
+            )
         sys.exit(f"error: {missing.name} is not installed: `{_INSTALLERS[package]}` installs it")
     except OSError as error:
         if error.errno not in _DISK_FULL:

@@ -1,1 +1,1 @@
-"""The label audit: finds photos whose label is probably wrong, and lets a person decide about each."""
+"""The label audit: finds photos whose label may be wrong, and lets a person decide about each."""

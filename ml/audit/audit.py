@@ -1,10 +1,10 @@
-"""Find photos whose label is probably wrong, and serve a page on which you keep, relabel or drop each.
+"""Find photos whose label may be wrong, and serve a page on which you keep, relabel or drop each.
 
 Wrong labels are found by confident learning: a classifier on the features of a frozen pretrained network
 predicts each prepared photo without having learned from it. Photos that look like none of the classes are
 shown too, and equal photos with different labels.
 
-The page is for this machine only. Each decision is written to label_decisions.csv at once. `dvc repro` obeys
+The page is for this machine only. Each decision is written to label_decisions.csv at once. `make train` obeys
 the file: it trains with the corrected labels and without the dropped photos. Later audits show only other
 photos.
 """
@@ -53,9 +53,10 @@ def main(arguments: argparse.Namespace) -> None:
     suspects = run(parameters.load().train.network, arguments.most)
     kinds = {kind: sum(suspect.kind == kind for suspect in suspects.suspects) for kind in KINDS}
     say(
-        f"{SUSPECTS}: of {suspects.photos:,} photos, {kinds['label']:,} probably have a wrong label and "
-        f"{kinds['disagreement']:,} perhaps, {kinds['outlier']:,} look least like the classes, "
-        f"{kinds['contradiction']:,} have several labels"
+        f"{SUSPECTS}: of {suspects.photos:,} photos, {kinds['label']:,} have a label that the classifier "
+        f"clearly contradicts and {kinds['disagreement']:,} one that it doubts, {kinds['outlier']:,} look "
+        f"least like the classes, {kinds['contradiction']:,} have several labels. Look at each: the "
+        "classifier makes mistakes too"
     )
     if not arguments.no_page:
         serve(AuditItems(suspects, RAW, decisions.PATH), arguments.port)

@@ -13,8 +13,8 @@ from ml.review.items import LABEL, Action, Choice, Item, Picture
 
 _SIDE = 1600  # longest side of a photo on the page, in pixels
 _REASONS = {
-    "label": "The label is probably wrong.",
-    "disagreement": "The label may be wrong.",
+    "label": "The classifier is sure of another class.",
+    "disagreement": "The classifier would choose another class.",
     "outlier": "It is among the photos that look least like the classes.",
     "contradiction": "Equal or nearly equal photos have different labels, so prepare drops some of them.",
 }
@@ -30,9 +30,10 @@ class AuditItems:
     """
 
     title = "Label audit"
+    shared = False
     kinds: Mapping[str, str] = {
-        "label": "probably a wrong label",
-        "disagreement": "perhaps a wrong label",
+        "label": "contradicted label",
+        "disagreement": "doubted label",
         "outlier": "unlike the classes",
         "contradiction": "several labels",
     }
@@ -41,7 +42,7 @@ class AuditItems:
     def __init__(self, suspects: Suspects, raw: Path, path: Path) -> None:
         self.path = path
         self.classes: Sequence[str] = suspects.classes
-        self.next_step = f"`dvc repro` obeys {path}"
+        self.next_step = f"`make train` obeys {path}"
         self._suspects = {str(number): suspect for number, suspect in enumerate(suspects.suspects)}
         self.items: Sequence[Item] = [_item(number, suspect) for number, suspect in self._suspects.items()]
         self._files = {

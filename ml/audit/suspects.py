@@ -16,9 +16,9 @@ class Suspect:
     """A photo to look at, or several files with the same picture.
 
     Attributes:
-        kind: `contradiction` (the same photo has several labels), `label` (the label is probably wrong),
-            `outlier` (it looks like a photo of none of the classes) or `disagreement` (another class is
-            predicted, but not surely enough for `label`).
+        kind: `contradiction` (the same photo has several labels), `label` (the classifier clearly contradicts
+            the label), `outlier` (it looks like a photo of none of the classes) or `disagreement` (another
+            class is predicted, but not surely enough for `label`).
         paths: class/file of each file.
         hashes: SHA-256 of each file.
         labels: the present label of each file.

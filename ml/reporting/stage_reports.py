@@ -72,6 +72,7 @@ class Reports:
         epochs: number, losses and accuracies of each.
         recipe: with which the network was trained, as in params.yaml except for what was
             decided for these photos and the time.
+        trained_photos: number of training photos that were used; fewer than all if `train.minutes` is short.
         averages: weight averages that were tried after the epochs, the one that is used first.
         torch: metrics of the torch network on the test photos.
         baselines: metrics of simpler methods on the test photos, by name as in `BASELINES`.
@@ -97,6 +98,7 @@ class Reports:
     collected: dict[str, int]
     epochs: list[dict[str, float]]
     recipe: dict[str, Any]
+    trained_photos: int
     averages: list[dict[str, Any]]
     torch: dict[str, float]
     baselines: dict[str, dict[str, float]]
@@ -164,6 +166,7 @@ def load(params: Mapping[str, Any]) -> Reports:
             collected=periods_of(photos),
             epochs=history.get("history", []),
             recipe=history.get("recipe", {}),
+            trained_photos=history.get("photos", 0),
             averages=history.get("choices", []),
             torch=measured.get("test", {}),
             baselines=measured.get("baselines", {}),

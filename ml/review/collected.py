@@ -43,6 +43,7 @@ class CollectedItems:
     """
 
     title = "Photo review"
+    shared = True
     kinds: Mapping[str, str] = {
         CONTRADICTED: "contradicted by feedback",
         UNKNOWN: "answered as unknown",

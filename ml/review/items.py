@@ -84,6 +84,8 @@ class Items(Protocol):
         actions: decisions besides the classes.
         items: in the order in which they are shown.
         next_step: what to do with the decisions, as the end of a sentence.
+        shared: whether several people decide; otherwise, all pages are those of one person, who may close one
+            and open another.
     """
 
     title: str
@@ -93,6 +95,7 @@ class Items(Protocol):
     actions: Sequence[Action]
     items: Sequence[Item]
     next_step: str
+    shared: bool
 
     def choices(self) -> Mapping[str, Choice]:
         """Return the decisions in the file, by item; raises PipelineError if it cannot be read."""

@@ -107,6 +107,10 @@ def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:
                 return {"error": str(error)}, 500
         raise error
 
+    def session_of(values: Any) -> str:
+        session = _session(values)
+        return session if items.shared else ""
+
     def answer(item: Item | None, kind: str = "") -> dict[str, Any]:
         choices = items.choices()
         shown = [each for each in items.items if kind in ("", each.kind)]
@@ -136,21 +140,21 @@ def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:
     @page.get("/next")
     def next_item() -> dict[str, Any]:
         kind = request.args.get("kind", "")
-        return answer(queue.next(_session(request.args), kind, request.args.get("after", "")), kind)
+        return answer(queue.next(session_of(request.args), kind, request.args.get("after", "")), kind)
 
     @page.get("/items/<name>")
     def open_item(name: str) -> dict[str, Any]:
-        return answer(queue.open(_session(request.args), name), request.args.get("kind", ""))
+        return answer(queue.open(session_of(request.args), name), request.args.get("kind", ""))
 
     @page.post("/decisions")
     def decide() -> dict[str, Any]:
         wish = _body()
         choice = Choice(str(wish.get("action")), str(wish.get("label") or ""))
-        return answer(queue.decide(_session(wish), str(wish.get("item")), choice))
+        return answer(queue.decide(session_of(wish), str(wish.get("item")), choice))
 
     @page.post("/undo")
     def undo() -> dict[str, Any]:
-        return answer(queue.undo(_session(_body())))
+        return answer(queue.undo(session_of(_body())))
 
     @page.get("/photos/<photo>")
     def show_photo(photo: str) -> Response:

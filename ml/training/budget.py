@@ -93,6 +93,8 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, end: float, state: 
             f"{left_s / 60:.1f} minutes: {plan.runs} x {plan.epochs} epochs{photos} "
             f"at learning rate {plan.lr:g}, {seconds:.2f} s per step"
         )
+        if plan.share < 1:
+            note("warning: this is less than one epoch, and the model suffers from it: raise train.minutes")
     return plan
 
 

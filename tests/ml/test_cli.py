@@ -42,10 +42,14 @@ def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("package", "hint"), [("ml", "make dev"), ("release", "make deploy-tools")])
-def test_a_missing_package_is_one_line(monkeypatch, package, hint):
+def test_a_missing_package_is_one_line(monkeypatch, tmp_path, package, hint):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "pydantic", None)
     monkeypatch.delitem(sys.modules, "ml.params", raising=False)
     with pytest.raises(SystemExit, match=f"^error: pydantic is not installed: `{hint}` installs it$"):
+        run(package, "", {"train": ("ml.params", "")}, ["train"])
+    (tmp_path / ".venv").mkdir()
+    with pytest.raises(SystemExit, match=r"^error: pydantic is missing in .*, which is not \.venv"):
         run(package, "", {"train": ("ml.params", "")}, ["train"])
 
 

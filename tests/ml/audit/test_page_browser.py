@@ -146,7 +146,7 @@ def test_one_key_per_decision_and_each_is_saved_at_once(
     server.process.send_signal(signal.SIGINT)
     output, _ = server.process.communicate(timeout=HANG_S)
     assert server.process.returncode == 0
-    assert output == "3 of 4 are decided; `dvc repro` obeys label_decisions.csv\n"
+    assert output == "3 of 4 are decided; `make train` obeys label_decisions.csv\n"
 
 
 def test_with_the_mouse(browser: Browser, serve: Callable[..., Server]) -> None:
@@ -272,7 +272,7 @@ def test_copies_with_several_labels_and_the_filter(browser: Browser, serve: Call
         page.get_by_label("Show").select_option("unlike the classes")
         expect(page.locator("#empty")).to_be_visible()
         page.keyboard.press("d")
-        page.get_by_label("Show").select_option("probably a wrong label")
+        page.get_by_label("Show").select_option("contradicted label")
         at(page, 1)
         assert len(server.made()) == 2
 
@@ -309,6 +309,7 @@ def test_each_photo_is_announced(browser: Browser, serve: Callable[..., Server])
         at(page, 1)
         press(page, "d", 2)
         expect(page.get_by_role("status")).to_have_text(
-            "Dropped. Is the label “dog” right? The label is probably wrong. The prediction is “cat”, 90%."
+            "Dropped. Is the label “dog” right? The classifier is sure of another class. "
+            "The prediction is “cat”, 90%."
         )
         wait_until(page, lambda: page.get_by_role("img", name="Photo dog/1.jpg").count() == 1)

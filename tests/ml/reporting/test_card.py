@@ -225,6 +225,13 @@ def test_few_photos_calibrate_the_ranges(project):
     assert "with ranges from 25 training photos" in card_text()
 
 
+def test_a_training_on_some_of_the_photos_is_named(project):
+    assert "of the training photos" not in card_text()
+    written = project / "models/history.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"photos": 32}))
+    assert "epochs in 2 runs on only 32 of the training photos with AdamW" in card_text()
+
+
 def test_the_summary_of_a_release():
     text = summary(
         model_manifest(classes=("a_b", "c")), MEASURED | {"sha256": "f" * 64}, "https://example.org/?a=1&b=2"

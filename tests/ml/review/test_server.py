@@ -64,10 +64,16 @@ def test_what_there_is_to_decide(ask: Ask, suspects: Suspects) -> None:
     item = next_item(ask)
     assert item["labels"] == ["10"]
     assert item["question"] == "Is the label “10” right?"
-    assert item["reason"] == "The label is probably wrong. The prediction is “9”, 90%."
+    assert item["reason"] == "The classifier is sure of another class. The prediction is “9”, 90%."
     assert item["probabilities"][:2] == [["9", 0.9], ["10", 0.05]]
     assert (item["place"], item["decision"]) == (1, None)
     assert [photo["id"] for photo in item["photos"]] == suspects.suspects[0].hashes
+
+
+def test_whoever_opens_the_audit_again_goes_on_where_they_were(ask: Ask) -> None:
+    assert next_item(ask)["id"] == next_item(ask, "session-2")["id"]
+    assert decide(ask, "0", "drop")[0] == 200
+    assert ask("POST", "undo", {"session": "session-2"})[2]["item"]["id"] == "0"
 
 
 def test_a_photo_is_shown_whole_and_upright(ask: Ask, suspects: Suspects, tmp_path: Path) -> None:
