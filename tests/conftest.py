@@ -29,7 +29,8 @@ CONTAINERS = "podman or docker"
 SIZE = 32
 
 # Test files, or tests (FILE::NAME), that `make check` leaves out: they train, build images, drive browsers,
-# fuzz, or wait for servers. It prints the slowest of the others; the marker `slow` leaves out one more test.
+# fuzz, or wait for servers. `make test-other-python` leaves them out too. `make check` prints the slowest of
+# the others; the marker `slow` leaves out one more test.
 SLOW = {
     "app/collecting/test_stores.py",
     "app/http/test_binding.py",
@@ -37,7 +38,6 @@ SLOW = {
     "app/http/test_first_line.py",
     "app/http/test_server.py",
     "app/http/test_wire_attacks.py",
-    "app/http/test_wire_limits.py::test_little_is_kept_of_what_cannot_be_answered_yet",
     "app/inference/test_bad_networks.py",
     "app/inference/test_copies.py::test_the_longer_side_of_a_copy_is_limited",
     "app/inference/test_decoding.py::test_a_photo_that_takes_too_long_frees_its_worker_and_is_counted",
@@ -54,7 +54,6 @@ SLOW = {
     "app/routes/test_page_sources.py",
     "app/routes/test_page_unknown.py",
     "app/telemetry/test_drifted_photos.py",
-    "app/telemetry/test_push.py",
     "app/telemetry/test_tracing.py",
     "app/test_fuzz.py",
     "app/test_process.py",
@@ -77,7 +76,6 @@ SLOW = {
     "ml/audit/test_suspects.py",
     "ml/data/test_ray_decoding.py",
     "ml/data/test_remote.py::test_one_request_per_photo",
-    "ml/model/sandbox/test_sandbox.py::test_the_memory_that_a_structure_states_is_enough",
     "ml/model/test_allocator.py",
     "ml/model/test_libraries.py::test_inputs_features_and_evidence",
     "ml/model/test_libraries.py::test_onnx_and_int8_answer_like_torch",
@@ -88,7 +86,6 @@ SLOW = {
     "ml/reporting/test_pipeline_report.py",
     "ml/review/test_review_browser.py",
     "ml/scoring/test_ray_engine.py",
-    "ml/scoring/test_score_command.py",
     "ml/test_full_disk.py",
     "ml/test_pipeline.py",
     "ml/tracking/test_store.py",
