@@ -45,17 +45,27 @@ function nameOf(address) {
   }
 }
 
-/** Connect all sources of the page; each calls `add` with a list of files. */
-export function listen(add) {
+/** What to say if an address cannot be loaded: the service or the network may be down, or the website does not allow it. */
+function whyNot(error, address) {
+  if (error instanceof SourceError) return error.message;
+  return text(navigator.onLine && new URL(address, document.baseURI).origin !== location.origin ? "address_failed" : "error_0");
+}
+
+/** Connect all sources of the page; each calls `take` with a list of files. */
+export function listen(take) {
+  function add(files) {
+    message(""); // about what failed before
+    take(files);
+  }
+
   async function addAddress(address) {
     message(text("address_loading"));
     try {
       const blob = await load(address.trim());
-      message("");
       add([new File([blob], nameOf(address.trim()), { type: blob.type })]);
       return true;
     } catch (error) {
-      message(error instanceof SourceError ? error.message : text("address_failed"));
+      message(whyNot(error, address.trim()));
       return false;
     }
   }

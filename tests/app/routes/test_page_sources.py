@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from scripts.common.chromium import CHROMIUM
-from tests.app.routes.test_page_browser import CAT, card
+from tests.app.routes.test_page_browser import CAT, card, choose
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.chromium import opened, wait_until
 from tests.helpers.service import Service, running
@@ -125,6 +125,20 @@ def test_an_address_that_cannot_be_used(
 def test_only_https_addresses_are_loaded(page: Page, address: str) -> None:
     enter(page, address)
     expect(page.locator("#source-message")).to_contain_text("must begin with https://")
+    choose(page, CAT)
+    expect(page.locator("#source-message")).to_be_empty()
+
+
+def test_an_example_without_a_network(browser: Browser, service: Service) -> None:
+    with opened(browser, service.port, quiet="ERR_INTERNET_DISCONNECTED") as page:
+        example = page.locator(".example").first
+        expect(example).to_be_visible()
+        page.context.set_offline(True)
+        example.click()
+        expect(page.locator("#source-message")).to_have_text(
+            "The service can't be reached. Check the connection."
+        )
+        page.context.set_offline(False)
 
 
 def paste(page: Page, text: str, onto: str = "h1") -> None:
