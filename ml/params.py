@@ -52,7 +52,7 @@ def _known_architecture(name: str) -> str:
     if name not in (names := ARCHITECTURES + LIBRARIES):
         raise ValueError(
             f"unknown architecture {name!r:.60}; there are {', '.join(names)}. "
-            f"For a model of a library, also set train.body: train.arch=torchvision train.body=resnet18"
+            "For a model of a library, also set train.body: train.arch=torchvision train.body=resnet18"
         )
     return name
 

@@ -46,7 +46,7 @@ function nameOf(address) {
 }
 
 /** What to say if an address cannot be loaded: the service or the network may be down, or the website does not allow it. */
-function whyNot(error, address) {
+function reasonOf(error, address) {
   if (error instanceof SourceError) return error.message;
   return text(navigator.onLine && new URL(address, document.baseURI).origin !== location.origin ? "address_failed" : "error_0");
 }
@@ -65,7 +65,7 @@ export function listen(take) {
       add([new File([blob], nameOf(address.trim()), { type: blob.type })]);
       return true;
     } catch (error) {
-      message(whyNot(error, address.trim()));
+      message(reasonOf(error, address.trim()));
       return false;
     }
   }

@@ -107,7 +107,7 @@ def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:
                 return {"error": str(error)}, 500
         raise error
 
-    def session_of(values: Any) -> str:
+    def person(values: Any) -> str:
         session = _session(values)
         return session if items.shared else ""
 
@@ -140,21 +140,21 @@ def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:
     @page.get("/next")
     def next_item() -> dict[str, Any]:
         kind = request.args.get("kind", "")
-        return answer(queue.next(session_of(request.args), kind, request.args.get("after", "")), kind)
+        return answer(queue.next(person(request.args), kind, request.args.get("after", "")), kind)
 
     @page.get("/items/<name>")
     def open_item(name: str) -> dict[str, Any]:
-        return answer(queue.open(session_of(request.args), name), request.args.get("kind", ""))
+        return answer(queue.open(person(request.args), name), request.args.get("kind", ""))
 
     @page.post("/decisions")
     def decide() -> dict[str, Any]:
         wish = _body()
         choice = Choice(str(wish.get("action")), str(wish.get("label") or ""))
-        return answer(queue.decide(session_of(wish), str(wish.get("item")), choice))
+        return answer(queue.decide(person(wish), str(wish.get("item")), choice))
 
     @page.post("/undo")
     def undo() -> dict[str, Any]:
-        return answer(queue.undo(session_of(_body())))
+        return answer(queue.undo(person(_body())))
 
     @page.get("/photos/<photo>")
     def show_photo(photo: str) -> Response:

@@ -84,12 +84,11 @@ def run(params: Params) -> list[dict[str, float]]:
             choices = [{**choices[0], "fitted_head": 0.5, "val_loss": val_loss}, *choices]
         trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
-        used = len(photos.rows("train"))
         results = {
             "history": history,
             "choices": choices,
             "recipe": params.recipe.model_dump(),
-            "photos": used,
+            "photos": len(photos.rows("train")),
         }
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
