@@ -23,7 +23,7 @@ from ml.training.loop import copy_weights
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the fine-tuned weights that are tried if `train.minutes` lets validation choose."""
-_HEAD_PHOTOS = 10_000
+SECOND_HEAD_PHOTOS = 10_000
 """The second head is fitted to at most this many training photos. Meanwhile other processes wait."""
 
 
@@ -82,7 +82,7 @@ def load_mean_head(network: Network, params: Params, data: Dataset) -> float:
     Returns:
         The log loss on the validation split.
     """
-    rows = {"train": data.sample("train", _HEAD_PHOTOS, params.train.seed), "val": data.rows("val")}
+    rows = {"train": data.sample("train", SECOND_HEAD_PHOTOS, params.train.seed), "val": data.rows("val")}
     features = {split: embed(network, data.images, of_split) for split, of_split in rows.items()}
     labels = {split: torch.from_numpy(data.labels[of_split]) for split, of_split in rows.items()}
     weights = class_weights(data.labels[rows["train"]], len(data.classes), params.recipe.class_balance)

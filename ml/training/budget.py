@@ -14,9 +14,9 @@ from lightning_fabric import Fabric
 from ml.cli import note
 from ml.data.dataset import Dataset
 from ml.params import MORE_EPOCHS, Params, Recipe
-from ml.training.averaging import SHARES
+from ml.training.averaging import SECOND_HEAD_PHOTOS, SHARES
 from ml.training.batches import seed_from
-from ml.training.initial import fit_initial_head, initial_network
+from ml.training.initial import HEAD_PHOTOS, fit_initial_head, initial_network
 from ml.training.loop import Loop
 
 _FACTORS = (1.0, 0.5, 2.0)  # of the recipe's learning rate; the first one also measures the time
@@ -28,27 +28,41 @@ _VALIDATION_STEP = 1 / 3  # time of a photo in validation, as a share of its tim
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What fits into the time; `epochs` are those of each run, `share` is that of the training photos."""
+    """What fits into the time.
+
+    Attributes:
+        lr: learning rate.
+        epochs: of each run.
+        runs: from the same initial weights.
+        share: of the training photos that the epochs use.
+        head_share: of the training photos to which the first head is fitted.
+    """
 
     lr: float
     epochs: int
     runs: int
     share: float = 1.0
+    head_share: float = 1.0
 
-    def apply(self, params: Params, data: Dataset) -> tuple[Params, Dataset]:
-        """Return the parameters and the photos of the training."""
-        optimizer = params.recipe.optimizer.model_copy(update={"lr": self.lr})
-        shares = sorted({*params.recipe.finetuned_share, *SHARES})
+    def apply(self, params: Params, data: Dataset) -> tuple[Params, Dataset, Dataset]:
+        """Return the parameters, the photos of the epochs and those of the first head.
+
+        With less than one epoch, the first head has seen more photos than the training. Validation may then
+        keep the network as it was before the training, and no second head is fitted.
+        """
+        whole = self.share == 1
+        averages = {*params.recipe.finetuned_share, *SHARES} | (set() if whole else {0.0})
         recipe = params.recipe.model_copy(
             update={
-                "optimizer": optimizer,
+                "optimizer": params.recipe.optimizer.model_copy(update={"lr": self.lr}),
                 "epochs": self.epochs,
                 "runs": self.runs,
-                "finetuned_share": shares,
+                "finetuned_share": sorted(averages),
+                "average_head": params.recipe.average_head and whole,
             }
         )
-        photos = data if self.share == 1 else subset(data, params.train.seed, self.share)
-        return params.with_recipe(recipe), photos
+        seed = params.train.seed
+        return params.with_recipe(recipe), subset(data, seed, self.share), subset(data, seed, self.head_share)
 
 
 def make_plan(fabric: Fabric, params: Params, data: Dataset, end: float, state: Path) -> Plan:
@@ -94,7 +108,10 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, end: float, state: 
             f"at learning rate {plan.lr:g}, {seconds:.2f} s per step"
         )
         if plan.share < 1:
-            note("warning: this is less than one epoch, and the model suffers from it: raise train.minutes")
+            note(
+                "warning: this is less than one epoch, and the model suffers from it: raise train.minutes "
+                f"(its head is first fitted to {plan.head_share:.0%} of the photos)"
+            )
     return plan
 
 
@@ -111,18 +128,28 @@ def fit_time(
         validation: time of one validation, in steps.
         start: time until the first photos of an epoch are loaded, in steps.
     """
-    head = steps * _VALIDATION_STEP * (recipe.fit_head_first + recipe.average_head)
-    left = affordable - head - len(SHARES) * validation
+    photos = steps * recipe.batch_size
+    first, second = (
+        min(photos, most) / recipe.batch_size * _VALIDATION_STEP * fitted
+        for most, fitted in ((HEAD_PHOTOS, recipe.fit_head_first), (SECOND_HEAD_PHOTOS, recipe.average_head))
+    )
+    left = affordable - first - second - len(SHARES) * validation
     for runs in (recipe.runs, 1):
         epochs = int(left / runs / (start + steps + validation))
         if epochs >= 1:
             return Plan(lr, min(epochs, recipe.epochs * MORE_EPOCHS), runs)
-    fits = (affordable - start - (1 + len(SHARES)) * validation) / (steps + head)
-    return Plan(lr, 1, 1, min(1.0, max(fits, 1 / steps)))
+    left = affordable - start - (2 + len(SHARES)) * validation
+    share, head_share = (left - first) / steps, left / first if first else 1.0
+    return Plan(lr, 1, 1, *(min(1.0, max(one, 1 / steps)) for one in (share, head_share)))
 
 
 def subset(data: Dataset, seed: int, share: float) -> Dataset:
-    """Return the data set without some training photos: `share` of each class stays, at least one photo."""
+    """Return the data set without some training photos: `share` of each class stays, at least one photo.
+
+    A larger share keeps the photos of a smaller one.
+    """
+    if share == 1:
+        return data
     random = np.random.default_rng(seed_from(seed, 1))
     splits = data.splits.astype("U8")
     rows = data.rows("train")
@@ -144,12 +171,11 @@ class _Trial:
 def _trial(fabric: Fabric, params: Params, data: Dataset, lr: float, steps: int, state: Path) -> _Trial:
     """Train for some steps."""
     share = min(1.0, steps * params.recipe.batch_size / len(data.rows("train")))
-    one = Plan(lr, 1, 1, share)
-    params, photos = one.apply(params, data)
+    params, photos, heads = Plan(lr, 1, 1, share, share).apply(params, data)
     torch.manual_seed(params.train.seed)
     network, pretrained = initial_network(params, photos)
     if pretrained and params.recipe.fit_head_first:
-        fit_initial_head(fabric, network, params, photos)
+        fit_initial_head(fabric, network, params, heads)
     if fabric.is_global_zero:
         state.unlink(missing_ok=True)  # of a trial that was killed
     fabric.barrier()

@@ -70,8 +70,8 @@ def run(params: Params) -> list[dict[str, float]]:
     fingerprint = _fingerprint(params, data, fabric)
     check_processes(fabric, params.recipe, data, fingerprint)
     state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
-    params, photos = _planned(fabric, params, data, state)
-    network, pretrained, runs = _train_runs(fabric, params, photos, state)
+    params, photos, of_head = _planned(fabric, params, data, state)
+    network, pretrained, runs = _train_runs(fabric, params, photos, of_head, state)
     epochs = [epoch for progress in runs for epoch in progress.history]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
@@ -132,10 +132,13 @@ def _fastest_precision(dense: bool) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset]:
+def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tuple[Params, Dataset, Dataset]:
     """Return parameters for these photos, and photos with which the training fits into `train.minutes`.
 
     If that is null, all photos are used, in more epochs if they are few. A resumed training keeps its plan.
+
+    Returns:
+        The parameters, the photos of the epochs and those of the first head.
     """
     began = time.monotonic()
 
@@ -151,7 +154,7 @@ def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tupl
         recipe = params.recipe.for_photos(photos)
         if fabric.is_global_zero and recipe.epochs > params.recipe.epochs:
             note(f"only {photos:,} training photos: {recipe.epochs} epochs instead of {params.recipe.epochs}")
-        return params.with_recipe(recipe), data
+        return params.with_recipe(recipe), data, data
     end = began + 60 * params.train.minutes
 
     def plan() -> dict[str, Any]:
@@ -175,10 +178,11 @@ def _decided(fabric: Fabric, path: Path, decide: Callable[[], dict[str, Any]]) -
 
 
 def _train_runs(
-    fabric: Fabric, params: Params, data: Dataset, state: Path
+    fabric: Fabric, params: Params, data: Dataset, of_head: Dataset, state: Path
 ) -> tuple[Network, bool, list[Progress]]:
     """Train all runs from the same initial weights, with other orders and augmentation of the photos.
 
+    Their head is first fitted to the training photos of `of_head`.
     Finished and interrupted runs are resumed from their saved states.
 
     Returns:
@@ -198,7 +202,7 @@ def _train_runs(
         if runs:
             network.load_state_dict(runs[0].initial_weights)
         elif pretrained and recipe.fit_head_first and not first_process_has(fabric, run_state):
-            fit_initial_head(fabric, network, params, data)
+            fit_initial_head(fabric, network, params, of_head)
         run_seed = seed_from(seed, number) if number else seed
         runs.append(Loop(fabric, network, data, recipe, run_seed, run_state).run())
         if not runs[-1].best_weights:

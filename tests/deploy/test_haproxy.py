@@ -2,18 +2,28 @@
 
 import contextlib
 import http.client
-import signal
+import http.server
+import shutil
 import subprocess
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from deploy.haproxy import configuration
+from deploy.engine import Engine
+from deploy.haproxy import Proxy, configuration
 from deploy.smoke import is_ready
+from deploy.target import DeployError
 from scripts.common.process import free_port
+from scripts.looping.proxy_image import haproxy_image
 from tests.conftest import needs
+from tests.helpers.container import ENGINE, needs_container
+from tests.helpers.deployed_containers import engine_that
+from tests.helpers.haproxy import reload_haproxy
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
 
@@ -75,7 +85,7 @@ def reload(port, tmp_path: Path) -> Iterator[Callable[[], None]]:
         with subprocess.Popen(["haproxy", "-W", "-db", "-q", "-f", str(file)]) as haproxy:
             try:
                 until(lambda: is_ready(f"http://127.0.0.1:{port}"))
-                yield lambda: haproxy.send_signal(signal.SIGUSR2)
+                yield partial(reload_haproxy, haproxy)
             finally:
                 haproxy.terminate()
 
@@ -105,3 +115,93 @@ def test_a_reload_loses_no_request_of_a_connection_in_use(clients):
 
 def test_idle_connections_end_soon(clients):
     until(lambda: all(client.closed for client in clients))
+
+
+class Backend(http.server.ThreadingHTTPServer):
+    """Answers every request with its port."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answering)
+        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
+
+    def server_close(self) -> None:
+        self.shutdown()
+        super().server_close()
+
+
+class _Answering(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = str(self.server.server_address[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def backends() -> Iterator[tuple[Backend, Backend]]:
+    with Backend() as first, Backend() as second:
+        yield first, second
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    with haproxy_image(str(ENGINE)) as tag:
+        yield tag
+
+
+@pytest.fixture
+def make_proxy(port, image) -> Iterator[Callable[[str], Proxy]]:
+    """Make a proxy with the path of an engine; it is removed after the test."""
+    name = f"test-proxy-{uuid.uuid4().hex[:8]}"
+    yield lambda engine: Proxy(Engine({"CONTAINER": engine}), name, image, f"127.0.0.1:{port}")
+    Engine({"CONTAINER": str(shutil.which(str(ENGINE)))}).remove(name)
+
+
+def answer_at(port: int) -> int:
+    """Return the port of the backend that answers at a port."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)) as connection:
+        connection.request("GET", "/")
+        return int(connection.getresponse().read())
+
+
+LOSES_SIGNALS = '[[ "$1 $2" == "kill --signal=USR2" {}]] && touch lost && exit 0'
+
+
+@needs_container
+def test_a_lost_signal_is_sent_again(port, make_proxy, backends, tmp_path):
+    proxy = make_proxy(engine_that(tmp_path, LOSES_SIGNALS.format("&& ! -e lost ")))
+    first, second = (backend.server_port for backend in backends)
+    proxy.route({first: 100})
+    until(lambda: answer_at(port) == first)
+    proxy.route({first: 0, second: 100})
+    assert (tmp_path / "lost").exists()
+    assert answer_at(port) == second
+
+
+@needs_container
+def test_a_proxy_that_heeds_no_signal_is_an_error(make_proxy, backends, tmp_path):
+    proxy = make_proxy(engine_that(tmp_path, LOSES_SIGNALS.format("")))
+    first, second = (backend.server_port for backend in backends)
+    proxy.route({first: 100})
+    with pytest.raises(DeployError, match="goes on with its former shares"):
+        proxy.route({first: 50, second: 50})
+
+
+@needs_container
+def test_what_idle_connections_know_may_be_stopped_afterwards(port, make_proxy, backends, tmp_path):
+    proxy, (first, second) = make_proxy(engine_that(tmp_path, "")), backends
+    proxy.route({first.server_port: 100})
+    until(lambda: is_ready(f"http://127.0.0.1:{port}"))
+    with contextlib.closing(Client(port)) as client:
+        client.ask()
+        proxy.route({second.server_port: 100})
+        first.server_close()
+        client.ask()
+        assert client.end in {"idle", "closed with a response"}
+    assert answer_at(port) == second.server_port

@@ -5,7 +5,6 @@ Prometheus scrapes every process by itself, by a file that names them, as it doe
 
 import contextlib
 import json
-import signal
 import subprocess
 import threading
 import urllib.error
@@ -18,6 +17,7 @@ from deploy.smoke import is_ready
 from deploy.target import Deployment, Unfinished, Variables
 from scripts.common import monitoring
 from scripts.common.process import free_port
+from tests.helpers.haproxy import reload_haproxy
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S, until
 
@@ -101,7 +101,7 @@ class Processes:
             self._ending.callback(self._haproxy.terminate)
             until(lambda: is_ready(self.url))
         else:
-            self._haproxy.send_signal(signal.SIGUSR2)
+            reload_haproxy(self._haproxy)
         self._write_targets()
 
     def _write_targets(self) -> None:

@@ -11,6 +11,7 @@ from ml.params import Params
 from ml.training import budget, train
 from ml.training.averaging import SHARES
 from ml.training.budget import Plan, _Trial, fit_time, make_plan, subset
+from ml.training.initial import HEAD_PHOTOS
 from ml.training.train import make_fabric
 from tests.helpers.killed_training import killed_after_an_epoch
 
@@ -30,15 +31,53 @@ def with_minutes(params: Params, minutes: float | None) -> Params:
         (1000, Plan(1e-3, 4, 2)),
         (350, Plan(1e-3, 1, 2)),
         (240, Plan(1e-3, 1, 1)),
-        (100, Plan(1e-3, 1, 1, 0.375)),
-        (-5, Plan(1e-3, 1, 1, 0.01)),
+        (120, Plan(1e-3, 1, 1, 60 / 100 - 1 / 3)),  # the first head costs a third of an epoch
+        (80, Plan(1e-3, 1, 1, 0.01, 0.6)),
+        (-5, Plan(1e-3, 1, 1, 0.01, 0.01)),
     ],
 )
 def test_epochs_runs_and_photos_that_fit(params, affordable, expected):
     recipe = params.recipes["efficientnet_lite0"].model_copy(update={"epochs": 2, "runs": 2})
     plan = fit_time(recipe, 1e-3, affordable, steps=100, validation=10)
     assert (plan.lr, plan.epochs, plan.runs) == (expected.lr, expected.epochs, expected.runs)
-    assert plan.share == pytest.approx(expected.share)
+    assert (plan.share, plan.head_share) == pytest.approx((expected.share, expected.head_share))
+
+
+def test_a_head_of_many_photos_is_fitted_to_some(params):
+    recipe = params.recipes["efficientnet_lite0"]
+    photos = 10 * HEAD_PHOTOS
+    steps = photos // recipe.batch_size
+    plan = fit_time(recipe, 1e-3, 0.5 * steps, steps=steps, validation=0)
+    assert (plan.epochs, plan.head_share) == (1, 1.0)
+    assert plan.share == pytest.approx(0.5 - 0.1 / 3, abs=0.001)
+
+
+def test_with_less_than_one_epoch_validation_may_keep_the_head(params, data):
+    half, photos, of_head = Plan(1e-3, 1, 1, 0.25, 0.5).apply(params, data)
+    assert 0.0 in half.recipe.finetuned_share
+    assert not half.recipe.average_head
+    counts = [len(one.rows("train")) for one in (photos, of_head, data)]
+    assert counts[0] == pytest.approx(counts[2] / 4, abs=2)
+    assert counts[1] == pytest.approx(counts[2] / 2, abs=2)
+    whole, photos, of_head = Plan(1e-3, 1, 1).apply(params, data)
+    assert whole.recipe.average_head == params.recipe.average_head
+    assert 0.0 not in whole.recipe.finetuned_share
+    assert photos is of_head is data
+
+
+def test_the_first_head_is_fitted_to_its_own_photos(params, data, monkeypatch):
+    fitted, fit = [], train.fit_initial_head
+    monkeypatch.setattr(train, "make_plan", lambda *args: Plan(1e-3, 1, 1, 0.25, 0.5))
+    monkeypatch.setattr(
+        train, "fit_initial_head", lambda *args: (fitted.append(len(args[-1].rows("train"))), fit(*args))
+    )
+    plain = params.model_dump()
+    plain["train"] |= {"arch": "efficientnet_lite0", "minutes": 1.0}  # it has pretrained weights
+    plain["recipes"]["efficientnet_lite0"]["batch_size"] = 16
+    train.run(Params.model_validate(plain))
+    results = json.loads(Path("models/history.json").read_text())
+    assert fitted == [pytest.approx(2 * results["photos"], abs=2)]
+    assert {choice["finetuned_share"] for choice in results["choices"]} >= {0.0, *SHARES}
 
 
 def test_the_start_of_each_epoch_takes_time_too(params):
