@@ -12,7 +12,7 @@ from app.http.addresses import CLIENT
 from app.http.admission import FETCHED, REJECTION, RejectedError
 from app.http.gate import PREDICTIONS, keyed_route
 from app.telemetry import requests as telemetry
-from app.telemetry.tracing import RequestTrace
+from app.telemetry.request_trace import RequestTrace
 
 
 class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types

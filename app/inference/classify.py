@@ -11,7 +11,7 @@ from app.inference.answers import Engine
 from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import stage
+from app.telemetry.request_trace import stage
 from ml.model.decision import decide_label
 from ml.model.explain import Explanation, explain
 from ml.model.image import Decoded, ImageError

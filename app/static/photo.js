@@ -11,8 +11,10 @@ import { duration, listed, megabytes, percent, text } from "./texts.js";
 const SHOWN = 5; // bars; those of further classes are folded away
 const LISTED = 3; // a sentence names at most so many classes
 const SLOW_MS = 700; // an upload that takes longer gets a progress bar
+const DOUBLE_TAP_MS = 400; // the second tap of a double tap must not remove the photo that has moved up
 
 let count = 0;
+let removedAt = -DOUBLE_TAP_MS;
 
 function bar(name, share, top) {
   const [row, term, value, track, fill] = ["div", "dt", "dd", "span", "span"].map((tag) => document.createElement(tag));
@@ -45,7 +47,11 @@ export class Photo {
       ["remove", "remove"], ["retry", "again_name"], ["cancel", "cancel_name"], ["why", "why_name"], ["up", "right_name"],
       ["down", "wrong_name"], ["sent", "sending_name"],
     ]) this.part(part).setAttribute("aria-label", text(key, { name })); // prettier-ignore
-    this.part("remove").addEventListener("click", () => this.remove());
+    this.part("remove").addEventListener("click", ({ detail, timeStamp }) => {
+      if (detail && timeStamp - removedAt < DOUBLE_TAP_MS) return; // `detail` is 0 for a key
+      removedAt = timeStamp;
+      this.remove();
+    });
     this.part("retry").addEventListener("click", () => this.page.again(this));
     this.part("cancel").addEventListener("click", () => this.abort.abort());
     this.feedback = new Feedback(this);

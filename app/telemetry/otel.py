@@ -23,9 +23,9 @@ from opentelemetry.trace import (
 )
 
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_trace import RequestTrace
 from app.telemetry.requests import METHODS, PROBES
 from app.telemetry.trace_context import TraceContext, parse_state
-from app.telemetry.tracing import RequestTrace
 from ml.model import NAME, VERSION
 
 _QUEUE = 2048

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from flask import Flask, Response, g, request
 
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_trace import RequestTrace
 from app.telemetry.trace_context import TraceContext
-from app.telemetry.tracing import RequestTrace
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that are recorded by their names; any other may be a text of the client's."""

@@ -399,6 +399,20 @@ def test_a_removed_photo_frees_its_preview_and_its_place(page: Page) -> None:
     assert not loads(page, preview)
 
 
+def test_a_double_tap_removes_one_photo(page: Page) -> None:
+    choose(page, *(colour(f"{number}.jpg", RED) for number in range(3)))
+    expect(page.locator('[data-state="answered"]')).to_have_count(3)
+    button = card(page, "0.jpg").get_by_role("button", name="Remove 0.jpg")
+    button.scroll_into_view_if_needed()
+    place = button.bounding_box()
+    assert place
+    page.mouse.dblclick(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    expect(page.locator(".photo")).to_have_count(2)
+    for name in ("1.jpg", "2.jpg"):  # keys are not tapped twice by mistake
+        card(page, name).get_by_role("button", name=f"Remove {name}").press("Enter")
+    expect(page.locator(".photo")).to_have_count(0)
+
+
 def test_an_overloaded_service_is_waited_for(browser: Browser, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with (
