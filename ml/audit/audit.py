@@ -24,6 +24,7 @@ from ml.cli import port, say, whole_number
 from ml.data import decisions
 from ml.data.dataset import Dataset
 from ml.data.ingest import RAW
+from ml.model.allocator import keep_freed_memory
 from ml.model.errors import PipelineError
 from ml.paths import DROPPED, PREPARE_REPORT
 from ml.review.server import PORT, serve
@@ -50,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Find the suspects, unless that was done before, and serve the page until Ctrl-C."""
+    keep_freed_memory()
     suspects = run(parameters.load().train.network, arguments.most)
     kinds = {kind: sum(suspect.kind == kind for suspect in suspects.suspects) for kind in KINDS}
     say(

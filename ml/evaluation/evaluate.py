@@ -21,6 +21,7 @@ from ml.evaluation.ood import choose_method, save_method
 from ml.evaluation.probe import fit_probe
 from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.evaluation.slices import slice_metrics
+from ml.model.allocator import keep_freed_memory
 from ml.params import Evaluate, Params
 from ml.paths import EVALUATE_METRICS, HISTORY, REPORT, SLICES
 from ml.training.trained_network import TrainedNetwork
@@ -30,6 +31,7 @@ EXAMPLE = "python -m ml evaluate"
 
 def main(arguments: argparse.Namespace) -> None:
     """Evaluate as params.yaml says."""
+    keep_freed_memory()
     run(parameters.load())
 
 
