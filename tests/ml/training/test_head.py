@@ -60,7 +60,7 @@ def test_the_head_is_fitted_to_a_bounded_number_of_photos(params, monkeypatch, t
     fabric, state = train.make_fabric("32-true"), tmp_path / "state.pt"
     for _ in range(2):
         with pytest.raises(EmbeddedError):
-            train._train_runs(fabric, Params.model_validate(plain), data, state)
+            train._train_runs(fabric, Params.model_validate(plain), data, data, state)
     first, again = embedded
     assert (first == again).all()
     assert len(first) == min(most, 45)
