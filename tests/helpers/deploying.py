@@ -47,7 +47,7 @@ class Deploying:
         inherited = {
             n: v
             for n, v in os.environ.items()
-            if n in ("PATH", "HOME", "COVERAGE_PROCESS_CONFIG") or n.startswith("CONTAINER")
+            if n in ("PATH", "HOME", "TMPDIR", "COVERAGE_PROCESS_CONFIG") or n.startswith("CONTAINER")
         }
         self.env = inherited | {
             "WAIT_SECONDS": "60",
