@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
@@ -133,13 +134,14 @@ SLOW = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make a folder for what killed processes leave behind, and remove it after the last test."""
+    """Make a folder for what killed processes leave behind, and remove it at the end."""
     if hasattr(config, "workerinput"):
         return  # workers of xdist get the folder of their parent
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path of failed tests stays
     folder = tempfile.mkdtemp(prefix="tests-")
     os.environ["TMPDIR"], tempfile.tempdir = folder, None
-    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # At the end of the process, after multiprocessing has removed its own folder in there (-100).
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -138,7 +138,8 @@ def fit_time(
         epochs = int(left / runs / (start + steps + validation))
         if epochs >= 1:
             return Plan(lr, min(epochs, recipe.epochs * MORE_EPOCHS), runs)
-    left = affordable - start - (2 + len(SHARES)) * validation
+    # Validation follows the epoch and each average: those of SHARES, and the network before the training.
+    left = affordable - start - (1 + len(SHARES) + 1) * validation
     share, head_share = (left - first) / steps, left / first if first else 1.0
     return Plan(lr, 1, 1, *(min(1.0, max(one, 1 / steps)) for one in (share, head_share)))
 
