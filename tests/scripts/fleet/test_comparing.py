@@ -30,13 +30,13 @@ from app.routes import predict
 classify = predict.classify
 
 def slow(*arguments, **options):
-    time.sleep(0.05)
+    time.sleep(0.2)
     return classify(*arguments, **options)
 
 predict.classify = slow
 sys.exit(main([]))
 """
-"""The service with predictions that wait for 50 ms, so that other programs hardly disturb them."""
+"""The service with predictions that wait for 200 ms, so that other programs hardly disturb them."""
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def rejections_agree(pods: int, limits: Limits, load: float, *, least: float, to
                 pods,
                 "round-robin",
                 load,
-                seconds=8,
+                seconds=12,
                 singles=15,
                 seed=seed,
             )
