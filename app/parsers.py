@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ml.model import collected
+from ml.model import kept_photos
 from ml.model.signature import SignatureError, public_key
 
 Network = IPv4Network | IPv6Network
@@ -106,11 +106,11 @@ def text(values: str, pattern: str) -> Parser:
 def store(name: str, text: str) -> str:
     """Parse the address of a folder or bucket, for which its package must be installed."""
     try:
-        folder = collected.local_folder(text)
+        folder = kept_photos.local_folder(text)
     except ValueError as error:
         raise SettingsError(f"{name}: {error}") from None
     scheme = text.partition(":")[0]
-    if folder is None and find_spec(collected.BUCKETS[scheme]) is None:
+    if folder is None and find_spec(kept_photos.BUCKETS[scheme]) is None:
         install = "run pip install -r requirements-collect.txt, or build the image with --build-arg COLLECT=1"
         raise SettingsError(f"{name}: {scheme}:// needs a package that isn't installed; {install}")
     return text

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deploy.engine import Engine
+from deploy.engine import ContainerEngine
 from deploy.haproxy import Proxy
 from deploy.output import quote, say
 from deploy.smoke import is_ready
@@ -47,7 +47,7 @@ class Containers:
         """Find the engine; raise DeployError if there is none, or if the name is wrong."""
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,60}", options.name):
             raise DeployError("--name: a container's name consists of letters, digits and _.-")
-        self._engine, self._timeout_s, self._poll_s = Engine(environ), options.timeout, options.poll
+        self._engine, self._timeout_s, self._poll_s = ContainerEngine(environ), options.timeout, options.poll
         ends = ("", "-next", "-previous", "-clone")
         self._name, self._next, self._previous, self._clone = (options.name + end for end in ends)
         self._port = options.port

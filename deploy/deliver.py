@@ -54,6 +54,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Deploy to all targets and return the worst exit code."""
     set_up = [name for name, (*_, variables) in TARGETS.items() if any(map(os.environ.get, variables))]
     targets = (set_up or ["docker"]) if arguments.target == "auto" else [arguments.target]
+    if arguments.target == "auto" and not set_up:
+        note("no target's variables are set, so this deploys to docker on this machine")
     if arguments.verify not in ("on", "off"):
         raise PipelineError("VERIFY must be on or off")
     if arguments.action not in ("deploy", "rollback") or not {*targets} <= {*TARGETS}:

@@ -13,7 +13,6 @@ the proxy uses the network of this machine.
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from deploy.output import complain, say
 from deploy.smoke import model_of
 from deploy.target import DeployError, Deployment, Unfinished, Variables
 from ml.cli import port
+from ml.model.files import replaced
 
 EXAMPLE = """python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KEYS
   python -m deploy docker --image cats-vs-dogs --canary 10,50 --prometheus http://localhost:9090"""
@@ -174,9 +174,8 @@ class Docker(Containers):
         names = (self._name, self._next)
         running = [one for one in map(self._engine.inspect, names) if one and runs(one)]
         addresses = [f"{self._host}:{port_of(one)}" for one in running]
-        temporary = self._targets.with_name(f".{self._targets.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps([{"targets": addresses}]), encoding="utf-8")
-            temporary.replace(self._targets)
+            with replaced(self._targets) as file:
+                file.write(json.dumps([{"targets": addresses}]).encode())
         except OSError as error:
             complain(f"--targets: {error.strerror}")

@@ -13,7 +13,7 @@ from deploy.target import DeployError
 _INSPECTIONS = 5  # podman fails with "no such process" if the container's process ends at that very moment
 
 
-class Engine:
+class ContainerEngine:
     """docker or podman; `command` is its name or path."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

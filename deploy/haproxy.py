@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.cancellation import CANCELLATION
-from deploy.engine import Engine
+from deploy.engine import ContainerEngine
 from deploy.target import DeployError
 
 IMAGE = "haproxy:3.2"
@@ -65,7 +65,7 @@ def shares_of(text: str) -> dict[int, int]:
 class Proxy:
     """HAProxy in a container, listening on an address. Every method raises DeployError if it fails."""
 
-    def __init__(self, engine: Engine, name: str, image: str, address: str) -> None:
+    def __init__(self, engine: ContainerEngine, name: str, image: str, address: str) -> None:
         self._engine, self._name, self._image, self._address = engine, name, image, address
 
     def prepare(self) -> None:

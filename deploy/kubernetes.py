@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from deploy import command
-from deploy.engine import Engine
+from deploy.engine import ContainerEngine
 from deploy.forwarding import Forwarding
 from deploy.kubernetes_canary import ANNOTATION, CANARY, NAME, manifests, share_of, weights
 from deploy.output import is_secret, quote, say
@@ -227,7 +227,7 @@ class Kubernetes:
         return self._kind in self._run_kind("get", "clusters").stdout.split()
 
     def _run_kind(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        podman = Path(Engine(self._environ).command).name == "podman"
+        podman = Path(ContainerEngine(self._environ).command).name == "podman"
         env = dict(os.environ) | ({"KIND_EXPERIMENTAL_PROVIDER": "podman"} if podman else {})
         return run("kind", *arguments, env=env, cancellable=True)
 
@@ -236,7 +236,7 @@ class Kubernetes:
 
         The name is that of the image's content, so a new image has a new name and is rolled out.
         """
-        engine = Engine(self._environ)
+        engine = ContainerEngine(self._environ)
         digest = engine.run("image", "inspect", "--format={{.Id}}", image).stdout.strip()
         name = f"localhost/{NAME}:{digest.removeprefix('sha256:')[:12]}"
         if not self._has_kind_cluster():

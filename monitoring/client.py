@@ -6,6 +6,7 @@ from typing import Any
 import requests
 
 from ml.api_session import session
+from ml.model.errors import one_line
 
 _ATTEMPTS = 3
 _CONNECT_S = 3.0
@@ -66,7 +67,7 @@ class Prometheus:
             content = response.json()
             if response.ok and not response.is_redirect:
                 return [(dict(one["metric"]), one[key]) for one in content["data"]["result"]]
-            reason = "".join(c if c.isprintable() else "?" for c in str(content["error"])).strip()[:200]
+            reason = one_line(str(content["error"]), 200)
         except (ValueError, KeyError, TypeError):
             reason = f"status {response.status_code}, which is not an answer of Prometheus"
         if response.status_code in (401, 403):

@@ -132,8 +132,8 @@ def _figures(model: bundle.Bundle) -> dict[str, Any]:
         }
         shown = ("precision", "version", "sha256", "torch", "twin", "mean_difference")
         figures = {name: packaged[name] for name in shown}
-        figures |= {"known": packaged.get("known", {}), "test_digest": str(measured["test_digest"])}
-        figures |= {"conditions": packaged.get("conditions", []), "baselines": measured.get("baselines", {})}
+        figures |= {"known": packaged["known"], "test_digest": str(measured["test_digest"])}
+        figures |= {"conditions": packaged["conditions"], "baselines": measured["baselines"]}
     except (KeyError, TypeError) as error:
         raise PipelineError(f"the reports of {MODEL} are incomplete ({error}): run `dvc repro`") from error
     if differing := [name for name, agrees in agreement.items() if not agrees]:

@@ -25,12 +25,12 @@ from typing import Any
 
 from ml.model.errors import PipelineError
 from ml.model.urls import public
-from scripts.collecting.batch import Batch
-from scripts.collecting.collector import Collector, examples, labelled, sample
-from scripts.collecting.endpoint import Endpoint
 from scripts.common import arguments
 from scripts.common.process import ROOT
 from scripts.common.web import RequestError, printable
+from scripts.live_check.batch import Batch
+from scripts.live_check.endpoint import Endpoint
+from scripts.live_check.sending import PhotoSender, examples, labelled, sample
 
 _WORSE = 3
 """Exit code if the accuracy is below the one on the test photos."""
@@ -83,8 +83,8 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     started = datetime.datetime.now(datetime.UTC)
     if options.max_photos:
         photos = sample(photos, options.max_photos)
-    collector = Collector(endpoint, classes, root, options.feedback)
-    batch = Batch(collector.run(photos, options.concurrency), classes)
+    sender = PhotoSender(endpoint, classes, root, options.feedback)
+    batch = Batch(sender.run(photos, options.concurrency), classes)
     described = {name: model.get(name) for name in ("version", "sha256", "arch", "engine", "classes")}
     origin = {"url": endpoint.url, "started": started.isoformat(timespec="seconds"), "data": data}
     files = batch.write(options.out, origin | {"model": described})

@@ -20,7 +20,7 @@ from ml.model.onnx_model import OnnxModel
 from ml.paths import DEFAULT_MODEL
 from scripts.common import arguments
 from scripts.common.photos import find
-from scripts.stress.bombs import encoded
+from scripts.common.pictures import encoded
 
 
 def main() -> int:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from ml.data.dataset import FOLDER
 from ml.data.ingest import RAW
 from ml.model.host import available_cpus
 from scripts.common import arguments
+from scripts.common.pictures import encoded
 from scripts.common.process import ROOT
 from scripts.stress.usage import Family
 
@@ -48,11 +48,11 @@ def write_photos(folder: Path, first: int) -> None:
     for number in range(first, first + _PER_TASK):
         place = number % _PER_TASK
         if place % 50 == 1:
-            content = _encode(_draw(number - 1), 75)
+            content = encoded(_draw(number - 1), quality=75)
         elif place % 100 == 2:
-            content = _encode(_draw(number - 2), 85)
+            content = encoded(_draw(number - 2), quality=85)
         else:
-            content = _encode(_draw(number), 85)
+            content = encoded(_draw(number), quality=85)
         if place % 500 == 3:
             content = content[: len(content) // 2]
         label = "even" if place < _PER_TASK // 2 else "odd"
@@ -69,12 +69,6 @@ def _draw(number: int) -> Image.Image:
         )
     )
     return Image.blend(coarse, fine, 0.15)
-
-
-def _encode(image: Image.Image, quality: int) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
 
 
 def generate(folder: Path, photos: int) -> None:

@@ -12,7 +12,7 @@ from ml.model.photos import find
 from scripts.common import arguments
 from scripts.common.web import RequestError
 from scripts.stress.client import Client
-from scripts.stress.open_loop import Load, arrivals, print_latencies
+from scripts.stress.open_loop import OpenLoop, arrivals, print_latencies
 
 _HEALTH_RATE = 10.0
 
@@ -21,7 +21,7 @@ def run(
     client: Client, photos: list[bytes], rate: float, seconds: float, seed: int = 1
 ) -> dict[str, list[float]]:
     """Send photos at random moments, `rate` per second on average; return the latencies by status."""
-    load, chance = Load(client), random.Random(seed)  # noqa: S311
+    load, chance = OpenLoop(client), random.Random(seed)  # noqa: S311
     health = load.start(_ask_health, load, seconds)
     for _ in arrivals(rate, seconds, chance):
         load.start(load.send, "POST", "/predict", chance.choice(photos))
@@ -30,7 +30,7 @@ def run(
     return load.latencies()
 
 
-def _ask_health(load: Load, seconds: float) -> None:
+def _ask_health(load: OpenLoop, seconds: float) -> None:
     for _ in arrivals(_HEALTH_RATE, seconds, random.Random(0)):  # noqa: S311
         load.start(load.send, "GET", "/health", name="/health")
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
-from deploy.engine import Engine
+from deploy.engine import ContainerEngine
 from deploy.target import DeployError
 from scripts.common import arguments
 from scripts.common.process import ROOT, free_port
@@ -219,7 +219,7 @@ def prepared(name: str) -> Iterator[tuple[dict[str, str], GitHub]]:
         RehearsalError: there is no container engine.
     """
     try:
-        engine = Engine(os.environ)
+        engine = ContainerEngine(os.environ)
     except DeployError as error:
         raise RehearsalError(str(error)) from None
     # It listens on all addresses, because the container downloads from it too.

@@ -9,7 +9,6 @@ fifth of the time. If API_KEY is set, it is sent as X-API-Key.
 
 import argparse
 import http.client
-import io
 import json
 import random
 import sys
@@ -24,6 +23,7 @@ import urllib3
 from PIL import Image
 
 from scripts.common import arguments
+from scripts.common.pictures import encoded
 from scripts.common.process import ProcessError
 from scripts.stress import command, mutations, seeds, usage
 from scripts.stress.client import BROKEN, OVER_LIMIT_BYTES, Client, form
@@ -179,10 +179,8 @@ class Soak:
 
 
 def _jpeg(width: int, height: int) -> bytes:
-    buffer = io.BytesIO()
     noise = Image.effect_noise((width // 8, height // 8), 90).resize((width, height))
-    Image.merge("RGB", (noise, noise.rotate(180), noise)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return encoded(Image.merge("RGB", (noise, noise.rotate(180), noise)), quality=90)
 
 
 def soak(client: Client, pid: int | None, options: argparse.Namespace) -> list[str]:

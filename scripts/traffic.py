@@ -30,10 +30,11 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from scripts.common import arguments
 from scripts.common.photos import LabelledPhoto, find
+from scripts.common.pictures import encoded
 from scripts.common.web import RequestError
 from scripts.stress import mutations, seeds
 from scripts.stress.client import OVER_LIMIT_BYTES, Client
-from scripts.stress.open_loop import Load, arrivals, print_latencies
+from scripts.stress.open_loop import OpenLoop, arrivals, print_latencies
 
 MODES = ("normal", "dark", "blurred", "other", "bad", "burst")
 _RATE, _BURST_RATE = 20.0, 200.0
@@ -61,7 +62,7 @@ class Traffic:
         self._chance = random.Random(options.seed)  # noqa: S311
         self._seeds = seeds.seeds()
         self._lock = threading.Lock()
-        self._load = Load(client)
+        self._load = OpenLoop(client)
         self._sent = 0
         self._labels: Counter[str] = Counter()
 
@@ -165,9 +166,7 @@ def _changed(photo: bytes, mode: str) -> bytes:
         return photo
     with Image.open(io.BytesIO(photo)) as image:
         changed = _CHANGES[mode](ImageOps.exif_transpose(image).convert("RGB"))
-    buffer = io.BytesIO()
-    changed.save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    return encoded(changed, quality=90)
 
 
 def _parse() -> tuple[Client, list[tuple[bytes, str | None]], argparse.Namespace]:

@@ -6,5 +6,5 @@
 4. `writer` is one thread with a short queue. It makes a small copy without metadata, in a process of its own
    (`ml.model.careful`), and writes it.
 
-What can't be kept is dropped and counted. `ml.model.collected` defines what is written.
+What can't be kept is dropped and counted. `ml.model.kept_photos` defines what is written.
 """

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from ml.model.collected import Record
+from ml.model.kept_photos import Record
 
 MAX_AGE_S = 600
 """How long feedback is awaited; most users judge an answer at once."""

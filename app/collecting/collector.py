@@ -15,8 +15,8 @@ from app.inference.classify import Prediction
 from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from ml.model import collected
-from ml.model.collected import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
+from ml.model import kept_photos
+from ml.model.kept_photos import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
 
 _MB = 1024 * 1024
 
@@ -57,7 +57,7 @@ class Collector:
             settings.collect_to, max_bytes, metrics, self._limits, decoder, busy, self._awaiting.tidy
         )
         # A rate needs a series that already exists, or the first failure would be missed.
-        for reason in collected.REASONS:
+        for reason in kept_photos.REASONS:
             metrics.collected.labels(reason)
         for reason in (PHOTOS, BYTES, CLIENT, *FAILURES):
             metrics.not_collected.labels(reason)
@@ -98,7 +98,7 @@ class Collector:
         record = Record(
             id=uuid.uuid4().hex,
             request_id=request_id,
-            time=time.strftime(collected.TIME, time.gmtime()),
+            time=time.strftime(kept_photos.TIME, time.gmtime()),
             reasons=reasons,
             random_share=settings.collect_random,
             answer={

@@ -13,10 +13,10 @@ from app.collecting.awaiting import Candidate
 from app.collecting.limits import DailyLimits
 from app.inference.decoding import Decoder
 from app.telemetry.metrics import Metrics
-from ml.model import collected
-from ml.model.collected import CONTRADICTED, MAX_SIDE, RANDOM, Record, Store
+from ml.model import kept_photos
 from ml.model.errors import ImageError, one_line
 from ml.model.host import available_cpus
+from ml.model.kept_photos import CONTRADICTED, MAX_SIDE, RANDOM, Record, Store
 from ml.model.sandbox.sandbox import NoWorkerError
 
 THREAD = "collect"
@@ -163,7 +163,7 @@ class Writer:
         if refusal := self._limits.refusal(candidate.client, drawn, len(photo)):
             self._drop(refusal)
             return
-        collected.keep(self._opened(), record, photo)
+        kept_photos.keep(self._opened(), record, photo)
         self._failing = False
         self._limits.count(candidate.client, drawn, len(photo))
         for reason in record.reasons:
@@ -177,7 +177,7 @@ class Writer:
         store = self._opened()
         try:
             record = Record.from_json(store.read(feedback.path))
-        except (FileNotFoundError, PermissionError, collected.RecordError):
+        except (FileNotFoundError, PermissionError, kept_photos.RecordError):
             return
         reasons = record.reasons
         if feedback.actual != record.answer["label"] and CONTRADICTED not in reasons:
@@ -187,7 +187,7 @@ class Writer:
 
     def _opened(self) -> Store:
         if self._store is None:
-            self._store = collected.open_store(self._address)
+            self._store = kept_photos.open_store(self._address)
         return self._store
 
     def _rest(self, cpu_s: float) -> None:

@@ -17,8 +17,8 @@ from ml.cli import note, say, whole_number
 from ml.collected.store import Collected
 from ml.data import collected, reviewed
 from ml.data.locks import locked
-from ml.model.collected import REASONS, Record
 from ml.model.errors import PipelineError, one_line
+from ml.model.kept_photos import REASONS, Record
 
 EXAMPLE = "python -m ml collected s3://photos/live --older-than 90"
 _MAX_DAYS = 36_500
@@ -48,7 +48,7 @@ def main(arguments: argparse.Namespace) -> None:
         _delete_old(store, arguments.older_than)
     elif arguments.list:
         for record in store.records(rejected=_note_rejected):
-            say("\t".join(map(_printable, _columns(record))))
+            say("\t".join(one_line(column, 100) for column in _columns(record)))
     else:
         _summarize(store)
 
@@ -60,10 +60,6 @@ def _note_rejected(path: str, reason: str) -> None:
 def _columns(record: Record) -> Iterable[str]:
     label, actual = record.answer["label"], record.actual or ""
     return record.time, record.id, label, actual, ",".join(record.reasons), record.request_id
-
-
-def _printable(text: str) -> str:
-    return one_line(text, 100)
 
 
 def _delete(store: Collected, request_id: str) -> None:
@@ -88,7 +84,7 @@ def _delete_everywhere(store: Collected, request_id: str) -> None:
     if problem is not None:
         raise problem
     if not deleted and not exported:
-        raise PipelineError(f"{store.address}: no photo has the request id {_printable(request_id)}")
+        raise PipelineError(f"{store.address}: no photo has the request id {one_line(request_id, 100)}")
 
 
 def _delete_old(store: Collected, days: int) -> None:
@@ -121,5 +117,5 @@ def _summarize(store: Collected) -> None:
 
 def _counts(name: str, values: list[str], order: Iterable[str] = ()) -> None:
     counts = Counter(dict.fromkeys(order, 0)) + Counter(values)
-    shown = ", ".join(f"{_printable(value)} {count:,}" for value, count in counts.most_common())
+    shown = ", ".join(f"{one_line(value, 100)} {count:,}" for value, count in counts.most_common())
     say(f"{name}: {shown or 'none'}")

@@ -8,9 +8,9 @@ from typing import Any
 
 import fsspec
 
-from ml.model import collected
-from ml.model.collected import MAX_RECORD_BYTES, Record, RecordError
+from ml.model import kept_photos
 from ml.model.errors import PipelineError, one_line
+from ml.model.kept_photos import MAX_RECORD_BYTES, Record, RecordError
 
 MAX_PHOTO_BYTES = 4 * 1024 * 1024
 """The largest photo that is read: one of 1,024 x 1,024 pixels takes less."""
@@ -33,7 +33,7 @@ class Collected:
     def __init__(self, address: str) -> None:
         self.address = address
         try:
-            folder = collected.local_folder(address)
+            folder = kept_photos.local_folder(address)
             self._files: Any
             self._files, self._root = fsspec.url_to_fs(
                 address if folder is None else str(folder.absolute()), use_listings_cache=False

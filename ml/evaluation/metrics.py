@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Comparison = dict[str, dict[str, float]]
+"""OOD detection method to metrics: `refused`, the share of test photos that are classified as unknown, and,
+if there are OOD photos, `refused_others`, the share of them that are, and `auroc`. The ends of their
+intervals are `..._low` and `..._high`."""
 
 _FOLDS = 5
 

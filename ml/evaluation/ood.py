@@ -7,18 +7,13 @@ import torch
 from scipy.special import logsumexp
 
 from ml.evaluation.features import Features
-from ml.evaluation.metrics import Floats, Interval, Labels, auroc, by_name, wilson
+from ml.evaluation.metrics import Comparison, Floats, Interval, Labels, auroc, by_name, wilson
 from ml.model.decision import is_unknown
 from ml.model.errors import PipelineError
 from ml.model.networks import Network
 from ml.model.ood import Concepts, Distance, OodScore, apply_calibration, fit_calibration, load_score
 from ml.params import Evaluate
 from ml.paths import KNOWN, REPORT
-
-Comparison = dict[str, dict[str, float]]
-"""Method to metrics: `refused`, the share of test photos that are classified as unknown, and, if there are
-OOD photos, `refused_others`, the share of them that are, and `auroc`. The ends of their intervals are
-`..._low` and `..._high`."""
 
 
 def choose_method(

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from ml.data.dataset import Dataset
-from ml.evaluation.metrics import Floats, Labels, classification_metrics
-from ml.evaluation.ood import Comparison
+from ml.evaluation.metrics import Comparison, Floats, Labels, classification_metrics
 from ml.model.errors import PipelineError
 from ml.params import Evaluate
 from ml.paths import METRICS, REPORT
@@ -36,10 +35,10 @@ class Evaluation:
     test: dict[str, float]
     known: Comparison
     test_digest: str
-    baselines: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    cross_validation: dict[str, float] = dataclasses.field(default_factory=dict)
-    calibration: dict[str, float] = dataclasses.field(default_factory=dict)
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    baselines: dict[str, dict[str, float]]
+    cross_validation: dict[str, float]
+    calibration: dict[str, float]
+    warnings: list[str]
 
     def write(self) -> None:
         """Write metrics.json."""

@@ -145,24 +145,14 @@ def read(path: Path) -> Bundle:
     return Bundle(manifest, onnx, hashlib.sha256(data).hexdigest(), card, examples)
 
 
-def read_card(data: bytes) -> str:
-    """Return the model card in the bytes of a `torch.save` ZIP, or an empty string.
+def read_extras(data: bytes, classes: Sequence[str]) -> tuple[str, Sequence[Example]]:
+    """Return the model card in the bytes of a `torch.save` ZIP, or an empty string, and the example photos.
 
     Raises:
         BundleError: the bytes are not such a ZIP.
     """
     with _open(data) as archive:
-        return _card(archive)
-
-
-def read_examples(data: bytes, classes: Sequence[str]) -> Sequence[Example]:
-    """Return the example photos in the bytes of a `torch.save` ZIP, if there are any.
-
-    Raises:
-        BundleError: the bytes are not such a ZIP.
-    """
-    with _open(data) as archive:
-        return example_photos.read(archive, classes)
+        return _card(archive), example_photos.read(archive, classes)
 
 
 def check_archive(data: bytes) -> None:

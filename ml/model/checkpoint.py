@@ -63,8 +63,7 @@ def read(path: Path) -> Checkpoint:
         weights, known = content, {}
         manifest = _describe_baseline(content, sha256)
     tensors, known_tensors = _tensors(weights, len(data)), _tensors(known, len(data))
-    examples = bundle.read_examples(data, manifest.classes)
-    return Checkpoint(manifest, tensors, known_tensors, sha256, bundle.read_card(data), examples)
+    return Checkpoint(manifest, tensors, known_tensors, sha256, *bundle.read_extras(data, manifest.classes))
 
 
 def _tensors(content: Any, file_bytes: int) -> dict[str, Tensor]:

@@ -160,8 +160,7 @@ def _logged_run(params: Params, data: Dataset, run_id: str | None) -> str | None
 def _log_training(params: Params, data: Dataset) -> str:
     """Log the training from the file that it left, with the recipe that it used; return the id of the run."""
     results = json.loads(HISTORY.read_text("utf-8"))
-    if "recipe" in results:
-        params = params.with_recipe(Recipe.model_validate(results["recipe"]))
+    params = params.with_recipe(Recipe.model_validate(results["recipe"]))
     return log_training(params, data, results["history"], results["choices"])
 
 

@@ -57,7 +57,7 @@ def _pretrained(arch: str) -> str:
 
 
 def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictures: bool) -> str:
-    onnx_model, ood = figures["twin"], figures.get("known") or {}
+    onnx_model, ood = figures["twin"], figures["known"]
     by_recall = sorted(manifest.classes, key=lambda name: onnx_model.get(f"recall_{name}", 0.0))
     worst = set(by_recall[:MAX_ROWS])
     with unexpected_content():
@@ -70,7 +70,7 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             source=of_source(reports.source),
             pretrained=_pretrained(manifest.arch),
             max_rows=MAX_ROWS,
-            conditions=figures.get("conditions") or [],
+            conditions=figures["conditions"],
             baselines={name: title for name, title in BASELINES.items() if name in reports.baselines},
             metrics=metric_titles(one for one in manifest.classes if one in worst),
             ood_methods=ood_methods(ood, reports.torch_ood),

@@ -52,7 +52,7 @@ def ood_methods(
 ) -> list[dict[str, Any]]:
     """Return the method that is served, if it was measured, and those that `evaluate` compared.
 
-    Each has its `name`, and metrics as in `ml.evaluation.ood.Comparison`.
+    Each has its `name`, and metrics as in `ml.evaluation.metrics.Comparison`.
     """
     served = [{"name": "ONNX model, served", **onnx_model}] if onnx_model else []
     return served + [{"name": f"torch, {name}", **values} for name, values in torch.items()]

@@ -9,10 +9,10 @@ from ml.data import collected
 from ml.data.collected import CollectedPhoto
 from ml.data.locks import locked
 from ml.data.reviewed import Entry
-from ml.model.collected import Record
 from ml.model.errors import ImageError
 from ml.model.files import replaced
-from ml.review.collected import read
+from ml.model.kept_photos import Record
+from ml.review.collected_items import read
 
 COMMANDS = """dvc add collected
 git add collected.csv collected.dvc collected_decisions.csv

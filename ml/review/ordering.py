@@ -1,6 +1,6 @@
 """The order in which collected photos are shown."""
 
-from ml.model.collected import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
+from ml.model.kept_photos import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
 
 _EVERY = 4  # one item in so many is of the random sample, as long as there are any
 

@@ -22,7 +22,7 @@ from ml.data import collected, reviewed
 from ml.local_model import load_source
 from ml.model.errors import PipelineError, one_line
 from ml.review import figures
-from ml.review.collected import CollectedItems
+from ml.review.collected_items import CollectedItems
 from ml.review.export import COMMANDS, export, pending
 from ml.review.server import HOST, PORT, serve
 

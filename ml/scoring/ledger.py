@@ -20,11 +20,7 @@ class Ledger:
         """Delete the database."""
         self._database.close()
 
-    def __contains__(self, path: str) -> bool:
-        """Return whether a photo has a row."""
-        return self._count("WHERE digest = ? AND rows > 0", _digest(path)) > 0
-
-    def __len__(self) -> int:
+    def present(self) -> int:
         """Return how many photos have a row."""
         return self._count("WHERE rows > 0")
 
@@ -75,9 +71,9 @@ class Ledger:
         """Return how many photos have more than one row."""
         return self._count("WHERE rows > 1")
 
-    def _count(self, condition: str, *values: bytes) -> int:
+    def _count(self, condition: str) -> int:
         query = f"SELECT count(*) FROM photos {condition}"  # noqa: S608  (constants of this class)
-        (count,) = self._database.execute(query, values).fetchone()
+        (count,) = self._database.execute(query).fetchone()
         return int(count)
 
 

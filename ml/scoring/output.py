@@ -143,9 +143,9 @@ class Output:
                 self._remove_errors()
             self._count_rows()
 
-    def done(self) -> Ledger:
-        """Return the photos that have rows; supports `in` and `len`, in bounded memory."""
-        return self._ledger
+    def present(self) -> int:
+        """Return how many photos have a row."""
+        return self._ledger.present()
 
     def remaining(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the paths that have no row, each once, and note all of them as listed."""

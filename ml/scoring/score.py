@@ -83,7 +83,7 @@ def main(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder, Output(arguments.out, arguments.part_rows) as output:
         model = local_model.download(arguments.model, Path(folder))
         output.begin(source, model, arguments.retry_errors)
-        if present := len(output.done()):
+        if present := output.present():
             note(f"{present:,} photos have a row already")
         paths = output.remaining(sources.list_photos(source))
         with tqdm(unit=" photos", mininterval=1) as progress:

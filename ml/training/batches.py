@@ -13,10 +13,9 @@ from multiprocessing.context import BaseContext
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
-from torchvision.transforms import v2
 
 from ml.data.dataset import Dataset
 from ml.data.workers import end_with_main_process
@@ -45,7 +44,7 @@ def seed_from(*parts: int) -> int:
 class Photos(TorchDataset[tuple[Tensor, Tensor]]):
     """Augmented photos of a data set as uint8 [size, size, 3] and their labels, by (seed, row)."""
 
-    def __init__(self, data: Dataset, augment: v2.Transform) -> None:
+    def __init__(self, data: Dataset, augment: nn.Module) -> None:
         self.images, self.labels, self.augment = data.images, data.labels, augment
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
@@ -94,7 +93,7 @@ class EpochSampler(Sampler[list[Key]]):
 
 
 def training_batches(
-    data: Dataset, augment: v2.Transform, sampler: EpochSampler
+    data: Dataset, augment: nn.Module, sampler: EpochSampler
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Load augmented photos: uint8 [N, size, size, 3], and labels int64 [N]."""
     workers, context = loading_workers(sampler.world)

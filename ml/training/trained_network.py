@@ -11,7 +11,6 @@ from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
 from ml.model.files import replaced
 from ml.model.networks import Network, build
-from ml.training.loop import copy_weights
 
 CHECKPOINT = Path("models/checkpoint.pt")
 
@@ -26,12 +25,13 @@ class TrainedNetwork:
 
     def save(self, data: Dataset) -> None:
         """Write the network and what it needs to know of its photos; the file is replaced atomically."""
+        weights = self.network.state_dict()
         content = {
             "arch": self.arch,
             "classes": list(data.classes),
             "image_size": data.image_size,
             "resize": data.resize,
-            "state_dict": {name: value.contiguous() for name, value in copy_weights(self.network).items()},
+            "state_dict": {name: value.cpu().contiguous() for name, value in weights.items()},
             "run_id": self.run_id,
         }
         buffer = io.BytesIO()  # torch reports a full disk as an error of its own

@@ -3,6 +3,7 @@
 import os
 import shutil
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
+# The first one has no window, and takes half of the CPU time and memory of the others.
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
 """Its command, or None if it is not installed."""

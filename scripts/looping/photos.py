@@ -10,10 +10,12 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from ml.model import photos
+from scripts.common.pictures import encoded
 from scripts.common.process import ROOT
 from scripts.rehearsal import random_part
 
 _OWN = ("cat", "dog")
+_QUALITY = 88  # of JPEG
 """Classes of the photos in tests/photos."""
 
 
@@ -75,20 +77,16 @@ def write(folder: Path, labelled: list[Labelled]) -> None:
 
 def _turned(photo: Labelled) -> Labelled:
     with Image.open(io.BytesIO(photo.data)) as image:
-        return Labelled(_encoded(image.convert("RGB").transpose(Image.Transpose.ROTATE_180)), photo.label)
-
-
-def _encoded(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=88)
-    return buffer.getvalue()
+        return Labelled(
+            encoded(image.convert("RGB").transpose(Image.Transpose.ROTATE_180), quality=_QUALITY), photo.label
+        )
 
 
 def _own(number: int, chance: random.Random) -> dict[str, list[bytes]]:
     made = {}
     for label in _OWN:
         with Image.open(ROOT / "tests" / "photos" / f"{label}.jpg") as photo:
-            made[label] = [_encoded(random_part(photo, chance)) for _ in range(number)]
+            made[label] = [encoded(random_part(photo, chance), quality=_QUALITY) for _ in range(number)]
     return made
 
 

@@ -1,13 +1,13 @@
 """Photos that are small as files, or within every limit, and cost a decoder as much as possible."""
 
 import functools
-import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 
 from PIL import Image
 
+from scripts.common.pictures import encoded
 from scripts.stress import heif_bombs
 
 _MB = 1_000_000
@@ -31,13 +31,6 @@ def bombs() -> Iterator[tuple[str, Callable[[], bytes]]]:
                 f"JPEG of {scans} scans, {width} x {height}",
                 functools.partial(repeated_scans, width, height, scans),
             )
-
-
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
-    """Return an image as a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 @functools.cache

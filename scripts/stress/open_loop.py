@@ -22,7 +22,7 @@ _THREADS = 2000
 """Requests in flight at most."""
 
 
-class Load:
+class OpenLoop:
     """Sends requests from many threads, and records their latencies."""
 
     def __init__(self, client: Client) -> None:

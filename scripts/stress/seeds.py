@@ -1,7 +1,6 @@
 """Small generated photos of every accepted format and mode; always the same bytes."""
 
 import dataclasses
-import io
 import struct
 import zlib
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scripts.common.pictures import encoded
 from scripts.stress import heif
+from scripts.stress.bombs import chunk
 
 Seeds = dict[str, bytes]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,40 +28,40 @@ def seeds() -> Seeds:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     files = {
-        "jpeg": _encoded(rgb, "JPEG"),
-        "jpeg-progressive": _encoded(rgb, "JPEG", progressive=True, subsampling=0),
-        "jpeg-restart": _encoded(rgb, "JPEG", restart_marker_blocks=3, optimize=True),
-        "jpeg-cmyk": _encoded(rgb.convert("CMYK"), "JPEG"),
-        "jpeg-grey": _encoded(grey, "JPEG"),
-        "jpeg-exif": _encoded(rgb, "JPEG", exif=exif, comment=b"comment", dpi=(72, 72)),
-        "jpeg-profile": _encoded(rgb, "JPEG", icc_profile=bytes(range(256)) * 4),
-        "jpeg-large": _encoded(_picture(900, 600), "JPEG", quality=60),
-        "png": _encoded(rgb, "PNG"),
-        "png-palette": _encoded(palette, "PNG"),
-        "png-palette-transparent": _encoded(palette, "PNG", transparency=3, bits=4),
-        "png-bits": _encoded(grey.convert("1"), "PNG"),
-        "png-grey": _encoded(grey, "PNG"),
-        "png-grey-alpha": _encoded(grey.convert("LA"), "PNG"),
-        "png-16": _encoded(deep, "PNG"),
-        "png-alpha": _encoded(alpha, "PNG", exif=exif),
-        "png-animated": _encoded(rgb, "PNG", **frames),
+        "jpeg": encoded(rgb, "JPEG"),
+        "jpeg-progressive": encoded(rgb, "JPEG", progressive=True, subsampling=0),
+        "jpeg-restart": encoded(rgb, "JPEG", restart_marker_blocks=3, optimize=True),
+        "jpeg-cmyk": encoded(rgb.convert("CMYK"), "JPEG"),
+        "jpeg-grey": encoded(grey, "JPEG"),
+        "jpeg-exif": encoded(rgb, "JPEG", exif=exif, comment=b"comment", dpi=(72, 72)),
+        "jpeg-profile": encoded(rgb, "JPEG", icc_profile=bytes(range(256)) * 4),
+        "jpeg-large": encoded(_picture(900, 600), "JPEG", quality=60),
+        "png": encoded(rgb, "PNG"),
+        "png-palette": encoded(palette, "PNG"),
+        "png-palette-transparent": encoded(palette, "PNG", transparency=3, bits=4),
+        "png-bits": encoded(grey.convert("1"), "PNG"),
+        "png-grey": encoded(grey, "PNG"),
+        "png-grey-alpha": encoded(grey.convert("LA"), "PNG"),
+        "png-16": encoded(deep, "PNG"),
+        "png-alpha": encoded(alpha, "PNG", exif=exif),
+        "png-animated": encoded(rgb, "PNG", **frames),
         "png-interlaced": _interlaced_png(rgb),
-        "webp": _encoded(rgb, "WEBP", quality=60),
-        "webp-lossless": _encoded(rgb, "WEBP", lossless=True),
-        "webp-alpha": _encoded(alpha, "WEBP", exif=exif),
-        "webp-animated": _encoded(rgb, "WEBP", **frames),
-        "gif": _encoded(palette, "GIF", interlace=0),
-        "gif-interlaced": _encoded(palette, "GIF", interlace=1, comment=b"comment"),
-        "gif-transparent": _encoded(palette, "GIF", transparency=3),
-        "gif-animated": _encoded(palette, "GIF", **frames, loop=0, disposal=2),
-        "bmp": _encoded(rgb, "BMP"),
-        "bmp-palette": _encoded(palette, "BMP"),
-        "bmp-bits": _encoded(grey.convert("1"), "BMP"),
-        "bmp-alpha": _encoded(alpha, "BMP"),
+        "webp": encoded(rgb, "WEBP", quality=60),
+        "webp-lossless": encoded(rgb, "WEBP", lossless=True),
+        "webp-alpha": encoded(alpha, "WEBP", exif=exif),
+        "webp-animated": encoded(rgb, "WEBP", **frames),
+        "gif": encoded(palette, "GIF", interlace=0),
+        "gif-interlaced": encoded(palette, "GIF", interlace=1, comment=b"comment"),
+        "gif-transparent": encoded(palette, "GIF", transparency=3),
+        "gif-animated": encoded(palette, "GIF", **frames, loop=0, disposal=2),
+        "bmp": encoded(rgb, "BMP"),
+        "bmp-palette": encoded(palette, "BMP"),
+        "bmp-bits": encoded(grey.convert("1"), "BMP"),
+        "bmp-alpha": encoded(alpha, "BMP"),
         "bmp-runs": _run_length_bmp(),
-        "avif": _encoded(rgb, "AVIF", speed=10),
-        "avif-alpha": _encoded(alpha, "AVIF", exif=exif, speed=10),
-        "avif-animated": _encoded(rgb, "AVIF", **frames, speed=10),
+        "avif": encoded(rgb, "AVIF", speed=10),
+        "avif-alpha": encoded(alpha, "AVIF", exif=exif, speed=10),
+        "avif-animated": encoded(rgb, "AVIF", **frames, speed=10),
     }
     if heif.HEIC_INSTALLED:
         tile = dataclasses.replace(heif.small(b"hvc1"), hidden=True)
@@ -69,18 +70,12 @@ def seeds() -> Seeds:
             heif.grid(2, 1, 128, 64, (1, 2), heif.turn_box(1)), tile, tile, metadata=b"Exif\0\0MM\0*"
         )
     with_thumbnail = b"Exif\0\0" + _exif_with_thumbnail(files["jpeg-grey"])
-    return files | {"jpeg-thumbnail": _encoded(rgb, "JPEG", exif=with_thumbnail)}
+    return files | {"jpeg-thumbnail": encoded(rgb, "JPEG", exif=with_thumbnail)}
 
 
 def _picture(width: int, height: int) -> Image.Image:
     noise = np.random.default_rng(width).integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def _interlaced_png(image: Image.Image) -> bytes:
@@ -92,11 +87,7 @@ def _interlaced_png(image: Image.Image) -> bytes:
     rows = b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in pixels[y::dy, x::dx])
     head = struct.pack(">IIBBBBB", image.width, image.height, 8, 2, 0, 0, 1)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return PNG + b"".join(_png_chunk(kind, data) for kind, data in chunks)
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return PNG + b"".join(chunk(kind, data) for kind, data in chunks)
 
 
 def _run_length_bmp() -> bytes:

@@ -1,7 +1,6 @@
 """Arbitrary bytes: the service never fails and always answers in the documented form."""
 
 import http.client
-import http.server
 import itertools
 import json
 import os
@@ -19,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.app.routes.test_predict import BLUE_PNG, RED_JPEG
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S
@@ -156,7 +156,7 @@ def test_broken_photos_of_every_format(tmp_path):
     assert not (tmp_path / "kept").exists()
 
 
-class Broken(http.server.BaseHTTPRequestHandler):
+class Broken(Handler):
     """Answers correctly except for a few requests, and keeps a megabyte per request."""
 
     protocol_version = "HTTP/1.1"
@@ -182,26 +182,14 @@ class Broken(http.server.BaseHTTPRequestHandler):
         elif number == 70:
             self.close_connection = True
             return
-        encoded = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(encoded)))
-        self.send_header("X-Request-ID", "1")
-        self.end_headers()
-        self.wfile.write(encoded)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer(status, json.dumps(body).encode(), {"Content-Type": kind, "X-Request-ID": "1"})
 
 
 def test_wrong_answers_are_reported_and_their_requests_kept(tmp_path):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with Server(Broken) as server:
         try:
-            code, output = fuzz(tmp_path, "--count", "150", "--url", url, "--pid", str(os.getpid()))
+            code, output = fuzz(tmp_path, "--count", "150", "--url", server.url, "--pid", str(os.getpid()))
         finally:
-            server.shutdown()
             Broken.kept.clear()
     assert code == 1
     for reason in (

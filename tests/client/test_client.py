@@ -1,7 +1,6 @@
 """The client in Python, against the real service, and against one that is busy, broken or slow."""
 
 import email.utils
-import http.server
 import io
 import itertools
 import json
@@ -20,6 +19,7 @@ from photo_classifier import ClassifierError, Client, Prediction, RejectedError,
 from PIL import Image
 
 from scripts.common.process import free_port
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 
@@ -56,7 +56,7 @@ class Scripted:
         self.work: Callable[[], None] = lambda: None
         scripted, lock = self, threading.Lock()
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Answering(Handler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 with lock:
@@ -70,28 +70,17 @@ class Scripted:
                 with lock:
                     scripted.busy -= 1
                 status, headers, body = answer
-                self.send_response(status)
-                for name, value in ({"Content-Length": str(len(body))} | headers).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(status, body, headers)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server = Server(Answering)
+        self.url = self.server.url
 
 
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     scripted = Scripted()
-    thread = threading.Thread(target=scripted.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield scripted
-    scripted.server.shutdown()
-    thread.join()
-    scripted.server.server_close()
+    with scripted.server:
+        yield scripted
 
 
 def good(**changes: object) -> tuple[int, dict[str, str], bytes]:
@@ -310,7 +299,7 @@ def test_no_password_of_the_user_is_sent(
     headers: list[str | None] = []
     original = scripted.server.RequestHandlerClass.do_POST  # type: ignore[attr-defined]
 
-    def record(handler: http.server.BaseHTTPRequestHandler) -> None:
+    def record(handler: Handler) -> None:
         headers.append(handler.headers["Authorization"])
         original(handler)
 

@@ -1,6 +1,5 @@
 """The image: builds it and runs real containers."""
 
-import io
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from PIL import Image
 
 from app.settings import EMBEDDED
 from ml.model.bundle import read
+from scripts.common.pictures import encoded
 from scripts.common.process import free_port
 from tests.helpers.container import ENGINE, TAG, Container, build, container, engine, needs_container
 from tests.helpers.model_server import ModelServer
@@ -61,9 +61,7 @@ def test_starts_and_answers_right(image: str) -> None:
 def large_photo() -> bytes:
     """Of more than a megabyte, from which on an upload waits in a file."""
     pixels = np.random.default_rng(0).integers(0, 255, (1100, 1100, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(pixels), quality=95)
 
 
 @needs_container

@@ -2,10 +2,8 @@
 
 import contextlib
 import http.client
-import http.server
 import shutil
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.engine import Engine
+from deploy.engine import ContainerEngine
 from deploy.haproxy import Proxy, configuration
 from deploy.smoke import is_ready
 from deploy.target import DeployError
@@ -24,6 +22,7 @@ from tests.conftest import REQUIRE_ALL, needs
 from tests.helpers.container import ENGINE, needs_container
 from tests.helpers.deployed_containers import engine_that
 from tests.helpers.haproxy import reload_haproxy
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
 
@@ -117,35 +116,16 @@ def test_idle_connections_end_soon(clients):
     until(lambda: all(client.closed for client in clients))
 
 
-class Backend(http.server.ThreadingHTTPServer):
-    """Answers every request with its port."""
+class Backend(Handler):
+    """Answers every request with its server's port."""
 
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answering)
-        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
-
-    def server_close(self) -> None:
-        self.shutdown()
-        super().server_close()
-
-
-class _Answering(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = str(self.server.server_address[1]).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.answer(body=str(self.server.server_address[1]).encode())
 
 
 @pytest.fixture
-def backends() -> Iterator[tuple[Backend, Backend]]:
-    with Backend() as first, Backend() as second:
+def backends() -> Iterator[tuple[Server, Server]]:
+    with Server(Backend) as first, Server(Backend) as second:
         yield first, second
 
 
@@ -165,8 +145,8 @@ def image() -> Iterator[str]:
 def make_proxy(port, image) -> Iterator[Callable[[str], Proxy]]:
     """Make a proxy with the path of an engine; it is removed after the test."""
     name = f"test-proxy-{uuid.uuid4().hex[:8]}"
-    yield lambda engine: Proxy(Engine({"CONTAINER": engine}), name, image, f"127.0.0.1:{port}")
-    Engine({"CONTAINER": str(shutil.which(str(ENGINE)))}).remove(name)
+    yield lambda engine: Proxy(ContainerEngine({"CONTAINER": engine}), name, image, f"127.0.0.1:{port}")
+    ContainerEngine({"CONTAINER": str(shutil.which(str(ENGINE)))}).remove(name)
 
 
 def answer_at(port: int) -> int:
@@ -210,7 +190,7 @@ def test_what_idle_connections_know_may_be_stopped_afterwards(port, make_proxy, 
     with contextlib.closing(Client(port)) as client:
         client.ask()
         proxy.route({second.server_port: 100})
-        first.server_close()
+        first.stop()
         client.ask()
         assert client.end in {"idle", "closed with a response"}
     assert answer_at(port) == second.server_port

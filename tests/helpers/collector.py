@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -12,7 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tests.helpers.waiting import HANG_S, until
+from tests.helpers.http_server import Handler, Server
+from tests.helpers.waiting import until
 
 
 class Span:
@@ -48,17 +48,14 @@ class Collector:
         self.over = threading.Event()
         collector = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Taking(Handler):
             def do_POST(self) -> None:
                 collector._take(self)
 
-            def log_message(self, *_: object) -> None:
-                pass
+        self._http = Server(Taking)
+        self.url = self._http.url
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def _take(self, request: BaseHTTPRequestHandler) -> None:
+    def _take(self, request: Handler) -> None:
         body = request.rfile.read(int(request.headers["Content-Length"]))
         self.asked.set()
         while self.hangs.is_set() and not self.over.wait(0.02):
@@ -73,11 +70,8 @@ class Collector:
                 for scope in resource.scope_spans:
                     self.spans += [Span(span, about) for span in scope.spans]
         with contextlib.suppress(OSError):  # a client that waited long enough has gone
-            request.send_response(self.status if request.path == "/v1/traces" else 404)
-            answer = ExportTraceServiceResponse().SerializeToString()
-            request.send_header("Content-Length", str(len(answer)))
-            request.end_headers()
-            request.wfile.write(answer)
+            status = self.status if request.path == "/v1/traces" else 404
+            request.answer(status, ExportTraceServiceResponse().SerializeToString())
 
     def wait(self, count: int) -> dict[str, Span]:
         """Wait for that many spans; return them by name."""
@@ -86,15 +80,11 @@ class Collector:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Collector"]:
-        thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.over.set()
-            self._http.shutdown()
-            thread.join(HANG_S)
-            self._http.server_close()
+        with self._http:
+            try:
+                yield self
+            finally:
+                self.over.set()
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """A stand-in for the service on loopback that notes what it is sent and answers as it is told."""
 
 import contextlib
-import http.server
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.helpers.http_server import Handler, Server
 
 PREDICTION = {
     "label": "cat",
@@ -43,9 +43,8 @@ def endpoint(
     """Serve; yield the URL and what has been sent so far."""
     seen: list[Sent] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Replying(Handler):
         protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # or each answer waits 40 ms for a delayed acknowledgement
 
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
@@ -74,20 +73,5 @@ def endpoint(
         def do_POST(self) -> None:
             self.do_GET()
 
-        def handle(self) -> None:
-            with contextlib.suppress(ConnectionError):
-                super().handle()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", seen
-        finally:
-            server.shutdown()
-            thread.join()
+    with Server(Replying, tls) as server:
+        yield server.url, seen

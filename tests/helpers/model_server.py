@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import http.server
 import io
 import random
 import ssl
@@ -20,6 +19,7 @@ from app.model_source.source import ModelFile
 from app.settings import Settings
 from ml.model.download import Policy
 from ml.model.http import Timeouts
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.waiting import HANG_S
 
 PIECE = 1 << 16
@@ -86,11 +86,8 @@ class ModelServer:
         self.answers: dict[str, list[Answer]] = {}  # of a path; the last one stays
         self.seen: list[Request] = []
         self.gate = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"model_server": self}))
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.port: int = self._server.server_port
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        self._server = _Server(type("_Bound", (_Handler,), {"model_server": self}), tls)
+        self.port, self.url = self._server.server_port, self._server.url
 
     def paths(self) -> list[str]:
         return [request.path for request in self.seen]
@@ -103,15 +100,11 @@ class ModelServer:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["ModelServer"]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield self
-        finally:
-            self.gate.set()
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
+        with self._server:
+            try:
+                yield self
+            finally:
+                self.gate.set()
 
 
 def get(
@@ -130,12 +123,12 @@ def etag(body: bytes) -> str:
     return f'"{hashlib.sha256(body).hexdigest()[:8]}"'
 
 
-class _Server(http.server.ThreadingHTTPServer):
+class _Server(Server):
     def handle_error(self, *_: Any) -> None:
         """Say nothing: clients that hang up are what is tested."""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     model_server: ModelServer
 
@@ -220,6 +213,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + first)
         while not self.model_server.gate.wait(pause):
             self.wfile.write(again)
-
-    def log_message(self, *_: Any) -> None:
-        pass

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from scripts.stress.bombs import chunk, encoded
+from scripts.common.pictures import encoded
+from scripts.stress.bombs import chunk
 from scripts.stress.heif import (
     Item,
     alpha_box,

@@ -51,11 +51,14 @@ def make_project(
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "torch": FIGURES,
         "twin": FIGURES,
+        "known": {},
         "mean_difference": 0.001,
         "not_taken": [],
+        "conditions": [],
     }
     (folder / "reports/package/package.json").write_text(json.dumps(packaged))
     measured = {"temperature": described["temperature"], "test": FIGURES, "test_digest": "e" * 64}
+    measured |= {"known": {}, "baselines": {}, "cross_validation": {}, "calibration": {}, "warnings": []}
     (folder / "reports/evaluate/metrics.json").write_text(json.dumps(measured))
     for number in range(pictures):
         (folder / f"reports/evaluate/plot{number}.png").write_bytes(b"\x89PNG" + bytes([number]) * 1000)

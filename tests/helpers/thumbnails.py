@@ -1,9 +1,8 @@
 """Small JPEG photos, made of those of the tests."""
 
-import io
-
 from PIL import Image
 
+from scripts.common.pictures import encoded
 from tests.helpers.paths import ROOT
 
 
@@ -13,7 +12,5 @@ def cat_and_dog(side: int) -> list[bytes]:
     for name in ("cat", "dog"):
         with Image.open(ROOT / "tests" / "photos" / f"{name}.jpg") as photo:
             photo.thumbnail((side, side))
-            buffer = io.BytesIO()
-            photo.save(buffer, "JPEG")
-            photos.append(buffer.getvalue())
+            photos.append(encoded(photo))
     return photos

@@ -3,13 +3,11 @@
 import contextlib
 import dataclasses
 import functools
-import http.server
 import io
 import re
 import socket
 import subprocess
 import sys
-import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +25,7 @@ from scripts.reporting.prometheus import Period, Source
 from tests.conftest import BLUE, RED, coloured, encode, needs
 from tests.helpers import chromium
 from tests.helpers.endpoint import Reply, Sent, endpoint
+from tests.helpers.http_server import file_server
 from tests.helpers.monitoring_tools import query
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
@@ -166,14 +165,7 @@ def test_a_period_of_the_real_service(watched: str, tmp_path: Path) -> None:
 
 def check_in_browser(folder: Path) -> None:
     """Check that a browser draws every chart in both color schemes, without errors."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium.launched() as browser:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with file_server(folder) as server, chromium.launched() as browser:
         for scheme in ("light", "dark"):
             with chromium.opened(browser, server.server_port, "/report.html", color_scheme=scheme) as page:
                 boxes = [chart.bounding_box() for chart in page.get_by_role("img").all()]
@@ -186,7 +178,6 @@ def check_in_browser(folder: Path) -> None:
             dark, light = "rgb(22, 25, 28)", "rgb(255, 255, 255)"
             assert back == {"light": light, "dark": dark}[scheme]
             assert ink == {"light": "rgb(29, 33, 37)", "dark": "rgb(228, 231, 234)"}[scheme]
-        server.shutdown()
 
 
 def answer(result: list[dict[str, Any]]) -> Reply:
@@ -322,7 +313,7 @@ def test_errors_of_prometheus(tmp_path: Path) -> None:
 
     bad_query = Reply(400, {"status": "error", "errorType": "bad_data", "error": "parse\nerror"})
     for replies, message in (
-        ([bad_query], "/api/v1/query: parse?error"),
+        ([bad_query], "/api/v1/query: parse error"),
         ([Reply(401)], "PROMETHEUS_TOKEN"),
         ([Reply(200, {"data": 1})], "not an answer of Prometheus"),
         (

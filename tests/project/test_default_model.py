@@ -14,6 +14,7 @@ from app.inference.engine import load
 from app.settings import EMBEDDED
 from ml.model.image import decode
 from ml.model.reference import COMPONENTS
+from scripts.common.pictures import encoded
 from tests.conftest import REQUIRE_ALL, SHARED
 from tests.helpers.paths import ROOT
 
@@ -38,9 +39,7 @@ def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
     cat = engine.manifest.classes.index("cat")
     straight = answer(engine, data)
     with Image.open(io.BytesIO(data)) as photo:
-        buffer = io.BytesIO()
-        ImageOps.mirror(photo).save(buffer, "PNG")
-    mirrored = answer(engine, buffer.getvalue())
+        mirrored = answer(engine, encoded(ImageOps.mirror(photo), "PNG"))
     assert straight.argmax() == mirrored.argmax() == cat
     assert straight[cat] > 0.9
     assert straight.sum() == pytest.approx(1, abs=1e-5)
@@ -87,9 +86,7 @@ def test_a_large_jpeg_costs_little_and_gets_the_same_answer(engine, monkeypatch)
     from PIL import Image, JpegImagePlugin
 
     with Image.open(PHOTOS / "cat.jpg") as photo:
-        buffer = io.BytesIO()
-        photo.resize((4000, 3000), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=92)
-    data = buffer.getvalue()
+        data = encoded(photo.resize((4000, 3000), Image.Resampling.LANCZOS), quality=92)
     reduced = answer(engine, data)
     cost = least_cost(lambda: answer(engine, data))
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", lambda *_: None)

@@ -2,11 +2,9 @@
 
 import email.utils
 import hashlib
-import http.server
 import io
 import json
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -35,6 +33,7 @@ from release.transport import (
 )
 from scripts.standins import github as standin
 from scripts.standins.github import REPOSITORY, TOKEN, Fault
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.project import make_project
 from tests.helpers.waiting import HANG_S
 
@@ -134,7 +133,7 @@ def foreign():
     """A server that must get no request."""
     seen = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Noting(Handler):
         def do_GET(self):
             seen.append(dict(self.headers))
             self.send_error(404)
@@ -142,15 +141,8 @@ def foreign():
         def do_POST(self):
             self.do_GET()
 
-        def log_message(self, *_):
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", seen
-        server.shutdown()
-        thread.join()
+    with Server(Noting) as server:
+        yield server.url, seen
 
 
 @pytest.mark.parametrize(

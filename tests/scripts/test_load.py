@@ -1,12 +1,9 @@
 """The load test and the soak test, on the service and on servers that fail."""
 
-import contextlib
-import http.server
 import os
 import re
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 
 from scripts.stress.usage import Usage, growth
 from tests.helpers.endpoint import Reply, endpoint
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import blocked, running
 from tests.helpers.waiting import HANG_S, until
@@ -63,7 +61,7 @@ def test_load_takes_photos_of_every_suffix_from_folders(tmp_path: Path) -> None:
 
 
 def test_load_on_a_server_that_breaks() -> None:
-    class Broken(http.server.BaseHTTPRequestHandler):
+    class Broken(Handler):
         def do_GET(self) -> None:
             self.send_response(500)
             self.end_headers()
@@ -71,13 +69,8 @@ def test_load_on_a_server_that_breaks() -> None:
         def do_POST(self) -> None:
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        code, table = load_test(f"http://127.0.0.1:{server.server_port}", "--rate", "20")
-        server.shutdown()
+    with Server(Broken) as server:
+        code, table = load_test(server.url, "--rate", "20")
     assert code == 1
     assert table["error"][0] > 0
 
@@ -110,35 +103,24 @@ def test_soak_reports_growth_and_wrong_answers() -> None:
     kept: list[bytes] = []
     files: list[int] = []
 
-    class Leaking(http.server.BaseHTTPRequestHandler):
+    class Leaking(Handler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             kept.append(b"\1" * (8 << 20))  # much, compared with the process of the tests
             files.append(os.dup(0))
-            self.send_response(500 if self.path == "/health" else 200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(500 if self.path == "/health" else 200)
 
         def do_POST(self) -> None:
             self.close_connection = True
 
-        def handle(self) -> None:
-            with contextlib.suppress(ConnectionError):
-                super().handle()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Leaking) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            code, output = soak("--seconds", "6", "--growth", "1", "--url", url, "--pid", str(os.getpid()))
-        finally:
-            server.shutdown()
-            for file in files:
-                os.close(file)
+    try:
+        with Server(Leaking) as server:
+            options = ["--url", server.url, "--pid", str(os.getpid())]
+            code, output = soak("--seconds", "6", "--growth", "1", *options)
+    finally:
+        for file in files:
+            os.close(file)
     assert code == 1
     for reason in ("/health: status 500", "valid: ", "the memory grew by", "file descriptors are left open"):
         assert reason in output

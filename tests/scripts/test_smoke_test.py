@@ -1,7 +1,6 @@
 """scripts/smoke_test.sh: passes a service that works, and says what is wrong with any other."""
 
 import http.client
-import http.server
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -22,6 +20,7 @@ from app.settings import EMBEDDED
 from ml.model import bundle
 from ml.model.manifest import MAX_CLASSES
 from tests.conftest import BLUE, RED, colour_graph, coloured, encode
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
 from tests.helpers.waiting import HANG_S
@@ -52,16 +51,11 @@ class Proxy:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> str:
-        handler = type("_Bound", (_Handler,), {"proxy": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
+        self._server = Server(type("_Bound", (_Handler,), {"proxy": self})).start()
+        return self._server.url + self.prefix
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.stop()
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         with self.lock:
@@ -81,23 +75,17 @@ class Proxy:
         return self.change(path, headers, output)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     proxy: Proxy
 
     def do_GET(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
         answer = self.proxy.answer(self.command, self.path, headers, body)
-        self.send_response(answer.status)
-        for name, value in (answer.headers | {"content-length": str(len(answer.body))}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(answer.body)
+        answer.headers.pop("content-length", None)  # of the body before its change
+        self.answer(answer.status, answer.body, answer.headers)
 
     do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 def smoke_test(url: str, **env: str) -> tuple[int, dict[str, str], str]:

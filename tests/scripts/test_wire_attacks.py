@@ -1,15 +1,14 @@
 """`scripts.wire_attacks`, on the service and on a server that fails its clients."""
 
-import http.server
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from scripts import wire_attacks
+from tests.helpers.http_server import Handler, Server
 
 
 def run(*options: str) -> tuple[int, str]:
@@ -25,22 +24,16 @@ def test_the_service_answers_during_an_attack() -> None:
     assert code == 0, output
 
 
-class SlowHandler(http.server.BaseHTTPRequestHandler):
+class SlowHandler(Handler):
     def do_GET(self) -> None:
         time.sleep(0.3)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
+        self.answer()
 
 
 @pytest.fixture
 def slow_url() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowHandler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with Server(SlowHandler) as server:
+        yield server.url
 
 
 def test_a_server_that_fails_its_clients_is_reported(slow_url: str) -> None:

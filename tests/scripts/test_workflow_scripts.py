@@ -212,7 +212,17 @@ def test_a_training_is_started_on_the_branch_that_was_checked(tmp_path: Path) ->
 
 
 def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
-    others = ["chromium", "haproxy", "nginx", "catatonit", "ffmpeg", "kubectl", "apt-get", "sudo"]
+    others = [
+        "chromium",
+        "chromium-headless-shell",
+        "haproxy",
+        "nginx",
+        "catatonit",
+        "ffmpeg",
+        "kubectl",
+        "apt-get",
+        "sudo",
+    ]
     others += ["prometheus", "prometheus-alertmanager", "prometheus-pushgateway"]
     for tool in (*others, "wrk"):
         path = tmp_path / tool

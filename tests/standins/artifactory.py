@@ -2,10 +2,10 @@
 
 import contextlib
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from typing import Any
+
+from tests.helpers.http_server import Handler, Server
 
 
 class Artifactory:
@@ -22,20 +22,13 @@ class Artifactory:
         self.files: dict[str, bytes] = {}
         self.seen: list[tuple[str, str]] = []
         self.failures: list[int] = []
-        handler = type("_Bound", (_Handler,), {"artifactory": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/artifactory"
+        self._server = Server(type("_Bound", (_Handler,), {"artifactory": self}))
+        self.url = f"{self._server.url}/artifactory"
 
     @contextlib.contextmanager
     def serving(self) -> Iterator["Artifactory"]:
-        options = {"poll_interval": 0.01}
-        threading.Thread(target=self._server.serve_forever, kwargs=options, daemon=True).start()
-        try:
+        with self._server:
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
 
     def status(self, method: str, path: str, headers: Any, body: bytes) -> int:
         """Carry out a request and return the status of its response."""
@@ -52,22 +45,17 @@ class Artifactory:
         return 201
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two packets
     artifactory: Artifactory
 
     def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         status = self.artifactory.status(self.command, self.path, self.headers, body)
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
+        headers = {}
         if status == 200:
             content = self.artifactory.files[self.path]
-            self.send_header("X-Checksum-Sha256", hashlib.sha256(content).hexdigest())
-        self.end_headers()
+            headers["X-Checksum-Sha256"] = hashlib.sha256(content).hexdigest()
+        self.answer(status, headers=headers)
 
     do_HEAD = do_PUT = _respond  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass

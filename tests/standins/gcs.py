@@ -1,14 +1,14 @@
 """A stand-in for Google Cloud Storage's JSON API: one bucket in memory, on loopback."""
 
 import contextlib
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from email.parser import BytesParser
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.helpers.http_server import Handler, Server
 
 _OBJECT = re.compile(r"/(?:download/)?storage/v1/b/([^/]+)/o/(.+)")
 
@@ -21,7 +21,7 @@ class Bucket:
         self.url = ""
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     bucket: Bucket
 
@@ -74,34 +74,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         status, part = 200, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if part:
             status, content = 206, content[int(part[1]) : int(part[2]) + 1 if part[2] else None]
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.answer(status, content)
 
     def _send(self, status: int, document: object) -> None:
         content = b"" if document is None else json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.answer(status, content, {"Content-Type": "application/json"})
 
 
 @contextlib.contextmanager
 def bucket() -> Iterator[Bucket]:
     made = Bucket()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("_Bound", (_Handler,), {"bucket": made}))
-    server.daemon_threads = True
-    made.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with Server(type("_Bound", (_Handler,), {"bucket": made})) as server:
+        made.url = server.url
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -9,11 +9,11 @@ import threading
 import urllib.request
 import uuid
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 from scripts.common.process import free_port
 from tests.helpers import container_engine
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.waiting import HANG_S
 
 
@@ -42,11 +42,8 @@ class FakeApp:
         self.env = dict(env)
         self._text = " ".join([image, *env.values()])
         self.sha256 = hashlib.sha256(env.get("MODEL_URL", "").encode()).hexdigest()
-        handler = type("_Bound", (_Handler,), {"app": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = Server(type("_Bound", (_Handler,), {"app": self})).start()
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
 
     def state(self) -> str:
         if "crash" in self._text:
@@ -62,24 +59,18 @@ class FakeApp:
         return (500 if broken else 200), {"status": "ready"}
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.stop()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     app: FakeApp
 
     def do_GET(self) -> None:
         status, body = self.app.answer(self.path)
-        self.send_response(status)
         if isinstance(body, str):
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.end_headers()
-        self.wfile.write(body.encode() if isinstance(body, str) else json.dumps(body).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+            self.answer(status, body.encode(), {"Content-Type": "text/plain; version=0.0.4"})
+        else:
+            self.answer(status, json.dumps(body).encode())
 
 
 class Container:

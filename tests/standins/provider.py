@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.helpers.http_server import Handler, Server
 from tests.standins.instances import Front
 
 
@@ -54,9 +54,8 @@ class Provider:
         self.gate = threading.Event()  # while it is not set, nothing that was begun continues
         self.gate.set()
         self.front = Front()  # of the version that serves
-        handler = type("_Bound", (_Handler,), {"provider": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}{self.prefix}"
+        self._server = Server(type("_Bound", (_Handler,), {"provider": self}))
+        self.url = self._server.url + self.prefix
 
     def answer(self, request: Request) -> Answer:
         raise NotImplementedError
@@ -74,15 +73,8 @@ class Provider:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Any]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
+        with contextlib.closing(self), self._server:
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
-            self.close()
 
     def respond(self, request: Request, authorization: str) -> Answer | None:
         """Return the answer, or None to drop the connection."""
@@ -112,7 +104,7 @@ def _matches(fault: Fault, request: Request) -> bool:
     return fault.method == request.method and re.fullmatch(fault.path, request.path) is not None
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     provider: Provider
 
@@ -136,6 +128,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _respond  # noqa: N815
-
-    def log_message(self, *_: Any) -> None:
-        pass

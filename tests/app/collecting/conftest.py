@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from ml.collected.store import Collected
-from ml.model.collected import Record
+from ml.model.kept_photos import Record
 from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.served import Served, served
 from tests.helpers.waiting import until

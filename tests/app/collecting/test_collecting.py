@@ -19,7 +19,7 @@ from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.collected.store import Collected
-from scripts.stress.bombs import encoded
+from scripts.common.pictures import encoded
 from tests.app.collecting.conftest import KeepingService
 from tests.conftest import RED, coloured, encode
 from tests.helpers.graphs import GREEN

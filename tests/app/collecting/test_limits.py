@@ -7,7 +7,7 @@ import pytest
 from app.collecting import awaiting
 from app.collecting.awaiting import Awaiting, Candidate
 from app.collecting.limits import DailyLimits
-from ml.model.collected import Record
+from ml.model.kept_photos import Record
 
 DAY_S = 86_400
 

@@ -22,9 +22,9 @@ from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.collected.store import Collected
-from ml.model import collected
-from ml.model.collected import Record
+from ml.model import kept_photos
 from ml.model.host import available_cpus
+from ml.model.kept_photos import Record
 from tests.app.collecting.conftest import KeepingService
 from tests.app.collecting.test_collecting import UNKNOWN
 from tests.conftest import coloured, encode
@@ -118,7 +118,7 @@ def test_no_record_is_written_without_its_photo() -> None:
     for suffix, written in ((".jpg", []), (".json", [record.photo_path])):
         store = Failing(suffix)
         with pytest.raises(OSError):  # noqa: PT011
-            collected.keep(store, record, b"")
+            kept_photos.keep(store, record, b"")
         assert store.written == written
 
 
@@ -213,13 +213,13 @@ def silent_server() -> Iterator[int]:
 
 
 def test_a_write_to_a_bucket_that_never_answers_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collected, "_TOTAL_S", 0.5)
+    monkeypatch.setattr(kept_photos, "_TOTAL_S", 0.5)
     with silent_server() as port:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "x")
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         fsspec.filesystem("s3").clear_instance_cache()
-        store = collected.open_store("s3://photos")
+        store = kept_photos.open_store("s3://photos")
         for call in (lambda: store.write("a", b"x"), lambda: store.read("a")):
             with pytest.raises(FSTimeoutError):
                 call()

@@ -13,7 +13,7 @@ from ml.model import careful, decoder
 from ml.model.errors import BrokenImageError, TooCostlyError, UnsupportedImageError
 from ml.model.formats import inspect
 from ml.model.sandbox.sandbox import AVAILABLE
-from scripts.stress.bombs import encoded
+from scripts.common.pictures import encoded
 from tests.helpers.paths import ROOT
 from tests.helpers.photo_files import PHOTO, variants
 
@@ -32,9 +32,7 @@ def with_metadata(image: Image.Image, form: str, orientation: int = 1) -> bytes:
     exif[0x0112], exif[0x010E] = orientation, SECRET.decode()
     exif.get_ifd(0x8825)[1] = "N"
     more = {"comment": SECRET} if form in ("JPEG", "GIF") else {"icc_profile": SECRET * 20}
-    buffer = io.BytesIO()
-    image.save(buffer, form, exif=exif, **more)
-    return buffer.getvalue()
+    return encoded(image, form, exif=exif, **more)
 
 
 def difference(copy: bytes, photo: Image.Image) -> float:

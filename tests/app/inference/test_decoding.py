@@ -17,7 +17,8 @@ from app.telemetry.metrics import Metrics
 from ml.model.errors import TooCostlyError, UnsupportedImageError
 from ml.model.image import read
 from ml.model.sandbox.sandbox import AVAILABLE
-from scripts.stress.bombs import bmp, encoded
+from scripts.common.pictures import encoded
+from scripts.stress.bombs import bmp
 from scripts.stress.heif import HEIC_INSTALLED, small, written
 from tests.app.routes.test_predict import send
 from tests.conftest import REQUIRE_ALL, not_installed

@@ -99,7 +99,7 @@ def test_a_model_without_ood_score_never_answers_unknown(
         several = send(client, GREEN_PNG, RED_PNG).get_json()["predictions"]
         assert {tuple(p) for p in several} == {("label", "probabilities", "request_id")}
         assert 'label="unknown"' not in client.get("/metrics").text
-        assert client.get("/model").get_json()["labels"] == classes or ["red", "blue"]
+        assert client.get("/model").get_json()["labels"] == (classes or ["red", "blue"])
         told = is_problem(client.post("/feedback", json={"predicted": "unknown", "actual": "unknown"}), 400)
         assert "unknown" not in told["detail"]
 

@@ -6,8 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from email.parser import BytesParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -16,9 +15,11 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from ml.model.image import decode
+from scripts.common.pictures import encoded
 from tests.app.routes.test_page_browser import CAT, card, choose
 from tests.conftest import encode
 from tests.helpers.chromium import opened, wait_until
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.service import Service, running
 
 LARGE = (2016, 1512)
@@ -33,10 +34,9 @@ def large(form: str = "JPEG", orientation: int = 1, mode: str = "RGB") -> dict:
     exif[0x0112] = orientation
     if orientation == 6:
         image = image.rotate(90, expand=True)
-    buffer = io.BytesIO()
-    image.save(buffer, form, exif=exif, quality=90)
-    assert len(buffer.getvalue()) > 500_000
-    return {"name": f"large.{form.lower()}", "mimeType": f"image/{form.lower()}", "buffer": buffer.getvalue()}
+    file = encoded(image, form, exif=exif, quality=90)
+    assert len(file) > 500_000
+    return {"name": f"large.{form.lower()}", "mimeType": f"image/{form.lower()}", "buffer": file}
 
 
 class Sent:
@@ -62,7 +62,7 @@ def sent(service: Service) -> Iterator[tuple[Sent, int]]:
     """A proxy in front of the service: Playwright doesn't see the bodies of files."""
     record = Sent()
 
-    class Proxy(BaseHTTPRequestHandler):
+    class Proxy(Handler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -82,22 +82,13 @@ def sent(service: Service) -> Iterator[tuple[Sent, int]]:
         def forward(self, body: bytes | None) -> None:
             headers = {"Content-Type": self.headers.get("Content-Type", "")} if body else {}
             with urlopen(Request(f"http://127.0.0.1:{service.port}{self.path}", body, headers)) as response:
-                content = response.read()
-                self.send_response(response.status)
-                for name in ("Content-Type", "Content-Security-Policy"):
-                    self.send_header(name, response.headers.get(name, ""))
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                names = ("Content-Type", "Content-Security-Policy")
+                kept = {name: response.headers.get(name, "") for name in names}
+                self.answer(response.status, response.read(), kept)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+    with Server(Proxy) as server:
         server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        Thread(target=server.serve_forever, daemon=True).start()
         yield record, server.server_port
-        server.shutdown()
 
 
 def answered(page: Page, photo: dict) -> None:

@@ -2,11 +2,8 @@
 
 import base64
 import io
-import ssl
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from PIL import Image
@@ -16,8 +13,9 @@ from scripts.common.chromium import CHROMIUM
 from tests.app.routes.test_page_browser import CAT, card, choose
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.chromium import opened, wait_until
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.service import Service, running
-from tests.helpers.tls import certificate
+from tests.helpers.tls import certificate, context
 
 
 @pytest.fixture(scope="module")
@@ -28,33 +26,22 @@ def camera_browser(browser: Browser) -> Iterator[Browser]:
         yield other
 
 
-class Elsewhere(BaseHTTPRequestHandler):
+class Elsewhere(Handler):
     """Another site; the browser may read only what is below /open."""
 
     def do_GET(self) -> None:
         page = self.path.endswith("page.html")
         body = b"<h1>a page</h1>" if page else CAT.read_bytes()
-        self.send_response(404 if "missing" in self.path else 200)
-        self.send_header("Content-Type", "text/html" if page else "image/jpeg")
-        self.send_header("Content-Length", str(len(body)))
+        headers = {"Content-Type": "text/html" if page else "image/jpeg"}
         if self.path.startswith("/open"):
-            self.send_header("Access-Control-Allow-Origin", "*")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+            headers["Access-Control-Allow-Origin"] = "*"
+        self.answer(404 if "missing" in self.path else 200, body, headers)
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate(tmp_path_factory.mktemp("tls")))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"https://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with Server(Elsewhere, context(certificate(tmp_path_factory.mktemp("tls")))) as server:
+        yield server.url
 
 
 @pytest.fixture

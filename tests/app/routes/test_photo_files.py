@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from scripts.stress.bombs import encoded
+from scripts.common.pictures import encoded
 from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers import photo_files

@@ -19,6 +19,7 @@ from app.settings import EMBEDDED
 from ml.model.image import decode
 from ml.model.reference import brightness
 from monitoring.dashboards.model import DRIFT
+from scripts.common.pictures import encoded
 from tests.app.routes.test_predict import send
 from tests.conftest import REQUIRE_ALL, SHARED
 
@@ -62,9 +63,7 @@ def as_usual(photo: bytes, usual: bytes) -> bytes:
             low = gamma
         else:
             high = gamma
-    buffer = io.BytesIO()
-    Image.fromarray((255 * values**gamma).astype(np.uint8)).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
+    return encoded(Image.fromarray((255 * values**gamma).astype(np.uint8)), quality=95)
 
 
 def distances(client: FlaskClient, sent: Sequence[bytes]) -> dict[str, float]:

@@ -11,10 +11,10 @@ import pytest
 from ml.__main__ import COMMANDS
 from ml.cli import run
 from ml.collected.store import Collected
-from ml.model import collected
-from ml.model.collected import Folder, Record
+from ml.model import kept_photos
 from ml.model.errors import PipelineError
-from tests.ml.model.test_collected import RECORD
+from ml.model.kept_photos import Folder, Record
+from tests.ml.model.test_kept_photos import RECORD
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> Path:
 
 def keep(store: Path, number: int, days_ago: int = 0, **changes: object) -> Record:
     photo = b"photo %d" % number
-    time = (datetime.now(UTC) - timedelta(days=days_ago)).strftime(collected.TIME)
+    time = (datetime.now(UTC) - timedelta(days=days_ago)).strftime(kept_photos.TIME)
     record = replace(
         RECORD,
         id=f"{number:032x}",
@@ -33,7 +33,7 @@ def keep(store: Path, number: int, days_ago: int = 0, **changes: object) -> Reco
         sha256=hashlib.sha256(photo).hexdigest(),
         **changes,  # type: ignore[arg-type]
     )
-    collected.keep(Folder(store), record, photo)
+    kept_photos.keep(Folder(store), record, photo)
     return record
 
 

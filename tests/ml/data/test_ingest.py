@@ -2,13 +2,11 @@
 
 import dataclasses
 import hashlib
-import http.server
 import io
 import json
 import os
 import shutil
 import tarfile
-import threading
 import time
 import types
 import zipfile
@@ -21,6 +19,7 @@ from ml.model.errors import PipelineError
 from ml.model.photos import SUFFIXES
 from ml.params import Ingest
 from tests.conftest import RED, coloured, encode
+from tests.helpers.http_server import file_server
 from tests.helpers.model_server import Answer, ModelServer
 
 
@@ -278,43 +277,29 @@ def test_oxford_pets_through_torchvision(make_photos, go, tmp_path, monkeypatch)
             info.size = len(text)
             archive.addfile(info, io.BytesIO(text))
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=site)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
     def unlimited(*_: object) -> None:
         raise AssertionError("torchvision's own download has no limits")
 
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", unlimited)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever).start()
+    with file_server(site) as server:
         resources = [
-            (
-                f"http://127.0.0.1:{server.server_port}/{file}",
-                hashlib.md5((site / file).read_bytes()).hexdigest(),
-            )
+            (f"{server.url}/{file}", hashlib.md5((site / file).read_bytes()).hexdigest())
             for file in ("images.tar.gz", "annotations.tar.gz")
         ]
-        try:
-            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(f"{resources[0][0]}.none", None)])
-            with pytest.raises(PipelineError, match=r"download failed.*404"):
+        monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(f"{resources[0][0]}.none", None)])
+        with pytest.raises(PipelineError, match=r"download failed.*404"):
+            go("oxford-pets")
+        monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(resources[0][0], "0" * 32)])
+        with pytest.raises(PipelineError, match=r"download failed.*MD5"):
+            go("oxford-pets")
+        with monkeypatch.context() as full_disk:
+            usage = shutil.disk_usage("/")._replace(free=1_000)
+            full_disk.setattr(shutil, "disk_usage", lambda _: usage)
+            with pytest.raises(PipelineError, match=r"download failed.*larger than"):
                 go("oxford-pets")
-            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", [(resources[0][0], "0" * 32)])
-            with pytest.raises(PipelineError, match=r"download failed.*MD5"):
-                go("oxford-pets")
-            with monkeypatch.context() as full_disk:
-                usage = shutil.disk_usage("/")._replace(free=1_000)
-                full_disk.setattr(shutil, "disk_usage", lambda _: usage)
-                with pytest.raises(PipelineError, match=r"download failed.*larger than"):
-                    go("oxford-pets")
-            monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", resources)
-            report = go("oxford-pets")
-        finally:
-            server.shutdown()
+        monkeypatch.setattr(OxfordIIITPet, "_RESOURCES", resources)
+        report = go("oxford-pets")
     assert report.classes == dict.fromkeys((name.lower() for name in ("Cat", "Dog")), 12)
     red = (photos / "red" / "003.png").read_bytes()
     assert (tmp_path / "raw" / "cat" / "Abyssinian_3.jpg").read_bytes() == red
@@ -369,7 +354,7 @@ def test_the_names_in_zips_of_other_systems(make_photos, go, tmp_path):
     photo = (make_photos(1) / "red" / "000.png").read_bytes()
 
     class Written(zipfile.ZipInfo):  # as it stands in the file: UTF-8 without the flag that says so
-        def _encodeFilenameFlags(self):  # noqa: N802
+        def _encodeFilenameFlags(self):
             return self.filename.encode(), 0
 
     with zipfile.ZipFile(tmp_path / "macos.zip", "w") as archive:

@@ -45,11 +45,11 @@ def test_the_model_card_is_stored(tmp_path):
     card = "# Cats\n\n<b>ünïcode</b> | 1 |\n"
     write(path, card)
     assert bundle.read(path).card == card
-    assert bundle.read_card(path.read_bytes()) == card
+    assert checkpoint.read(path).card == card
     assert torch.load(path, weights_only=True)["classes"] == ["red", "blue"]
     assert write(tmp_path / "again.pt", card) == bundle.read(path).sha256
     write(path)
-    assert bundle.read(path).card == bundle.read_card(path.read_bytes()) == ""
+    assert bundle.read(path).card == checkpoint.read(path).card == ""
     assert not any(name.endswith("README.md") for name in zipfile.ZipFile(path).namelist())
 
 
@@ -64,7 +64,7 @@ def test_the_model_card_has_a_maximum_size(tmp_path):
 @pytest.mark.parametrize("bad", [b"a" * (bundle.MAX_CARD_BYTES + 1), b"\xff\xfe", b"\xed\xa0\x80"])
 def test_an_invalid_model_card_is_ignored(make_model, bad):
     path = make_model(card=bad)
-    assert bundle.read(path).card == bundle.read_card(path.read_bytes()) == ""
+    assert bundle.read(path).card == ""
     assert bundle.read(path).manifest.version == "test-1"
 
 
@@ -137,7 +137,7 @@ def test_compressed_entries_are_refused_before_one_is_unpacked(make_model, tmp_p
     assert bomb.stat().st_size < 1_000_000
     tracemalloc.start()
     try:
-        for load in (bundle.read, checkpoint.read, lambda path: bundle.read_card(path.read_bytes())):
+        for load in (bundle.read, checkpoint.read, lambda path: bundle.read_extras(path.read_bytes(), ())):
             with pytest.raises(BundleError, match="is compressed"):
                 load(bomb)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000

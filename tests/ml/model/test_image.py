@@ -1,7 +1,6 @@
 """Every format and mode gives the pixels that a person would see; every broken file gives a clear error."""
 
 import contextlib
-import io
 import subprocess
 import sys
 
@@ -18,6 +17,7 @@ from ml.model.image import (
     inspect,
     to_rgb,
 )
+from scripts.common.pictures import encoded
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
@@ -72,9 +72,7 @@ def test_center_crop_and_squash_see_different_parts():
 
 
 def save(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
+    return encoded(image, form, **options)
 
 
 def test_modes():

@@ -18,6 +18,7 @@ from ml.model.onnx_model import OnnxModel
 from ml.packaging import stability
 from ml.packaging.perturbations import COLOUR_PERTURBATIONS, PERTURBATIONS, decode_whole
 from ml.params import MaxFlips, Params
+from scripts.common.pictures import encoded
 from tests.conftest import coloured, encode
 
 SIDE = 64
@@ -87,12 +88,9 @@ def test_whole_photos_are_upright_opaque_and_not_too_large():
         assert photo.size[0] / photo.size[1] == pytest.approx(4 / 3, abs=0.01)
     tagged = Image.Exif()
     tagged[0x0112] = 6
-    buffer = io.BytesIO()
-    PHOTO.save(buffer, "JPEG", exif=tagged)
-    assert decode_whole(buffer.getvalue(), SIDE).size == (150, 200)
-    buffer = io.BytesIO()
-    Image.new("RGBA", (30, 20), (0, 0, 0, 0)).save(buffer, "PNG")
-    assert np.asarray(decode_whole(buffer.getvalue(), SIDE)).min() == 255
+    assert decode_whole(encoded(PHOTO, exif=tagged), SIDE).size == (150, 200)
+    transparent = encoded(Image.new("RGBA", (30, 20), (0, 0, 0, 0)), "PNG")
+    assert np.asarray(decode_whole(transparent, SIDE)).min() == 255
     for bad in (b"", b"hello", encode(np.asarray(PHOTO))[:500]):
         with pytest.raises(ImageError):
             decode_whole(bad, SIDE)

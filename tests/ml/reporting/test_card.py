@@ -19,7 +19,7 @@ from tests.helpers.project import FIGURES, make_project
 from tests.helpers.reports import CONDITIONS, INTERVALS, OTHERS, leave
 
 MEASURED = {"precision": "int8", "torch": FIGURES, "twin": FIGURES, "known": INTERVALS | OTHERS,
-         "test_digest": "e" * 64}  # fmt: skip
+         "test_digest": "e" * 64, "conditions": []}  # fmt: skip
 PARAMS = default_params().model_dump(mode="json")
 
 

@@ -1,10 +1,7 @@
 """The report page holds every section, loads nothing from elsewhere, and escapes every name."""
 
-import functools
-import http.server
 import json
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from ml.reporting import report
 from ml.reporting.rendering import position
 from tests.conftest import RED, coloured, encode
 from tests.helpers.chromium import launched, opened
+from tests.helpers.http_server import file_server
 from tests.helpers.params import copy_params, default_params
 from tests.helpers.project import FIGURES, make_project
 from tests.helpers.reports import CHANGED, leave
@@ -188,20 +186,11 @@ def test_positions_on_a_scale():
     assert position(0, 0, 0) == 0
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def port(project):
     report.run(PARAMS)
-    handler = functools.partial(Quiet, directory=project / "reports")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
+    with file_server(project / "reports") as server:
+        yield server.server_port
 
 
 def test_a_browser_shows_it_narrow_and_wide_light_and_dark(port):

@@ -14,8 +14,8 @@ from werkzeug.serving import make_server
 
 from ml import local_model
 from ml.collected.store import Collected
-from ml.model.collected import Folder, Record, keep
-from ml.review.collected import CollectedItems
+from ml.model.kept_photos import Folder, Record, keep
+from ml.review.collected_items import CollectedItems
 from ml.review.items import Items
 from ml.review.server import HOST, create_app
 from tests.conftest import BLUE, RED, coloured, encode

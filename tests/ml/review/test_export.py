@@ -18,7 +18,7 @@ from ml.data.locks import locked
 from ml.evaluation.features import load_ood_photos
 from ml.model.errors import PipelineError
 from ml.params import Ingest, Params
-from ml.review.collected import CollectedItems
+from ml.review.collected_items import CollectedItems
 from ml.review.export import COMMANDS, Export, export
 from ml.review.items import Choice
 from tests.conftest import BLUE, coloured, encode, needs

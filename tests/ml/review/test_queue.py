@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ml.data import reviewed
-from ml.review.collected import CollectedItems
+from ml.review.collected_items import CollectedItems
 from ml.review.items import Choice
 from ml.review.queue import Queue, TakenError
 from tests.ml.review.conftest import decide, kept, next_item, served

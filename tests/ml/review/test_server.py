@@ -14,6 +14,7 @@ from ml.audit.suspects import Suspect, Suspects
 from ml.data import decisions
 from ml.data.decisions import LabelDecision
 from ml.review.items import Choice
+from scripts.common.pictures import encoded
 from tests.ml.audit.conftest import write_suspects
 from tests.ml.review.conftest import SESSION, TOKEN, Ask, decide, next_item, served
 
@@ -78,11 +79,9 @@ def test_whoever_opens_the_audit_again_goes_on_where_they_were(ask: Ask) -> None
 
 def test_a_photo_is_shown_whole_and_upright(ask: Ask, suspects: Suspects, tmp_path: Path) -> None:
     path, sha256 = tmp_path / "data/raw" / suspects.suspects[0].paths[0], suspects.suspects[0].hashes[0]
-    picture = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (3000, 1000), "red").save(picture, "JPEG", exif=exif)
-    path.write_bytes(picture.getvalue())
+    path.write_bytes(encoded(Image.new("RGB", (3000, 1000), "red"), exif=exif))
     status, headers, body = ask("GET", f"photos/{sha256}")
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
@@ -103,9 +102,7 @@ def test_a_photo_is_shown_whole_and_upright(ask: Ask, suspects: Suspects, tmp_pa
 
 def encode_bomb() -> bytes:
     """A PNG whose header claims more pixels than are allowed."""
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(picture, "PNG")
-    content = bytearray(picture.getvalue())
+    content = bytearray(encoded(Image.new("RGB", (8, 8)), "PNG"))
     content[16:24] = (100_000).to_bytes(4, "big") * 2
     return bytes(content)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from ml.model import decoder
 from ml.model.errors import BrokenImageError, TooCostlyError
 from ml.model.formats import Structure, inspect
-from scripts.stress.bombs import encoded
+from scripts.common.pictures import encoded
 from scripts.stress.heif import HEIC_INSTALLED
 from tests.conftest import RED, coloured, encode
 from tests.helpers.bitmaps import bitmap

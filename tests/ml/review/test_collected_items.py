@@ -13,7 +13,7 @@ from PIL import Image
 from ml.data import reviewed
 from ml.data.duplicates import difference_hash
 from ml.model.errors import ImageError
-from ml.review.collected import CollectedItems
+from ml.review.collected_items import CollectedItems
 from ml.review.figures import accuracy, as_numbers, in_words
 from ml.review.groups import MAX_GROUP, group
 from ml.review.items import Choice

@@ -4,7 +4,6 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -14,12 +13,13 @@ from ml.data import reviewed
 from ml.data.duplicates import difference_hash
 from ml.local_model import LocalModel
 from ml.model.careful import CarefulDecoder
-from ml.model.collected import CONTRADICTED, MAX_SIDE, RANDOM, UNKNOWN, UNSURE, Record
 from ml.model.errors import ImageError, PipelineError, UnsupportedImageError
 from ml.model.explain import explain
 from ml.model.formats.structure import Structure
 from ml.model.host import available_cpus
 from ml.model.image import inspect
+from ml.model.kept_photos import CONTRADICTED, MAX_SIDE, RANDOM, UNSURE, Record
+from ml.model.manifest import UNKNOWN
 from ml.review import figures
 from ml.review.groups import group
 from ml.review.items import LABEL, Action, Choice, Item, Picture
@@ -60,7 +60,6 @@ class CollectedItems:
         model: LocalModel,
         max_bits: int,
         confidence: float,
-        path: Path = reviewed.PATH,
     ) -> None:
         """Look at all photos that are not decided yet.
 
@@ -70,18 +69,17 @@ class CollectedItems:
             model: has the classes, and shows the evidence.
             max_bits: number of bits in which near-duplicates may differ, as `prepare.near_duplicate_bits`.
             confidence: of the interval of the accuracy.
-            path: of the decisions.
 
         Raises:
             PipelineError: the decisions cannot be read.
         """
-        self.path = path
+        self.path = reviewed.PATH
         self.classes: Sequence[str] = model.manifest.classes
         self._store, self._model, self._confidence = store, model, confidence
         self._decoder = CarefulDecoder(
             _MAX_DECODE_BYTES, available_cpus(), MAX_SIDE**2, cpu_s=_CPU_S, seconds=_SECONDS
         )
-        self._entries = reviewed.load(path)
+        self._entries = reviewed.load(self.path)
         undecided = [record for record in records if record.id not in self._entries]
         with ThreadPoolExecutor(available_cpus()) as pool:
             hashes = pool.map(self._hash, undecided)

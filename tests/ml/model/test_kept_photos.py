@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ml.model import collected
-from ml.model.collected import Folder, Record, RecordError
+from ml.model import kept_photos
+from ml.model.kept_photos import Folder, Record, RecordError
 
 RECORD = Record(
     id="0123456789abcdef" * 2,
@@ -65,7 +65,7 @@ def test_what_is_no_record_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("address", ["kept", "/srv/kept", "C:\\kept", "file:///srv/kept", "."])
 def test_folders(address: str) -> None:
-    assert isinstance(collected.open_store(address), Folder)
+    assert isinstance(kept_photos.open_store(address), Folder)
 
 
 @pytest.mark.parametrize(
@@ -77,21 +77,21 @@ def test_folders(address: str) -> None:
 )  # fmt: skip
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValueError, match="must be a folder, or s3://"):
-        collected.open_store(address)
+        kept_photos.open_store(address)
 
 
 def test_buckets() -> None:
     for address in ("s3://bucket", "gs://bucket/pre/fix/"):
-        assert collected.local_folder(address) is None
+        assert kept_photos.local_folder(address) is None
 
 
 def test_a_folder_is_written_to_and_read(tmp_path: Path) -> None:
     store = Folder(tmp_path / "a" / "b")
     with pytest.raises(FileNotFoundError):
         store.read(RECORD.path)
-    collected.keep(store, RECORD, b"photo")
+    kept_photos.keep(store, RECORD, b"photo")
     assert store.read(RECORD.photo_path) == b"photo"
     assert Record.from_json(store.read(RECORD.path)) == RECORD
     assert len(list(tmp_path.rglob("*.*"))) == 2  # no temporary file
     (tmp_path / "a" / "b" / RECORD.path).write_bytes(bytes(10**6))
-    assert len(store.read(RECORD.path)) == collected.MAX_RECORD_BYTES
+    assert len(store.read(RECORD.path)) == kept_photos.MAX_RECORD_BYTES

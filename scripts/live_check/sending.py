@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from ml.model.errors import PipelineError
 from ml.model.manifest import UNKNOWN
-from scripts.collecting.batch import Row
-from scripts.collecting.endpoint import Answer, Endpoint
 from scripts.common.photos import LabelledPhoto, find
 from scripts.common.web import printable
+from scripts.live_check.batch import Row
+from scripts.live_check.endpoint import Answer, Endpoint
 
 
 def labelled(data: str, folder: Path) -> tuple[Path, list[LabelledPhoto]]:
@@ -69,7 +69,7 @@ def sample(photos: list[LabelledPhoto], count: int) -> list[LabelledPhoto]:
     return sorted(in_turn[:count], key=lambda photo: photo.path)
 
 
-class Collector:
+class PhotoSender:
     """Sends the photos.
 
     Args:
