@@ -12,6 +12,7 @@ import { capitalized, listed, percent, text } from "./texts.js";
 const PARALLEL = 2; // requests in progress: one user must not fill the service's queue
 const MAX_EXAMPLES = 6; // shown
 const SPOKEN_MS = 3000; // how long an announcement stays for screen readers
+const UNANSWERED = ["waiting", "asking"]; // states of a photo
 
 const $ = (id) => document.getElementById(id);
 const photos = new Set();
@@ -35,7 +36,7 @@ const page = {
     $("announce").append(line);
   },
   changed() {
-    const done = [...photos].filter((photo) => !["waiting", "asking"].includes(photo.state)).length;
+    const done = [...photos].filter(({ state }) => !UNANSWERED.includes(state)).length;
     $("count").textContent = photos.size > 1 ? text("progress", { done, all: photos.size }) : "";
     $("bar").hidden = !photos.size;
     $("downloads").hidden = ![...photos].some(({ answer }) => answer);
@@ -108,6 +109,11 @@ $("clear").addEventListener("click", () => {
 
 $("csv").addEventListener("click", () => table.download(table.csv(records()), "results.csv", "text/csv;charset=utf-8"));
 $("json").addEventListener("click", () => table.download(table.json(records()), "results.json", "application/json"));
+
+// Photos without an answer are not kept, so the browser asks before it leaves or reloads the page.
+addEventListener("beforeunload", (event) => {
+  if ([...photos].some(({ state }) => UNANSWERED.includes(state))) event.preventDefault();
+});
 
 // The page may be closed after this, or be put away: what the user said must not be lost.
 addEventListener("pagehide", () => {

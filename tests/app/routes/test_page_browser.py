@@ -422,8 +422,16 @@ def test_an_overloaded_service_is_waited_for(browser: Browser, tmp_path: Path) -
         expect(page).to_have_title("Cat or dog?")
         choose(page, CAT, *(colour(f"{number}.jpg", RED) for number in range(3)))
         expect(page.locator(".message", has_text="busy. Trying again in 1 s").first).to_be_visible()
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        page.mouse.click(1, 1)  # browsers ask only if somebody has used the page
+        page.evaluate("setTimeout(() => location.reload())")
+        wait_until(page, lambda: asked)  # before photos without an answer are lost
         gate.touch()
         expect(page.locator('[data-state="answered"]')).to_have_count(4)
+        page.reload()
+        expect(page.locator('[data-state="answered"]')).to_have_count(4)
+        assert asked == ["beforeunload"]
         assert metric(service, 'predictions_rejected_total{reason="queue_full"}') >= 1
 
 
