@@ -15,6 +15,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from deploy import command
 from deploy.containers import Containers, environment, id_of, is_behind, labels, port_of, runs
@@ -24,6 +25,7 @@ from deploy.smoke import model_of
 from deploy.target import DeployError, Deployment, Unfinished, Variables
 from ml.cli import port
 from ml.model.files import replaced
+from ml.model.urls import LOOPBACK
 
 EXAMPLE = """python -m deploy docker --image cats-vs-dogs --port 8080 --env API_KEYS
   python -m deploy docker --image cats-vs-dogs --canary 10,50 --prometheus http://localhost:9090"""
@@ -64,6 +66,11 @@ class Docker(Containers):
 
     def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
         """Find the engine; raise DeployError if there is none, or if an option is wrong."""
+        model = urlsplit(options.model_url)
+        if model.scheme != "file" and model.hostname in LOOPBACK:
+            raise DeployError(
+                f"--model-url: in a container, {model.hostname} is the container itself, not this machine"
+            )
         super().__init__(environ, options)
         self._targets = options.targets
         # Ids of the containers that `_put_behind_proxy` has replaced, with those of their copies.

@@ -167,6 +167,16 @@ def test_no_engine(machine):
     assert "no-such-engine cannot be used; CONTAINER names another command" in done.error
 
 
+def test_a_model_that_only_this_machine_can_reach(machine):
+    """In a container, a loopback address is the container itself."""
+    new = ("--image", "x", "--model-url")
+    done = machine(*new, "http://localhost:8000/model.pt", CONTAINER="no-such-engine")
+    assert done.code == 1
+    assert "localhost is the container itself" in done.error
+    done = machine(*new, "file://localhost/model.pt", CONTAINER="no-such-engine")  # a file in the container
+    assert "no-such-engine cannot be used" in done.error
+
+
 def test_render_with_the_real_image_and_the_real_smoke_test(models, tmp_path):
     """A model with swapped classes gets ready and live; the smoke test brings the old one back."""
     path = models.image.partition(":")[0]
