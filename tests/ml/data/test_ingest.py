@@ -12,6 +12,7 @@ import types
 import zipfile
 
 import pytest
+from tqdm import tqdm
 
 from ml.data import download as fetch
 from ml.data import ingest, sources
@@ -175,6 +176,14 @@ def test_a_download_is_resumed_and_kept(server, go):
             None,
             f"bytes={len(content) // 2}-",
         ]
+
+
+def test_the_progress_of_a_download_is_shown(server, go, monkeypatch, capsys):
+    monkeypatch.setattr(fetch, "tqdm", lambda **options: tqdm(**options | {"mininterval": 0}))
+    content = server.files["/photos.zip"]
+    server.answers["/photos.zip"] = [Answer(stop=len(content) // 2), Answer()]
+    go(f"{server.url}/photos.zip")
+    assert "; trying again" in capsys.readouterr().err
 
 
 def test_downloads_that_fail(server, go, monkeypatch):
