@@ -116,10 +116,14 @@ def store(name: str, text: str) -> str:
     return text
 
 
-def items(values: str, pattern: str) -> Parser:
-    """Return the parser of comma-separated items that match a pattern; `values` describes them."""
+def items(values: str, pattern: str, *, lower: bool = False) -> Parser:
+    """Return the parser of comma-separated items that match a pattern; `values` describes them.
+
+    With `lower`, case does not matter: they are read in lower case.
+    """
 
     def parse(name: str, text: str) -> tuple[str, ...]:
+        text = text.lower() if lower else text
         items = tuple(item.strip() for item in text.split(",") if item.strip())
         # An empty list is an error too, because setting API_KEYS is meant to restrict access.
         if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):

@@ -21,7 +21,7 @@ EMBEDDED = Path(__file__).with_name("default") / "model.pt"
 """The model that is part of the service."""
 
 _MB = 1024 * 1024
-_ORIGIN = r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?"
+_ORIGIN = r"\*|https?://[a-z0-9.-]+(:\d{1,5})?"
 
 
 def _cache_folder(environ: Mapping[str, str]) -> Path:
@@ -219,7 +219,7 @@ class Settings:
     )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
-        parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN),
+        parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN, lower=True),
         (),
     )
     collect_to: str | None = _setting(

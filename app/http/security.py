@@ -18,8 +18,10 @@ HEADERS = {
 }
 
 
-_TRACE = ["traceparent", "tracestate"]
-_EXPOSED = ["Retry-After", "X-Request-ID"]
+_BINARY = "Inference-Header-Content-Length"  # of binary tensors: where the JSON ends
+_ALLOWED = ["Authorization", "Content-Encoding", "Content-Type", "X-API-Key", "X-Request-ID"]
+_ALLOWED += [_BINARY, "traceparent", "tracestate"]
+_EXPOSED = ["Retry-After", "X-Request-ID", _BINARY]
 
 
 def register(app: Flask, settings: Settings) -> None:
@@ -37,7 +39,7 @@ def register(app: Flask, settings: Settings) -> None:
         CORS(
             app,
             origins="*" if "*" in settings.cors_origins else list(settings.cors_origins),
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", *_TRACE],
+            allow_headers=_ALLOWED,
             expose_headers=_EXPOSED,
             methods=["GET", "POST"],
             max_age=600,

@@ -94,8 +94,9 @@ def _local(path: Path, pin: str | None) -> Path:
             path.open("rb").close()
         elif (sha256 := sha256_of(path)) != pin:
             raise ModelSourceError(f"{path} has SHA-256 {sha256}, but MODEL_SHA256 is {pin}")
-    except OSError as error:
-        raise ModelSourceError(f"can't read the model file {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise ModelSourceError(f"can't read the model file {path}: {reason}") from error
     return path
 
 

@@ -74,7 +74,8 @@ class RemotePhotos:
     def _fetch(self, url: str, count: Callable[[int], None]) -> bytes:
         deadline = time.monotonic() + _TOTAL_S
         try:
-            if urlsplit(url).scheme.lower() not in ("http", "https"):
+            parts = urlsplit(url)
+            if parts.scheme.lower() not in ("http", "https") or parts.port == 0:
                 raise ValueError
             client = Client(url, None)
         except ValueError:
@@ -217,6 +218,10 @@ class _LimitedLines:
         if self._left < 0:
             raise http.client.LineTooLong("header")
         return line
+
+    def close(self) -> None:
+        """Close the file, as http.client does if the first line is not HTTP's."""
+        self._file.close()
 
 
 def _addresses(host: str, port: int) -> list[str]:

@@ -20,7 +20,7 @@ def feedback() -> tuple[str, int]:
     request.max_content_length = SMALL_BODY_BYTES
     try:
         document = request.get_json()
-    except RecursionError:
+    except (RecursionError, BadRequest):
         raise BadRequest("the body isn't valid JSON") from None
     if not isinstance(document, dict):
         raise BadRequest("the body must be a JSON object")

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -118,6 +119,9 @@ class Client:
         key: one of its API_KEYS, if it has any.
         timeout_s: longest wait for an answer, and for each of its parts, in seconds.
         deadline_s: no attempt begins, and none waits for an answer, after so many seconds for a photo.
+
+    Raises:
+        ValueError: the key is not one line of text.
     """
 
     def __init__(
@@ -232,7 +236,7 @@ class Client:
                     allow_redirects=False,  # a key must not go elsewhere, and a 302 would become a GET
                     **request,
                 )
-            except requests.RequestException as failure:
+            except (requests.RequestException, ValueError) as failure:
                 lasting = isinstance(failure, ValueError | requests.exceptions.SSLError)  # a bad URL, for one
                 error, again, pause_s = UnreachableError(f"{self._url}: {failure}"), not lasting, 0.0
             else:
@@ -251,7 +255,9 @@ class _Key(requests.auth.AuthBase):
     """Sends the key, and keeps requests from sending a password of ~/.netrc instead."""
 
     def __init__(self, key: str | None) -> None:
-        self._key = key
+        self._key = (key or "").strip()  # a file that the key is read from ends with a line break
+        if not self._key.isprintable():
+            raise ValueError("the key must be one line of text")
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._key:
@@ -269,9 +275,14 @@ def _read(photo: Photo) -> bytes:
         if hasattr(photo, "read"):
             return bytes(photo.read())
         if hasattr(photo, "save"):
-            return _encode(photo)
+            return _encode(photo)  # reads it only now; a broken PNG is a SyntaxError
         raise TypeError(f"it is a {type(photo).__name__}, and neither path, bytes, open file nor image")
-    except (OSError, ValueError, TypeError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise ClassifierError(f"the photo can't be read: {error}") from error
 
 
@@ -280,7 +291,9 @@ def _encode(image: Any) -> bytes:
 
     image = ImageOps.exif_transpose(image)
     buffer = io.BytesIO()
-    if image.has_transparency_data:
+    if image.mode == "I;16":  # convert() would clip to 8 bits instead of scaling
+        image.save(buffer, "PNG")
+    elif image.has_transparency_data:
         image.convert("RGBA").save(buffer, "PNG")
     else:
         image.convert("RGB").save(buffer, "JPEG", quality=95)
@@ -308,7 +321,9 @@ def _prediction(response: requests.Response) -> Prediction:
 def _rejection(response: requests.Response) -> RejectedError:
     title, detail, request_id = response.reason or "", response.text[:200], ""
     if 300 <= response.status_code < 400:
-        detail = f"the service is at {response.headers.get('Location', 'another address')}; use that address"
+        address = urljoin(response.url, response.headers.get("Location", "")).partition("?")[0]
+        address = address.removesuffix("/predict").removesuffix("/feedback")
+        detail = f"the service is at {address}; use that address"
     try:
         problem = response.json()
         title, detail, request_id = problem["title"], problem["detail"], problem["request_id"]

@@ -119,6 +119,7 @@ def test_bad_models_are_rejected_with_one_line(make_model, tmp_path):
     (tmp_path / "text.pt").write_text("no model")
     (tmp_path / "empty.pt").touch()
     assert "cut short" in fails(1, MODEL_URL=(tmp_path / "short.pt").as_uri())  # and stops the start
+    assert "can't read the model file" in fails(1, MODEL_URL="file:///%00")
     assert "not a ZIP" in rejection(tmp_path / "text.pt")
     assert "not a ZIP" in rejection(tmp_path / "empty.pt")
     assert "No such file" in rejection(tmp_path / "none.pt")

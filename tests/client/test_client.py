@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import photo_classifier
 import pytest
 from photo_classifier import ClassifierError, Client, Prediction, RejectedError, UnreachableError
@@ -115,6 +117,7 @@ def test_every_kind_of_photo(client: Client) -> None:
             image.convert("RGBA"),
             image.convert("CMYK"),
             image.convert("P"),
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257),
         ),
     ]
     for photo in photos:
@@ -172,10 +175,13 @@ def test_errors_have_the_service_s_words(client: Client, service: Service, tmp_p
 
 
 def test_many_photos_are_answered_in_their_order(client: Client, tmp_path: Path) -> None:
-    photos = [CAT, DOG, tmp_path / "missing", b"text"] * 5
+    buffer = io.BytesIO()
+    Image.open(CAT).save(buffer, "PNG")
+    broken = Image.open(io.BytesIO(buffer.getvalue()[:1000] + bytes(9000)))  # PIL reads it late
+    photos = [CAT, DOG, tmp_path / "missing", broken] * 5
     answers = list(client.predict_many(photos, at_once=4))
     labels = [answer.label if isinstance(answer, Prediction) else type(answer).__name__ for answer in answers]
-    assert labels == ["cat", "dog", "ClassifierError", "RejectedError"] * 5
+    assert labels == ["cat", "dog", "ClassifierError", "ClassifierError"] * 5
 
 
 def test_many_photos_are_read_and_sent_a_few_at_a_time(scripted: Scripted) -> None:
@@ -285,8 +291,20 @@ def test_answers_of_something_else(scripted: Scripted) -> None:
                 client.predict(b"photo")
             assert caught.value.request_id == ""
         scripted.answers = [(302, {"Location": "https://elsewhere.example/"}, b"")]
-        with pytest.raises(RejectedError, match=r"elsewhere\.example"):
+        with pytest.raises(RejectedError, match=r"is at https://elsewhere\.example/; use"):
             client.predict(b"photo")
+        scripted.answers = [(301, {"Location": "/photos/predict?top=1"}, b"")]
+        with pytest.raises(RejectedError, match=f"is at {re.escape(scripted.url)}/photos; use"):
+            client.predict(b"photo")
+
+
+def test_what_cannot_be_sent_is_an_error_of_the_client(scripted: Scripted) -> None:
+    """Any other error would end predict_many."""
+    for options in ({"url": f"http://{'a' * 70}.example"}, {"url": scripted.url, "timeout_s": 0}):
+        with Client(**options) as client, pytest.raises(ClassifierError):  # type: ignore[arg-type]
+            client.predict(b"photo")
+    with pytest.raises(ValueError, match="one line"):
+        Client(scripted.url, "key\nX-Header: 1")
 
 
 def test_no_password_of_the_user_is_sent(
@@ -305,7 +323,7 @@ def test_no_password_of_the_user_is_sent(
 
     scripted.server.RequestHandlerClass.do_POST = record  # type: ignore[attr-defined]
     scripted.answers = [good()]
-    for key in (None, "the-key"):
+    for key in (None, "the-key\n"):
         with Client(scripted.url, key) as client:
             client.predict(b"photo")
     assert headers == [None, "Bearer the-key"]

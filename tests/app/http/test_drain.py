@@ -21,6 +21,7 @@ import pytest
 from app.http import request
 from tests.app.routes.test_predict import RED_JPEG
 from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers.served import Served
 from tests.helpers.service import COMMAND, Service, blocked, running
 from tests.helpers.waiting import HANG_S, until
 
@@ -285,3 +286,21 @@ def test_health_answers_while_workers_are_busy_and_the_queue_is_full(make_model,
         gate.touch()
         assert [answer.result()[0] for answer in answers] == [200] * 3
         assert 'predictions_rejected_total{reason="queue_full"} 1.0' in service.metrics()
+
+
+def test_a_client_that_connects_at_the_last_moment_is_answered(make_app, monkeypatch):
+    """The kernel has accepted the connection, so without an answer the client would see a reset."""
+    service = Served(make_app(host="127.0.0.1", port=0, drain_seconds=0))
+    turn, clients = service.server._turn, []
+
+    def turn_and_connect(seconds: float) -> None:
+        turn(seconds)
+        if not clients:  # after the last look at the listening socket
+            clients.append(service.connect())
+            clients[0].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    monkeypatch.setattr(service.server, "_turn", turn_and_connect)
+    service.server.drain()
+    assert service.server.run() == 0
+    with clients[0] as client:
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")

@@ -11,7 +11,7 @@ def test_every_response_has_the_headers(client):
 
 def test_only_listed_origins_may_call(make_app):
     client = make_app(cors_origins=("https://pets.example",), api_keys=("key",)).test_client()
-    wanted = "traceparent, tracestate, x-api-key"
+    wanted = "content-encoding, inference-header-content-length, traceparent, tracestate, x-api-key"
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": wanted}
     good = client.options("/predict", headers={"Origin": "https://pets.example", **ask})
     assert good.status_code == 200

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -469,3 +470,32 @@ def test_a_pinned_copy_imports_no_downloader(server, cache):
     command = [sys.executable, "-c", code, f"{server.url}/model.pt", str(cache), sha256(MODEL)]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"requests", "urllib3"} & set(shown.stdout.split())
+
+
+def test_a_malformed_header_does_not_put_the_secret_url_in_the_log(make_model, cache):
+    """urllib3 would warn about it, with the whole URL."""
+    model = make_model().read_bytes()
+
+    class Malformed(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            line = self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            if b"/model.pt?" not in line:  # the digest beside it
+                self.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                return
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nno header\r\n\r\n" % len(model))
+            self.wfile.write(model)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Malformed) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}/model.pt?key=hidden"
+            with running(MODEL_URL=url, MODEL_CACHE_DIR=str(cache)) as service:
+                service.wait()
+                code, output, error = service.end()
+        finally:
+            server.shutdown()
+    assert (code, error) == (0, "")
+    assert "model loaded" in output
+    assert "hidden" not in output

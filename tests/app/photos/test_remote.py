@@ -175,6 +175,17 @@ def test_other_urls_are_refused(make_app: Make, url: str, monkeypatch: pytest.Mo
     assert len(str(caught.value.description)) < 5000
 
 
+@pytest.mark.parametrize("url", ["http://photos.example:99999/", "http://photos.example:0/"])
+def test_a_port_that_cannot_be_is_the_client_s_mistake(url: str) -> None:
+    with pytest.raises(remote.BadRequest, match="must be an http"):
+        remote.RemotePhotos([("http", "photos.example", 80)], 1000).fetch(url, lambda _: None)
+
+
+def test_a_host_that_speaks_another_protocol(make_app: Make) -> None:
+    with host_that_sends(b"SSH-2.0-OpenSSH\r\n") as (url, _), fetching_from(make_app, url) as service:
+        assert "AttributeError" not in detail(ask(service, url), 422)
+
+
 def test_redirects_stay_on_allowed_hosts(make_app: Make, photos: ModelServer) -> None:
     photos.files |= dict.fromkeys(("/in", "/loop", "/file", "/bad"), b"")
     with ModelServer().serving() as other:

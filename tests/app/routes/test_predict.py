@@ -205,6 +205,12 @@ def test_made_up_feedback_is_rejected(client, made_up):
     assert judged(client) == {}
 
 
+@pytest.mark.parametrize("body", [b'{"predicted": "red"', b"\xff\xfe{", b"[" * 4000])
+def test_feedback_that_is_not_json_says_so(client, body):
+    problem = is_problem(client.post("/feedback", data=body, content_type="application/json"), 400)
+    assert problem["detail"] == "the body isn't valid JSON"
+
+
 def test_the_id_in_the_header_is_not_enough(client):
     answer = send(client, RED_JPEG)
     told = {"predicted": "red", "actual": "red", "request_id": answer.headers["X-Request-ID"]}

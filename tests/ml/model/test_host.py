@@ -20,6 +20,7 @@ VERSION_1 = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
         (CPU, {"cpu.max": "200000 100000"}, "0::/not/to/be/seen\n", 2.0),
         (CPU, dict(zip(VERSION_1, ("300000\n", "100000\n"), strict=True)), "4:cpu,cpuacct:/\n", 3.0),
         (CPU, dict(zip(VERSION_1, ("-1\n", "100000\n"), strict=True)), "4:cpu,cpuacct:/\n", math.inf),
+        (CPU, {"a:b/cpu.max": "50000 100000"}, "0::/a:b\n", 0.5),
         (CPU, {"cpu.max": "rubbish"}, "0::/\n", math.inf),
         (CPU, {}, "0::/\n", math.inf),
         (MEMORY, {"memory.max": "536870912\n"}, "0::/\n", 512 * 2**20),

@@ -38,3 +38,5 @@ def test_shares_up_to_each_bound():
         found["component_4"] | {"-1.28": 0.25, "-0.84": 0.5, "0.0": 0.5, "1.28": 0.75} == found["component_4"]
     )
     assert {name: tuple(map(float, shares)) for name, shares in found.items() if name != "labels"} == BOUNDS
+    for bounds in BOUNDS.values():  # of a histogram, whose buckets would be negative otherwise
+        assert list(bounds) == sorted(bounds)
