@@ -208,4 +208,4 @@ def main(arguments: argparse.Namespace) -> None:
     if report.collected:
         say(f"{report.collected:,} of them were collected from the service")
     if report.unlabelled or report.skipped:
-        say(f"left out: {report.unlabelled:,} photos without a class, {report.skipped:,} other files")
+        say(f"left out: photos without a class {report.unlabelled:,}, other files {report.skipped:,}")

@@ -5,7 +5,7 @@ Recognised are
 - one folder per class, at any depth below folders that contain everything: `cat/1.jpg`, `pets/cat/1.jpg`
 - a folder per split around or within them: `train/cat/1.jpg` or `cat/train/1.jpg`; so for `test` and `val`
 - the class in the name, all photos in one folder: `cat.1.jpg`, `dog_2.jpg`
-- a .csv file with a column of file names and one of classes, and perhaps one of splits
+- a table, .csv or .tsv, with a column of file names and one of classes, and perhaps one of splits
 """
 
 import csv
@@ -120,7 +120,7 @@ def recognise(
         source: its name, for the error.
         photos: their paths in it.
         folders: paths of all folders, so that an empty one among those of the classes is found.
-        tables: the texts of its .csv files, by name.
+        tables: the texts of its .csv and .tsv files, by name.
 
     Raises:
         PipelineError: none is recognised; the message shows what is there and what was expected.
@@ -236,8 +236,11 @@ def _by_tables(photos: Sequence[PurePosixPath], tables: Mapping[str, str]) -> It
 
 
 def _by_table(name: str, text: str, photos: Mapping[str, PurePosixPath]) -> Layout | None:
+    # Where the comma is the decimal separator, spreadsheets put semicolons between the columns.
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        header, *rows = (row for row in csv.reader(io.StringIO(text, newline=None)) if row)
+        table = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
+        header, *rows = (row for row in table if row)
     except (ValueError, csv.Error):
         return None
     rows = [row for row in rows if len(row) == len(header)]

@@ -50,7 +50,7 @@ class Source:
     Attributes:
         photos: the files that have a photo's suffix or begin like a photo.
         folders: paths of all visible folders.
-        tables: the texts of its .csv files, by path.
+        tables: the texts of its .csv and .tsv files, by path.
         skipped: number of other files.
         photo_bytes: size of all photos, unpacked.
     """
@@ -107,7 +107,7 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
         else:
             skipped += 1
             if (
-                entry.path.suffix.lower() == ".csv"
+                entry.path.suffix.lower() in (".csv", ".tsv")
                 and is_visible(entry.path)
                 and entry.size < _MAX_TABLE_BYTES
             ):

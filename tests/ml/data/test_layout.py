@@ -86,9 +86,10 @@ def test_a_class_may_be_called_train() -> None:
 def test_a_table(patterns: tuple[str, ...], table: str) -> None:
     if patterns[0] == "a/#":
         patterns = ("images/a/#", "images/x#")
-    layout = laid_out(*patterns, tables={"labels.csv": table})
-    assert found(layout) == {"cat": 2, "dog": 1}
-    assert layout.kind == "classes in labels.csv"
+    for delimiter in ",;\t":
+        layout = laid_out(*patterns, tables={"labels.csv": table.replace(",", delimiter)})
+        assert found(layout) == {"cat": 2, "dog": 1}
+        assert layout.kind == "classes in labels.csv"
 
 
 def test_a_table_with_splits_and_a_table_of_other_things() -> None:
