@@ -21,7 +21,7 @@ HEADERS = {
 _BINARY = "Inference-Header-Content-Length"  # of binary tensors: where the JSON ends
 _ALLOWED = ["Authorization", "Content-Encoding", "Content-Type", "X-API-Key", "X-Request-ID"]
 _ALLOWED += [_BINARY, "traceparent", "tracestate"]
-_EXPOSED = ["Retry-After", "X-Request-ID", _BINARY]
+_EXPOSED = [_BINARY, "Retry-After", "X-Request-ID"]  # sorted, as flask-cors does
 
 
 def register(app: Flask, settings: Settings) -> None:
