@@ -19,6 +19,9 @@ if [ -f docs/recording.mp4 ]; then
 fi
 python=${PYTHON:-.venv/bin/python}
 "$python" -m release publish "${arguments[@]}"
+# Inside `[ ]`, a failure of these commands would count as an empty answer.
+newest=$("$python" -m release model-url)
+own=$("$python" -m release model-url "$TAG")
 latest=false
-[ "$("$python" -m release model-url)" != "$("$python" -m release model-url "$TAG")" ] || latest=true
+[ "$newest" != "$own" ] || latest=true
 printf 'tag=%s\nlatest=%s\n' "$TAG" "$latest" >>"${GITHUB_OUTPUT:-/dev/null}"

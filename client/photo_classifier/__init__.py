@@ -277,12 +277,7 @@ def _read(photo: Photo) -> bytes:
         if hasattr(photo, "save"):
             return _encode(photo)  # reads it only now; a broken PNG is a SyntaxError
         raise TypeError(f"it is a {type(photo).__name__}, and neither path, bytes, open file nor image")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-    ) as error:
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
         raise ClassifierError(f"the photo can't be read: {error}") from error
 
 
@@ -321,9 +316,10 @@ def _prediction(response: requests.Response) -> Prediction:
 def _rejection(response: requests.Response) -> RejectedError:
     title, detail, request_id = response.reason or "", response.text[:200], ""
     if 300 <= response.status_code < 400:
-        address = urljoin(response.url, response.headers.get("Location", "")).partition("?")[0]
+        address = response.headers.get("Location") or ""
+        address = address and urljoin(response.url, address).partition("?")[0]
         address = address.removesuffix("/predict").removesuffix("/feedback")
-        detail = f"the service is at {address}; use that address"
+        detail = f"the service is at {address or 'another address'}; use that address"
     try:
         problem = response.json()
         title, detail, request_id = problem["title"], problem["detail"], problem["request_id"]

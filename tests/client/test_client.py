@@ -296,6 +296,9 @@ def test_answers_of_something_else(scripted: Scripted) -> None:
         scripted.answers = [(301, {"Location": "/photos/predict?top=1"}, b"")]
         with pytest.raises(RejectedError, match=f"is at {re.escape(scripted.url)}/photos; use"):
             client.predict(b"photo")
+        scripted.answers = [(300, {}, b"")]
+        with pytest.raises(RejectedError, match="at another address; use"):
+            client.predict(b"photo")
 
 
 def test_what_cannot_be_sent_is_an_error_of_the_client(scripted: Scripted) -> None:

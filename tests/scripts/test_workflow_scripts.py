@@ -25,7 +25,7 @@ match sys.argv[1:]:
         print("publish", *rest)
         sys.exit(int(os.environ.get("CODE", 0)))
     case ["-m", "release", "model-url", *tag]:
-        print("MODEL_URL=https://example.org/", *(tag or [os.environ["LATEST"]]))
+        print("MODEL_URL=https://example.org/", *(tag or [os.environ["LATEST"] or sys.exit(1)]))
 """
 
 SKOPEO = """#!/bin/sh
@@ -171,6 +171,11 @@ def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None
     code, lines = run("publish.sh", env | {"CODE": "1"}, project)
     assert (code, lines) == (1, [f"publish --tag v1.2.3 --target {SHA}"])
     assert not output.exists()  # nothing to deploy
+    code, _ = run(
+        "publish.sh", env | {"LATEST": ""}, project
+    )  # which release is the latest cannot be found out
+    assert code == 1
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(
