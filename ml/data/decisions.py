@@ -76,6 +76,8 @@ def apply(
 ) -> tuple[list[Photo], dict[str, int]]:
     """Relabel and drop photos as a person decided.
 
+    A decision is about what a photo shows. So it holds for photos with the same pixels too, unless there are
+    decisions about these, or the decisions contradict each other.
     Splits are assigned before: a relabelled photo keeps its split, and no other photo moves.
 
     Args:
@@ -90,21 +92,36 @@ def apply(
     Raises:
         PipelineError: a photo is to get a label that is not a class.
     """
+    by_pixels: dict[str, set[str]] = {}
+    for photo in photos:
+        if not photo.reason and (made := decisions.get(photo.sha256)):
+            if made.label and made.label not in classes:
+                raise PipelineError(
+                    f"{path} relabels {photo.path} as {one_line(made.label, 60)!r}, which is not a class; "
+                    f"there are {one_line(', '.join(classes), 200)}"
+                )
+            by_pixels.setdefault(photo.pixels_sha256, set()).add(_shown(photo, made))
     result = []
     counts: Counter[str] = Counter(dict.fromkeys(ACTIONS, 0))
     for photo in photos:
         made = None if photo.reason else decisions.get(photo.sha256)
-        if made and made.label and made.label not in classes:
-            raise PipelineError(
-                f"{path} relabels {photo.path} as {one_line(made.label, 60)!r}, which is not a class; "
-                f"there are {one_line(', '.join(classes), 200)}"
-            )
+        copies = set() if photo.reason else by_pixels.get(photo.pixels_sha256, set())
+        label = photo.label
         if made:
-            counts[made.decision] += 1
-        if made and made.decision == "drop":
+            label = _shown(photo, made)
+        elif len(copies) == 1:
+            (label,) = copies
+        if made or label != photo.label:
+            counts[made.decision if made else "relabel" if label else "drop"] += 1
+        if not label:
             photo = photo.drop(REASON, f"dropped in {path}")
-        elif made and made.decision == "relabel":
-            photo = dataclasses.replace(photo, relabelled=made.label)
+        elif label != photo.label:
+            photo = dataclasses.replace(photo, relabelled=label)
         result.append(photo)
     absent = len(decisions.keys() - {photo.sha256 for photo in photos})
     return result, dict(counts) | {"absent": absent}
+
+
+def _shown(photo: Photo, made: LabelDecision) -> str:
+    """Return the class that a photo shows by decision; empty: none of them."""
+    return "" if made.decision == "drop" else made.label or photo.label

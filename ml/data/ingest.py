@@ -11,7 +11,9 @@ import json
 import shutil
 import tarfile
 import zlib
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tqdm import tqdm
@@ -20,8 +22,10 @@ from ml import params as parameters
 from ml.cli import say
 from ml.data import collected, sources
 from ml.data.download import fetch
-from ml.data.layout import check_class, recognise
-from ml.model.errors import PipelineError
+from ml.data.layout import Layout, check_class, recognise
+from ml.data.locks import locked
+from ml.data.splits import OWN_SPLITS
+from ml.model.errors import PipelineError, one_line
 from ml.model.manifest import MAX_CLASSES
 from ml.model.partial import sha256_of
 from ml.model.urls import public
@@ -30,8 +34,6 @@ from ml.params import Ingest
 EXAMPLE = "python -m ml ingest"
 RAW = Path("data/raw")
 CACHE = Path("data/cache")
-OWN_SPLITS = ".splits.json"
-"""In data/raw: train, val or test of each photo, by class/file, if the owner has split them."""
 
 OXFORD_PETS = "oxford-pets"
 
@@ -44,7 +46,7 @@ class IngestReport:
         source: as in params.yaml, without secrets.
         layout: how the classes were recognised, for people.
         classes: number of photos per class.
-        skipped: number of files whose name is not a photo's.
+        skipped: number of files that are no photos, by suffix.
         unlabelled: number of photos of no class.
         collected: number of photos that the service collected, among those of the classes.
     """
@@ -52,7 +54,7 @@ class IngestReport:
     source: str
     layout: str
     classes: dict[str, int]
-    skipped: int = 0
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     unlabelled: int = 0
     collected: int = 0
 
@@ -64,12 +66,23 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE, with_collected: bo
 
     Raises:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
-            one, cannot be read, or does not fit on the disk; or a collected photo is missing or of no class.
+            one, cannot be read, or does not fit on the disk; a collected photo is missing or of no class; or
+            another process is replacing `out`.
     """
-    source, unfinished = public(params.source), out.with_name(f".{out.name}.part")
+    source = public(params.source)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            return _run(params, source, out, cache, with_collected)
+    except OSError as error:
+        raise PipelineError(f"{source}: {error}") from error
+
+
+def _run(params: Ingest, source: str, out: Path, cache: Path, with_collected: bool) -> IngestReport:
+    unfinished = out.with_name(f".{out.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(parents=True)
+        unfinished.mkdir()
         if params.source == OXFORD_PETS:
             report = _oxford_pets(unfinished, cache)
         else:
@@ -77,8 +90,6 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE, with_collected: bo
         added = _add_collected(source, unfinished) if with_collected else 0
         report = dataclasses.replace(report, classes=_counted(unfinished), collected=added)
         _swap(unfinished, out)
-    except OSError as error:
-        raise PipelineError(f"{source}: {error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return report
@@ -110,7 +121,7 @@ def _file(params: Ingest, cache: Path) -> Path:
 def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
     with sources.opened(path) as source:
         layout = recognise(name, [photo.path for photo in source.photos], source.folders, source.tables)
-        _check(name, layout.classes, layout.empty)
+        _check(name, layout, source.skipped)
         sources.check_space(name, source.photo_bytes, out)
         splits = {}
         for photo in tqdm(source.photos, "copy"):
@@ -122,7 +133,7 @@ def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
         if splits:
             (out / OWN_SPLITS).write_text(json.dumps(splits, indent=0, ensure_ascii=False), "utf-8")
         unlabelled = len(source.photos) - len(layout.labels)
-        return IngestReport(name, layout.kind, _counted(out), source.skipped, unlabelled)
+        return IngestReport(name, layout.kind, _counted(out), _suffixes(source.skipped), unlabelled)
 
 
 def _add_collected(source: str, out: Path) -> int:
@@ -141,13 +152,27 @@ def _counted(out: Path) -> dict[str, int]:
     return {folder.name: len(list(folder.iterdir())) for folder in sorted(out.iterdir()) if folder.is_dir()}
 
 
-def _check(source: str, classes: list[str], empty: tuple[str, ...]) -> None:
-    if empty:
-        raise PipelineError(f"{source}: class {min(empty)!r} is empty")
-    if len(classes) > MAX_CLASSES:
+def _check(source: str, layout: Layout, others: Iterable[PurePosixPath]) -> None:
+    if layout.empty:
+        name = min(layout.empty)
+        inside = _suffixes(path for path in others if name in path.parts[:-1])
+        content = f"has no photo, only other files: {_listed(inside)}" if inside else "is empty"
+        raise PipelineError(f"{source}: class {name!r} {content}")
+    if len(layout.classes) > MAX_CLASSES:
         raise PipelineError(
-            f"{source}: it has {len(classes):,} classes, but a model has at most {MAX_CLASSES:,}"
+            f"{source}: it has {len(layout.classes):,} classes, but a model has at most {MAX_CLASSES:,}"
         )
+
+
+def _suffixes(files: Iterable[PurePosixPath]) -> dict[str, int]:
+    """Return the number of files by suffix, most frequent first."""
+    return dict(Counter(path.suffix.lower() for path in files).most_common())
+
+
+def _listed(suffixes: dict[str, int]) -> str:
+    """Return the numbers of files for people, of the most frequent suffixes."""
+    shown = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in suffixes.items()]
+    return one_line(", ".join(shown[:5] + ["..."] * (len(shown) > 5)), 100)
 
 
 def _class_folder(out: Path, name: str) -> Path:
@@ -208,4 +233,6 @@ def main(arguments: argparse.Namespace) -> None:
     if report.collected:
         say(f"{report.collected:,} of them were collected from the service")
     if report.unlabelled or report.skipped:
-        say(f"left out: photos without a class {report.unlabelled:,}, other files {report.skipped:,}")
+        others = sum(report.skipped.values())
+        listed = f" ({_listed(report.skipped)})" if others else ""
+        say(f"left out: photos without a class {report.unlabelled:,}, other files {others:,}{listed}")

@@ -5,27 +5,24 @@ Recognised are
 - one folder per class, at any depth below folders that contain everything: `cat/1.jpg`, `pets/cat/1.jpg`
 - a folder per split around or within them: `train/cat/1.jpg` or `cat/train/1.jpg`; so for `test` and `val`
 - the class in the name, all photos in one folder: `cat.1.jpg`, `dog_2.jpg`
-- a table, .csv or .tsv, with a column of file names and one of classes, and perhaps one of splits
+- a table, .csv or .tsv, with a column of file names and one of classes, see `ml.data.label_tables`
+
+Folders come first, unless they are only parts of the photos (`images_1`, `images_2`), or a table has a column
+called `label` or `class` that divides nearly all of these photos in another way.
 """
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from ml.data.label_tables import EXPLICIT, MATCHED, LabelTable, read_tables
+from ml.data.splits import split_name
 from ml.model.errors import PipelineError, one_line
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.photos import is_visible
 
-_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation", "dev"), "val"
-)
-_SPLIT = re.compile(
-    rf"(?:\w+[_\- ])?({'|'.join(_SPLITS)})(?:[_\- ]?(?:set|data|images|photos|\d+))*", re.IGNORECASE
-)
 _GENERIC = {
     "images",
     "image",
@@ -38,6 +35,7 @@ _GENERIC = {
     "masks",
     "annotations",
 }
+_PARTS = {"part", "batch", "chunk", "shard", "fold", *_GENERIC}
 _NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+\W*")
 _CAMERA = {
     "img",
@@ -54,10 +52,6 @@ _CAMERA = {
     "frame",
     "file",
 }
-_LABELS = ("label", "labels", "class", "class_name", "category", "breed", "species", "target", "type")
-_SPLIT_COLUMNS = ("split", "set", "subset", "data set", "dataset", "fold")
-_MATCHED = 0.9
-"""Share of a table's rows that must name a photo."""
 _TREE_LINES = 15
 
 _EXPECTED = """expected one folder of photos per class:
@@ -123,7 +117,8 @@ def recognise(
         tables: the texts of its .csv and .tsv files, by name.
 
     Raises:
-        PipelineError: none is recognised; the message shows what is there and what was expected.
+        PipelineError: none is recognised, the message shows what is there and what was expected; or the
+            table of labels contradicts itself.
     """
     root = _Folder()
     for path in folders:
@@ -131,9 +126,15 @@ def recognise(
     for path in photos:
         _folder(root, path.parts[:-1]).photos.append(path)
     top = root.unwrapped()
-    for layout in (_by_split(top), _by_class(top), *_by_tables(photos, tables or {}), _by_name(top)):
+    found = read_tables(photos, tables or {})
+    for layout in (_by_split(top), _by_class(top)):
         if layout is not None and len(layout.classes) > 1:
-            return layout
+            better = next((table for table in found if _outranks(table, layout)), None)
+            return layout if better is None else _by_table(source, better)
+    if found:
+        return _by_table(source, found[0])
+    if layout := _by_name(top):
+        return layout
     raise PipelineError(
         f"{source}: its classes can't be recognised. It contains:\n{_drawn(root)}\n{_EXPECTED}"
     )
@@ -161,22 +162,16 @@ def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
     return root
 
 
-def _split_name(name: str) -> str:
-    """Return train, val or test for a name such as training_set; empty: it is something else."""
-    match = _SPLIT.fullmatch(name)
-    return _SPLITS[match[1].lower()] if match else ""
-
-
 def _by_split(top: _Folder) -> Layout | None:
     parts = {name: folder.unwrapped() for name, folder in top.filled().items()}
-    if top.photos or "train" not in map(_split_name, parts):
+    if top.photos or "train" not in map(split_name, parts):
         return None
-    layouts = {name: _by_class(part) or _by_name(part) for name, part in parts.items() if _split_name(name)}
+    layouts = {name: _by_class(part) or _by_name(part) for name, part in parts.items() if split_name(name)}
     labelled = {name: layout for name, layout in layouts.items() if layout}
     train = {
-        label for name, layout in labelled.items() if _split_name(name) == "train" for label in layout.classes
+        label for name, layout in labelled.items() if split_name(name) == "train" for label in layout.classes
     }
-    others = [folder for name, folder in parts.items() if not _split_name(name)]
+    others = [folder for name, folder in parts.items() if not split_name(name)]
     if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
         return None
     if any(not train.issuperset(layout.labels.values()) for layout in labelled.values()):
@@ -185,28 +180,34 @@ def _by_split(top: _Folder) -> Layout | None:
     splits: dict[PurePosixPath, str] = {}
     for name, layout in labelled.items():
         labels |= layout.labels
-        splits |= dict.fromkeys(layout.labels, _split_name(name))
+        splits |= dict.fromkeys(layout.labels, split_name(name))
     return Layout(f"classes in {', '.join(sorted(labelled))}", labels, splits)
 
 
 def _by_class(top: _Folder) -> Layout | None:
     filled = top.filled()
     names = [name.lower() for name in filled]
-    if len(filled) < 2 or all(_split_name(name) or name in _GENERIC for name in names):
+    if len(filled) < 2 or all(split_name(name) or name in _GENERIC for name in names) or _are_parts(names):
         return None
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     inner = {
         name for folder in filled.values() for name in (*folder.filled(), *([""] if folder.photos else []))
     }
-    if all(map(_split_name, inner)) and "train" in map(_split_name, inner):
+    if all(map(split_name, inner)) and "train" in map(split_name, inner):
         splits = {
-            photo: _split_name(split)
+            photo: split_name(split)
             for folder in filled.values()
             for split, part in folder.filled().items()
             for photo in part.below()
         }
         return Layout("splits in folders of classes", labels, splits)
     return Layout("one folder per class", labels, empty=tuple(top.folders.keys() - filled))
+
+
+def _are_parts(names: Sequence[str]) -> bool:
+    """Return whether the folders only divide the photos: images_part_1, images_part_2."""
+    common = {match and match[1] for match in map(_NUMBERED.fullmatch, names)}
+    return len(common) == 1 and not _PARTS.isdisjoint(re.findall(r"[^\W\d_]+", str(*common)))
 
 
 def _by_name(top: _Folder) -> Layout | None:
@@ -221,56 +222,19 @@ def _by_name(top: _Folder) -> Layout | None:
     return Layout("classes in the names of the files", labels) if 1 < len(counts) <= MAX_CLASSES else None
 
 
-def _by_tables(photos: Sequence[PurePosixPath], tables: Mapping[str, str]) -> Iterator[Layout | None]:
-    by_name: dict[str, list[PurePosixPath]] = {}
-    for photo in photos if tables else ():
-        for name in {
-            photo.name,
-            photo.stem,
-            *("/".join(photo.parts[first:]) for first in range(len(photo.parts))),
-        }:
-            by_name.setdefault(name, []).append(photo)
-    unique = {name: paths[0] for name, paths in by_name.items() if len(paths) == 1}
-    for name, text in sorted(tables.items()):
-        yield _by_table(name, text, unique)
+def _by_table(source: str, table: LabelTable) -> Layout:
+    if table.error:
+        raise PipelineError(f"{source}: {table.error}")
+    return Layout(f"classes in {table.names}", table.labels, table.splits)
 
 
-def _by_table(name: str, text: str, photos: Mapping[str, PurePosixPath]) -> Layout | None:
-    # Where the comma is the decimal separator, spreadsheets put semicolons between the columns.
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    try:
-        table = csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)
-        header, *rows = (row for row in table if row)
-    except (ValueError, csv.Error):
-        return None
-    rows = [row for row in rows if len(row) == len(header)]
-    columns = dict(zip((title.strip().lower() for title in header), zip(*rows, strict=True), strict=False))
-    matches = {title: sum(_as_path(value) in photos for value in values) for title, values in columns.items()}
-    files = max(matches, key=lambda title: matches[title], default="")
-    if not rows or matches[files] < _MATCHED * len(rows):
-        return None
-    splits = next((title for title in _SPLIT_COLUMNS if all(map(_split_name, columns.get(title, ("",))))), "")
-    usable = [title for title in columns if title not in (files, splits) and _is_label(columns[title])]
-    known = [title for title in _LABELS if title in usable]
-    if not known and len(usable) != 1:
-        return None
-    found = [
-        (photos[_as_path(file)], row) for row, file in enumerate(columns[files]) if _as_path(file) in photos
-    ]
-    labels = {photo: columns[(known or usable)[0]][row].strip() for photo, row in found}
-    by_split = {photo: _split_name(columns[splits][row]) for photo, row in found} if splits else {}
-    return Layout(f"classes in {name}", labels, by_split)
-
-
-def _as_path(value: str) -> str:
-    return value.strip().replace("\\", "/").removeprefix("./")
-
-
-def _is_label(values: Sequence[str]) -> bool:
-    """Return whether these may be the classes of photos: not too many, and each more than once on average."""
-    return 1 < len(set(values)) <= min(MAX_CLASSES, len(values) / 2) and all(
-        value.strip() for value in values
-    )
+def _outranks(table: LabelTable, folders: Layout) -> bool:
+    """Return whether a table has classes for nearly all photos that cross the folders."""
+    both = folders.labels.keys() & table.labels.keys()
+    if table.error or table.column not in EXPLICIT or len(both) < MATCHED * len(folders.labels):
+        return False
+    pairs = {(table.labels[photo], folders.labels[photo]) for photo in both}
+    return len(pairs) > max(len({label for label, _ in pairs}), len({folder for _, folder in pairs}))
 
 
 def _drawn(root: _Folder) -> str:

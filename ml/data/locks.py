@@ -1,4 +1,4 @@
-"""Locks on the lists of the data set, of which several commands write the same ones."""
+"""Locks on the files and folders of the data set, of which several commands write the same ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from ml.model.errors import PipelineError
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from the same file, by a lock that the system ends with this process.
+    """Keep other processes from the same file or folder, by a lock that the system ends with this process.
 
     Raises:
         PipelineError: another process has it.

@@ -25,6 +25,7 @@ from ml.data.dataset import FOLDER, SPLITS
 from ml.data.decoding import decode_all
 from ml.data.duplicates import drop_duplicates, drop_near_duplicates
 from ml.data.ingest import RAW
+from ml.data.locks import locked
 from ml.data.photo import EVALUATED_FIRST, Photo
 from ml.data.shards import Shards
 from ml.data.splits import assign_splits, own_splits
@@ -71,10 +72,13 @@ def run(
 
     Raises:
         PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a decision
-            is invalid; a worker process was killed; or the disk is full or broken.
+            is invalid; a worker process was killed; the disk is full or broken; or another process is
+            preparing `out`.
     """
     try:
-        return _run(params, raw, out, report, decided)
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            return _run(params, raw, out, report, decided)
     except OSError as error:
         place = error.filename or out
         hint = ": free some space, or lower prepare.image_size" if error.errno == errno.ENOSPC else ""
@@ -89,7 +93,6 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
         raise PipelineError(f"no photos in {raw}: run `dvc repro`, or `python -m ml ingest` first")
     shutil.rmtree(report, ignore_errors=True)
     report.mkdir(parents=True)
-    out.mkdir(parents=True, exist_ok=True)
     _delete_photos(out)
     _check_space(out, len(paths), params.image_size)
     # A new name each time: worker processes of a killed run may still write into its folder.

@@ -51,14 +51,14 @@ class Source:
         photos: the files that have a photo's suffix or begin like a photo.
         folders: paths of all visible folders.
         tables: the texts of its .csv and .tsv files, by path.
-        skipped: number of other files.
+        skipped: paths of the other files.
         photo_bytes: size of all photos, unpacked.
     """
 
     photos: list[File]
     folders: list[PurePosixPath]
     tables: dict[str, str]
-    skipped: int
+    skipped: list[PurePosixPath]
     photo_bytes: int
 
 
@@ -95,17 +95,17 @@ class _Entry:
 
 
 def _source(source: Path, entries: Iterable[_Entry]) -> Source:
-    photos, folders, tables, skipped, photo_bytes = [], [], {}, 0, 0
+    photos, folders, tables, skipped, photo_bytes = [], [], {}, [], 0
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
         elif entry.is_other:
-            skipped += 1
+            skipped.append(entry.path)
         elif is_photo(entry.path, partial(_head, entry.open)):
             photos.append(File(entry.path, entry.open))
             photo_bytes += entry.size
         else:
-            skipped += 1
+            skipped.append(entry.path)
             if (
                 entry.path.suffix.lower() in (".csv", ".tsv")
                 and is_visible(entry.path)
@@ -128,7 +128,12 @@ def _head(opener: Callable[[], IO[bytes]]) -> bytes:
 def _walk(root: Path) -> Iterator[_Entry]:
     """Walk through a folder in order. Links to folders are followed once, and links from photo to photo."""
     seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+
+    def check(error: OSError) -> None:
+        if is_visible(_relative(Path(error.filename), root)):
+            raise error
+
+    for folder, folders, names in os.walk(root, onerror=check, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link leads back
             folders.clear()
@@ -141,7 +146,10 @@ def _walk(root: Path) -> Iterator[_Entry]:
             file = inner / name
             is_other = not file.is_file()  # a socket, or a link to nothing or to itself
             if not is_other and file.is_symlink():
-                is_other = file.resolve().suffix.lower() != file.suffix.lower()
+                # The content tells what a link to a store of files is, where hashes are their names.
+                is_other = file.resolve().suffix.lower() != file.suffix.lower() and not is_photo(
+                    PurePosixPath(name).with_suffix(""), partial(_head, partial(_opened, file))
+                )
             size = 0 if is_other else file.stat().st_size
             yield _Entry(_relative(file, root), size, partial(_opened, file), is_other)
 

@@ -3,11 +3,27 @@
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
-from ml.data.ingest import OWN_SPLITS
 from ml.data.photo import Photo
 from ml.params import Prepare
+
+OWN_SPLITS = ".splits.json"
+"""In data/raw: train, val or test of each photo, by class/file, if the owner has split them."""
+
+_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validation", "dev"), "val"
+)
+_NAME = re.compile(
+    rf"(?:\w+[_\- ])?({'|'.join(_NAMES)})(?:[_\- ]?(?:set|data|images|photos|\d+))*", re.IGNORECASE
+)
+
+
+def split_name(name: str) -> str:
+    """Return train, val or test for a name such as training_set; empty: it is something else."""
+    match = _NAME.fullmatch(name.strip())
+    return _NAMES[match[1].lower()] if match else ""
 
 
 def own_splits(raw: Path) -> dict[str, str]:

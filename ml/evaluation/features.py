@@ -46,15 +46,22 @@ def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.
     Raises:
         PipelineError: the source cannot be read, or contains no photos; or a collected photo is missing.
     """
-    images = []
+    others = collected.others()
     try:
         with sources.opened(Path(source)) if source else contextlib.nullcontext() as opened:
-            for photo in opened.photos if opened else ():
+            files = opened.photos if opened else []
+            # One array from the beginning: a list and its stack would need the memory twice.
+            images = np.empty((len(files) + len(others), image_size, image_size, 3), np.uint8)
+            count = 0
+            for photo in files:
                 with photo.open() as file, contextlib.suppress(ImageError):  # broken photos are left out
-                    images.append(decode(file.read(), image_size, resize))
+                    images[count] = decode(file.read(), image_size, resize)
+                    count += 1
     except OSError as error:
         raise PipelineError(f"evaluate.other: cannot read {source}: {error}") from error
-    if source and not images:
+    if source and not count:
         raise PipelineError(f"evaluate.other: {source} contains no photos")
-    images += [decode(photo.read(), image_size, resize) for photo in collected.others()]
-    return np.stack(images) if images else None
+    for other in others:
+        images[count] = decode(other.read(), image_size, resize)
+        count += 1
+    return images[:count] if count else None

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image, PngImagePlugin
 
 from ml.data import decisions, prepare
 from ml.data.dataset import Dataset
@@ -173,6 +174,49 @@ def test_a_relabelled_photo_contradicts_its_copy_no_more(make_photos, go, tmp_pa
     made = LabelDecision(sha256_of(raw / "red/000.png"), "relabel", "red")
     assert go(raw, made).dropped == {"duplicate": 1}
     assert go(raw, LabelDecision(made.sha256, "drop")).dropped == {"audit": 2}
+
+
+@pytest.mark.parametrize(
+    ("decision", "label", "left"),
+    [("drop", "", None), ("relabel", "red", "red"), ("keep", "", "blue"), ("keep", "blue", "blue")],
+)
+def test_a_decision_holds_for_photos_with_the_same_pixels(make_photos, go, tmp_path, decision, label, left):
+    """A copy, saved again with other metadata, in the same class and in another one."""
+    raw = make_photos(40)
+    first = raw / "blue/000.png"
+    copies = [raw / "blue/copy.png", raw / "red/copy.png"]
+    for copy, text in zip(copies, ("a", "b"), strict=True):
+        text_chunk = PngImagePlugin.PngInfo()
+        text_chunk.add_text("Comment", text)
+        with Image.open(first) as image:
+            image.save(copy, pnginfo=text_chunk)
+    if label == "blue":  # a copy has a decision of its own, which agrees
+        made = [
+            LabelDecision(sha256_of(first), "keep"),
+            LabelDecision(sha256_of(copies[1]), "relabel", label),
+        ]
+    else:
+        made = [LabelDecision(sha256_of(first), decision, label)]
+    report = go(raw, *made)
+    assert report.dropped == ({"duplicate": 2} if left else {"audit": 3})
+    found = labels_and_splits(tmp_path / "processed")
+    same = [found[path] for path in ("blue/000.png", "blue/copy.png", "red/copy.png") if path in found]
+    assert [label for label, _ in same] == ([left] if left else [])
+    assert report.decided["drop"] == (0 if left else 3)
+
+
+def test_copies_with_decisions_that_contradict_each_other_conflict_as_before(make_photos, go):
+    raw = make_photos(40)
+    image = Image.open(raw / "blue/000.png")
+    for number in (1, 2):
+        note = PngImagePlugin.PngInfo()
+        note.add_text("Comment", str(number))
+        image.save(raw / f"blue/copy-{number}.png", pnginfo=note)
+    made = [
+        LabelDecision(sha256_of(raw / "blue/000.png"), "relabel", "red"),
+        LabelDecision(sha256_of(raw / "blue/copy-1.png"), "keep"),
+    ]
+    assert go(raw, *made).dropped == {"label_conflict": 3}
 
 
 def test_prepare_names_a_class_that_does_not_exist(make_photos, go):

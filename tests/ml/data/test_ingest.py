@@ -1,6 +1,7 @@
 """Photos from each kind of source, and the errors for malicious and damaged ones."""
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -16,6 +17,8 @@ from tqdm import tqdm
 
 from ml.data import download as fetch
 from ml.data import ingest, sources
+from ml.data.locks import locked
+from ml.data.splits import OWN_SPLITS
 from ml.model.errors import PipelineError
 from ml.model.photos import SUFFIXES
 from ml.params import Ingest
@@ -56,7 +59,7 @@ def test_a_folder(make_photos, go, tmp_path):
     (root / ".hidden").mkdir()
     report = go(root)
     assert report.classes == {"blue": 12, "red": 13}
-    assert report.skipped == 1
+    assert report.skipped == {".txt": 1}
     assert (tmp_path / "raw" / "red" / "000-2.png").is_file()
     assert len(list((root / "red").glob("*.png"))) == 12  # the source is left as it was
 
@@ -109,7 +112,7 @@ def test_folders_separated_by_backslashes(archive, go):
 def test_a_zip_with_and_without_an_outer_folder(archive, go, prefix):
     report = go(archive(prefix, {"__MACOSX/red/._x.png": b"x", f"{prefix}red/readme.md": b"x"}))
     assert report.classes == {"blue": 12, "red": 12}
-    assert report.skipped == 2
+    assert report.skipped == {".png": 1, ".md": 1}
 
 
 @pytest.mark.parametrize("name", ["../red/a.png", "/etc/a.png", "red/../../a.png", "..\\a.png"])
@@ -210,7 +213,7 @@ def test_hidden_folders_inside_a_class_and_other_files_are_skipped(make_photos, 
     (root / "red" / "._000.png").write_bytes(b"x")
     report = go(root)
     assert report.classes == {"blue": 12, "red": 12}
-    assert report.skipped == 5
+    assert report.skipped == {".png": 4, ".md": 1}
 
 
 def test_a_file_name_that_is_not_utf8(make_photos, go, tmp_path):
@@ -222,7 +225,7 @@ def test_a_file_name_that_is_not_utf8(make_photos, go, tmp_path):
 
 def test_a_disk_error_is_named(make_photos, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PipelineError, match="Not a directory"):
+    with pytest.raises(PipelineError, match="File exists"):
         ingest.run(Ingest(source=str(make_photos(12))), tmp_path / "file" / "raw")
 
 
@@ -388,9 +391,52 @@ def test_links_in_a_folder(make_photos, go, tmp_path):
     (root / "red" / "round").symlink_to(root)
     (root / "red" / "lost.png").symlink_to(root / "nowhere.png")
     (root / "red" / "loop.png").symlink_to(root / "red" / "loop.png")
+    hashed = (elsewhere / "blue" / "001.png").rename(
+        elsewhere / "0a1b2c3d"
+    )  # as DVC and model hubs keep files
+    (root / "blue" / "hashed.png").symlink_to(hashed)
     report = go(root)
-    assert report.classes == {"blue": 3, "green": 2, "red": 4}
-    assert report.skipped == 3
+    assert report.classes == {"blue": 4, "green": 2, "red": 4}
+    assert report.skipped == {".png": 3}
+
+
+def test_a_folder_that_cannot_be_listed_ends_the_ingest(make_photos, go, monkeypatch):
+    root, scan, locked_away = make_photos(3), os.scandir, []
+    for folder in (root / "red" / "more", root / "lost+found"):
+        folder.mkdir()
+
+    def scandir(path):
+        if path in locked_away:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    locked_away.append(str(root / "lost+found"))  # a disk's own folder, which only the system reads
+    assert go(root).classes == {"blue": 3, "red": 3}
+    locked_away.append(str(root / "red" / "more"))
+    with pytest.raises(PipelineError, match=r"Permission denied: .*more"):
+        go(root)
+
+
+def test_two_at_once(make_photos, go, tmp_path):
+    root = make_photos(3)
+    with locked(tmp_path / "raw"), pytest.raises(PipelineError, match=r"another process is writing .*raw"):
+        go(root)
+    assert go(root).classes == {"blue": 3, "red": 3}
+    assert not list((tmp_path / "raw").glob(".*"))
+
+
+def test_a_class_of_photos_that_cannot_be_read_is_not_called_empty(make_photos, go):
+    root = make_photos(3)
+    (root / "green").mkdir()
+    with pytest.raises(PipelineError, match="class 'green' is empty"):
+        go(root)
+    for name in ("1.TIF", "2.tif", "notes"):
+        (root / "green" / name).write_bytes(b"II*\0")
+    with pytest.raises(
+        PipelineError, match=r"'green' has no photo, only other files: 2 .tif, 1 without a suffix"
+    ):
+        go(root)
 
 
 def test_the_split_of_the_owner_is_kept(make_photos, go, tmp_path):
@@ -400,7 +446,7 @@ def test_the_split_of_the_owner_is_kept(make_photos, go, tmp_path):
         shutil.copytree(root, tmp_path / "own" / split)
     report = go(tmp_path / "own")
     assert (report.layout, report.classes) == ("classes in test, train", {"blue": 8, "red": 8})
-    splits = json.loads((tmp_path / "raw" / ingest.OWN_SPLITS).read_text())
+    splits = json.loads((tmp_path / "raw" / OWN_SPLITS).read_text())
     assert splits["red/000.png"] == "test"
     assert splits["red/000-2.png"] == "train"
     assert len(splits) == 16

@@ -100,6 +100,102 @@ def test_a_table_with_splits_and_a_table_of_other_things() -> None:
     }  # fmt: skip
 
 
+def labels(*files: str, column: str = "label") -> str:
+    """Return a table in which 1.jpg and 3.jpg show a cat, and 2.jpg shows a dog."""
+    rows = (f"{file},{'dog' if file.endswith('2.jpg') else 'cat'}" for file in files * 2)
+    return "\n".join([f"file,{column}", *rows])
+
+
+NAMES = ("1.jpg", "2.jpg", "3.jpg")
+
+
+def splits_of(layout: Layout) -> dict[str, str]:
+    return {str(path): split for path, split in layout.splits.items()}
+
+
+def test_tables_with_the_same_columns_are_one_and_their_names_may_be_splits() -> None:
+    tables = {
+        name: labels(*(f"{split}{file}" for file in NAMES))
+        for name, split in (("train.csv", "a"), ("val_labels.csv", "b"), ("test_split.csv", "c"))
+    }
+    layout = laid_out("a#", "b#", "c#", tables=tables | {"sample_submission.csv": labels("a1.jpg", "a2.jpg")})
+    assert layout.kind == "classes in test_split.csv, train.csv, val_labels.csv"
+    assert found(layout) == {"cat": 6, "dog": 3}
+    assert {name: split for name, split in splits_of(layout).items() if name.endswith("1.jpg")} == {
+        "a1.jpg": "train", "b1.jpg": "val", "c1.jpg": "test"
+    }  # fmt: skip
+    parts = laid_out("a#", "b#", tables={"1.csv": tables["train.csv"], "2.csv": tables["val_labels.csv"]})
+    assert (found(parts), parts.splits) == ({"cat": 4, "dog": 2}, {})
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"train.csv": labels(*NAMES), "test.csv": labels(*NAMES)},
+        {"train/labels.csv": labels(*NAMES), "test/labels.csv": labels(*NAMES)},
+        {"labels.csv": labels(*(f"{split}/{name}" for split in ("train", "test") for name in NAMES))},
+    ],
+)
+def test_folders_of_splits_whose_photos_have_the_same_names(tables: dict[str, str]) -> None:
+    layout = laid_out("train/#", "test/#", tables=tables)
+    assert found(layout) == {"cat": 4, "dog": 2}
+    assert splits_of(layout) == {f"{split}/{name}": split for split in ("train", "test") for name in NAMES}
+
+
+def test_a_cell_without_a_split_is_for_training_and_one_with_another_word_an_error() -> None:
+    table = "file,label,split\n1.jpg,cat,{}\n2.jpg,dog,test\n3.jpg,cat,train\n2.jpg,dog,test\n"
+    assert splits_of(laid_out("#", tables={"a.csv": table.format("")})) == {"2.jpg": "test", "3.jpg": "train"}
+    with pytest.raises(PipelineError, match=r"a.csv: 'holdout' in its column 'split' is none of train, val"):
+        laid_out("#", tables={"a.csv": table.format("holdout")})
+
+
+def test_a_photo_in_two_classes_or_splits_is_named_and_one_without_a_class_left_out() -> None:
+    table = labels(*NAMES)
+    assert found(laid_out("#", tables={"a.csv": table.replace("1.jpg,cat", "1.jpg,")})) == {
+        "cat": 1,
+        "dog": 1,
+    }
+    with pytest.raises(PipelineError, match=r"a.csv: 1.jpg is in two classes, 'cat' and 'dog'"):
+        laid_out("#", tables={"a.csv": f"{table}\n1.jpg,dog"})
+    with pytest.raises(PipelineError, match=r"1.jpg is in two splits, 'test' and 'train'"):
+        laid_out("#", tables={"train.csv": table, "test.csv": table})
+
+
+def test_folders_that_only_divide_the_photos() -> None:
+    tables = {"metadata.csv": labels(*(f"images_part_{part}/{name}" for part in "12" for name in NAMES))}
+    assert found(laid_out("images_part_1/#", "images_part_2/#", tables=tables)) == {"cat": 4, "dog": 2}
+    with pytest.raises(PipelineError, match="expected one folder of photos per class"):
+        laid_out("images_part_1/#", "images_part_2/#")
+    assert found(laid_out("cat images/#", "dog images/#")) == {"cat images": 3, "dog images": 3}
+    assert found(laid_out("c0/#", "c1/#")) == {"c0": 3, "c1": 3}
+
+
+@pytest.mark.parametrize(
+    ("column", "table", "expected"),
+    [
+        ("label", {"ana/1.jpg": "cat", "ana/2.jpg": "dog", "ana/3.jpg": "cat",
+                   "ben/1.jpg": "cat", "ben/2.jpg": "dog", "ben/3.jpg": "cat"}, {"cat": 4, "dog": 2}),
+        ("type", {"ana/1.jpg": "cat", "ana/2.jpg": "dog", "ana/3.jpg": "cat",
+                  "ben/1.jpg": "cat", "ben/2.jpg": "dog", "ben/3.jpg": "cat"}, {"ana": 3, "ben": 3}),
+        ("label", {"ana/1.jpg": "0", "ana/2.jpg": "0", "ana/3.jpg": "0",
+                   "ben/1.jpg": "1", "ben/2.jpg": "1", "ben/3.jpg": "1"}, {"ana": 3, "ben": 3}),
+        ("label", {"ana/1.jpg": "x", "ana/2.jpg": "y", "ana/3.jpg": "x",
+                   "ben/1.jpg": "z", "ben/2.jpg": "z", "ben/3.jpg": "z"}, {"ana": 3, "ben": 3}),
+        ("label", {"ana/1.jpg": "cat", "ana/2.jpg": "dog", "ben/1.jpg": "cat", "ben/2.jpg": "dog"},
+         {"ana": 3, "ben": 3}),
+    ],
+    ids=["crosses the folders", "of other things", "the same by number", "parts of folders", "incomplete"],
+)  # fmt: skip
+def test_a_table_beside_folders(column: str, table: dict[str, str], expected: dict[str, int]) -> None:
+    text = "\n".join([f"file,{column}", *(f"{file},{label}" for file, label in table.items())])
+    assert found(laid_out("ana/#", "ben/#", tables={"labels.csv": text})) == expected
+
+
+def test_a_table_with_numbers_for_classes_beside_photos_called_by_numbers() -> None:
+    table = "label,id\n" + "".join(f"{number % 3 % 2},{number}\n" for number in range(1, 4)) * 2
+    assert found(laid_out("0.jpg", "#", tables={"labels.csv": table})) == {"0": 2, "1": 1}
+
+
 @pytest.mark.parametrize(
     "patterns",
     [

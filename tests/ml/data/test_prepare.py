@@ -17,7 +17,8 @@ from PIL import Image
 
 from ml.data import decode, decoding, prepare, shards
 from ml.data.dataset import Dataset
-from ml.data.ingest import OWN_SPLITS
+from ml.data.locks import locked
+from ml.data.splits import OWN_SPLITS
 from ml.model.errors import PipelineError
 from ml.model.image import read
 from ml.params import Params
@@ -34,6 +35,13 @@ def go(tmp_path, params):
         return prepare.run(chosen, raw, tmp_path / out, tmp_path / "report")
 
     return run
+
+
+def test_two_at_once(make_photos, go, tmp_path):
+    raw = make_photos(40)
+    with locked(tmp_path / "processed"), pytest.raises(PipelineError, match="another process is writing"):
+        go(raw)
+    assert not (tmp_path / "report").exists()
 
 
 def split_of(data, params):

@@ -1,6 +1,7 @@
 """The photos of `evaluate.other`, from each kind of source."""
 
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -36,6 +37,20 @@ def test_all_kinds_of_sources_have_the_same_photos(folder: Path) -> None:
         assert photos is not None
         assert photos.shape == (2, 8, 8, 3)
         assert sorted(photos.mean((1, 2)).argmax(1)) == [0, 2]  # a red one and a blue one
+
+
+def test_photos_are_in_memory_once(folder: Path) -> None:
+    for number in range(100):
+        (folder / f"{number}.jpg").write_bytes((folder / "more/blue.jpg").read_bytes())
+    tracemalloc.start()  # NumPy reports its arrays
+    try:
+        photos = load_ood_photos("other", 64, "center_crop")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert photos is not None
+    assert len(photos) == 102
+    assert peak < 1.7 * photos.nbytes
 
 
 def test_sources_that_cannot_be_read(folder: Path) -> None:
