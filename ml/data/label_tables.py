@@ -1,4 +1,4 @@
-"""Tables of labels: .csv and .tsv files with a column of file names and one of classes.
+"""Tables of labels: .csv and .tsv files with a column of file names, and one of classes or one per class.
 
 Tables with the same columns (train.csv, val.csv and test.csv) are read as one. The split of a photo is in a
 column, or the table's name, or the photo's folder.
@@ -15,10 +15,10 @@ from ml.data.splits import split_name
 from ml.model.errors import one_line
 from ml.model.manifest import MAX_CLASSES
 
-_CLASS_COLUMNS = ("label", "labels", "class", "class_name", "category", "breed", "species", "target", "type")
-EXPLICIT = _CLASS_COLUMNS[:4]
-"""Titles of columns that leave no doubt that they have the classes."""
-_SPLIT_COLUMNS = ("split", "set", "subset", "data set", "dataset", "fold")
+EXPLICIT = ("label", "labels", "labelname", "class", "classname")
+"""Titles, in lower case and without spaces and the like, that leave no doubt where the classes are."""
+_CLASS_COLUMNS = (*EXPLICIT, "category", "breed", "species", "variety", "diagnosis", "dx", "target", "type")
+_SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold")
 MATCHED = 0.9
 """Share of a table's rows that must name a photo, and of photos whose label a table must have."""
 
@@ -29,7 +29,7 @@ class LabelTable:
 
     Attributes:
         names: of the tables.
-        column: the title of the classes, in lower case.
+        column: the title of the classes, as in `EXPLICIT`; empty: each class has a column.
         labels: the class of each photo that has one, by its path.
         splits: train, val or test by path, if the owner has split the photos.
         error: why the labels cannot be used; empty: they can.
@@ -80,7 +80,7 @@ def _read(
         header, *rows = filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))
     except (ValueError, csv.Error):
         return (), []
-    titles = [title.strip().lower() for title in header]
+    titles = [title.strip() for title in header]
     rows = [row for row in rows if len(row) == len(titles)]
     names = [[_as_path(cell) for cell in column] for column in zip(*rows, strict=True)]
     # Numbers may name photos and be classes: names of photos differ.
@@ -123,25 +123,44 @@ def _split_of_table(path: PurePosixPath) -> str:
 def _labelled(titles: tuple[str, ...], rows: Sequence[_Row]) -> LabelTable | None:
     """Return the labels of rows; None if none of the columns, or none in particular, has the classes."""
     columns = dict(zip(titles[1:], zip(*(row.cells for row in rows), strict=True), strict=False))
-    split = next((title for title in _SPLIT_COLUMNS if any(map(split_name, columns.get(title, ())))), "")
-    usable = [title for title in columns if title != split and _is_label(columns[title])]
-    known = [title for title in _CLASS_COLUMNS if title in usable]
-    if not known and len(usable) != 1:
+    by_key = {re.sub(r"[\W_]", "", title).lower(): title for title in columns}
+    split = next(
+        (key for key in _SPLIT_COLUMNS if any(map(split_name, columns.get(by_key.get(key, ""), ())))), ""
+    )
+    own = columns.pop(by_key[split]) if split else None
+    usable = [title for title in columns if _is_label(columns[title])]
+    known = next((key for key in _CLASS_COLUMNS if by_key.get(key) in usable), "")
+    if known:
+        chosen: Sequence[str] | None = columns[by_key[known]]
+    else:
+        chosen = columns[usable[0]] if len(usable) == 1 else _from_column_per_class(columns)
+    if chosen is None:
         return None
-    title = (known or usable)[0]
     names = one_line(", ".join(dict.fromkeys(str(row.table) for row in rows)), 100)
     labels: dict[PurePosixPath, str] = {}
     splits: dict[PurePosixPath, str] = {}
+    error = ""
     try:
-        own = [_split(cell, split) for cell in columns[split]] if split else _splits_by_name(rows)
-        for row, cell, name in zip(rows, columns[title], own, strict=True):
+        parts = [_split(cell, by_key[split]) for cell in own] if own else _splits_by_name(rows)
+        for row, cell, part in zip(rows, chosen, parts, strict=True):
             if label := cell.strip():  # empty: a photo of no class
                 _agree("classes", row.photo, labels.setdefault(row.photo, label), label)
-                if name:
-                    _agree("splits", row.photo, splits.setdefault(row.photo, name), name)
-    except ValueError as error:
-        return LabelTable(names, title, labels, splits, f"{names}: {error}")
-    return LabelTable(names, title, labels, splits)
+                if part:
+                    _agree("splits", row.photo, splits.setdefault(row.photo, part), part)
+    except ValueError as fault:
+        error = f"{names}: {fault}"
+    return LabelTable(names, known, labels, splits, error)
+
+
+def _from_column_per_class(columns: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """Return the class of each row, by the only 1 in it; empty: it has none, or several. None: most don't."""
+    cells = {title: values for title, values in columns.items() if {*values} <= {"0", "1", "0.0", "1.0"}}
+    found = [
+        [title for title, cell in zip(cells, row, strict=True) if float(cell)]
+        for row in zip(*cells.values(), strict=True)
+    ]
+    classes = [row[0] if len(row) == 1 else "" for row in found]
+    return classes if sum(map(bool, classes)) >= MATCHED * len(classes) and _is_label(classes) else None
 
 
 def _is_label(values: Sequence[str]) -> bool:

@@ -5,7 +5,8 @@ Recognised are
 - one folder per class, at any depth below folders that contain everything: `cat/1.jpg`, `pets/cat/1.jpg`
 - a folder per split around or within them: `train/cat/1.jpg` or `cat/train/1.jpg`; so for `test` and `val`
 - the class in the name, all photos in one folder: `cat.1.jpg`, `dog_2.jpg`
-- a table, .csv or .tsv, with a column of file names and one of classes, see `ml.data.label_tables`
+- a table, .csv or .tsv, with a column of file names, and one of classes or one per class, see
+  `ml.data.label_tables`
 
 Folders come first, unless they are only parts of the photos (`images_1`, `images_2`), or a table has a column
 called `label` or `class` that divides nearly all of these photos in another way.

@@ -191,6 +191,24 @@ def test_a_table_beside_folders(column: str, table: dict[str, str], expected: di
     assert found(laid_out("ana/#", "ben/#", tables={"labels.csv": text})) == expected
 
 
+def test_a_table_with_a_column_per_class() -> None:
+    """Of photos that show several classes or none, and of attributes, nothing is learned."""
+    rows = ["1,1.0,0.0,0", "2,0,1,0", "3,1,0,0", "a1,1,0,0", "a2,0,1.0,0", "a3,1,0,0", "b1,0,1,0", "b2,0,1,0",
+            "b3,1,0,0", "c1,1,0,0"]  # fmt: skip
+    table = "\n".join(["image,Cat,Dog,Fox", *rows, "c2,1,1,0"])
+    layout = laid_out("#", "a#", "b#", "c#", tables={"truth.csv": table})
+    assert found(layout) == {"Cat": 6, "Dog": 4}
+    attributes = "\n".join(["image,Young,Smiling", "1,1,0", "2,1,1", "3,0,1", "1,1,0", "2,1,1"])
+    with pytest.raises(PipelineError, match="expected one folder"):
+        laid_out("#", tables={"attributes.csv": attributes})
+
+
+@pytest.mark.parametrize("title", ["Label", "Class Name", "class_name", "dx", "diagnosis"])
+def test_titles_of_the_classes(title: str) -> None:
+    table = f"id,age,{title}\n1,5,cat\n2,6,dog\n3,5,cat\n2,6,dog\n"
+    assert found(laid_out("#", tables={"metadata.csv": table})) == {"cat": 2, "dog": 1}
+
+
 def test_a_table_with_numbers_for_classes_beside_photos_called_by_numbers() -> None:
     table = "label,id\n" + "".join(f"{number % 3 % 2},{number}\n" for number in range(1, 4)) * 2
     assert found(laid_out("0.jpg", "#", tables={"labels.csv": table})) == {"0": 2, "1": 1}
