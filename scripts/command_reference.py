@@ -4,11 +4,10 @@ import contextlib
 import importlib
 import io
 import os
-import subprocess
+import runpy
 import sys
 from collections.abc import Iterator
 
-from ml.cli import run
 from scripts.common.generated import write_or_check
 from scripts.common.process import ROOT
 
@@ -42,33 +41,28 @@ def commands() -> Iterator[tuple[str, ...]]:
 def help_of(command: tuple[str, ...]) -> str:
     """Return what `python COMMAND --help` prints, wrapped at a fixed width.
 
+    All commands run in this process, which imports torch and MLflow only once.
+
     Raises:
         SystemExit: the command fails; the message names it and says why.
     """
+    module, arguments = command[1], [*command[2:], "--help"]
     # Python 3.14 would print colours.
-    settings = {"COLUMNS": str(_WIDTH), "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    name = f"python {' '.join(command)} --help"
-    if len(command) == 3:  # in this process, which imports torch and MLflow only once
-        package = importlib.import_module(f"{command[1]}.__main__")
-        printed = io.StringIO()
-        os.environ.update(settings)
-        with contextlib.redirect_stdout(printed):
-            try:
-                run(command[1], "", package.COMMANDS, [command[2], "--help"])
-            except SystemExit as end:
-                if end.code:
-                    raise SystemExit(f"error: {name}: {end.code}") from None
-        return printed.getvalue()
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, *command, "--help"],
-        cwd=ROOT,
-        env=os.environ | settings,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"error: {name}: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return done.stdout
+    os.environ.update({"COLUMNS": str(_WIDTH), "NO_COLOR": "1"})
+    printed = io.StringIO()
+    before = sys.argv
+    file = ROOT / module.replace(".", "/")
+    file = file / "__main__.py" if file.is_dir() else file.with_suffix(".py")
+    sys.argv = [str(file), *arguments]
+    try:
+        with contextlib.chdir(ROOT), contextlib.redirect_stdout(printed):
+            runpy.run_path(str(file), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise SystemExit(f"error: python {' '.join(command)} --help: {end.code}") from None
+    finally:
+        sys.argv = before
+    return printed.getvalue()
 
 
 def reference() -> str:

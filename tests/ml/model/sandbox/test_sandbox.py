@@ -252,7 +252,11 @@ def box() -> Iterator[object]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
 @pytest.mark.parametrize("size", [(2600, 1800), (16_000, 260), (260, 16_000), (5_200, 2_600)])
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name",
+    # x265 takes seconds for these photos.
+    [pytest.param(name, marks=[pytest.mark.slow] if "HEIC" in name else ()) for name in SHAPES],
+)
 def test_the_memory_that_a_structure_states_is_enough(box, name, size):
     mode, form, options = SHAPES[name]
     photo = inspect(encoded(Image.new(mode, size), form, **options), LIMIT)
@@ -261,21 +265,23 @@ def test_the_memory_that_a_structure_states_is_enough(box, name, size):
 
 
 OTHER_SHAPES = {
-    "a JPEG without its end": encoded(Image.new("RGB", (2600, 1800)), "JPEG")[:-2],
-    "a PNG of 16 bits with a transparent colour": deep_png(
+    "a JPEG without its end": lambda: encoded(Image.new("RGB", (2600, 1800)), "JPEG")[:-2],
+    "a PNG of 16 bits with a transparent colour": lambda: deep_png(
         np.zeros((1800, 2600, 3), np.uint16), 16, (1, 2, 3)
     ),
-    "a BMP of bit fields": bitmap(
+    "a BMP of bit fields": lambda: bitmap(
         np.zeros((900, 1300), np.uint8), 32, 56, 3, (0xFF, 0xFF00, 0xFF0000, 0xFF000000)
     ),
-    "a BMP of runs": bitmap(np.zeros((1800, 2600), np.uint8), 8, 40, 1, palette=bytes(1024), data=b"\0\1"),
+    "a BMP of runs": lambda: bitmap(
+        np.zeros((1800, 2600), np.uint8), 8, 40, 1, palette=bytes(1024), data=b"\0\1"
+    ),
 }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory is limited on Linux only")
 @pytest.mark.parametrize("name", OTHER_SHAPES)
 def test_the_memory_that_is_stated_for_odd_files_is_enough(box, name):
-    photo = inspect(OTHER_SHAPES[name], LIMIT)
+    photo = inspect(OTHER_SHAPES[name](), LIMIT)
     box.memory = photo.memory(224)
     assert len(box.decode(photo, 224, "center_crop", HANG_S)[0]) == 224 * 224 * 3
 
