@@ -5,9 +5,12 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ml.data.photo import Photo
-from ml.params import Prepare
+
+if TYPE_CHECKING:
+    from ml.params import Prepare
 
 OWN_SPLITS = ".splits.json"
 """In data/raw: train, val or test of each photo, by class/file, if the owner has split them."""
@@ -32,7 +35,7 @@ def own_splits(raw: Path) -> dict[str, str]:
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
-def assign_splits(params: Prepare, photos: list[Photo], own: dict[str, str]) -> list[Photo]:
+def assign_splits(params: "Prepare", photos: list[Photo], own: dict[str, str]) -> list[Photo]:
     """Decide the split of each photo that can be used.
 
     The split depends on the content of the photo, so that added photos never move others. The exception is a

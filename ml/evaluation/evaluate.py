@@ -22,9 +22,10 @@ from ml.evaluation.probe import fit_probe
 from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.evaluation.slices import slice_metrics
 from ml.model.allocator import keep_freed_memory
+from ml.model.partial import sha256_of
 from ml.params import Evaluate, Params
 from ml.paths import EVALUATE_METRICS, HISTORY, REPORT, SLICES
-from ml.training.trained_network import TrainedNetwork
+from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml evaluate"
 
@@ -65,6 +66,7 @@ def run(params: Params) -> Evaluation:
         measure(p, data, probabilities),
         comparison,
         data.digest("test"),
+        sha256_of(CHECKPOINT),
         *_measure_baselines(params, trained.arch, data),
         dataclasses.asdict(calibration),
         calibration.warnings(),

@@ -10,8 +10,11 @@ from typing import Self
 from ml.data.dataset import Dataset
 from ml.evaluation.metrics import Comparison, Floats, Labels, classification_metrics
 from ml.model.errors import PipelineError
+from ml.model.partial import sha256_of
 from ml.params import Evaluate
 from ml.paths import METRICS, REPORT
+
+_PATH = REPORT / METRICS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Evaluation:
         test: metrics of the test split, see `ml.evaluation.metrics.classification_metrics`.
         known: metrics of the OOD detection methods, see `ml.evaluation.ood`.
         test_digest: identifies the test photos, see `Dataset.digest`.
+        checkpoint_sha256: of the file with the network.
         baselines: metrics of simpler methods on the same photos: `majority`, which always answers the most
             frequent class, and, if the body was pretrained, `probe`, see `ml.evaluation.probe`.
         cross_validation: metrics of the cross-validated probe on the photos of all splits; empty if the test
@@ -35,6 +39,7 @@ class Evaluation:
     test: dict[str, float]
     known: Comparison
     test_digest: str
+    checkpoint_sha256: str
     baselines: dict[str, dict[str, float]]
     cross_validation: dict[str, float]
     calibration: dict[str, float]
@@ -42,7 +47,7 @@ class Evaluation:
 
     def write(self) -> None:
         """Write metrics.json."""
-        (REPORT / METRICS).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
+        _PATH.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
 
     @classmethod
     def read(cls) -> Self:
@@ -51,11 +56,17 @@ class Evaluation:
         Raises:
             PipelineError: the file is missing or broken.
         """
-        path = REPORT / METRICS
         try:
-            return cls(**json.loads(path.read_text("utf-8")))
+            return cls(**json.loads(_PATH.read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise PipelineError(f"{path} is missing or broken: run `dvc repro`") from error
+            raise PipelineError(f"{_PATH} is missing or broken: run `dvc repro`") from error
+
+    def check(self, data: Dataset, checkpoint: Path) -> None:
+        """Raise PipelineError unless this network was measured on these test photos."""
+        if self.test_digest != data.digest("test"):
+            raise PipelineError(f"{_PATH} is of other test photos: run `dvc repro`")
+        if self.checkpoint_sha256 != sha256_of(checkpoint):
+            raise PipelineError(f"{_PATH} is of another network than {checkpoint}: run `dvc repro`")
 
 
 def write_summary(path: Path, test: Mapping[str, float], **more: float) -> None:

@@ -32,7 +32,7 @@ from ml.params import Params
 from ml.paths import DRAWN_IMAGES, MODEL, PACKAGE_METRICS, PACKAGE_REPORT, PACKAGED, STABILITY
 from ml.reporting import stage_reports
 from ml.reporting.model_card import card
-from ml.training.trained_network import TrainedNetwork
+from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml package"
 
@@ -66,8 +66,9 @@ def run(params: Params) -> dict[str, Any]:
 
     Returns:
         The content of package.json: `precision` of the ONNX model (`int8` or `float32`), `version` and
-        `sha256` of model.pt, `run_id` of the training, metrics of the test photos (`torch`, and `twin` of the
-        ONNX model), metrics of its OOD score (`known`, see `ml.evaluation.ood.measure_scores`),
+        `sha256` of model.pt, `run_id` of the training, `test_digest` (see `Dataset.digest`), metrics of
+        the test photos (`torch`, and `twin` of the ONNX model), metrics of its OOD score (`known`, see
+        `ml.evaluation.ood.measure_scores`),
         `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
         `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
         with the model's answers to them (`wrong_examples`).
@@ -79,6 +80,7 @@ def run(params: Params) -> dict[str, Any]:
     source = params.package.examples
     examples = read_folder(source, data.classes) if source not in ("", TEST) else []
     trained = TrainedNetwork.load(data)
+    evaluation.check(data, CHECKPOINT)
     method, ood_score = load_method()
     test = extract_features(trained.network, data.images, data.rows("test"))
     expected = softmax(test.logits, evaluation.temperature)
@@ -112,6 +114,7 @@ def run(params: Params) -> dict[str, Any]:
         "precision": chosen.precision,
         "version": manifest.version,
         "run_id": trained.run_id,
+        "test_digest": data.digest("test"),
         "torch": measure(params.evaluate, data, expected),
         "twin": metrics,
         "known": known,
@@ -122,7 +125,7 @@ def run(params: Params) -> dict[str, Any]:
         "wrong_examples": wrong_answers(examples, manifest, chosen.model),
     }
     stages = stage_reports.load(params.model_dump(mode="json"))
-    text = card(manifest, report | {"test_digest": data.digest("test")}, stages)
+    text = card(manifest, report, stages)
 
     MODEL.parent.mkdir(parents=True, exist_ok=True)
     ood_weights = stored_weights(ood_score.state_dict(), half)

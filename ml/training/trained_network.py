@@ -15,6 +15,11 @@ from ml.model.networks import Network, build
 CHECKPOINT = Path("models/checkpoint.pt")
 
 
+def _photos(data: Dataset) -> dict[str, str]:
+    """Return what identifies the photos that a network learns from and is chosen by."""
+    return {split: data.digest(split) for split in ("train", "val")}
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainedNetwork:
     """A trained network, its architecture, and its run in MLflow (empty: not logged)."""
@@ -31,6 +36,7 @@ class TrainedNetwork:
             "classes": list(data.classes),
             "image_size": data.image_size,
             "resize": data.resize,
+            "photos": _photos(data),
             "state_dict": {name: value.cpu().contiguous() for name, value in weights.items()},
             "run_id": self.run_id,
         }
@@ -44,7 +50,7 @@ class TrainedNetwork:
         """Read the network, in main memory and in evaluation mode.
 
         Raises:
-            PipelineError: there is no such file, or it has other classes or another size of photos.
+            PipelineError: there is no such file, or it was trained on other photos, labels or splits.
         """
         try:
             content = torch.load(CHECKPOINT, map_location="cpu", weights_only=True)
@@ -59,6 +65,11 @@ class TrainedNetwork:
                 raise PipelineError(
                     f"{CHECKPOINT} has {what} {own}, but the photos have {theirs}: run `dvc repro`"
                 )
+        # Otherwise it may have learned from the test photos.
+        if content.get("photos") != _photos(data):
+            raise PipelineError(
+                f"{CHECKPOINT} was trained on other photos, labels or splits than these: run `dvc repro`"
+            )
         network = build(content["arch"], len(data.classes))
         network.load_state_dict(content["state_dict"])
         network.eval().to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default

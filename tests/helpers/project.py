@@ -52,13 +52,21 @@ def make_project(
         "torch": FIGURES,
         "twin": FIGURES,
         "known": {},
+        "test_digest": "e" * 64,
         "mean_difference": 0.001,
         "not_taken": [],
         "conditions": [],
     }
     (folder / "reports/package/package.json").write_text(json.dumps(packaged))
     measured = {"temperature": described["temperature"], "test": FIGURES, "test_digest": "e" * 64}
-    measured |= {"known": {}, "baselines": {}, "cross_validation": {}, "calibration": {}, "warnings": []}
+    measured |= {"checkpoint_sha256": "f" * 64}
+    measured |= {
+        "known": {},
+        "baselines": {},
+        "cross_validation": {},
+        "calibration": {},
+        "warnings": [],
+    }
     (folder / "reports/evaluate/metrics.json").write_text(json.dumps(measured))
     for number in range(pictures):
         (folder / f"reports/evaluate/plot{number}.png").write_bytes(b"\x89PNG" + bytes([number]) * 1000)

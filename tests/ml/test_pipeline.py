@@ -134,6 +134,14 @@ def test_from_photos_to_a_registered_model(prepared, params):
     decision = json.loads(Path("reports/promotion.json").read_text())
     assert "stays: the candidate is not clearly better" in decision["reasons"][0]
 
+    # What was trained, and what was packaged, may have learned from photos that are now in the test split.
+    prepare.run(params.prepare.model_copy(update={"test_share": 0.3}))
+    for stage in (evaluate, package):
+        with pytest.raises(PipelineError, match=r"trained on other photos.*: run `dvc repro`"):
+            stage.run(params)
+    with pytest.raises(PipelineError, match="packaged with other test photos"):
+        register.run(params)
+
 
 def test_without_mlflow_nothing_is_lost(prepared, params, monkeypatch, capsys):
     """MLflow can't be reached in training and evaluation, and is there when the model is registered."""

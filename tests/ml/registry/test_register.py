@@ -114,7 +114,8 @@ def packaged(named):
             archive.writestr("archive/extra/model.onnx", onnx)
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         report = {"sha256": digest, "run_id": run_id, "twin": {"accuracy": 0.9}, "known": {"refused": 0.01}}
-        REPORT.write_text(json.dumps(report | {"mean_difference": 0.001}))
+        report |= {"mean_difference": 0.001, "test_digest": Dataset.load().digest("test")}
+        REPORT.write_text(json.dumps(report))
         stability = {"changes": {"mirrored": {"share": 0.02}}}
         REPORT.with_name("stability.json").write_text(json.dumps(stability))
 

@@ -8,7 +8,7 @@ from ml.model.errors import PipelineError
 from ml.model.networks import build
 from ml.training.trained_network import TrainedNetwork
 
-DATA = {"classes": ("blue", "red"), "image_size": 32, "resize": "squash"}
+DATA = {"classes": ("blue", "red"), "image_size": 32, "resize": "squash", "digest": lambda split: split}
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ DATA = {"classes": ("blue", "red"), "image_size": 32, "resize": "squash"}
         ({"classes": ("blue", "green")}, "the classes"),
         ({"image_size": 64}, "the image size 32, but the photos have 64"),
         ({"resize": "center_crop"}, "the resizing"),
+        ({"digest": lambda split: split.replace("train", "relabelled")}, "was trained on other photos"),
+        ({"digest": lambda split: split.replace("val", "others")}, "was trained on other photos"),
     ],
 )
 def test_other_photos_than_those_of_the_training_are_rejected(tmp_path, monkeypatch, change, what):
