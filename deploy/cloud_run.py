@@ -7,8 +7,9 @@ overrides the API's address.
 
 A new revision gets no traffic at first, only a tag with its own URL; once it has passed the smoke test
 there, it gets all traffic. A revision keeps its image and variables, so a rollback only moves the traffic.
-The revision that served before stays tagged `previous`. With --canary, the tagged revision gets a share of
-the traffic meanwhile. Prometheus must know each instance of both, so they must push their metrics.
+The revision that served before stays tagged `previous`, also after a deploy that failed. With --canary, the
+new revision gets a share of the traffic meanwhile. Prometheus must know each instance of both, so they
+must push their metrics.
 """
 
 import argparse
@@ -69,7 +70,7 @@ class CloudRun:
         self._name = f"projects/{project}/locations/{region}/services/{self._short}"
         self._images = environ.get("GCP_IMAGES") or "ghcr.io"
         self._timeout_s, self._poll_s = options.timeout, options.poll
-        self._before = self._revision = self._url = ""
+        self._before = self._previous = self._revision = self._url = ""
         secret = token(environ, "GCP_ACCESS_TOKEN")
         address = api_address(environ, "CLOUD_RUN_API_URL", "https://run.googleapis.com")
         api: dict[str, Any] = {
@@ -87,17 +88,18 @@ class CloudRun:
     def current(self) -> Deployment | None:
         """Return the revision that gets all traffic. See `Target`."""
         service = self._settled("an update that began before is under way: waiting for its end")
-        if not (serving := _serving(service)):
+        self._before, tagged = _serving(service), _tagged(service, PREVIOUS)
+        self._previous = tagged if tagged != self._before else ""  # the owner may have gone back with gcloud
+        if not self._before:
             return None  # a service that has never served may have no URL yet
         self._url = url_of_service(service.uri)
-        return self._deployment(serving)
+        return self._deployment(self._before)
 
     def previous(self, wanted: str) -> Deployment:
         """Return the revision tagged `previous`, or the one that is named. See `Target`."""
-        tagged = (_short(entry.revision) for entry in self._read().traffic if entry.tag == PREVIOUS)
-        name = wanted or next(tagged, "")
+        name = wanted or self._previous
         if not name:
-            raise DeployError(f"no revision is tagged {PREVIOUS}; name the one to go back to")
+            raise DeployError(f"no other revision is tagged {PREVIOUS}; name the one to go back to")
         return self._deployment(name)
 
     def stage(self, image: str, variables: Variables) -> str:
@@ -115,7 +117,8 @@ class CloudRun:
         ]
         self._revision = service.template.revision = f"{self._short}-d{int(time.time() * 1000):x}"
         staged = _to(self._revision, 0 if self._before else 100, CANDIDATE)
-        service.traffic = [*([_to(self._before)] if self._before else []), staged, *_tags_of_others(service)]
+        live = [_to(self._before)] if self._before else []
+        service.traffic = [*live, staged, *_previous(self._previous), *_tags_of_others(service)]
         say(f"{self._revision}: {container.image}")
         service = self._update(service, "template", "traffic")
         self._url = url_of_service(service.uri)
@@ -127,12 +130,11 @@ class CloudRun:
     def unfinished(self) -> Unfinished | None:
         """Return the canary whose revision is tagged `candidate`. See `SplittingTarget`."""
         service = self._read()
-        tagged = [_short(entry.revision) for entry in service.traffic if entry.tag == CANDIDATE]
-        before = _serving(service)
-        if not tagged or not before or tagged[0] == before:
+        candidate, before = _tagged(service, CANDIDATE), _serving(service)
+        if not candidate or not before or candidate == before:
             return None
-        name, former = (self._name_of(revision) for revision in (tagged[0], before))
-        percent = sum(entry.percent for entry in service.traffic if _short(entry.revision) == tagged[0])
+        name, former = (self._name_of(revision) for revision in (candidate, before))
+        percent = sum(entry.percent for entry in service.traffic if _short(entry.revision) == candidate)
         return Unfinished(name, percent) if name and name != former else None
 
     def resume(self, image: str, variables: Variables) -> str:
@@ -149,7 +151,7 @@ class CloudRun:
         """Divide the traffic between two revisions. See `SplittingTarget`."""
         service = self._read()
         shares = [_to(self._before, 100 - percent), _to(self._revision, percent, CANDIDATE)]
-        service.traffic = [*shares, *_tags_of_others(service)]
+        service.traffic = [*shares, *_previous(self._previous), *_tags_of_others(service)]
         say(f"{self._revision} gets {percent} % of the traffic")
         self._update(service, "traffic")
 
@@ -159,8 +161,8 @@ class CloudRun:
         # To the latest revision instead of this one by name, so that the owner's next gcloud deploy gets it.
         newest = _short(service.latest_ready_revision) == self._revision
         latest = TrafficTarget(type_=Allocation.TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST, percent=100)
-        before = [_to(self._before, 0, PREVIOUS)] if self._before else []
-        service.traffic = [latest if newest else _to(self._revision), *before, *_tags_of_others(service)]
+        live = latest if newest else _to(self._revision)
+        service.traffic = [live, *_previous(self._before), *_tags_of_others(service)]
         say(f"{self._revision} gets the traffic")
         self._update(service, "traffic")
         return self._url
@@ -171,9 +173,11 @@ class CloudRun:
             return ""
         say(f"{to.id} gets the traffic")
         failure = DeployError(f"{to.id} does not get the traffic")
+        # `promote` may have moved the tag. After a rollback by hand, no revision has it.
+        tag = _previous(self._previous if to.id == self._before else "")
         for _ in range(_UPDATES):
             service = self._read()
-            service.traffic = [_to(to.id), *_tags_of_others(service)]
+            service.traffic = [_to(to.id), *tag, *_tags_of_others(service)]
             try:
                 self._update(service, "traffic")
             except DeployError as error:
@@ -253,6 +257,16 @@ def _to(revision: str, percent: int = 100, tag: str = "") -> TrafficTarget:
     """Return an entry that gives a share of the traffic, and a tag, to a revision."""
     by_name = Allocation.TRAFFIC_TARGET_ALLOCATION_TYPE_REVISION
     return TrafficTarget(type_=by_name, revision=revision, percent=percent, tag=tag)
+
+
+def _previous(revision: str) -> list[TrafficTarget]:
+    """Return the entry that tags a revision `previous`; none if there is no such revision."""
+    return [_to(revision, 0, PREVIOUS)] if revision else []
+
+
+def _tagged(service: Service, tag: str) -> str:
+    """Return the revision that has a tag, or nothing."""
+    return next((_short(entry.revision) for entry in service.traffic if entry.tag == tag), "")
 
 
 def _tags_of_others(service: Service) -> list[TrafficTarget]:

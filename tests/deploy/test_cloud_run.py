@@ -15,7 +15,7 @@ from tests.helpers.places import (
     sha256,
 )
 from tests.helpers.waiting import until
-from tests.standins.cloud_run import LATEST, CloudRun
+from tests.standins.cloud_run import LATEST, REVISION, CloudRun
 from tests.standins.provider import Fault
 
 OLD = ("old", OLD_URL)
@@ -124,9 +124,39 @@ def test_back_by_hand_and_forward_again(cloud_run, deploy, place):
     assert place.serves() == OLD
     again = deploy("--rollback")
     assert again.code == 1
-    assert "no revision is tagged previous; name the one to go back to" in again.error
+    assert "no other revision is tagged previous; name the one to go back to" in again.error
     assert deploy("--rollback", new).code == 0
     assert place.serves() == ("new", NEW_URL)
+
+
+@pytest.mark.parametrize("fails_at", ["its own URL", "the service's URL"])
+def test_a_rollback_after_a_failed_deploy_goes_to_the_revision_before(
+    cloud_run, deploy, place, tmp_path, fails_at
+):
+    old = cloud_run.live().name
+    assert deploy(*NEW).code == 0
+    options = ("--image", f"{IMAGE}:{'broken' if fails_at == 'its own URL' else 'three'}")
+    if fails_at == "the service's URL":
+        smoke = tmp_path / "second.sh"
+        smoke.write_text(f'[ "$1" != {cloud_run.front.url} ]')
+        options += ("--smoke-test", str(smoke))
+    assert deploy(*options).code in (1, 2)
+    assert place.serves() == ("new", NEW_URL)
+    assert cloud_run.tags() == {"previous": old}
+    done = deploy("--rollback")
+    assert done.code == 0, done.output
+    assert place.serves() == OLD
+
+
+def test_a_rollback_never_goes_to_the_revision_that_serves(cloud_run, deploy):
+    old = cloud_run.live().name
+    assert deploy(*NEW).code == 0
+    # As after `gcloud run services update-traffic --to-revisions`, which keeps the tags.
+    by_name = {"type": REVISION, "revision": old}
+    cloud_run.traffic = cloud_run.statuses = [by_name | {"percent": 100}, by_name | {"tag": "previous"}]
+    done = deploy("--rollback")
+    assert done.code == 1
+    assert "no other revision is tagged previous" in done.error
 
 
 def test_tags_of_others_stay(cloud_run, deploy):
