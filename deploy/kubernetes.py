@@ -4,9 +4,9 @@ Environment: CONTAINER, docker or podman, for kind; and for the smoke test API_K
 kubectl, and kind unless --context names a cluster.
 
 The overlay decides everything except the image and the variables of the command line, which last until
-the next deploy. The Deployment keeps the revision before, with its image and its ConfigMap, so a rollback
-returns to it. The smoke test reaches the service through a port of this machine that is forwarded as long
-as this runs.
+the next deploy, as those of `kubectl set env` do. The Deployment keeps the revision before, with its image
+and its ConfigMap, so a rollback returns to it. The smoke test reaches the service through a port of this
+machine that is forwarded as long as this runs.
 
 With --canary, the overlay needs the component deploy/k8s/components/canary: an HTTPRoute of the Gateway API
 divides the traffic between the Deployment and a second one, which lasts as long as the canary.
@@ -37,6 +37,7 @@ EXAMPLE = """python -m deploy kubernetes --image cats-vs-dogs    # to kind, whic
   python -m deploy kubernetes --context NAME --overlay production --image ghcr.io/OWNER/REPO:COMMIT"""
 OVERLAYS = Path(__file__).parent / "k8s" / "overlays"
 _REVISION = "deployment.kubernetes.io/revision"
+_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +178,25 @@ class Kubernetes:
     def _apply(self, image: str, variables: Variables) -> None:
         self._staged = True
         with self._layer(image, variables) as folder:
+            self._give_up_set_env(Path(folder, "applied.json"))
             self._kubectl("apply", f"--kustomize={folder}")
+
+    def _give_up_set_env(self, file: Path) -> None:
+        """Have the next apply remove the variables that `kubectl set env` has added.
+
+        Otherwise they would override the ConfigMap, because apply removes only what was applied before.
+        """
+        live = self._get(f"deployment/{NAME}")
+        applied = json.loads(live.get("metadata", {}).get("annotations", {}).get(_APPLIED, "{}"))
+        if not applied:
+            return
+        env, env_applied = (_container(one).get("env") or [] for one in (live, applied))
+        if names := sorted({one["name"] for one in env} - {one["name"] for one in env_applied}):
+            say(f"variables of kubectl set env, which this removes: {', '.join(names)}")
+            _container(applied)["env"] = env
+            patch = {"metadata": {"annotations": {_APPLIED: json.dumps(applied)}}}
+            file.write_text(json.dumps(patch), encoding="utf-8")  # a value may be a secret
+            self._kubectl("patch", f"deployment/{NAME}", "--type=merge", f"--patch-file={file}")
 
     @contextlib.contextmanager
     def _layer(self, image: str, variables: Variables) -> Iterator[str]:
@@ -204,7 +223,7 @@ class Kubernetes:
     def _deployment(self, resource: dict[str, Any]) -> Deployment:
         """Return a Deployment or ReplicaSet of Kubernetes as one of ours."""
         revision = resource["metadata"].get("annotations", {}).get(_REVISION, "0")
-        return Deployment(revision, resource["spec"]["template"]["spec"]["containers"][0]["image"], self._url)
+        return Deployment(revision, _container(resource)["image"], self._url)
 
     def _kustomization(self, folder: Path, image: str, variables: Variables) -> dict[str, Any]:
         """Return a layer above the overlay with this image and these variables, to be put into a folder."""
@@ -268,6 +287,12 @@ class Kubernetes:
             with contextlib.suppress(DeployError):
                 for line in self._kubectl(*question, check=False, seconds=30).stdout.splitlines()[-10:]:
                     quote(line)
+
+
+def _container(resource: dict[str, Any]) -> dict[str, Any]:
+    """Return the service's container in a Deployment or ReplicaSet."""
+    container: dict[str, Any] = resource["spec"]["template"]["spec"]["containers"][0]
+    return container
 
 
 def _canary_of(deployment: dict[str, Any]) -> str:

@@ -41,6 +41,22 @@ def test_the_overlay_decides_about_all_but_image_and_variables(cluster, deploy, 
     assert not cluster.count("POST", "/rollout/undo")
 
 
+def test_what_kubectl_set_env_has_set_ends_with_the_next_deploy(cluster, deploy):
+    assert deploy("--image", f"{IMAGE}:old").code == 0
+    settings = cluster.live.env
+    cluster.set_env(MODEL_URL="", MODEL_SHA256="", MAX_QUEUE="64")
+    done = deploy(*NEW)
+    assert done.code == 0, done.output
+    assert "kubectl set env, which this removes: MAX_QUEUE, MODEL_SHA256, MODEL_URL\n" in done.out
+    assert cluster.live.env == settings | {"MODEL_URL": NEW_URL, "MODEL_SHA256": sha256(NEW_URL)}
+    assert deploy("--rollback").code == 0
+    assert cluster.live.env["MAX_QUEUE"] == "64"  # a revision keeps its variables
+    done = deploy("--image", f"{IMAGE}:three")
+    assert done.code == 0, done.output
+    assert cluster.live.env == settings
+    assert "set env" not in deploy(*NEW).output
+
+
 def test_only_the_service_s_own_deployment_gets_the_image(cluster, deploy):
     assert deploy(*NEW, "--overlay", "fleet").code == 0
     assert cluster.live.image == cluster.images["cats-vs-dogs"] == f"{IMAGE}:new"

@@ -4,8 +4,9 @@ The kubectl is a script that sends its arguments to this process. This process l
 the manifests. A forwarded port is one of the script's, and so ends with it.
 
 As in Kubernetes: a changed pod template makes a new ReplicaSet with the next revision, the old pods serve
-until the new ones are ready, and `rollout undo` gives the old template the next revision. Unlike in
-Kubernetes, nothing goes on unless `rollout status` asks.
+until the new ones are ready, and `rollout undo` gives the old template the next revision. An entry of the
+container's `env` overrides the ConfigMap, and `apply` removes only those of the configuration applied last.
+Unlike in Kubernetes, nothing goes on unless `rollout status` asks.
 """
 
 import json
@@ -23,6 +24,7 @@ from tests.standins.provider import Answer, Provider, Request
 
 CONTEXT = "somewhere"
 REVISION = "deployment.kubernetes.io/revision"
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 TOKEN = "kubeconfig"
 KUBECTL = """#!{python}
 import json, os, re, signal, socket, sys, threading, time, urllib.error, urllib.request
@@ -78,13 +80,15 @@ class Revision:
     image: str
     env: dict[str, str]
     instance: Instance
+    own_env: dict[str, str] = field(default_factory=dict)  # the part that is not from the ConfigMap
     numbers: list[int] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)  # of the Deployment; `undo` brings them back
 
     def to_json(self) -> dict[str, Any]:
+        own_env = [{"name": name, "value": value} for name, value in self.own_env.items()]
         return {
             "metadata": {"annotations": {REVISION: str(self.numbers[-1])}},
-            "spec": {"template": {"spec": {"containers": [{"image": self.image}]}}},
+            "spec": {"template": {"spec": {"containers": [{"image": self.image, "env": own_env}]}}},
         }
 
 
@@ -110,6 +114,7 @@ class Kubernetes(Provider):
         self.candidate: Candidate | None = None  # the second Deployment
         self.weights = [100, 0]  # of the route
         self.splits: list[int] = []  # shares that the candidate has got
+        self.applied = ""  # the Deployment as it was applied last, in JSON
         self._last = 0
         self.wanted: Revision | None = None  # by the Deployment's template
         self.folder = folder / "bin"
@@ -146,6 +151,10 @@ class Kubernetes(Provider):
                 self.weights = [one["value"] for one in patches]
                 self.splits.append(self.weights[1])
                 return Answer(200, "httproute.gateway.networking.k8s.io/cats-vs-dogs patched")
+            case ["patch"], ["patch", "deployment/cats-vs-dogs", "--type=merge", option, *_]:
+                patch = json.loads(Path(option.removeprefix("--patch-file=")).read_text())
+                self.applied = patch["metadata"]["annotations"][APPLIED]
+                return Answer(200, "deployment.apps/cats-vs-dogs patched")
             case ["delete"], ["delete", "deployment/cats-vs-dogs-canary", *_]:
                 assert self.candidate
                 self.candidate.instance.stop()
@@ -174,21 +183,31 @@ class Kubernetes(Provider):
                 return Answer(200, f"about {arguments[1]}")
         return self.error(400, f"unknown command {arguments}")
 
-    def make(self, image: str, env: dict[str, str]) -> None:
+    def make(self, image: str, config: dict[str, str], own_env: dict[str, str] | None = None) -> None:
         """Have the Deployment run this, as an apply does."""
-        same = next((r for r in self.revisions if (r.image, r.env) == (image, env)), None)
+        own_env = own_env or {}
+        new = image, config | own_env, own_env
+        same = next((r for r in self.revisions if (r.image, r.env, r.own_env) == new), None)
         if same is None:
-            same = Revision(image, env, FakeApp(image, env))
+            same = Revision(image, new[1], FakeApp(image, new[1]), own_env)
             self.revisions.append(same)
         if same is not self.wanted:
             self._last += 1
             same.numbers.append(self._last)
         self.wanted = same
 
+    def set_env(self, **env: str) -> None:
+        """Set variables as `kubectl set env` does."""
+        assert self.wanted
+        self.make(self.wanted.image, self.wanted.env, self.wanted.own_env | env)
+        self.live = self.wanted
+
     def _deployment(self) -> dict[str, Any]:
         assert self.wanted
         document = self.wanted.to_json()
         document["metadata"]["annotations"] |= self.wanted.annotations
+        if self.applied:
+            document["metadata"]["annotations"][APPLIED] = self.applied
         document["spec"]["replicas"] = 2
         return document
 
@@ -198,11 +217,17 @@ class Kubernetes(Provider):
         pods = {name: d["spec"]["template"] for (kind, name), d in documents.items() if kind == "Deployment"}
         self.images = {name: pod["spec"]["containers"][0]["image"] for name, pod in pods.items()}
         self.weights = [100, 0]  # if the overlay has a route
-        (container,) = pods["cats-vs-dogs"]["spec"]["containers"]
+        (container,) = _containers(documents["Deployment", "cats-vs-dogs"])
         config = documents["ConfigMap", container["envFrom"][0]["configMapRef"]["name"]]
-        self.make(container["image"], config["data"])
+        (applied,) = _containers(json.loads(self.applied)) if self.applied else [{}]
+        removed = {entry["name"] for entry in applied.get("env", [])}
+        own_env = self.wanted.own_env if self.wanted else {}
+        kept = {name: value for name, value in own_env.items() if name not in removed}
+        self.make(container["image"], config["data"], kept)
         assert self.wanted
-        self.wanted.annotations = documents["Deployment", "cats-vs-dogs"]["metadata"].get("annotations", {})
+        deployment = documents["Deployment", "cats-vs-dogs"]
+        self.wanted.annotations = deployment["metadata"].get("annotations", {})
+        self.applied = json.dumps(deployment)
         return Answer(200, "deployment.apps/cats-vs-dogs configured")
 
     def _apply_canary(self, documents: dict[str, Any]) -> Answer:
@@ -231,6 +256,11 @@ class Kubernetes(Provider):
     def _undo(self, number: int) -> Answer:
         for revision in self.revisions:
             if revision.numbers[-1] == number:
-                self.make(revision.image, revision.env)
+                self.make(revision.image, revision.env, revision.own_env)
                 return Answer(200, "deployment.apps/cats-vs-dogs rolled back")
         return self.error(404, f"unable to find specified revision {number} in history")
+
+
+def _containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    containers: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    return containers
