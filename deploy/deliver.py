@@ -8,6 +8,7 @@
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
   CANARY   shares of the traffic that the new version gets first, in percent, such as 10,50; empty: none
   CANARY_MINUTES   minutes at each share
+  MODEL_TOKEN      for docker: the token with which the container gets a private repository's model
   VERIFY   on: deploy only an image and a model that GITHUB_REPOSITORY's workflows have attested; needs gh
 
 A rollback is not verified: it brings back what was verified when it was deployed, also if GitHub is down.
@@ -72,7 +73,8 @@ def main(arguments: argparse.Namespace) -> int:
     worst = 0
     for target in targets:
         say(f"== {target}")
-        worst = max(worst, _deploy([target, *options]), key=_severity)
+        code = _deploy([target, *options, *_token_options(target, arguments.action)])
+        worst = max(worst, code, key=_severity)
         if CANCELLATION.came:
             break
     return worst
@@ -90,6 +92,12 @@ def _deploy(arguments: list[str]) -> int:
         elif failure.code != _WRONG_USAGE:
             return failure.code
         return 1
+
+
+def _token_options(target: str, action: str) -> list[str]:
+    """Return the option that passes MODEL_TOKEN on to a container; services elsewhere have their own."""
+    wanted = target == "docker" and action == "deploy" and os.environ.get("MODEL_TOKEN")
+    return ["--env", "MODEL_TOKEN"] if wanted else []
 
 
 def _severity(code: int) -> int:

@@ -44,8 +44,8 @@ class Runs:
 
     def __call__(self, env: dict[str, str], *options: str) -> int:
         """Deliver in this environment; return the exit code."""
-        own = ("GCP_ACCESS_TOKEN", "ACTION", "TARGET", "RELEASE", "VERIFY", "CANARY", "CANARY_MINUTES")
-        for name in (*RENDER, *GOOGLE, *own):
+        own = ("ACTION", "TARGET", "RELEASE", "VERIFY", "CANARY", "CANARY_MINUTES")
+        for name in (*RENDER, *GOOGLE, "GCP_ACCESS_TOKEN", "MODEL_TOKEN", *own):
             self.monkeypatch.delenv(name, raising=False)
         for name, value in ({"GITHUB_REPOSITORY": "Ann-Lee/Pets", "IMAGE": SHA} | env).items():
             self.monkeypatch.setenv(name, value)
@@ -80,6 +80,14 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
             ],
         ),
         (RENDER | {"TARGET": "docker"}, (), [["docker", "--image", IMAGE, *model()]]),
+        (
+            {"MODEL_TOKEN": "ghs_1"},
+            (),
+            [["docker", "--image", IMAGE, *model(), "--env", "MODEL_TOKEN"]],  # without its value
+        ),
+        ({"MODEL_TOKEN": "ghs_1", "ACTION": "rollback"}, (), [["docker", "--rollback"]]),
+        # A workflow's token ends with the workflow, but these services live on.
+        (RENDER | {"MODEL_TOKEN": "ghs_1"}, (), [["render", "--image", IMAGE, *model()]]),
         (RENDER, ("--target", "kubernetes"), [["kubernetes", "--image", IMAGE, *model()]]),
         ({"RELEASE": "v2"}, (), [["docker", "--image", IMAGE, *model("v2")]]),
         (

@@ -115,6 +115,8 @@ def test_delivery_gets_what_each_target_reads() -> None:
     assert {"RENDER_API_KEY", "GCP_REGION", "GITHUB_TOKEN", *set_by_github, *for_tests} <= reads
     (step,) = (step for name, step in RUNS if name == "cd/deploy")
     assert reads - set_by_github - for_tests <= {*step["env"]}
+    token = "${{ github.event.repository.private && secrets.GITHUB_TOKEN || '' }}"
+    assert step["env"]["MODEL_TOKEN"] == token
 
 
 def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
