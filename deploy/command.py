@@ -77,6 +77,8 @@ def run(
     """
     hide(*(os.environ.get(name, "") for name in _SECRETS))
     try:
+        if os.name == "nt":  # it has no process groups, by which other programs are ended
+            raise DeployError("python -m deploy does not run on Windows itself: run it in WSL")
         image, changes = arguments.image, _variables(arguments)
         hide_variables(changes)
         smoke = _smoke_test(arguments)

@@ -10,7 +10,6 @@ of its own. A deploy without a canary goes back to a container that has the port
 
 import argparse
 import contextlib
-import fcntl
 import os
 import re
 import tempfile
@@ -170,6 +169,8 @@ class Containers:
 
     def _lock(self) -> None:
         """Keep other deploys of this name out until this process ends."""
+        import fcntl  # not on Windows, where `command.run` must still be able to say so
+
         path = Path(tempfile.gettempdir(), f"deploy-{self._name}-{os.getuid()}.lock")
         self._locked = path.open("a")
         try:

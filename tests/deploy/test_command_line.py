@@ -33,3 +33,22 @@ def test_without_googles_package_cloud_run_says_what_to_install(monkeypatch) -> 
     monkeypatch.delitem(sys.modules, "deploy.cloud_run", raising=False)
     with pytest.raises(SystemExit, match=r"google\.cloud\.run_v2 is not installed: `make deploy-tools`"):
         run("deploy", "", COMMANDS, ["cloud-run", "--rollback"])
+
+
+WINDOWS = """
+import sys, types
+sys.modules["fcntl"] = None
+from deploy import command
+from deploy.__main__ import COMMANDS
+from ml.cli import run
+command.os = types.SimpleNamespace(name="nt", environ={})
+sys.exit(run("deploy", "", COMMANDS, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_on_windows_a_target_says_at_once_what_to_use(name) -> None:
+    command = [sys.executable, "-c", WINDOWS, name, "--image", "cats-vs-dogs"]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True)
+    said = "error: python -m deploy does not run on Windows itself: run it in WSL; nothing was changed\n"
+    assert (done.returncode, done.stderr, done.stdout) == (1, said, "")
