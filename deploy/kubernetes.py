@@ -37,6 +37,8 @@ EXAMPLE = """python -m deploy kubernetes --image cats-vs-dogs    # to kind, whic
   python -m deploy kubernetes --context NAME --overlay production --image ghcr.io/OWNER/REPO:COMMIT"""
 OVERLAYS = Path(__file__).parent / "k8s" / "overlays"
 _REVISION = "deployment.kubernetes.io/revision"
+_FAILED = "cats-vs-dogs/failed"
+"""On a ReplicaSet: the revision that it had when it was given up."""
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -100,12 +102,11 @@ class Kubernetes:
 
     def previous(self, wanted: str) -> Deployment | None:
         """Return the revision before the current one, or the one that is named. See `Target`."""
-        answer = self._kubectl(
-            "get", "replicasets", f"--selector=app.kubernetes.io/name={NAME}", "--output=json"
-        )
-        revisions = {made.id: made for made in map(self._deployment, json.loads(answer.stdout)["items"])}
-        earlier = [revision for revision in revisions if int(revision) < int(self._revision or 0)]
-        return revisions.get(wanted or max(earlier, key=int, default=""))
+        made = self._revisions()
+        usable = [revision for revision, one in made.items() if _annotations(one).get(_FAILED) != revision]
+        earlier = [revision for revision in usable if int(revision) < int(self._revision or 0)]
+        chosen = made.get(wanted or max(earlier, key=int, default=""))
+        return self._deployment(chosen) if chosen else None
 
     def stage(self, image: str, variables: Variables) -> str:
         """Apply the manifests and wait until all new pods are ready. See `Target`."""
@@ -165,6 +166,8 @@ class Kubernetes:
         canary = self._get(f"deployment/{CANARY}")
         if canary:
             self.split(0)
+        if self._staged or canary:
+            self._give_up_revision(to)
         self._kubectl("rollout", "undo", f"deployment/{NAME}", f"--to-revision={to.id}")
         url = self._rolled_out()
         if canary:  # last, because it tells a second run that `promote` was cut off
@@ -187,7 +190,7 @@ class Kubernetes:
         Otherwise they would override the ConfigMap, because apply removes only what was applied before.
         """
         live = self._get(f"deployment/{NAME}")
-        applied = json.loads(live.get("metadata", {}).get("annotations", {}).get(_APPLIED, "{}"))
+        applied = json.loads(_annotations(live).get(_APPLIED, "{}"))
         if not applied:
             return
         env, env_applied = (_container(one).get("env") or [] for one in (live, applied))
@@ -206,6 +209,20 @@ class Kubernetes:
             Path(folder, "kustomization.yaml").write_text(layer, encoding="utf-8")
             yield folder
 
+    def _give_up_revision(self, to: Deployment) -> None:
+        """Mark what is live, unless it is `to`, as failed: no rollback without an id goes to it."""
+        with contextlib.suppress(DeployError):  # the right to change ReplicaSets may be missing
+            revision = _revision_of(self._get(f"deployment/{NAME}"))
+            if revision != to.id and (failed := self._revisions().get(revision)):
+                name = f"replicaset/{failed['metadata']['name']}"
+                self._kubectl("annotate", name, f"{_FAILED}={revision}", "--overwrite")
+
+    def _revisions(self) -> dict[str, dict[str, Any]]:
+        """Return the ReplicaSet of each revision that the cluster keeps."""
+        selector = f"--selector=app.kubernetes.io/name={NAME}"
+        answer = self._kubectl("get", "replicasets", selector, "--output=json")
+        return {_revision_of(one): one for one in json.loads(answer.stdout)["items"]}
+
     def _remove_canary(self) -> None:
         names = (f"deployment/{CANARY}", f"networkpolicy/{CANARY}")
         self._kubectl("delete", *names, "--ignore-not-found")
@@ -222,8 +239,7 @@ class Kubernetes:
 
     def _deployment(self, resource: dict[str, Any]) -> Deployment:
         """Return a Deployment or ReplicaSet of Kubernetes as one of ours."""
-        revision = resource["metadata"].get("annotations", {}).get(_REVISION, "0")
-        return Deployment(revision, _container(resource)["image"], self._url)
+        return Deployment(_revision_of(resource), _container(resource)["image"], self._url)
 
     def _kustomization(self, folder: Path, image: str, variables: Variables) -> dict[str, Any]:
         """Return a layer above the overlay with this image and these variables, to be put into a folder."""
@@ -297,4 +313,13 @@ def _container(resource: dict[str, Any]) -> dict[str, Any]:
 
 def _canary_of(deployment: dict[str, Any]) -> str:
     """Return the setting DEPLOYMENT of the canary that a Deployment runs, or once was; empty: none."""
-    return str(deployment.get("metadata", {}).get("annotations", {}).get(ANNOTATION, ""))
+    return _annotations(deployment).get(ANNOTATION, "")
+
+
+def _annotations(resource: dict[str, Any]) -> dict[str, str]:
+    return resource.get("metadata", {}).get("annotations") or {}
+
+
+def _revision_of(resource: dict[str, Any]) -> str:
+    """Return the revision of a Deployment or ReplicaSet."""
+    return _annotations(resource).get(_REVISION, "0")

@@ -89,6 +89,26 @@ def test_back_by_hand_to_a_revision(cluster, deploy):
     assert cluster.live.image == f"{IMAGE}:three"
 
 
+def test_back_by_hand_past_a_revision_that_failed(cluster, deploy):
+    assert deploy(*NEW).code == 0
+    assert deploy("--image", f"{IMAGE}:broken").code == 1
+    done = deploy("--rollback")
+    assert done.code == 0, done.output
+    assert cluster.live.image == f"{IMAGE}:old"
+    works = ("--smoke-test", "/dev/null")  # by now, so it is a revision like any other
+    assert deploy("--image", f"{IMAGE}:broken", *works).code == 0
+    assert deploy("--image", f"{IMAGE}:three").code == 0
+    assert deploy("--rollback", *works).code == 0
+    assert cluster.live.image == f"{IMAGE}:broken"
+
+
+def test_a_failed_revision_that_cannot_be_marked_is_undone_all_the_same(cluster, deploy):
+    cluster.faults += [Fault("POST", "/annotate", 403, message="Forbidden")]
+    done = deploy("--image", f"{IMAGE}:broken")
+    assert done.code == 1
+    assert cluster.live.image == f"{IMAGE}:old"
+
+
 def test_kind_is_set_up_and_gets_the_image(empty_place, deploy, tmp_path):
     record = tmp_path / "record"
     for name, answer in (("kind", ""), ("docker", "sha256:600d600d600d600d")):

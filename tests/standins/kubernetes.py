@@ -82,12 +82,16 @@ class Revision:
     instance: Instance
     own_env: dict[str, str] = field(default_factory=dict)  # the part that is not from the ConfigMap
     numbers: list[int] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)  # annotations of the ReplicaSet itself
     annotations: dict[str, str] = field(default_factory=dict)  # of the Deployment; `undo` brings them back
 
     def to_json(self) -> dict[str, Any]:
         own_env = [{"name": name, "value": value} for name, value in self.own_env.items()]
         return {
-            "metadata": {"annotations": {REVISION: str(self.numbers[-1])}},
+            "metadata": {
+                "name": f"cats-vs-dogs-{self.numbers[0]}",
+                "annotations": {REVISION: str(self.numbers[-1])} | self.marks,
+            },
             "spec": {"template": {"spec": {"containers": [{"image": self.image, "env": own_env}]}}},
         }
 
@@ -155,6 +159,12 @@ class Kubernetes(Provider):
                 patch = json.loads(Path(option.removeprefix("--patch-file=")).read_text())
                 self.applied = patch["metadata"]["annotations"][APPLIED]
                 return Answer(200, "deployment.apps/cats-vs-dogs patched")
+            case ["annotate"], ["annotate", name, mark, "--overwrite", *_]:
+                (marked,) = (
+                    r for r in self.revisions if f"replicaset/{r.to_json()['metadata']['name']}" == name
+                )
+                marked.marks |= [mark.split("=")]
+                return Answer(200, f"{name} annotated")
             case ["delete"], ["delete", "deployment/cats-vs-dogs-canary", *_]:
                 assert self.candidate
                 self.candidate.instance.stop()
