@@ -54,6 +54,7 @@ class Containers:
         address = f"{self._host}:{options.port}"
         self._proxy = Proxy(self._engine, f"{options.name}-proxy", options.proxy_image, address)
         self._repairs = not options.dry_run
+        self._promoted = False
 
     def current(self) -> Deployment | None:
         """Complete or undo what a killed run left, and return the container that runs. See `Target`."""
@@ -84,6 +85,7 @@ class Containers:
                 self._engine.run("stop", self._name)
             self._engine.run("rename", self._name, self._previous)
         self._engine.run("rename", self._next, self._name)
+        self._promoted = True
         return self._address(staged)
 
     def roll_back(self, to: Deployment | None) -> str:
@@ -91,7 +93,11 @@ class Containers:
         previous, named = self._engine.inspect(self._previous), self._engine.inspect(self._name)
         if to and previous and id_of(previous) == to.id:
             if self._engine.inspect(self._next) is None:
-                return self._swap()
+                failed = self._promoted
+                url = self._swap()
+                if failed:  # after `promote`; a rollback by hand must not go to it
+                    self._engine.remove(self._previous)
+                return url
             self._engine.run("rename", self._previous, self._name)  # `promote` failed between two renames
         elif to and named and is_behind(named) and runs(named):
             self._proxy.route({port_of(named): 100})  # before the other one ends

@@ -110,6 +110,10 @@ def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(
     assert done.code == 1, done.output
     assert "the version before serves again" in done.error
     assert machine.model() == models.sha256["v1"]
+    done = machine("--rollback")
+    assert done.code == 1, done.output
+    assert "there is no earlier deployment" in done.error  # least of all the one that failed
+    assert machine.model() == models.sha256["v1"]
 
 
 @pytest.mark.parametrize(
