@@ -4,9 +4,9 @@ Environment: CONTAINER, docker or podman, for kind; and for the smoke test API_K
 kubectl, and kind unless --context names a cluster.
 
 The overlay decides everything except the image and the variables of the command line, which last until
-the next deploy, as those of `kubectl set env` do. The Deployment keeps the revision before, with its image
-and its ConfigMap, so a rollback returns to it. The smoke test reaches the service through a port of this
-machine that is forwarded as long as this runs.
+the next deploy. A deploy removes the variables of `kubectl set env` that it sets itself. The Deployment keeps
+the revision before, with its image and its ConfigMap, so a rollback returns to it. The smoke test reaches the
+service through a port of this machine that is forwarded as long as this runs.
 
 With --canary, the overlay needs the component deploy/k8s/components/canary: an HTTPRoute of the Gateway API
 divides the traffic between the Deployment and a second one, which lasts as long as the canary.
@@ -181,11 +181,11 @@ class Kubernetes:
     def _apply(self, image: str, variables: Variables) -> None:
         self._staged = True
         with self._layer(image, variables) as folder:
-            self._give_up_set_env(Path(folder, "applied.json"))
+            self._give_up_set_env(Path(folder))
             self._kubectl("apply", f"--kustomize={folder}")
 
-    def _give_up_set_env(self, file: Path) -> None:
-        """Have the next apply remove the variables that `kubectl set env` has added.
+    def _give_up_set_env(self, layer: Path) -> None:
+        """Have the next apply remove the variables of `kubectl set env` that this layer sets too.
 
         Otherwise they would override the ConfigMap, because apply removes only what was applied before.
         """
@@ -194,9 +194,13 @@ class Kubernetes:
         if not applied:
             return
         env, env_applied = (_container(one).get("env") or [] for one in (live, applied))
-        if names := sorted({one["name"] for one in env} - {one["name"] for one in env_applied}):
-            say(f"variables of kubectl set env, which this removes: {', '.join(names)}")
-            _container(applied)["env"] = env
+        rendered = yaml.safe_load_all(run("kubectl", "kustomize", str(layer)).stdout)
+        configured = {name for one in rendered if one["kind"] == "ConfigMap" for name in one.get("data", ())}
+        given_up = [one for one in env if one not in env_applied and one["name"] in configured]
+        if given_up:
+            say(f"removed, as kubectl set env set them: {', '.join(sorted(one['name'] for one in given_up))}")
+            _container(applied)["env"] = env_applied + given_up
+            file = layer / "applied.json"
             patch = {"metadata": {"annotations": {_APPLIED: json.dumps(applied)}}}
             file.write_text(json.dumps(patch), encoding="utf-8")  # a value may be a secret
             self._kubectl("patch", f"deployment/{NAME}", "--type=merge", f"--patch-file={file}")

@@ -44,16 +44,19 @@ def test_the_overlay_decides_about_all_but_image_and_variables(cluster, deploy, 
 def test_what_kubectl_set_env_has_set_ends_with_the_next_deploy(cluster, deploy):
     assert deploy("--image", f"{IMAGE}:old").code == 0
     settings = cluster.live.env
-    cluster.set_env(MODEL_URL="", MODEL_SHA256="", MAX_QUEUE="64")
+    cluster.set_env(MODEL_URL="", MODEL_SHA256="", METRICS_TOKEN="secret", DRAIN_SECONDS="1")
     done = deploy(*NEW)
     assert done.code == 0, done.output
-    assert "kubectl set env, which this removes: MAX_QUEUE, MODEL_SHA256, MODEL_URL\n" in done.out
+    assert "removed, as kubectl set env set them: DRAIN_SECONDS, MODEL_SHA256, MODEL_URL\n" in done.out
+    settings |= {"METRICS_TOKEN": "secret"}  # which nothing else sets: without it, everybody could read
     assert cluster.live.env == settings | {"MODEL_URL": NEW_URL, "MODEL_SHA256": sha256(NEW_URL)}
     assert deploy("--rollback").code == 0
-    assert cluster.live.env["MAX_QUEUE"] == "64"  # a revision keeps its variables
+    assert cluster.live.env["DRAIN_SECONDS"] == "1"  # a revision keeps its variables
     done = deploy("--image", f"{IMAGE}:three")
     assert done.code == 0, done.output
-    assert cluster.live.env == settings
+    assert cluster.live.env == settings | {"MODEL_URL": "", "MODEL_SHA256": ""}  # which it doesn't set
+    assert deploy(*NEW).code == 0
+    assert cluster.live.env == settings | {"MODEL_URL": NEW_URL, "MODEL_SHA256": sha256(NEW_URL)}
     assert "set env" not in deploy(*NEW).output
 
 
