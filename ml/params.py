@@ -22,7 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Ingest(_Section):
@@ -65,8 +65,8 @@ class Train(_Section):
 
     arch: Arch
     body: str = ""
-    minutes: Positive | None = None
-    seed: int
+    minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
     @property

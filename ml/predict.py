@@ -25,6 +25,7 @@ from ml.model.image import ImageError, decode
 
 EXAMPLE = "python -m ml predict tests/photos --format csv"
 
+_COLUMNS = {"path", "label", "known"}
 _TASK = 4  # photos
 _AHEAD = 4  # tasks per thread that are begun before the oldest one is answered
 _MANY = 16  # photos with which the progress is shown
@@ -40,11 +41,13 @@ def predict(model: LocalModel, paths: Sequence[Path]) -> Iterator[tuple[Path, De
 
     def answer(path: Path) -> Decision | str:
         try:
-            return model.decide(decode(path.read_bytes(), size, resize))
+            return model.decide(decode(photos.read(path), size, resize))
         except (ImageError, AnswerError) as error:
             return str(error)
         except OSError as error:
             return error.strerror or type(error).__name__
+        except MemoryError:
+            return "there is not enough memory to read it"
 
     threads = available_cpus()
     # Several photos are one task, because each task costs a switch to the main thread and back.
@@ -109,6 +112,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Classify the photos and print the answers."""
     paths = _find(arguments.photos)
     model = load_source(arguments.model)
+    if arguments.format == "csv" and (taken := _COLUMNS & {*model.manifest.classes}):
+        raise PipelineError(f"the class {min(taken)!r} is called like another column: use --format json")
     answers: list[tuple[Path, Decision]] = []
     failures: list[str] = []
     stream = predict(model, paths)

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Copy, and say how the photos are used."""
-    sent = run(arguments.url.rstrip("/"))
+    if not (url := arguments.url.rstrip("/")) or url.endswith(":"):
+        raise PipelineError("the address is empty, or names no bucket")
+    sent = run(url)
     say(f"{arguments.url}: {sent:,} files copied. To train with these photos on any machine:")
     say(f"  export PREPARED_URL={arguments.url}")
 

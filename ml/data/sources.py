@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ml.model import formats, photos
 from ml.model.errors import PipelineError
 from ml.model.formats import HEAD_BYTES
-from ml.model.photos import is_photo, is_visible
+from ml.model.photos import MAX_PHOTO_BYTES, is_photo, is_visible
 
-MAX_PHOTO_BYTES = 100 << 20
-"""An archive with a larger entry is rejected before it is unpacked."""
 _MAX_TABLE_BYTES = 50 << 20
 _UTF_8 = 0x800  # flag of an entry of a .zip file: its name is in UTF-8
 
@@ -95,14 +94,15 @@ class _Entry:
 
 
 def _source(source: Path, entries: Iterable[_Entry]) -> Source:
-    photos, folders, tables, skipped, photo_bytes = [], [], {}, [], 0
+    found, folders, tables, skipped, photo_bytes = [], [], {}, [], 0
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
         elif entry.is_other:
             skipped.append(entry.path)
         elif is_photo(entry.path, partial(_head, entry.open)):
-            photos.append(File(entry.path, entry.open))
+            _check(source, entry.path, entry.size, is_link=False)
+            found.append(File(entry.path, entry.open))
             photo_bytes += entry.size
         else:
             skipped.append(entry.path)
@@ -113,7 +113,7 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
             ):
                 with entry.open() as table:
                     tables[str(entry.path)] = table.read(_MAX_TABLE_BYTES).decode("utf-8-sig", "replace")
-    return Source(photos, folders, tables, skipped, photo_bytes)
+    return Source(found, folders, tables, skipped, photo_bytes)
 
 
 def _head(opener: Callable[[], IO[bytes]]) -> bytes:
@@ -146,12 +146,17 @@ def _walk(root: Path) -> Iterator[_Entry]:
             file = inner / name
             is_other = not file.is_file()  # a socket, or a link to nothing or to itself
             if not is_other and file.is_symlink():
-                # The content tells what a link to a store of files is, where hashes are their names.
-                is_other = file.resolve().suffix.lower() != file.suffix.lower() and not is_photo(
-                    PurePosixPath(name).with_suffix(""), partial(_head, partial(_opened, file))
-                )
+                is_other = not leads_to_photo(file)
             size = 0 if is_other else file.stat().st_size
             yield _Entry(_relative(file, root), size, partial(_opened, file), is_other)
+
+
+def leads_to_photo(link: Path) -> bool:
+    """Return whether a link may be a photo: it doesn't give another file the suffix of one.
+
+    In a store of files whose names are hashes, as DVC's and those of model hubs, the content tells.
+    """
+    return link.resolve().suffix.lower() == link.suffix.lower() or formats.is_photo(photos.head(link))
 
 
 def _opened(file: Path) -> IO[bytes]:

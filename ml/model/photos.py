@@ -1,15 +1,35 @@
 """Decides which files count as photos, in the same way for every command that reads folders."""
 
+import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePath
 
 from ml.model import formats
+from ml.model.errors import ImageError
 from ml.model.formats import SUFFIXES
 
-__all__ = ["SUFFIXES", "find", "head", "is_photo", "is_visible"]
+__all__ = [
+    "MAX_PHOTO_BYTES",
+    "SUFFIXES",
+    "UnreadablePhotoError",
+    "check_size",
+    "find",
+    "head",
+    "is_photo",
+    "is_visible",
+    "read",
+]
+
+MAX_PHOTO_BYTES = 100 << 20
+"""The largest file that is read as a photo."""
 
 _OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
+
+
+class UnreadablePhotoError(ImageError):
+    """A photo that cannot be read; the message is one line."""
 
 
 def is_photo(path: PurePath, head: Callable[[], bytes]) -> bool:
@@ -36,6 +56,29 @@ def head(file: Path) -> bytes:
             return stream.read(formats.HEAD_BYTES)
     except OSError:
         return b""
+
+
+def read(path: str | Path, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
+    """Return the content of a photo.
+
+    Raises:
+        UnreadablePhotoError: it is no file, or larger than `max_bytes`.
+        OSError: it can't be read.
+    """
+    # A named pipe would block, and a device would never end.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadablePhotoError("not a file")
+        check_size(status.st_size, max_bytes)
+        return file.read(status.st_size)  # `max_bytes` would reserve as much memory for each photo
+
+
+def check_size(size: int, max_bytes: int = MAX_PHOTO_BYTES) -> None:
+    """Raise UnreadablePhotoError for a file that is too large."""
+    if size > max_bytes:
+        raise UnreadablePhotoError(f"larger than {max_bytes >> 20} MB")
 
 
 def find(path: Path) -> list[Path]:

@@ -61,7 +61,13 @@ def serve(items: Items, port: int = PORT, host: str = HOST) -> None:
         items.choices()
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
-            server = create_server(create_app(items, token), host=host, port=port, threads=4)
+            server = create_server(
+                create_app(items, token),
+                host=host,
+                port=port,
+                threads=4,
+                max_request_body_size=_MAX_BODY,  # waitress stores bodies before the token is checked
+            )
         except OSError as error:
             where = f"can't listen on {host}, port {port}"
             raise PipelineError(f"{where}: {error.strerror}; see --host and --port") from error
@@ -176,7 +182,10 @@ def create_app(items: Items, token: str, lease_s: float = LEASE_S) -> Flask:
 
 
 def _body() -> dict[str, Any]:
-    wish = request.get_json()  # 415 without the content type, which no form can send
+    try:
+        wish = request.get_json()  # 415 without the content type, which no form can send
+    except RecursionError:
+        wish = None
     if not isinstance(wish, dict):
         raise ValueError("expected an object")
     return wish

@@ -20,7 +20,6 @@ from pyarrow import fs
 
 from ml.model.errors import PipelineError, one_line
 from ml.model.files import replaced
-from ml.model.partial import sha256_of
 from ml.scoring import stores
 from ml.scoring.ledger import Ledger
 from ml.scoring.scorer import SCHEMA
@@ -112,33 +111,34 @@ class Output:
         """Leave out what belongs to this process."""
         return {"_root": self._root, "_is_local": self._is_local}
 
-    def begin(self, source: str, model_path: str | Path, retry_errors: bool = False) -> None:
+    def begin(self, source: str, model_sha256: str, retry_errors: bool = False) -> None:
         """Create the dataset, or read which photos it has.
 
         Args:
             source: as `ml.scoring.sources.canonical` returns it.
-            model_path: a `model.pt`.
+            model_sha256: of the `model.pt`.
             retry_errors: remove the rows with an error, so that their photos are scored again.
 
         Raises:
             PipelineError: it can't be used, was begun with another source or model, or is being written.
         """
         try:
-            self._begin(source, Path(model_path), retry_errors)
+            self._begin(source, model_sha256, retry_errors)
         except BaseException:
             self._unlock_folder()
             raise
         self._begun_at = self._written_at = time.monotonic()
 
-    def _begin(self, source: str, model_path: Path, retry_errors: bool) -> None:
+    def _begin(self, source: str, model_sha256: str, retry_errors: bool) -> None:
         with self._errors():
-            begun = {"source": source, "model_sha256": sha256_of(model_path)}
             if self._is_local:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
                 self._lock_folder()
-                for unfinished in Path(self._root).glob(".*.part"):  # of a run that was killed
-                    unfinished.unlink()
-            self._check(begun)
+            self._check({"source": source, "model_sha256": model_sha256})
+            if self._is_local:
+                for name in ("part-*.parquet", _BEGUN_WITH):  # of a run that was killed
+                    for unfinished in Path(self._root).glob(f".{name}.*.part"):
+                        unfinished.unlink()
             if retry_errors:
                 self._remove_errors()
             self._count_rows()

@@ -12,6 +12,7 @@ import importlib
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from tqdm import tqdm
 
 from ml import local_model
 from ml.cli import note, say, whole_number
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
+from ml.model.partial import sha256_of
 
 if TYPE_CHECKING:
     from ml.scoring.output import Output, Summary
@@ -82,10 +84,14 @@ def main(arguments: argparse.Namespace) -> int:
     source = sources.canonical(arguments.source)
     with tempfile.TemporaryDirectory() as folder, Output(arguments.out, arguments.part_rows) as output:
         model = local_model.download(arguments.model, Path(folder))
-        output.begin(source, model, arguments.retry_errors)
+        local_model.load(model)  # OUT is begun only with a model and a source that can be used
+        listed = sources.list_photos(source)
+        if (first := next(listed, None)) is None:
+            raise PipelineError(f"no photos in {one_line(source)}")
+        output.begin(source, sha256_of(model), arguments.retry_errors)
         if present := output.present():
             note(f"{present:,} photos have a row already")
-        paths = output.remaining(sources.list_photos(source))
+        paths = output.remaining(chain([first], listed))
         with tqdm(unit=" photos", mininterval=1) as progress:
             output.report = progress.update
             if engine == "ray":

@@ -4,20 +4,20 @@ import csv
 import io
 import os
 import re
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from ml.data.sources import MAX_PHOTO_BYTES
+from ml.data.sources import leads_to_photo
 from ml.model import formats, photos
-from ml.model.errors import ImageError, PipelineError, one_line
+from ml.model.errors import PipelineError, one_line
+from ml.model.photos import MAX_PHOTO_BYTES, UnreadablePhotoError
 from ml.scoring import stores
 
 COLUMNS = ("path", "url")
@@ -26,10 +26,6 @@ _LISTS = (".parquet", ".csv")
 _ROWS = 1024  # of a list, which are in memory at the same time
 _HTTP = ("http", "https")
 _PASSWORD = re.compile(r"(https?://)[^/?#]*@", re.IGNORECASE)
-
-
-class UnreadablePhotoError(ImageError):
-    """A photo that cannot be read; the message is one line."""
 
 
 def list_photos(source: str) -> Iterator[str]:
@@ -51,12 +47,15 @@ def list_photos(source: str) -> Iterator[str]:
         if PurePosixPath(root).suffix.lower() in _LISTS and not is_folder:
             yield from _entries(root)
         elif not is_folder:
+            file = Path(root)
+            if not in_store and not photos.is_photo(PurePath(file.name), partial(photos.head, file)):
+                raise PipelineError(f"{one_line(root)}: neither folder, photo nor list ({', '.join(_LISTS)})")
             yield stores.utf8(root)
         elif in_store:
             yield from _objects(root)
         else:
             yield from map(stores.utf8, _files(root))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:  # the latter: a column of lists
         place = error.filename if isinstance(error, OSError) and error.filename else root
         raise stores.unusable(str(place), error) from error
 
@@ -90,9 +89,9 @@ def read_photo(path: str, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
         if kind in stores.STORES:
             file_system, key = stores.locate(path)
             with file_system.open_input_file(key) as stream:
-                _check_size(stream.size(), max_bytes)
+                photos.check_size(stream.size(), max_bytes)
                 return bytes(stream.read())
-        return _read_file(stores.local_path(path), max_bytes)
+        return photos.read(stores.local_path(path), max_bytes)
     except UnreadablePhotoError:
         raise
     except MemoryError as error:
@@ -109,22 +108,6 @@ def _fetch(url: str, max_bytes: int) -> bytes:
         return fetch(url, max_bytes)
     except DownloadError as error:
         raise UnreadablePhotoError(one_line(str(error), 200)) from error
-
-
-def _read_file(path: str, max_bytes: int) -> bytes:
-    # A named pipe would block, and a device would never end.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadablePhotoError("not a file")
-        _check_size(status.st_size, max_bytes)
-        return file.read(status.st_size)  # `max_bytes` would reserve as much memory for each photo
-
-
-def _check_size(size: int, max_bytes: int) -> None:
-    if size > max_bytes:
-        raise UnreadablePhotoError(f"larger than {max_bytes >> 20} MB")
 
 
 def _is_folder(root: str) -> bool:
@@ -166,9 +149,9 @@ def _files(root: str) -> Iterator[str]:
 
 
 def _is_photo_file(entry: "os.DirEntry[str]", name: PurePosixPath) -> bool:
-    """Return what `ml.data.sources` does: links count if they lead from photo to photo."""
+    """Return what `ml.data.sources` does."""
     file = Path(entry.path)
-    if entry.is_symlink() and file.resolve().suffix.lower() != name.suffix.lower():
+    if entry.is_symlink() and not leads_to_photo(file):
         return False
     return photos.is_photo(name, partial(photos.head, file))
 

@@ -131,8 +131,9 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(small_disk, tmp_path):
     with small_disk(tmp_path / "disk", "1m"):
         path = tmp_path / "disk/model.pt"
         path.write_bytes(b"old")
-        with pytest.raises(OSError, match="No space left"), replaced(path) as file:
+        with pytest.raises(OSError, match="No space left") as full, replaced(path) as file:
             file.write(bytes(2 << 20))
+        assert full.value.filename == str(path)  # which disk it is
         assert path.read_bytes() == b"old"
         with replaced(path) as file:
             file.write(b"new")

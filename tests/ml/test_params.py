@@ -115,6 +115,15 @@ def test_architectures_are_listed_without_torch():
         (["ingest.source.x=1"], 1, "error: params.yaml has no parameter ingest.source.x"),
         (["train.seed=1", "train.arch=vgg"], 1, "params.yaml: train.arch: unknown architecture 'vgg'"),
         (["train=1"], 1, "error: params.yaml: train: Input should be"),
+        (["train.minutes=.inf"], 1, "train.minutes: Input should be a finite number"),
+        (["train.minutes=1e300"], 1, "train.minutes: Input should be less than or equal to 1000000"),
+        (["train.seed=-1"], 1, "train.seed: Input should be greater than or equal to 0"),
+        (["train.seed=99999999999999999999"], 1, "train.seed: Input should be less than 4294967296"),
+        (
+            ["recipes.simple_cnn.augment.hue=.nan"],
+            1,
+            "augment.hue: Input should be a finite number",
+        ),
         (["train.seed"], 2, "'train.seed' is not of the form KEY=VALUE"),
     ],
 )

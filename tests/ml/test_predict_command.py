@@ -99,13 +99,24 @@ def test_json_and_csv_say_the_same(run, folder):
 def test_unusable_files_are_listed_at_the_end(run, folder):
     (folder / "photos/0.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (folder / "note.jpg").write_text("text")
-    done = run("photos", "note.jpg", "--format", "csv", folder=folder)
+    os.truncate(folder / "photos/0.png", 200 << 30)  # sparse
+    os.mkfifo(folder / "pipe.jpg")
+    done = run("photos", "note.jpg", "pipe.jpg", "--format", "csv", folder=folder)
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 4
-    broken, text, count = done.stderr.splitlines()
-    assert broken.startswith("photos/0.png: ")
+    broken, text, pipe, count = done.stderr.splitlines()
+    assert broken == "photos/0.png: larger than 100 MB"
     assert text.startswith("note.jpg: ")
-    assert count == "2 of 5 can't be used"
+    assert pipe == "pipe.jpg: not a file"
+    assert count == "3 of 6 can't be used"
+
+
+def test_a_class_that_is_called_like_a_column(run, make_model):
+    model = make_model(classes=["label", "known"])
+    done = run(CAT, "--model", model, "--format", "csv")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the class 'known' is called like another column: use --format json" in done.stderr
+    assert run(CAT, "--model", model, "--format", "json").returncode == 0
 
 
 def test_photos_of_none_of_the_classes_are_unknown(run):

@@ -79,6 +79,11 @@ def test_a_photo_is_deleted_by_its_request_id(store: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as caught:
         command(store, "--delete", second.request_id)
     assert f"no photo has the request id {second.request_id}" in str(caught.value)
+    foreign = replace(keep(store, 4), request_id="without-a-dot")
+    kept_photos.keep(Folder(store), foreign, b"photo 4")
+    with pytest.raises(SystemExit, match="--delete needs the request id"):
+        command(store, "--delete", "")  # of a variable that is not set
+    assert f"{foreign.id}.jpg" in files(store)
 
 
 def test_a_file_is_no_store(store: Path) -> None:

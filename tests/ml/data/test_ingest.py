@@ -418,6 +418,18 @@ def test_a_folder_that_cannot_be_listed_ends_the_ingest(make_photos, go, monkeyp
         go(root)
 
 
+@pytest.mark.parametrize("name", ["large.jpg", "large.mkv"])
+def test_a_photo_of_a_folder_is_no_larger_than_one_of_an_archive(make_photos, go, name):
+    root = make_photos(3)
+    with (root / "red" / name).open("wb") as file:
+        file.truncate((100 << 20) + 1)
+    if name == "large.mkv":
+        assert go(root).skipped == {".mkv": 1}
+    else:
+        with pytest.raises(PipelineError, match=r"an entry has 104,857,601 bytes: 'red/large.jpg'"):
+            go(root)
+
+
 def test_two_at_once(make_photos, go, tmp_path):
     root = make_photos(3)
     with locked(tmp_path / "raw"), pytest.raises(PipelineError, match=r"another process is writing .*raw"):

@@ -1,5 +1,6 @@
 """Prepared photos in an object store: fetched when they are used, kept on disk up to a limit."""
 
+import argparse
 import json
 import pickle
 import shutil
@@ -120,6 +121,14 @@ def test_photos_that_were_prepared_again(images):
     assert (new[:] == images2).all()
     assert [path.name for path in CACHE.iterdir()] == ["images-again"]
     assert (old[:] == images).all()
+
+
+@pytest.mark.parametrize("url", ["", "/", "s3://", "gs:///"])
+def test_an_address_without_a_bucket_is_refused(images, tmp_path, monkeypatch, url):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PipelineError, match="the address is empty, or names no bucket"):
+        share.main(argparse.Namespace(url=url))
+    assert not list(tmp_path.glob("s3:"))
 
 
 def test_an_interrupted_copy_goes_on(images):

@@ -1,8 +1,10 @@
 """The review of collected photos in a real Chromium: keys, groups, evidence, two people, screens."""
 
+import contextlib
 import itertools
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from ml.data import reviewed
+from ml.review.server import HOST
 from tests.app.routes.test_page_accessibility import barriers
 from tests.conftest import encode
 from tests.helpers.chromium import launched, opened
@@ -175,6 +178,20 @@ def test_a_second_process_is_locked_out_and_a_kill_loses_nothing(
         lines = list(itertools.takewhile(lambda line: not line.startswith("http://"), again.stderr))
         again.kill()
     assert "left out: 1 photos that are not what their record describes\n" in lines
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+def test_a_body_is_stored_only_as_far_as_a_decision_is_long(server: Server, framing: str) -> None:
+    """Whoever reaches the port could otherwise fill the disk without the token."""
+    with socket.create_connection((HOST, server.port), HANG_S) as connection:
+        connection.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+        part = b"8000\r\n%s\r\n" % bytes(0x8000)
+        with contextlib.suppress(OSError):  # it is refused meanwhile
+            for _ in range(1000):
+                connection.sendall(part)
+            pytest.fail("the server takes it all")
+        with contextlib.suppress(ConnectionResetError):
+            assert b" 413 " in connection.recv(1000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -206,6 +206,7 @@ def test_a_form_can_not_decide(ask: Ask, audit: AuditItems, kind: str) -> None:
 
 def test_a_long_body_and_other_methods(ask: Ask) -> None:
     assert ask("POST", "decisions", GOOD | {"label": "x" * 20_000})[0] == 413
+    assert ask("POST", "decisions", b"[" * 9_000)[0] == 400
     assert ask("GET", "decisions")[0] == 405
     assert ask("GET", "next")[0] == 400
     status, headers, body = ask("GET", "nothing")

@@ -16,6 +16,8 @@ from ml.scoring.output import Output
 from ml.scoring.scorer import SCHEMA
 from tests.helpers.paths import ROOT
 
+MODEL = "a" * 64
+
 
 def rows(*paths, error=None):
     label = None if error else "red"
@@ -24,15 +26,13 @@ def rows(*paths, error=None):
 
 
 @pytest.fixture
-def begin(tmp_path, make_model):
-    model = make_model()
-
+def begin(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def make(source="/photos", out="out", **options):
             retry = options.pop("retry_errors", False)
             output = stack.enter_context(Output(str(tmp_path / out), **options))
-            output.begin(source, options.get("model", model), retry)
+            output.begin(source, MODEL, retry)
             return output
 
         yield make
@@ -76,7 +76,7 @@ def test_errors_can_be_scored_again(begin, tmp_path):
         assert len(list((tmp_path / "out").glob("*.parquet"))) == 1
 
 
-def test_another_source_or_model_or_folder_is_refused(begin, tmp_path, make_model):
+def test_another_source_or_model_or_folder_is_refused(begin, tmp_path):
     with begin():
         pass
     with pytest.raises(PipelineError, match="begun with another source"):
@@ -85,11 +85,14 @@ def test_another_source_or_model_or_folder_is_refused(begin, tmp_path, make_mode
         Output(str(tmp_path / "out")) as other,
         pytest.raises(PipelineError, match="begun with another model"),
     ):
-        other.begin("/photos", make_model("other.pt", version="test-2"))
+        other.begin("/photos", "f" * 64)
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken/a.txt").write_text("mine")
+    others = [tmp_path / "taken" / name for name in ("a.txt", ".film.mkv.part", ".part-x.parquet.1.part")]
+    for file in others:
+        file.write_text("mine")
     with pytest.raises(PipelineError, match="has files of something else"):
         begin(out="taken")
+    assert all(file.exists() for file in others)
     (tmp_path / "file").write_text("")
     with pytest.raises(PipelineError, match="file"):
         begin(out="file")
@@ -121,7 +124,7 @@ def test_two_runs_do_not_write_at_once(begin, tmp_path):
     code = (
         "import sys; from ml.scoring.output import Output; Output(sys.argv[1]).begin('/photos', sys.argv[2])"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "model.pt")]
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), MODEL]
     with begin():
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "is being written by another run" in done.stderr

@@ -125,15 +125,22 @@ def test_memory_does_not_depend_on_the_number_of_photos(photos, tmp_path, make_m
 def test_errors_of_the_command_are_one_line(run, photos, tmp_path, monkeypatch, make_model):
     folder = photos(1)
     monkeypatch.setitem(sys.modules, "ml.scoring.ray_engine", None)
+    (tmp_path / "empty").mkdir()
     for arguments, message in {
         (tmp_path / "none", tmp_path / "o1"): "error: there is no file or folder",
         (folder, tmp_path / "o2", "--model", CAT): "can't be used",
+        (folder, tmp_path / "o2", "--model", tmp_path): f"{tmp_path} can't be used",
+        (tmp_path / "empty", tmp_path / "o2"): "error: no photos in ",
+        ("", tmp_path / "o2"): "error: : the address is empty",
+        (folder, ""): "error: : the address is empty",
         (folder, tmp_path / "o3", "--engine", "ray"): "needs Ray",
         (folder, tmp_path / "o4", "--threads", 0): "expected a number from 1 to",
     }.items():
         done = run(*arguments)
         assert done.returncode == (2 if "--threads" in arguments else 1)
         assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "o1").exists()  # so that the right command can begin it
+    assert not (tmp_path / "o2").exists()
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert "engine: ray" in run(folder, tmp_path / "o5").stderr
 

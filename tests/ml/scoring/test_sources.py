@@ -51,10 +51,13 @@ def test_links_are_followed_once_and_after_the_folders(folder):
     (folder / "photo.jpg").symlink_to("a.jpg")
     (folder / "secret.jpg").symlink_to("note.txt")
     (folder.parent / "outside").mkdir()
+    (folder.parent / "0a1b2c").write_bytes(CAT)  # in a store of files whose names are hashes
+    (folder / "hashed.jpg").symlink_to(folder.parent / "0a1b2c")
     (folder.parent / "outside/e.jpg").write_bytes(CAT)
     (folder / "out").symlink_to(folder.parent / "outside")
     os.mkfifo(folder / "pipe.jpg")
-    assert names(folder) == ["a.jpg", "empty.png", "more/b.JPEG", "no-suffix", "out/e.jpg", "photo.jpg"]
+    expected = ["a.jpg", "empty.png", "hashed.jpg", "more/b.JPEG", "no-suffix", "out/e.jpg", "photo.jpg"]
+    assert names(folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,15 @@ def test_lists(folder, tmp_path):
     assert list(list_photos(str(folder / "a.jpg"))) == [str(folder / "a.jpg")]
 
 
+def _list_of_lists() -> bytes:
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.table({"path": [["a.jpg"]]}), buffer)
+    return buffer.getvalue().to_pybytes()
+
+
+LIST_OF_LISTS = _list_of_lists()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -100,6 +112,8 @@ def test_lists(folder, tmp_path):
         ("list.csv", b"path\n" + b"x" * 200_000, "field larger than field limit"),
         ("list.csv", b'path\n"a', "unexpected end of data"),
         ("list.parquet", b"no parquet", "list.parquet: "),
+        ("list.parquet", LIST_OF_LISTS, "list.parquet: .*cast"),
+        ("photos.zip", b"PK", r"photos.zip: neither folder, photo nor list \(.parquet, .csv\)"),
         ("s3://", None, "names no bucket"),
         ("ftp://host/photos", None, "ftp:// are not supported"),
     ],
