@@ -4,7 +4,7 @@ Environment: CONTAINER, docker or podman, for kind; and for the smoke test API_K
 kubectl, and kind unless --context names a cluster.
 
 The overlay decides everything except the image and the variables of the command line, which last until
-the next deploy. A deploy removes the variables of `kubectl set env` that it sets itself. The Deployment keeps
+the next deploy. A deploy removes each variable of `kubectl set env` that it sets too. The Deployment keeps
 the revision before, with its image and its ConfigMap, so a rollback returns to it. The smoke test reaches the
 service through a port of this machine that is forwarded as long as this runs.
 
@@ -198,7 +198,8 @@ class Kubernetes:
         configured = {name for one in rendered if one["kind"] == "ConfigMap" for name in one.get("data", ())}
         given_up = [one for one in env if one not in env_applied and one["name"] in configured]
         if given_up:
-            say(f"removed, as kubectl set env set them: {', '.join(sorted(one['name'] for one in given_up))}")
+            names = ", ".join(sorted(one["name"] for one in given_up))
+            say(f"removed these variables, which kubectl set env had set: {names}")
             _container(applied)["env"] = env_applied + given_up
             file = layer / "applied.json"
             patch = {"metadata": {"annotations": {_APPLIED: json.dumps(applied)}}}

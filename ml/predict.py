@@ -113,7 +113,9 @@ def main(arguments: argparse.Namespace) -> int:
     paths = _find(arguments.photos)
     model = load_source(arguments.model)
     if arguments.format == "csv" and (taken := _COLUMNS & {*model.manifest.classes}):
-        raise PipelineError(f"the class {min(taken)!r} is called like another column: use --format json")
+        raise PipelineError(
+            f"the class {min(taken)!r} has the name of a column of the CSV file: use --format json"
+        )
     answers: list[tuple[Path, Decision]] = []
     failures: list[str] = []
     stream = predict(model, paths)

@@ -7,18 +7,27 @@ column, or the table's name, or the photo's folder.
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from unicodedata import normalize
 
 from ml.data.splits import split_name
 from ml.model.errors import one_line
+from ml.model.formats import SUFFIXES
 from ml.model.manifest import MAX_CLASSES
 
 EXPLICIT = ("label", "labels", "labelname", "class", "classname")
 """Titles, in lower case and without spaces and the like, that leave no doubt where the classes are."""
-_CLASS_COLUMNS = (*EXPLICIT, "category", "breed", "species", "variety", "diagnosis", "dx", "target", "type")
-_SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold")
+_CLASS_COLUMNS = (*EXPLICIT, "category", "breed", "species", "variety", "dx", "target", "diagnosis", "type")
+_SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold", "partition")
+_BESIDE = {"masks", "mask", "labels", "annotations"}
+"""Folders of pictures that are called like the photos to which they belong."""
+_DUMMIES = (
+    10  # rows with one label, beside tables with several, that are enough to know that it means nothing
+)
+_YES, _NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 MATCHED = 0.9
 """Share of a table's rows that must name a photo, and of photos whose label a table must have."""
 
@@ -29,7 +38,8 @@ class LabelTable:
 
     Attributes:
         names: of the tables.
-        column: the title of the classes, as in `EXPLICIT`; empty: each class has a column.
+        column: the title of the classes, as in `EXPLICIT`; empty: it says nothing.
+        is_certain: whether the title says that these are the classes, or each class has a column.
         labels: the class of each photo that has one, by its path.
         splits: train, val or test by path, if the owner has split the photos.
         error: why the labels cannot be used; empty: they can.
@@ -37,6 +47,7 @@ class LabelTable:
 
     names: str
     column: str
+    is_certain: bool
     labels: dict[PurePosixPath, str]
     splits: dict[PurePosixPath, str]
     error: str = ""
@@ -52,7 +63,7 @@ class _Row:
 
 
 def read_tables(photos: Sequence[PurePosixPath], texts: Mapping[str, str]) -> list[LabelTable]:
-    """Find the tables of labels, by the texts of all tables; the one that has the most labels comes first.
+    """Find the tables of labels, by the texts of all tables; the clearest comes first.
 
     A photo is named by its path, or by the end of it, with or without its suffix.
     """
@@ -67,7 +78,8 @@ def read_tables(photos: Sequence[PurePosixPath], texts: Mapping[str, str]) -> li
             columns, rows = _read(PurePosixPath(name), text, by_name)
             groups.setdefault(columns, []).extend(rows)
     found = (_labelled(columns, rows) for columns, rows in groups.items() if rows)
-    return sorted((table for table in found if table), key=lambda table: -len(table.labels))
+    usable = [table for table in found if table]
+    return sorted(usable, key=lambda table: (bool(table.error), not table.is_certain, -len(table.labels)))
 
 
 def _read(
@@ -83,9 +95,9 @@ def _read(
     titles = [title.strip() for title in header]
     rows = [row for row in rows if len(row) == len(titles)]
     names = [[_as_path(cell) for cell in column] for column in zip(*rows, strict=True)]
-    # Numbers may name photos and be classes: names of photos differ.
     files = max(
-        range(len(names)),
+        # Numbers may be classes and name photos all the same.
+        [column for column, cells in enumerate(names) if _are_files(cells)] or range(len(names)),
         key=lambda column: (sum(name in by_name for name in names[column]), len(set(names[column]))),
         default=-1,
     )
@@ -97,7 +109,12 @@ def _read(
 
 
 def _as_path(value: str) -> str:
-    return value.strip().replace("\\", "/").removeprefix("./")
+    return normalize("NFC", value.strip().replace("\\", "/").removeprefix("./"))
+
+
+def _are_files(cells: Sequence[str]) -> bool:
+    suffixed = sum(PurePosixPath(cell).suffix.lower() in SUFFIXES and "://" not in cell for cell in cells)
+    return suffixed >= MATCHED * len(cells)
 
 
 def _photo(
@@ -107,9 +124,10 @@ def _photo(
     photos = by_name.get(name, [])
     if len(photos) < 2:
         return next(iter(photos), None)
-    below = [photo for photo in photos if photo.is_relative_to(table.parent)]
-    same = [photo for photo in photos if _split_of_folders(photo) == _split_of_table(table) != ""]
-    return next((some[0] for some in (below, same) if len(some) == 1), None)
+    likely = [photo for photo in photos if _BESIDE.isdisjoint(map(str.lower, photo.parts[:-1]))]
+    below = [photo for photo in likely if photo.is_relative_to(table.parent)]
+    of_split = [photo for photo in likely if _split_of_folders(photo) == _split_of_table(table) != ""]
+    return next((choice[0] for choice in (likely, below, of_split) if len(choice) == 1), None)
 
 
 def _split_of_folders(path: PurePosixPath) -> str:
@@ -117,47 +135,85 @@ def _split_of_folders(path: PurePosixPath) -> str:
 
 
 def _split_of_table(path: PurePosixPath) -> str:
-    return split_name(re.sub(r"[_\- ]?(labels?|split)$", "", path.stem)) or _split_of_folders(path)
+    return split_name(
+        re.sub(r"[_\- ]?(labels?|split)$", "", path.stem, flags=re.IGNORECASE)
+    ) or _split_of_folders(path)
 
 
 def _labelled(titles: tuple[str, ...], rows: Sequence[_Row]) -> LabelTable | None:
-    """Return the labels of rows; None if none of the columns, or none in particular, has the classes."""
+    """Return the labels of rows; None if no column could have the classes, or several could."""
     columns = dict(zip(titles[1:], zip(*(row.cells for row in rows), strict=True), strict=False))
     by_key = {re.sub(r"[\W_]", "", title).lower(): title for title in columns}
     split = next(
-        (key for key in _SPLIT_COLUMNS if any(map(split_name, columns.get(by_key.get(key, ""), ())))), ""
+        (by_key[key] for key in _SPLIT_COLUMNS if _has_splits(key, columns.get(by_key.get(key, "")))), ""
     )
-    own = columns.pop(by_key[split]) if split else None
+    parts = [cell.strip() for cell in columns[split]] if split else _splits_by_name(rows)
+    for key in _SPLIT_COLUMNS:
+        columns.pop(by_key.get(key, ""), None)
     usable = [title for title in columns if _is_label(columns[title])]
     known = next((key for key in _CLASS_COLUMNS if by_key.get(key) in usable), "")
+    per_class = None if known else _from_column_per_class(columns)
     if known:
-        chosen: Sequence[str] | None = columns[by_key[known]]
+        cells: Sequence[str] = columns[by_key[known]]
+    elif per_class:
+        cells = per_class
+    elif len(usable) == 1:
+        cells = columns[usable[0]]
     else:
-        chosen = columns[usable[0]] if len(usable) == 1 else _from_column_per_class(columns)
-    if chosen is None:
         return None
     names = one_line(", ".join(dict.fromkeys(str(row.table) for row in rows)), 100)
     labels: dict[PurePosixPath, str] = {}
     splits: dict[PurePosixPath, str] = {}
-    error = ""
-    try:
-        parts = [_split(cell, by_key[split]) for cell in own] if own else _splits_by_name(rows)
-        for row, cell, part in zip(rows, chosen, parts, strict=True):
-            if label := cell.strip():  # empty: a photo of no class
-                _agree("classes", row.photo, labels.setdefault(row.photo, label), label)
-                if part:
-                    _agree("splits", row.photo, splits.setdefault(row.photo, part), part)
-    except ValueError as fault:
-        error = f"{names}: {fault}"
-    return LabelTable(names, known, labels, splits, error)
+    error, dummies = "", _dummies(rows, cells)
+    for row, cell, part in zip(rows, cells, parts, strict=True):
+        label, name = normalize("NFC", cell.strip()), split_name(part)
+        if not label or row.table in dummies:  # a photo of no class
+            continue
+        if labels.setdefault(row.photo, label) != label:
+            error = error or (
+                f"{row.photo} is in two classes, {_short(labels[row.photo])} and {_short(label)}: "
+                "correct or delete one of the rows"
+            )
+        if part and not name:
+            error = error or (
+                f"the column {split!r} has {_short(part)}: write train, val or test, or leave the cell empty"
+            )
+        if name and splits.setdefault(row.photo, name) != name:
+            error = error or (
+                f"{row.photo} is in two splits, {splits[row.photo]} and {name}: delete one of the rows"
+            )
+    return LabelTable(names, known, bool(known or per_class), labels, splits, error and f"{names}: {error}")
+
+
+def _short(text: str) -> str:
+    return repr(one_line(text, 40))
+
+
+def _has_splits(key: str, cells: Sequence[str] | None) -> bool:
+    """Return whether a column has splits; other titles than `split` may mean something else."""
+    named = [bool(split_name(cell)) for cell in cells or () if cell.strip()]
+    return any(named) if key == "split" else bool(named) and all(named)
+
+
+def _dummies(rows: Sequence[_Row], cells: Sequence[str]) -> set[PurePosixPath]:
+    """Return the tables whose labels are made up: all the same, while others have several."""
+    labels: dict[PurePosixPath, Counter[str]] = {}
+    for row, cell in zip(rows, cells, strict=True):
+        labels.setdefault(row.table, Counter())[cell.strip()] += 1
+    same = {table for table, counts in labels.items() if len(counts) == 1 and counts.total() >= _DUMMIES}
+    return same if any(len(counts) > 1 for counts in labels.values()) else set()
 
 
 def _from_column_per_class(columns: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """Return the class of each row, by the only 1 in it; empty: it has none, or several. None: most don't."""
-    cells = {title: values for title, values in columns.items() if {*values} <= {"0", "1", "0.0", "1.0"}}
+    """Return the class of each row that has exactly one yes; None if fewer than 90 % have."""
+    yes = {
+        title: [cell.strip().lower() in _YES for cell in cells]
+        for title, cells in columns.items()
+        if {cell.strip().lower() for cell in cells} <= _YES | _NO
+    }
     found = [
-        [title for title, cell in zip(cells, row, strict=True) if float(cell)]
-        for row in zip(*cells.values(), strict=True)
+        [title for title, is_it in zip(yes, row, strict=True) if is_it]
+        for row in zip(*yes.values(), strict=True)
     ]
     classes = [row[0] if len(row) == 1 else "" for row in found]
     return classes if sum(map(bool, classes)) >= MATCHED * len(classes) and _is_label(classes) else None
@@ -169,25 +225,10 @@ def _is_label(values: Sequence[str]) -> bool:
     return 1 < len(set(labels)) <= min(MAX_CLASSES, len(labels) / 2)
 
 
-def _split(cell: str, title: str) -> str:
-    value = cell.strip()
-    if value and not split_name(value):
-        raise ValueError(f"{one_line(value, 40)!r} in its column {title!r} is none of train, val and test")
-    return split_name(value)
-
-
 def _splits_by_name(rows: Sequence[_Row]) -> list[str]:
-    """Return the splits that all tables, or else all folders of photos, are named after; else empty texts."""
+    """Return the splits that the tables, or else all folders of photos, are named after; else empty texts."""
     by_table = {table: _split_of_table(table) for table in {row.table for row in rows}}
-    for splits in (
-        [by_table[row.table] for row in rows],
-        [_split_of_folders(row.photo) for row in rows],
-    ):
-        if "train" in splits and all(splits):
-            return splits
-    return [""] * len(rows)
-
-
-def _agree(things: str, photo: PurePosixPath, first: str, second: str) -> None:
-    if first != second:
-        raise ValueError(f"{photo} is in two {things}, {one_line(first, 40)!r} and {one_line(second, 40)!r}")
+    if "train" in by_table.values():
+        return [by_table[row.table] for row in rows]
+    by_folder = [_split_of_folders(row.photo) for row in rows]
+    return by_folder if "train" in by_folder and all(by_folder) else [""] * len(rows)

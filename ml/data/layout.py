@@ -12,6 +12,7 @@ Folders come first, unless they are only parts of the photos (`images_1`, `image
 called `label` or `class` that divides nearly all of these photos in another way.
 """
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,9 @@ _EXPECTED = """expected one folder of photos per class:
   dog/1.jpg
 or train/cat/1.jpg, val/cat/1.jpg, test/cat/1.jpg; or names such as cat.1.jpg; or a .csv file with a column of
 file names and a column called label"""
+_PARTS_ARE_NO_CLASSES = (
+    "\nFolders that differ only in a number (part_1, part_2) aren't taken for classes: rename them."
+)
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,16 @@ def recognise(
     for layout in (_by_split(top), _by_class(top)):
         if layout is not None and len(layout.classes) > 1:
             better = next((table for table in found if _outranks(table, layout)), None)
-            return layout if better is None else _by_table(source, better)
-    if found:
+            return _with_splits(layout, found) if better is None else _by_table(source, better)
+    if found and found[0].is_certain:
         return _by_table(source, found[0])
     if layout := _by_name(top):
         return layout
+    if found:
+        return _by_table(source, found[0])
+    parts = _PARTS_ARE_NO_CLASSES if _are_parts([name.lower() for name in top.filled()]) else ""
     raise PipelineError(
-        f"{source}: its classes can't be recognised. It contains:\n{_drawn(root)}\n{_EXPECTED}"
+        f"{source}: its classes can't be recognised. It contains:\n{_drawn(root)}\n{_EXPECTED}{parts}"
     )
 
 
@@ -164,7 +171,7 @@ def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
 
 
 def _by_split(top: _Folder) -> Layout | None:
-    parts = {name: folder.unwrapped() for name, folder in top.filled().items()}
+    parts = {name: folder.unwrapped() for name, folder in _without_copy(top.filled()).items()}
     if top.photos or "train" not in map(split_name, parts):
         return None
     layouts = {name: _by_class(part) or _by_name(part) for name, part in parts.items() if split_name(name)}
@@ -186,9 +193,10 @@ def _by_split(top: _Folder) -> Layout | None:
 
 
 def _by_class(top: _Folder) -> Layout | None:
-    filled = top.filled()
+    filled = _without_copy(top.filled())
     names = [name.lower() for name in filled]
-    if len(filled) < 2 or all(split_name(name) or name in _GENERIC for name in names) or _are_parts(names):
+    splits_beside = {"val", "test"} & {*map(split_name, names)}
+    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
         return None
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     inner = {
@@ -202,7 +210,16 @@ def _by_class(top: _Folder) -> Layout | None:
             for photo in part.below()
         }
         return Layout("splits in folders of classes", labels, splits)
-    return Layout("one folder per class", labels, empty=tuple(top.folders.keys() - filled))
+    return Layout("one folder per class", labels, empty=tuple(top.folders.keys() - top.filled()))
+
+
+def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
+    """Leave out a folder that has all the others in it once more, as some archives do."""
+    for name, folder in folders.items():
+        others = folders.keys() - {name}
+        if len(others) > 1 and others <= folder.unwrapped().filled().keys():
+            return {other: folders[other] for other in folders if other != name}
+    return folders
 
 
 def _are_parts(names: Sequence[str]) -> bool:
@@ -230,12 +247,30 @@ def _by_table(source: str, table: LabelTable) -> Layout:
 
 
 def _outranks(table: LabelTable, folders: Layout) -> bool:
-    """Return whether a table has classes for nearly all photos that cross the folders."""
+    """Return whether a table has classes for nearly all photos, and many of these cross the folders."""
     both = folders.labels.keys() & table.labels.keys()
     if table.error or table.column not in EXPLICIT or len(both) < MATCHED * len(folders.labels):
         return False
-    pairs = {(table.labels[photo], folders.labels[photo]) for photo in both}
-    return len(pairs) > max(len({label for label, _ in pairs}), len({folder for _, folder in pairs}))
+    pairs = [(table.labels[photo], folders.labels[photo]) for photo in both]
+    return not _are_parts_of(pairs) and not _are_parts_of([(folder, label) for label, folder in pairs])
+
+
+def _are_parts_of(pairs: Sequence[tuple[str, str]]) -> bool:
+    """Return whether nearly all of each first name have the same second name, and these are all of them."""
+    largest: dict[str, tuple[int, str]] = {}
+    for (one, other), count in Counter(pairs).items():
+        largest[one] = max((count, other), largest.get(one, (0, "")))
+    counts, others = zip(*largest.values(), strict=True)
+    return sum(counts) >= MATCHED * len(pairs) and {*others} == {other for _, other in pairs}
+
+
+def _with_splits(folders: Layout, tables: Iterable[LabelTable]) -> Layout:
+    """Return a layout that has no splits with those of a table, if it has one for nearly all photos."""
+    for table in tables:
+        splits = {photo: split for photo, split in table.splits.items() if photo in folders.labels}
+        if not folders.splits and not table.error and len(splits) >= MATCHED * len(folders.labels):
+            return dataclasses.replace(folders, splits=splits)
+    return folders
 
 
 def _drawn(root: _Folder) -> str:

@@ -101,7 +101,10 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
         elif entry.is_other:
             skipped.append(entry.path)
         elif is_photo(entry.path, partial(_head, entry.open)):
-            _check(source, entry.path, entry.size, is_link=False)
+            if entry.size > MAX_PHOTO_BYTES:
+                raise PipelineError(
+                    f"{source}: rejected, an entry has {entry.size:,} bytes: {str(entry.path)!r}"
+                )
             found.append(File(entry.path, entry.open))
             photo_bytes += entry.size
         else:
@@ -112,8 +115,15 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
                 and entry.size < _MAX_TABLE_BYTES
             ):
                 with entry.open() as table:
-                    tables[str(entry.path)] = table.read(_MAX_TABLE_BYTES).decode("utf-8-sig", "replace")
+                    tables[str(entry.path)] = _text(table.read(_MAX_TABLE_BYTES))
     return Source(found, folders, tables, skipped, photo_bytes)
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")  # as Excel writes them in much of the world
 
 
 def _head(opener: Callable[[], IO[bytes]]) -> bytes:
@@ -177,7 +187,7 @@ def _zip_entries(source: Path, archive: zipfile.ZipFile) -> Iterator[_Entry]:
         name = info.filename if info.flag_bits & _UTF_8 else _as_utf8(info.filename)
         name = name.replace("\\", "/")  # .NET before 4.6.1 separates folders like this
         path, is_folder = _named(name), name.endswith("/")
-        _check(source, path, info.file_size, is_link=stat.S_ISLNK(info.external_attr >> 16))
+        _check(source, path, is_link=stat.S_ISLNK(info.external_attr >> 16))
         if info.flag_bits & 1:
             raise PipelineError(f"{source}: rejected, an entry is encrypted: {name!r}")
         yield _Entry(path, info.file_size, None if is_folder else partial(archive.open, info))
@@ -195,7 +205,7 @@ def _as_utf8(name: str) -> str:
 def _tar_entries(source: Path, tar: tarfile.TarFile) -> Iterator[_Entry]:
     for member in tar.getmembers():
         path = _named(member.name)
-        _check(source, path, member.size, is_link=member.issym() or member.islnk())
+        _check(source, path, is_link=member.issym() or member.islnk())
         if member.isdir():
             yield _Entry(path, 0, None)
         elif member.isfile():
@@ -213,11 +223,10 @@ def _parents(path: PurePosixPath) -> Iterator[_Entry]:
     return (_Entry(parent, 0, None) for parent in path.parents if parent.parts)
 
 
-def _check(source: Path, path: PurePosixPath, size: int, is_link: bool) -> None:
+def _check(source: Path, path: PurePosixPath, is_link: bool) -> None:
     faults = {
         "leaves the folder": path.is_absolute() or ".." in path.parts,
         "is a link": is_link,
-        f"has {size:,} bytes": size > MAX_PHOTO_BYTES,
     }
     for fault, present in faults.items():
         if present:

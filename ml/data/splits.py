@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 OWN_SPLITS = ".splits.json"
 """In data/raw: train, val or test of each photo, by class/file, if the owner has split them."""
 
-_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validation", "dev"), "val"
-)
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "trainval": "train",
+    "test": "test",
+    "testing": "test",
+} | dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 _NAME = re.compile(
-    rf"(?:\w+[_\- ])?({'|'.join(_NAMES)})(?:[_\- ]?(?:set|data|images|photos|\d+))*", re.IGNORECASE
+    rf"(?:\w+[_\- ])?({'|'.join(_NAMES)})(?:[_\- ]?(?:set|data|images|photos|input|\d+))*", re.IGNORECASE
 )
 
 

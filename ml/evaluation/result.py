@@ -64,9 +64,9 @@ class Evaluation:
     def check(self, data: Dataset, checkpoint: Path) -> None:
         """Raise PipelineError unless this network was measured on these test photos."""
         if self.test_digest != data.digest("test"):
-            raise PipelineError(f"{_PATH} is of other test photos: run `dvc repro`")
+            raise PipelineError(f"{_PATH} was measured on other test photos: run `dvc repro`")
         if self.checkpoint_sha256 != sha256_of(checkpoint):
-            raise PipelineError(f"{_PATH} is of another network than {checkpoint}: run `dvc repro`")
+            raise PipelineError(f"{_PATH} was measured on another network than {checkpoint}: run `dvc repro`")
 
 
 def write_summary(path: Path, test: Mapping[str, float], **more: float) -> None:

@@ -89,7 +89,9 @@ def run(params: Params, accept_candidate: bool = False) -> tuple[str, str, Promo
     data = Dataset.load()
     candidate, report = _read()
     if report.get("test_digest") != data.digest("test"):
-        raise PipelineError(f"{MODEL} was packaged with other test photos than are prepared: run `dvc repro`")
+        raise PipelineError(
+            f"{MODEL} was packaged with test photos other than the prepared ones: run `dvc repro`"
+        )
     use_store(params.tracking)
     name = name_for(params.tracking.model, candidate.manifest.classes)
     version = registry.find_file(name, candidate.sha256) or _register(params, data, name, candidate, report)

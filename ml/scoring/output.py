@@ -82,6 +82,8 @@ class Output:
     """
 
     def __init__(self, out: str, part_rows: int = PART_ROWS) -> None:
+        if not out:
+            raise PipelineError("OUT is empty")
         try:
             self._root = stores.canonical(out)
             self._is_local = not stores.scheme(self._root)

@@ -66,6 +66,8 @@ def canonical(source: str) -> str:
     Raises:
         PipelineError: it can be no source.
     """
+    if not source:
+        raise PipelineError("SOURCE is empty")
     try:
         return stores.canonical(source)
     except ValueError as error:

@@ -66,10 +66,8 @@ def canonical(address: str) -> str:
     """Return a path as an absolute one, and the address of an object without slashes at its end.
 
     Raises:
-        ValueError: the address is empty, or has a scheme of no store.
+        ValueError: the address has a scheme of no store.
     """
-    if not address:
-        raise ValueError("the address is empty")
     if scheme(address) not in STORES:
         return os.path.abspath(local_path(address))  # noqa: PTH100  (links stay as they are)
     return f"{scheme(address)}://{address.partition('://')[2].rstrip('/')}"

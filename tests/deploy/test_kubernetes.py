@@ -47,7 +47,10 @@ def test_what_kubectl_set_env_has_set_ends_with_the_next_deploy(cluster, deploy)
     cluster.set_env(MODEL_URL="", MODEL_SHA256="", METRICS_TOKEN="secret", DRAIN_SECONDS="1")
     done = deploy(*NEW)
     assert done.code == 0, done.output
-    assert "removed, as kubectl set env set them: DRAIN_SECONDS, MODEL_SHA256, MODEL_URL\n" in done.out
+    assert (
+        "removed these variables, which kubectl set env had set: DRAIN_SECONDS, MODEL_SHA256, MODEL_URL\n"
+        in done.out
+    )
     settings |= {"METRICS_TOKEN": "secret"}  # which nothing else sets: without it, everybody could read
     assert cluster.live.env == settings | {"MODEL_URL": NEW_URL, "MODEL_SHA256": sha256(NEW_URL)}
     assert deploy("--rollback").code == 0

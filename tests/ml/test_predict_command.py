@@ -115,7 +115,7 @@ def test_a_class_that_is_called_like_a_column(run, make_model):
     model = make_model(classes=["label", "known"])
     done = run(CAT, "--model", model, "--format", "csv")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "the class 'known' is called like another column: use --format json" in done.stderr
+    assert "the class 'known' has the name of a column of the CSV file: use --format json" in done.stderr
     assert run(CAT, "--model", model, "--format", "json").returncode == 0
 
 

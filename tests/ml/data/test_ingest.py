@@ -130,6 +130,7 @@ def test_links_and_huge_entries_in_a_zip_are_rejected(archive, go, monkeypatch):
     monkeypatch.setattr(sources, "MAX_PHOTO_BYTES", 10_000)
     with pytest.raises(PipelineError, match="bytes"):
         go(archive(extra={"red/big.png": b"0" * 20_000}))
+    assert go(archive(extra={"model.h5": b"0" * 20_000})).skipped == {".h5": 1}
 
 
 def test_invalid_sources_are_named(tmp_path, make_photos, go, archive):

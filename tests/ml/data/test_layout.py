@@ -145,8 +145,62 @@ def test_folders_of_splits_whose_photos_have_the_same_names(tables: dict[str, st
 def test_a_cell_without_a_split_is_for_training_and_one_with_another_word_an_error() -> None:
     table = "file,label,split\n1.jpg,cat,{}\n2.jpg,dog,test\n3.jpg,cat,train\n2.jpg,dog,test\n"
     assert splits_of(laid_out("#", tables={"a.csv": table.format("")})) == {"2.jpg": "test", "3.jpg": "train"}
-    with pytest.raises(PipelineError, match=r"a.csv: 'holdout' in its column 'split' is none of train, val"):
+    with pytest.raises(
+        PipelineError, match=r"a.csv: the column 'split' has 'holdout': write train, val or test"
+    ):
         laid_out("#", tables={"a.csv": table.format("holdout")})
+
+
+def test_columns_that_have_splits_by_chance_and_tables_beside_better_ones() -> None:
+    table = "file,label,{},x\n1.jpg,cat,{},5\n2.jpg,dog,A,6\n3.jpg,cat,,7\n2.jpg,dog,A,8\n"
+    for title, cell in (("dataset", "ISIC_test"), ("fold", "test"), ("set", "bullet train")):
+        assert not laid_out("#", tables={"a.csv": table.format(title, cell)}).splits
+    boxes = "file,width,label\n" + "".join(
+        f"{name},{n},cat\n{name},{n},dog\n" for n, name in enumerate(NAMES)
+    )
+    assert found(laid_out("#", tables={"boxes.csv": boxes, "labels.csv": labels(*NAMES)})) == {
+        "cat": 2,
+        "dog": 1,
+    }
+
+
+def test_the_labels_of_a_test_table_may_be_made_up() -> None:
+    test = [f"t{number}.jpg" for number in range(12)]
+    dummies = "\n".join(["file,label", *(f"{name},?" for name in test)])
+    tables = {"train.csv": labels(*NAMES), "test.csv": dummies}
+    assert found(laid_out("#", *test, tables=tables)) == {"cat": 2, "dog": 1}
+
+
+def test_tables_may_split_the_photos_of_folders() -> None:
+    names = [f"{label}/{file}" for label in ("cat", "dog") for file in NAMES]
+    rows = [f"{name},{name.partition('/')[0]}" for name in names]
+    tables = {
+        f"{split}.csv": "\n".join(["file,label", *rows[first::2]])
+        for first, split in enumerate(("train", "test"))
+    }
+    layout = laid_out("cat/#", "dog/#", tables=tables)
+    assert (layout.kind, found(layout)) == ("one folder per class", {"cat": 3, "dog": 3})
+    assert splits_of(layout) == {name: ("train", "test")[place % 2] for place, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "count"),
+    [
+        (("cat/#", "dog/#", "pets/cat/#", "pets/dog/#"), 3),
+        (("pets/cat/#", "pets/dog/#", "pets/pets/cat/#", "pets/pets/dog/#"), 3),
+        (tuple(f"{outer}{split}/{label}/#" for outer in ("", "chest/") for split in ("train", "test")
+               for label in ("cat", "dog")), 6),
+    ],
+)  # fmt: skip
+def test_a_copy_of_everything_is_no_class(patterns: tuple[str, ...], count: int) -> None:
+    assert found(laid_out(*patterns)) == {"cat": count, "dog": count}
+
+
+def test_file_names_say_more_than_a_column_of_unknown_meaning() -> None:
+    weather = "\n".join(
+        ["file,weather", *(f"{name}.{n}.jpg,{n % 2}" for name in ("cat", "dog") for n in (1, 2, 3))]
+    )
+    assert found(laid_out("cat.#", "dog.#", tables={"weather.csv": weather})) == {"cat": 3, "dog": 3}
 
 
 def test_a_photo_in_two_classes_or_splits_is_named_and_one_without_a_class_left_out() -> None:
@@ -157,7 +211,7 @@ def test_a_photo_in_two_classes_or_splits_is_named_and_one_without_a_class_left_
     }
     with pytest.raises(PipelineError, match=r"a.csv: 1.jpg is in two classes, 'cat' and 'dog'"):
         laid_out("#", tables={"a.csv": f"{table}\n1.jpg,dog"})
-    with pytest.raises(PipelineError, match=r"1.jpg is in two splits, 'test' and 'train'"):
+    with pytest.raises(PipelineError, match=r"1.jpg is in two splits, test and train: delete one"):
         laid_out("#", tables={"train.csv": table, "test.csv": table})
 
 
@@ -191,6 +245,24 @@ def test_a_table_beside_folders(column: str, table: dict[str, str], expected: di
     assert found(laid_out("ana/#", "ben/#", tables={"labels.csv": text})) == expected
 
 
+def test_a_few_photos_in_other_folders_than_their_label_says_leave_the_folders_valid() -> None:
+    rows = [
+        f"{folder}/{file},{label}" for folder, label in (("ana", "cat"), ("ben", "dog")) for file in NAMES * 5
+    ]
+    photos = ["ana/#", "ben/#", *(f"{folder}/{n}x.jpg" for folder in ("ana", "ben") for n in range(9))]
+    more = [
+        f"{folder}/{n}x.jpg,{label}" for folder, label in (("ana", "cat"), ("ben", "dog")) for n in range(9)
+    ]
+    table = "\n".join(["file,label", *rows, *more]).replace("ana/8x.jpg,cat", "ana/8x.jpg,dog")
+    assert found(laid_out(*photos, tables={"labels.csv": table})) == {"ana": 12, "ben": 12}
+
+
+def test_a_column_per_class_may_have_words() -> None:
+    rows = [f"{name},{'  True,False' if '2' not in name else 'false, true'}" for name in NAMES * 2]
+    layout = laid_out("#", tables={"_classes.csv": "\n".join(["file, cat, dog", *rows])})
+    assert found(layout) == {"cat": 2, "dog": 1}
+
+
 def test_a_table_with_a_column_per_class() -> None:
     """Of photos that show several classes or none, and of attributes, nothing is learned."""
     rows = ["1,1.0,0.0,0", "2,0,1,0", "3,1,0,0", "a1,1,0,0", "a2,0,1.0,0", "a3,1,0,0", "b1,0,1,0", "b2,0,1,0",
@@ -221,6 +293,7 @@ def test_a_table_with_numbers_for_classes_beside_photos_called_by_numbers() -> N
         ("#",),
         ("train/#", "test/#"),
         ("images/#", "masks/#"),
+        ("cat/#", "dog/#", "test/#"),
         ("IMG_#", "DSC_#"),
         ("train/cat/#", "train/dog/#", "test/cat/#", "test/horse/#"),
         ("cat.1.jpg", "dog.#"),
