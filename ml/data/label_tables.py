@@ -24,9 +24,8 @@ _CLASS_COLUMNS = (*EXPLICIT, "category", "breed", "species", "variety", "dx", "t
 _SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold", "partition")
 _BESIDE = {"masks", "mask", "labels", "annotations"}
 """Folders of pictures that are called like the photos to which they belong."""
-_DUMMIES = (
-    10  # rows with one label, beside tables with several, that are enough to know that it means nothing
-)
+_DUMMIES = 10
+"""Rows of a table with one and the same label that mean nothing, if other tables have several labels."""
 _YES, _NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 MATCHED = 0.9
 """Share of a table's rows that must name a photo, and of photos whose label a table must have."""

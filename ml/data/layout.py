@@ -252,11 +252,11 @@ def _outranks(table: LabelTable, folders: Layout) -> bool:
     if table.error or table.column not in EXPLICIT or len(both) < MATCHED * len(folders.labels):
         return False
     pairs = [(table.labels[photo], folders.labels[photo]) for photo in both]
-    return not _are_parts_of(pairs) and not _are_parts_of([(folder, label) for label, folder in pairs])
+    return not _decides(pairs) and not _decides([(folder, label) for label, folder in pairs])
 
 
-def _are_parts_of(pairs: Sequence[tuple[str, str]]) -> bool:
-    """Return whether nearly all of each first name have the same second name, and these are all of them."""
+def _decides(pairs: Sequence[tuple[str, str]]) -> bool:
+    """Return whether in nearly all pairs the first name decides the second, and no second one is left out."""
     largest: dict[str, tuple[int, str]] = {}
     for (one, other), count in Counter(pairs).items():
         largest[one] = max((count, other), largest.get(one, (0, "")))

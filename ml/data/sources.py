@@ -15,10 +15,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ml.model import formats, photos
 from ml.model.errors import PipelineError
 from ml.model.formats import HEAD_BYTES
-from ml.model.photos import MAX_PHOTO_BYTES, is_photo, is_visible
+from ml.model.photos import MAX_PHOTO_BYTES, is_photo, is_visible, leads_to_photo
 
 _MAX_TABLE_BYTES = 50 << 20
 _UTF_8 = 0x800  # flag of an entry of a .zip file: its name is in UTF-8
@@ -159,14 +158,6 @@ def _walk(root: Path) -> Iterator[_Entry]:
                 is_other = not leads_to_photo(file)
             size = 0 if is_other else file.stat().st_size
             yield _Entry(_relative(file, root), size, partial(_opened, file), is_other)
-
-
-def leads_to_photo(link: Path) -> bool:
-    """Return whether a link may be a photo: it doesn't give another file the suffix of one.
-
-    In a store of files whose names are hashes, as DVC's and those of model hubs, the content tells.
-    """
-    return link.resolve().suffix.lower() == link.suffix.lower() or formats.is_photo(photos.head(link))
 
 
 def _opened(file: Path) -> IO[bytes]:

@@ -19,6 +19,7 @@ __all__ = [
     "head",
     "is_photo",
     "is_visible",
+    "leads_to_photo",
     "read",
 ]
 
@@ -42,6 +43,14 @@ def is_photo(path: PurePath, head: Callable[[], bytes]) -> bool:
         head: returns the first bytes of the file, `formats.HEAD_BYTES` of them.
     """
     return is_visible(path) and (path.suffix.lower() in SUFFIXES or formats.is_photo(head()))
+
+
+def leads_to_photo(link: Path) -> bool:
+    """Return whether a link may be a photo: it doesn't give another file the suffix of one.
+
+    In a store of files whose names are hashes, as DVC's and those of model hubs, the content tells.
+    """
+    return link.resolve().suffix.lower() == link.suffix.lower() or formats.is_photo(head(link))
 
 
 def is_visible(path: PurePath) -> bool:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from ml.data.sources import leads_to_photo
 from ml.model import formats, photos
 from ml.model.errors import PipelineError, one_line
 from ml.model.photos import MAX_PHOTO_BYTES, UnreadablePhotoError
@@ -55,7 +54,7 @@ def list_photos(source: str) -> Iterator[str]:
             yield from _objects(root)
         else:
             yield from map(stores.utf8, _files(root))
-    except (OSError, ValueError, NotImplementedError) as error:  # the latter: a column of lists
+    except (OSError, ValueError, NotImplementedError) as error:  # the last one: a column of lists
         place = error.filename if isinstance(error, OSError) and error.filename else root
         raise stores.unusable(str(place), error) from error
 
@@ -153,7 +152,7 @@ def _files(root: str) -> Iterator[str]:
 def _is_photo_file(entry: "os.DirEntry[str]", name: PurePosixPath) -> bool:
     """Return what `ml.data.sources` does."""
     file = Path(entry.path)
-    if entry.is_symlink() and not leads_to_photo(file):
+    if entry.is_symlink() and not photos.leads_to_photo(file):
         return False
     return photos.is_photo(name, partial(photos.head, file))
 
