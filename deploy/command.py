@@ -79,7 +79,7 @@ def run(
     try:
         if os.name == "nt":  # it has no process groups, by which other programs are ended
             raise DeployError("python -m deploy does not run on Windows itself: run it in WSL")
-        image, changes = arguments.image, _variables(arguments)
+        image, changes = arguments.image, variables(arguments)
         hide_variables(changes)
         smoke = _smoke_test(arguments)
         if image is None and changes:
@@ -129,8 +129,12 @@ def _smoke_test(arguments: argparse.Namespace) -> SmokeTest:
     return SmokeTest(arguments.smoke_test, int(wait), arguments.poll)
 
 
-def _variables(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """Return the changes of the service's environment. An error's message repeats no value."""
+def variables(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """Return the changes of the service's environment.
+
+    Raises:
+        DeployError: an option is wrong; the message repeats no value.
+    """
     changes: dict[str, str | None] = {}
     for option in arguments.env:
         name, has_value, value = option.partition("=")
@@ -140,14 +144,15 @@ def _variables(arguments: argparse.Namespace) -> dict[str, str | None]:
             raise DeployError(f"--env {name}: this environment has no such variable to take the value from")
         changes[name] = value if has_value else os.environ[name]
     if arguments.model_url:
+        # The SHA-256 of another model would keep the service from starting.
+        changes |= {"MODEL_URL": arguments.model_url, "MODEL_SHA256": None}
+    if url := changes.get("MODEL_URL"):
         try:
-            scheme = urlsplit(arguments.model_url).scheme
+            scheme = urlsplit(url).scheme
         except ValueError:
             scheme = ""
         if scheme not in ("http", "https", "file"):
-            raise DeployError("--model-url must be a URL that starts with https://, http:// or file://")
-        # The SHA-256 of another model would keep the service from starting.
-        changes |= {"MODEL_URL": arguments.model_url, "MODEL_SHA256": None}
+            raise DeployError("MODEL_URL must be a URL that starts with https://, http:// or file://")
     if arguments.model_sha256:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.model_sha256):
             raise DeployError("--model-sha256 must be 64 hexadecimal digits")

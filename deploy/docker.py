@@ -66,10 +66,10 @@ class Docker(Containers):
 
     def __init__(self, environ: Mapping[str, str], options: argparse.Namespace) -> None:
         """Find the engine; raise DeployError if there is none, or if an option is wrong."""
-        model = urlsplit(options.model_url)
+        model = urlsplit(command.variables(options).get("MODEL_URL") or "")
         if model.scheme != "file" and model.hostname in LOOPBACK:
             raise DeployError(
-                f"--model-url: in a container, {model.hostname} is the container itself, not this machine"
+                f"MODEL_URL: in a container, {model.hostname} is the container itself, not this machine"
             )
         super().__init__(environ, options)
         self._targets = options.targets

@@ -158,6 +158,11 @@ def _check(source: str, layout: Layout, others: Iterable[PurePosixPath]) -> None
         inside = _suffixes(path for path in others if name in path.parts[:-1])
         content = f"has no photo, only other files: {_listed(inside)}" if inside else "is empty"
         raise PipelineError(f"{source}: class {name!r} {content}")
+    for label in layout.classes:
+        try:
+            check_class(label)
+        except ValueError as error:
+            raise PipelineError(f"{source}, {layout.kind}: {error}") from error
     if len(layout.classes) > MAX_CLASSES:
         raise PipelineError(
             f"{source}: it has {len(layout.classes):,} classes, but a model has at most {MAX_CLASSES:,}"
@@ -176,10 +181,6 @@ def _listed(suffixes: dict[str, int]) -> str:
 
 
 def _class_folder(out: Path, name: str) -> Path:
-    try:
-        check_class(name)
-    except ValueError as error:
-        raise PipelineError(str(error)) from error
     folder = out / name
     folder.mkdir(exist_ok=True)
     return folder

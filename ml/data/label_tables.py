@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from unicodedata import normalize
@@ -61,54 +61,116 @@ class _Row:
     cells: list[str]
 
 
-def read_tables(photos: Sequence[PurePosixPath], texts: Mapping[str, str]) -> list[LabelTable]:
+def read_tables(
+    photos: Sequence[PurePosixPath], texts: Mapping[str, str]
+) -> tuple[list[LabelTable], list[str]]:
     """Find the tables of labels, by the texts of all tables; the clearest comes first.
 
-    A photo is named by its path, or by the end of it, with or without its suffix.
+    A photo is named by its path, or by the end of it; the suffix, and upper case, need not agree.
+
+    Returns:
+        The tables, and for people why others can't be used.
     """
     by_name: dict[str, list[PurePosixPath]] = {}
     for photo in photos if texts else ():
-        ends = ("/".join(photo.parts[first:]) for first in range(len(photo.parts)))
-        for name in {photo.stem, *ends}:
+        ends = ["/".join(photo.parts[first:]) for first in range(len(photo.parts))]
+        for name in {*ends, *map(_loosely, ends)}:
             by_name.setdefault(name, []).append(photo)
     groups: dict[tuple[str, ...], list[_Row]] = {}
+    remarks = []
     for name, text in sorted(texts.items()):
         if "submission" not in name.lower():  # competitions show with made-up labels what they expect
-            columns, rows = _read(PurePosixPath(name), text, by_name)
-            groups.setdefault(columns, []).extend(rows)
-    found = (_labelled(columns, rows) for columns, rows in groups.items() if rows)
-    usable = [table for table in found if table]
-    return sorted(usable, key=lambda table: (bool(table.error), not table.is_certain, -len(table.labels)))
+            columns, rows, remark = _read(PurePosixPath(name), text, by_name)
+            if rows:
+                groups.setdefault(columns, []).extend(rows)
+            else:
+                remarks.append(f"{one_line(name, 60)}: {remark}")
+    usable = []
+    for columns, rows in [*groups.items(), *_joined(groups)]:
+        if table := _labelled(columns, rows):
+            usable.append(table)
+        else:
+            remarks.append(f"{_names(rows)}: no column is called label, and several or none may have classes")
+    usable.sort(key=lambda table: (bool(table.error), not table.is_certain, -len(table.labels)))
+    return usable, remarks
+
+
+def _joined(groups: Mapping[tuple[str, ...], Sequence[_Row]]) -> Iterator[tuple[tuple[str, ...], list[_Row]]]:
+    """Yield the columns that tables have in common, if the title of the classes leaves no doubt."""
+    for explicit in EXPLICIT:
+        found = {titles: [*map(_key, titles[1:])] for titles in groups if explicit in map(_key, titles[1:])}
+        if len(found) > 1:
+            wanted = {explicit, *_SPLIT_COLUMNS}.intersection(*found.values())
+            keys = sorted(wanted)
+            yield (
+                ("", *keys),
+                [
+                    _Row(row.table, row.photo, [row.cells[own.index(key)] for key in keys])
+                    for titles, own in found.items()
+                    for row in groups[titles]
+                ],
+            )
+
+
+def _key(title: str) -> str:
+    return re.sub(r"[\W_]", "", title).lower()
+
+
+def _names(rows: Sequence[_Row]) -> str:
+    return one_line(", ".join(dict.fromkeys(str(row.table) for row in rows)), 100)
 
 
 def _read(
     table: PurePosixPath, text: str, by_name: Mapping[str, list[PurePosixPath]]
-) -> tuple[tuple[str, ...], list[_Row]]:
-    """Return the titles of a table, that of the photos first, and its rows; none if it names no photos."""
+) -> tuple[tuple[str, ...], list[_Row], str]:
+    """Return the titles of a table, that of the photos first, and its rows; or no rows, and why."""
     # Where the comma is the decimal separator, spreadsheets put semicolons between the columns.
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         header, *rows = filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))
-    except (ValueError, csv.Error):
-        return (), []
+    except (ValueError, csv.Error) as error:
+        return (), [], f"it can't be read ({error})"
+    if any(PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES for cell in header):  # it has no titles
+        rows, header = [header, *rows], [str(number) for number in range(len(header))]
     titles = [title.strip() for title in header]
     rows = [row for row in rows if len(row) == len(titles)]
     names = [[_as_path(cell) for cell in column] for column in zip(*rows, strict=True)]
     files = max(
         # Numbers may be classes and name photos all the same.
         [column for column, cells in enumerate(names) if _are_files(cells)] or range(len(names)),
-        key=lambda column: (sum(name in by_name for name in names[column]), len(set(names[column]))),
+        key=lambda column: (
+            sum(_loosely(name) in by_name for name in names[column]),
+            len(set(names[column])),
+        ),
         default=-1,
     )
-    photos = [_photo(name, table, by_name) for name in names[files]] if rows else []
+    if not rows:
+        return (), [], "it has no rows with as many cells as titles"
+    photos = [_photo(name, table, by_name) for name in names[files]]
     found = [_Row(table, photo, row) for photo, row in zip(photos, rows, strict=True) if photo]
+    if len(found) < MATCHED * len(rows):
+        missing = next(name for name, photo in zip(names[files], photos, strict=True) if not photo)
+        return (
+            (),
+            [],
+            (
+                f"of {len(rows):,} names in the column {_short(titles[files])}, {len(found):,} are those of "
+                f"photos, and others are not, such as {_short(missing)}"
+            ),
+        )
     for row in found:
         del row.cells[files]
-    return (titles.pop(files), *titles), found if len(found) >= MATCHED * len(rows) else []
+    return (titles.pop(files), *titles), found, ""
 
 
 def _as_path(value: str) -> str:
     return normalize("NFC", value.strip().replace("\\", "/").removeprefix("./"))
+
+
+def _loosely(name: str) -> str:
+    """Return a name without the suffix of a photo, in lower case."""
+    stem, dot, suffix = name.lower().rpartition(".")
+    return stem if f".{suffix}" in SUFFIXES and dot else name.lower()
 
 
 def _are_files(cells: Sequence[str]) -> bool:
@@ -120,7 +182,7 @@ def _photo(
     name: str, table: PurePosixPath, by_name: Mapping[str, list[PurePosixPath]]
 ) -> PurePosixPath | None:
     """Return the photo of a name; of several, the one below the table's folder, or in its split's."""
-    photos = by_name.get(name, [])
+    photos = by_name.get(name) or by_name.get(_loosely(name), [])
     if len(photos) < 2:
         return next(iter(photos), None)
     likely = [photo for photo in photos if _BESIDE.isdisjoint(map(str.lower, photo.parts[:-1]))]
@@ -142,7 +204,7 @@ def _split_of_table(path: PurePosixPath) -> str:
 def _labelled(titles: tuple[str, ...], rows: Sequence[_Row]) -> LabelTable | None:
     """Return the labels of rows; None if no column could have the classes, or several could."""
     columns = dict(zip(titles[1:], zip(*(row.cells for row in rows), strict=True), strict=False))
-    by_key = {re.sub(r"[\W_]", "", title).lower(): title for title in columns}
+    by_key = {_key(title): title for title in columns}
     split = next(
         (by_key[key] for key in _SPLIT_COLUMNS if _has_splits(key, columns.get(by_key.get(key, "")))), ""
     )
@@ -160,7 +222,7 @@ def _labelled(titles: tuple[str, ...], rows: Sequence[_Row]) -> LabelTable | Non
         cells = columns[usable[0]]
     else:
         return None
-    names = one_line(", ".join(dict.fromkeys(str(row.table) for row in rows)), 100)
+    names = _names(rows)
     labels: dict[PurePosixPath, str] = {}
     splits: dict[PurePosixPath, str] = {}
     error, dummies = "", _dummies(rows, cells)

@@ -9,7 +9,8 @@ Recognised are
   `ml.data.label_tables`
 
 Folders come first, unless they are only parts of the photos (`images_1`, `images_2`), or a table has a column
-called `label` or `class` that divides nearly all of these photos in another way.
+called `label` or `class` that divides nearly all of these photos in another way. Masks are left out:
+`masks/1.png` beside `images/1.png`, and `1_mask.png` beside `1.png`.
 """
 
 import dataclasses
@@ -20,23 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from ml.data.label_tables import EXPLICIT, MATCHED, LabelTable, read_tables
+from ml.data.masks import IMAGE_FOLDERS, MASK_FOLDERS, without_masks
 from ml.data.splits import split_name
 from ml.model.errors import PipelineError, one_line
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.photos import is_visible
 
-_GENERIC = {
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "photos",
-    "pictures",
-    "jpegimages",
-    "labels",
-    "masks",
-    "annotations",
-}
+_GENERIC = IMAGE_FOLDERS | MASK_FOLDERS
+_RENDERINGS = {"color", "colour", "rgb", "grayscale", "greyscale", "gray", "grey", "bw", "segmented"}
 _PARTS = {"part", "batch", "chunk", "shard", "fold", *_GENERIC}
 _NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+\W*")
 _CAMERA = {
@@ -110,7 +102,7 @@ class _Folder:
 def recognise(
     source: str,
     photos: Sequence[PurePosixPath],
-    folders: Iterable[PurePosixPath] = (),
+    folders: Sequence[PurePosixPath] = (),
     tables: Mapping[str, str] | None = None,
 ) -> Layout:
     """Return the layout of a source.
@@ -123,15 +115,13 @@ def recognise(
 
     Raises:
         PipelineError: none is recognised, the message shows what is there and what was expected; or the
-            table of labels contradicts itself.
+            table of labels contradicts itself; or there are several renderings of the photos.
     """
-    root = _Folder()
-    for path in folders:
-        _folder(root, path.parts)
-    for path in photos:
-        _folder(root, path.parts[:-1]).photos.append(path)
-    top = root.unwrapped()
-    found = read_tables(photos, tables or {})
+    everything = photos
+    photos = without_masks(photos)
+    top = _tree(photos, folders).unwrapped()
+    _check_renderings(source, top)
+    found, remarks = read_tables(photos, tables or {})
     for layout in (_by_split(top), _by_class(top)):
         if layout is not None and len(layout.classes) > 1:
             better = next((table for table in found if _outranks(table, layout)), None)
@@ -143,8 +133,10 @@ def recognise(
     if found:
         return _by_table(source, found[0])
     parts = _PARTS_ARE_NO_CLASSES if _are_parts([name.lower() for name in top.filled()]) else ""
+    unused = "".join(f"\n{remark}" for remark in remarks[:_TREE_LINES])
+    tree = _drawn(_tree(everything, folders))
     raise PipelineError(
-        f"{source}: its classes can't be recognised. It contains:\n{_drawn(root)}\n{_EXPECTED}{parts}"
+        f"{source}: its classes can't be recognised. It contains:\n{tree}{unused}\n{_EXPECTED}{parts}"
     )
 
 
@@ -162,6 +154,25 @@ def check_class(name: str) -> None:
             f"{one_line(name, 40)!r} cannot be the name of a class: it must be printable, have no slash and "
             f"at most {MAX_CLASS_NAME} characters, and be none of the names that are hidden or of systems"
         )
+
+
+def _check_renderings(source: str, top: _Folder) -> None:
+    filled = top.filled()
+    inner = {frozenset(folder.filled()) for folder in filled.values()}
+    if len(filled) > 1 and _RENDERINGS.issuperset(map(str.lower, filled)) and len(inner) == 1 < len(*inner):
+        raise PipelineError(
+            f"{source}: {', '.join(sorted(filled))} have the same classes in different colours: unpack the "
+            "source if it is a file, and give the folder of one of them"
+        )
+
+
+def _tree(photos: Iterable[PurePosixPath], folders: Iterable[PurePosixPath]) -> _Folder:
+    root = _Folder()
+    for path in folders:
+        _folder(root, path.parts)
+    for path in photos:
+        _folder(root, path.parts[:-1]).photos.append(path)
+    return root
 
 
 def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
@@ -196,8 +207,11 @@ def _by_class(top: _Folder) -> Layout | None:
     filled = _without_copy(top.filled())
     names = [name.lower() for name in filled]
     splits_beside = {"val", "test"} & {*map(split_name, names)}
-    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
+    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names):
         return None
+    if _are_parts(names):
+        merged = _merged(filled.values())
+        return None if merged.photos else _by_class(merged)
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     inner = {
         name for folder in filled.values() for name in (*folder.filled(), *([""] if folder.photos else []))
@@ -220,6 +234,16 @@ def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
         if len(others) > 1 and others <= folder.unwrapped().filled().keys():
             return {other: folders[other] for other in folders if other != name}
     return folders
+
+
+def _merged(folders: Iterable[_Folder]) -> _Folder:
+    """Return a folder that has in it what several have."""
+    merged = _Folder()
+    for folder in folders:
+        merged.photos += folder.photos
+        for name, inner in folder.filled().items():
+            merged.folders.setdefault(name, _Folder()).photos += inner.below()
+    return merged
 
 
 def _are_parts(names: Sequence[str]) -> bool:

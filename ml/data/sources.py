@@ -1,5 +1,6 @@
 """The files of a source of photos: a folder, a .zip or a .tar, which nobody has looked into."""
 
+import codecs
 import contextlib
 import lzma
 import os
@@ -120,7 +121,9 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
 
 def _text(content: bytes) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(
+            "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        )
     except UnicodeDecodeError:
         return content.decode("cp1252", "replace")  # as Excel writes them in much of the world
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from ml.cli import note
 from ml.model import formats, photos
 from ml.model.errors import PipelineError, one_line
 from ml.model.photos import MAX_PHOTO_BYTES, UnreadablePhotoError
@@ -188,13 +189,18 @@ def _head_of(file_system: fs.FileSystem, path: str) -> Callable[[], bytes]:
 
 
 def _entries(root: str) -> Iterator[str]:
-    """Yield the addresses of a list."""
+    """Yield the addresses of a list, and say how many rows have none."""
+    blank = 0
     folder = root.rpartition("/")[0] if stores.scheme(root) else os.path.dirname(root)  # noqa: PTH120
     with _opened(root) as stream:
         cells = _parquet_cells if root.lower().endswith(".parquet") else _csv_cells
         for cell in cells(root, stream):
             if cell:
                 yield _address(cell, folder)
+            else:
+                blank += 1
+    if blank:
+        note(f"{one_line(root)}: rows without a path or address, which are passed over: {blank:,}")
 
 
 def _opened(root: str) -> Any:
@@ -239,7 +245,7 @@ def _csv_cells(root: str, stream: Any) -> Iterator[str]:
             names = next(rows, [])
             place = names.index(_column(root, names))
             for row in rows:
-                if len(row) > place:
-                    yield row[place]
+                if row:
+                    yield row[place] if len(row) > place else ""
         except csv.Error as error:
             raise ValueError(f"line {rows.line_num}: {error}") from error

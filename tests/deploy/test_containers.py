@@ -170,9 +170,13 @@ def test_no_engine(machine):
 def test_a_model_that_only_this_machine_can_reach(machine):
     """In a container, a loopback address is the container itself."""
     new = ("--image", "x", "--model-url")
-    done = machine(*new, "http://localhost:8000/model.pt", CONTAINER="no-such-engine")
-    assert done.code == 1
-    assert "localhost is the container itself" in done.error
+    local = "http://localhost:8000/model.pt"
+    for options in ((*new, local), ("--image", "x", "--env", f"MODEL_URL={local}")):
+        done = machine(*options, CONTAINER="no-such-engine")
+        assert done.code == 1
+        assert "localhost is the container itself" in done.error
+    done = machine("--image", "x", "--env", "MODEL_URL=ftp://example.org/model.pt")
+    assert "MODEL_URL must be a URL" in done.error
     done = machine(*new, "file://localhost/model.pt", CONTAINER="no-such-engine")  # a file in the container
     assert "no-such-engine cannot be used" in done.error
 

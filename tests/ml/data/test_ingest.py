@@ -330,8 +330,12 @@ def test_classes_that_no_model_can_have_are_rejected(tmp_path, go):
     for name in (".hidden", "a\\b", "a/b", "lost+found", "a\vb"):
         labels = f"file,label\n0.png,cat\n1.png,cat\n2.png,{name}\n3.png,{name}\n"
         (tmp_path / "table/labels.csv").write_text(labels)
-        with pytest.raises(PipelineError, match="cannot be the name of a class"):
+        with pytest.raises(
+            PipelineError, match=r"table, classes in labels.csv: .* cannot be the name of a class"
+        ):
             go(tmp_path / "table")
+    (tmp_path / "table/labels.csv").write_text(labels.replace(name, "dog"), "utf-16")
+    assert go(tmp_path / "table").classes == {"cat": 2, "dog": 2}
     for number in range(1001):
         (tmp_path / "many" / str(number)).mkdir(parents=True)
         (tmp_path / "many" / str(number) / "1.png").write_bytes(b"x")

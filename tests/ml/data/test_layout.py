@@ -308,7 +308,70 @@ def test_what_means_nothing_is_refused_with_what_is_there(patterns: tuple[str, .
             assert f"{path.parent}/  3 photos" in str(refused.value)
 
 
-def test_a_table_that_names_the_classes_ambiguously_is_refused() -> None:
-    table = "file,colour,animal\n1.jpg,red,cat\n2.jpg,blue,dog\n3.jpg,red,cat\n1.jpg,red,cat\n"
-    with pytest.raises(PipelineError, match="can't be recognised"):
+@pytest.mark.parametrize(
+    ("patterns", "count"),
+    [
+        (tuple(f"{label}/{inner}/#" for label in ("cat", "dog") for inner in ("images", "masks")), 3),
+        (tuple(f"{outer}/{label}/#" for outer in ("Images", "Masks") for label in ("cat", "dog")), 3),
+        (("cat/images/#", "cat/masks/1_mask.png", "dog/images/#", "dog/masks/3_mask_1.png"), 3),
+        (("cat/#", "cat/1_mask.png", "cat/1_mask_1.png", "dog/#", "dog/2-Mask.jpg"), 3),
+        (("masks/#", "gloves/#"), 3),
+        (("mask/#", "no_mask/#", "mask/man_mask.jpg", "no_mask/man.jpg"), 4),
+    ],
+)
+def test_masks_of_photos_are_no_photos(patterns: tuple[str, ...], count: int) -> None:
+    assert set(found(laid_out(*patterns)).values()) == {count}
+
+
+def test_parts_of_the_photos_with_the_classes_in_each() -> None:
+    assert found(laid_out("batch_1/cat/#", "batch_1/dog/#", "batch_2/cat/#")) == {"cat": 6, "dog": 3}
+    assert found(laid_out("part1/cat/#", "part2/dog/#")) == {"cat": 3, "dog": 3}
+    with pytest.raises(PipelineError, match="expected one folder of photos per class"):
+        laid_out("part1/#", "part1/rest/#", "part2/bad/#")
+
+
+def test_several_renderings_of_the_photos_are_refused() -> None:
+    patterns = [f"color/{label}/#" for label in ("cat", "dog")]
+    patterns += [pattern.replace("color", "grayscale") for pattern in patterns]
+    with pytest.raises(PipelineError, match="photos: color, grayscale have the same classes"):
+        laid_out(*patterns)
+    assert found(laid_out("color/#", "grayscale/#")) == {"color": 3, "grayscale": 3}
+    assert found(laid_out("gray/wild/#", "grey/tame/#")) == {"gray": 3, "grey": 3}
+
+
+def test_tables_that_differ_in_columns_of_other_things() -> None:
+    one, two = (labels(*(f"{split}{name}" for name in NAMES)) for split in "ab")
+    two = "Label,image,width\n" + "\n".join(
+        ",".join((*reversed(row.split(",")), str(number))) for number, row in enumerate(two.splitlines()[1:])
+    )
+    tables = {"train.csv": one, "test.csv": two}
+    layout = laid_out("a#", "b#", tables=tables)
+    assert found(layout) == {"cat": 4, "dog": 2}
+    assert splits_of(layout) == {
+        f"{part}{name}": {"a": "train", "b": "test"}[part] for part in "ab" for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("names", [("1.jpeg", "2.JPEG", "3.png"), ("1.JPG", "2.JPG", "3.JPG"), NAMES])
+def test_names_with_other_suffixes_or_capitals_and_tables_without_titles(names: tuple[str, ...]) -> None:
+    table = "\n".join(f"{name},{'dog' if name.startswith('2') else 'cat'}" for name in names * 2)
+    assert found(laid_out("#", tables={"labels.csv": table})) == {"cat": 2, "dog": 1}
+    assert found(laid_out("#", tables={"labels.csv": f"file,label\n{table}"})) == {"cat": 2, "dog": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "remark"),
+    [
+        (labels("/data/1.jpg", "/data/2.jpg"),
+         "of 4 names in the column 'file', 0 are those of photos, and others are not, such as '/data/1.jpg'"),
+        (labels(*NAMES, "4.jpg"), "of 8 names in the column 'file', 6 are those of photos"),
+        ("file,colour,animal\n1.jpg,red,cat\n2.jpg,blue,dog\n3.jpg,red,cat\n1.jpg,red,cat\n",
+         "no column is called label"),
+        ("file,label", "it has no rows"),
+        ("file,label\n1.jpg\n", "it has no rows"),
+    ],
+)  # fmt: skip
+def test_the_error_says_why_a_table_was_not_used(table: str, remark: str) -> None:
+    with pytest.raises(PipelineError) as refused:
         laid_out("#", tables={"labels.csv": table})
+    assert f"\nlabels.csv: {remark}" in str(refused.value)

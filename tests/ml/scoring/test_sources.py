@@ -82,14 +82,16 @@ def test_names_that_are_no_utf_8(folder):
     assert [read_photo(path) for path in list_photos(str(folder / os.fsdecode(b"f\xff")))] == [b"3"]
 
 
-def test_lists(folder, tmp_path):
+def test_lists(folder, tmp_path, capsys):
     rows = ["photos/a.jpg", str(folder / "more/b.JPEG"), "", None, "http://u:p@h/x?a=1", "s3://b/k"]
     pq.write_table(pa.table({"id": range(6), "path": rows}), tmp_path / "list.parquet")
     expected = [str(folder / "a.jpg"), str(folder / "more/b.JPEG"), "http://h/x?a=1", "s3://b/k"]
     assert list(list_photos(str(tmp_path / "list.parquet"))) == expected
+    assert "list.parquet: rows without a path or address, which are passed over: 2" in capsys.readouterr().err
     (tmp_path / "list.csv").write_text('\ufeffid,url\n1,photos/a.jpg\n\n2\n3,"odd, name\nof.jpg"\n', "utf-8")
     listed = list(list_photos(str(tmp_path / "list.csv")))
     assert listed == [str(folder / "a.jpg"), f"{tmp_path}/odd, name\nof.jpg"]
+    assert "list.csv: rows without a path or address, which are passed over: 1" in capsys.readouterr().err
     assert list(list_photos(str(folder / "a.jpg"))) == [str(folder / "a.jpg")]
 
 
