@@ -3,6 +3,7 @@
 .github/workflows/cd.yml runs it with these variables of the environment, which the options override:
 
   ACTION   deploy, or rollback: to the previous version
+  ROLLBACK_TO  id of a deployment of one target, to which a rollback goes; empty: the one before
   TARGET   one target, or auto: those whose variables are set, or docker if there is none
   IMAGE    a tag of this repository's image, such as a commit, or a whole reference
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
@@ -39,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     for name, default, text in (
         ("action", "deploy", "deploy or rollback"),
+        ("rollback-to", "", "id of the deployment to go back to; empty: the one before"),
         ("target", "auto", f"auto, {', '.join(TARGETS)}"),
         ("image", "", "tag or reference of the image"),
         ("release", "", "tag of the release; empty: the latest"),
@@ -61,7 +63,9 @@ def main(arguments: argparse.Namespace) -> int:
         raise PipelineError("VERIFY must be on or off")
     if arguments.action not in ("deploy", "rollback") or not {*targets} <= {*TARGETS}:
         raise PipelineError(f"ACTION must be deploy or rollback, and TARGET auto, {', '.join(TARGETS)}")
-    options = ["--rollback"]
+    if arguments.rollback_to and (arguments.action, len(targets)) != ("rollback", 1):
+        raise PipelineError("ROLLBACK_TO is for ACTION rollback and one TARGET: no two have the same ids")
+    options = ["--rollback", *filter(None, [arguments.rollback_to])]
     if arguments.action == "deploy":
         options = ["--image", _reference(arguments.image), *_model_options(arguments.release)]
         if arguments.verify == "on":

@@ -25,7 +25,7 @@ def without_masks(photos: Sequence[PurePosixPath]) -> list[PurePosixPath]:
 
 def _places(photo: PurePosixPath, names: set[str]) -> Iterator[tuple[object, ...]]:
     """Yield the path of a photo without each folder of these names, and without its suffix."""
-    match = _MASK.fullmatch(photo.stem)
     for index, part in enumerate(photo.parts[:-1]):
         if part.lower() in names:
+            match = _MASK.fullmatch(photo.stem)
             yield photo.parts[:index], photo.parts[index + 1 : -1], match[1] if match else photo.stem

@@ -69,6 +69,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
             [["docker", "--image", IMAGE, *model(), "--canary", "5,25", "--minutes", "10"]],
         ),
         ({"CANARY": "5", "ACTION": "rollback"}, (), [["docker", "--rollback"]]),
+        (RENDER | {"ACTION": "rollback", "ROLLBACK_TO": "dep-1"}, (), [["render", "--rollback", "dep-1"]]),
         (RENDER, (), [["render", "--image", IMAGE, *model()]]),
         ({"RENDER_API_KEY": "key"}, (), [["render", "--image", IMAGE, *model()]]),  # says what is missing
         (
@@ -148,6 +149,8 @@ def test_a_cancelled_delivery_goes_on_to_no_other_target(runs) -> None:
     [
         {"TARGET": "heroku"},
         {"ACTION": "destroy"},
+        {"ROLLBACK_TO": "dep-1"},
+        RENDER | GOOGLE | {"ACTION": "rollback", "ROLLBACK_TO": "dep-1"},
         {"IMAGE": ""},
         {"GITHUB_REPOSITORY": ""},
         {"VERIFY": "yes"},
