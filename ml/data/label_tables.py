@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from unicodedata import normalize
@@ -66,15 +66,15 @@ def read_tables(
 ) -> tuple[list[LabelTable], list[str]]:
     """Find the tables of labels, by the texts of all tables; the clearest comes first.
 
-    A photo is named by its path, or by the end of it; the suffix, and upper case, need not agree.
+    A photo is named by its path, or by the end of it, with or without its suffix.
 
     Returns:
         The tables, and for people why others can't be used.
     """
     by_name: dict[str, list[PurePosixPath]] = {}
     for photo in photos if texts else ():
-        ends = ["/".join(photo.parts[first:]) for first in range(len(photo.parts))]
-        for name in {*ends, *map(_loosely, ends)}:
+        ends = ("/".join(photo.parts[first:]) for first in range(len(photo.parts)))
+        for name in {photo.stem, *ends}:
             by_name.setdefault(name, []).append(photo)
     groups: dict[tuple[str, ...], list[_Row]] = {}
     remarks = []
@@ -86,30 +86,15 @@ def read_tables(
             else:
                 remarks.append(f"{one_line(name, 60)}: {remark}")
     usable = []
-    for columns, rows in [*groups.items(), *_joined(groups)]:
+    for columns, rows in groups.items():
         if table := _labelled(columns, rows):
             usable.append(table)
+        elif len(columns) == 1:
+            remarks.append(f"{_names(rows)}: it has only the names of photos")
         else:
             remarks.append(f"{_names(rows)}: no column is called label, and several or none may have classes")
     usable.sort(key=lambda table: (bool(table.error), not table.is_certain, -len(table.labels)))
     return usable, remarks
-
-
-def _joined(groups: Mapping[tuple[str, ...], Sequence[_Row]]) -> Iterator[tuple[tuple[str, ...], list[_Row]]]:
-    """Yield the columns that tables have in common, if the title of the classes leaves no doubt."""
-    for explicit in EXPLICIT:
-        found = {titles: [*map(_key, titles[1:])] for titles in groups if explicit in map(_key, titles[1:])}
-        if len(found) > 1:
-            wanted = {explicit, *_SPLIT_COLUMNS}.intersection(*found.values())
-            keys = sorted(wanted)
-            yield (
-                ("", *keys),
-                [
-                    _Row(row.table, row.photo, [row.cells[own.index(key)] for key in keys])
-                    for titles, own in found.items()
-                    for row in groups[titles]
-                ],
-            )
 
 
 def _key(title: str) -> str:
@@ -127,37 +112,40 @@ def _read(
     # Where the comma is the decimal separator, spreadsheets put semicolons between the columns.
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        header, *rows = filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))
-    except (ValueError, csv.Error) as error:
-        return (), [], f"it can't be read ({error})"
-    if any(PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES for cell in header):  # it has no titles
-        rows, header = [header, *rows], [str(number) for number in range(len(header))]
-    titles = [title.strip() for title in header]
+        rows = [*filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))]
+    except csv.Error as error:
+        return (), [], f"it can't be read: {error}"
+    if not rows:
+        return (), [], "it is empty"
+    titles = [title.strip() for title in rows[0]]
+    if any(_as_path(title) in by_name and _are_files([title]) for title in titles):
+        titles = [
+            f"{number} of {table}" for number in range(1, len(titles) + 1)
+        ]  # the first row is a photo's
+    else:
+        del rows[0]
     rows = [row for row in rows if len(row) == len(titles)]
+    if not rows:
+        return (), [], "it has no rows with as many cells as titles"
     names = [[_as_path(cell) for cell in column] for column in zip(*rows, strict=True)]
     files = max(
         # Numbers may be classes and name photos all the same.
         [column for column, cells in enumerate(names) if _are_files(cells)] or range(len(names)),
-        key=lambda column: (
-            sum(_loosely(name) in by_name for name in names[column]),
-            len(set(names[column])),
-        ),
-        default=-1,
+        key=lambda column: (sum(name in by_name for name in names[column]), len(set(names[column]))),
     )
-    if not rows:
-        return (), [], "it has no rows with as many cells as titles"
-    photos = [_photo(name, table, by_name) for name in names[files]]
-    found = [_Row(table, photo, row) for photo, row in zip(photos, rows, strict=True) if photo]
+    photos = {name: _photo(name, table, by_name) for name in {*names[files]}}
+    found = [
+        _Row(table, photo, row)
+        for name, row in zip(names[files], rows, strict=True)
+        if (photo := photos[name])
+    ]
     if len(found) < MATCHED * len(rows):
-        missing = next(name for name, photo in zip(names[files], photos, strict=True) if not photo)
-        return (
-            (),
-            [],
-            (
-                f"of {len(rows):,} names in the column {_short(titles[files])}, {len(found):,} are those of "
-                f"photos, and others are not, such as {_short(missing)}"
-            ),
+        missing = next(name for name in names[files] if not photos[name])
+        remark = (
+            f"of {len(rows):,} rows, {len(found):,} name exactly one photo (column {_short(titles[files])}); "
+            f"the first that does not has {_short(missing)}"
         )
+        return (), [], remark
     for row in found:
         del row.cells[files]
     return (titles.pop(files), *titles), found, ""
@@ -165,12 +153,6 @@ def _read(
 
 def _as_path(value: str) -> str:
     return normalize("NFC", value.strip().replace("\\", "/").removeprefix("./"))
-
-
-def _loosely(name: str) -> str:
-    """Return a name without the suffix of a photo, in lower case."""
-    stem, dot, suffix = name.lower().rpartition(".")
-    return stem if f".{suffix}" in SUFFIXES and dot else name.lower()
 
 
 def _are_files(cells: Sequence[str]) -> bool:
@@ -182,7 +164,7 @@ def _photo(
     name: str, table: PurePosixPath, by_name: Mapping[str, list[PurePosixPath]]
 ) -> PurePosixPath | None:
     """Return the photo of a name; of several, the one below the table's folder, or in its split's."""
-    photos = by_name.get(name) or by_name.get(_loosely(name), [])
+    photos = by_name.get(name, [])
     if len(photos) < 2:
         return next(iter(photos), None)
     likely = [photo for photo in photos if _BESIDE.isdisjoint(map(str.lower, photo.parts[:-1]))]

@@ -9,8 +9,8 @@ Recognised are
   `ml.data.label_tables`
 
 Folders come first, unless they are only parts of the photos (`images_1`, `images_2`), or a table has a column
-called `label` or `class` that divides nearly all of these photos in another way. Masks are left out:
-`masks/1.png` beside `images/1.png`, and `1_mask.png` beside `1.png`.
+called `label` or `class` that divides nearly all of these photos in another way. Masks are left out, see
+`ml.data.masks`.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.photos import is_visible
 
 _GENERIC = IMAGE_FOLDERS | MASK_FOLDERS
-_RENDERINGS = {"color", "colour", "rgb", "grayscale", "greyscale", "gray", "grey", "bw", "segmented"}
+_RENDERINGS = {"color", "colour", "rgb", "grayscale", "greyscale", "gray", "grey", "segmented"}
 _PARTS = {"part", "batch", "chunk", "shard", "fold", *_GENERIC}
 _NUMBERED = re.compile(r"(.*[^\W\d_])[\W_]*\d+\W*")
 _CAMERA = {
@@ -117,9 +117,7 @@ def recognise(
         PipelineError: none is recognised, the message shows what is there and what was expected; or the
             table of labels contradicts itself; or there are several renderings of the photos.
     """
-    everything = photos
-    photos = without_masks(photos)
-    top = _tree(photos, folders).unwrapped()
+    top = _tree(without_masks(photos), folders).unwrapped()
     _check_renderings(source, top)
     found, remarks = read_tables(photos, tables or {})
     for layout in (_by_split(top), _by_class(top)):
@@ -132,9 +130,11 @@ def recognise(
         return layout
     if found:
         return _by_table(source, found[0])
+    if layout := _by_parts(top):
+        return layout
     parts = _PARTS_ARE_NO_CLASSES if _are_parts([name.lower() for name in top.filled()]) else ""
     unused = "".join(f"\n{remark}" for remark in remarks[:_TREE_LINES])
-    tree = _drawn(_tree(everything, folders))
+    tree = _drawn(_tree(photos, folders))
     raise PipelineError(
         f"{source}: its classes can't be recognised. It contains:\n{tree}{unused}\n{_EXPECTED}{parts}"
     )
@@ -158,8 +158,9 @@ def check_class(name: str) -> None:
 
 def _check_renderings(source: str, top: _Folder) -> None:
     filled = top.filled()
+    names = {*map(str.lower, filled)}
     inner = {frozenset(folder.filled()) for folder in filled.values()}
-    if len(filled) > 1 and _RENDERINGS.issuperset(map(str.lower, filled)) and len(inner) == 1 < len(*inner):
+    if {"segmented"} < names <= _RENDERINGS and len(inner) == 1 < len(*inner):
         raise PipelineError(
             f"{source}: {', '.join(sorted(filled))} have the same classes in different colours: unpack the "
             "source if it is a file, and give the folder of one of them"
@@ -207,11 +208,8 @@ def _by_class(top: _Folder) -> Layout | None:
     filled = _without_copy(top.filled())
     names = [name.lower() for name in filled]
     splits_beside = {"val", "test"} & {*map(split_name, names)}
-    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names):
+    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
         return None
-    if _are_parts(names):
-        merged = _merged(filled.values())
-        return None if merged.photos else _by_class(merged)
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     inner = {
         name for folder in filled.values() for name in (*folder.filled(), *([""] if folder.photos else []))
@@ -236,14 +234,18 @@ def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
     return folders
 
 
-def _merged(folders: Iterable[_Folder]) -> _Folder:
-    """Return a folder that has in it what several have."""
+def _by_parts(top: _Folder) -> Layout | None:
+    """Recognise batch_1/cat/1.jpg, batch_2/cat/2.jpg."""
+    parts = top.filled()
+    if not _are_parts([name.lower() for name in parts]) or any(part.photos for part in parts.values()):
+        return None
     merged = _Folder()
-    for folder in folders:
-        merged.photos += folder.photos
-        for name, inner in folder.filled().items():
+    for part in parts.values():
+        for name, inner in part.filled().items():
+            if any(map(split_name, (name, *inner.filled()))):
+                return None
             merged.folders.setdefault(name, _Folder()).photos += inner.below()
-    return merged
+    return _by_class(merged)
 
 
 def _are_parts(names: Sequence[str]) -> bool:

@@ -69,7 +69,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
             [["docker", "--image", IMAGE, *model(), "--canary", "5,25", "--minutes", "10"]],
         ),
         ({"CANARY": "5", "ACTION": "rollback"}, (), [["docker", "--rollback"]]),
-        (RENDER | {"ACTION": "rollback", "ROLLBACK_TO": "dep-1"}, (), [["render", "--rollback", "dep-1"]]),
+        (RENDER | {"ACTION": "rollback", "ROLLBACK_TO": "dep-1"}, (), [["render", "--rollback=dep-1"]]),
         (RENDER, (), [["render", "--image", IMAGE, *model()]]),
         ({"RENDER_API_KEY": "key"}, (), [["render", "--image", IMAGE, *model()]]),  # says what is missing
         (

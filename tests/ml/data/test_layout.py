@@ -313,62 +313,81 @@ def test_what_means_nothing_is_refused_with_what_is_there(patterns: tuple[str, .
     [
         (tuple(f"{label}/{inner}/#" for label in ("cat", "dog") for inner in ("images", "masks")), 3),
         (tuple(f"{outer}/{label}/#" for outer in ("Images", "Masks") for label in ("cat", "dog")), 3),
-        (("cat/images/#", "cat/masks/1_mask.png", "dog/images/#", "dog/masks/3_mask_1.png"), 3),
-        (("cat/#", "cat/1_mask.png", "cat/1_mask_1.png", "dog/#", "dog/2-Mask.jpg"), 3),
+        (("cat/#", "cat/1_mask.png", "cat/1_mask_1.png", "dog/#", "dog/2-Mask.gif"), 3),
         (("masks/#", "gloves/#"), 3),
-        (("mask/#", "no_mask/#", "mask/man_mask.jpg", "no_mask/man.jpg"), 4),
+        (("masks/#", "photos/#", "gloves/#"), 3),
+        (("mask/#", "no_mask/#", "mask/man_mask.png", "no_mask/man.png"), 4),
+        (("ana/#", "ana/1_mask.jpg", "ben/#", "ben/1_mask.jpg"), 4),  # people with and without one
     ],
 )
 def test_masks_of_photos_are_no_photos(patterns: tuple[str, ...], count: int) -> None:
     assert set(found(laid_out(*patterns)).values()) == {count}
 
 
+def test_a_table_may_name_masks() -> None:
+    table = labels("1_mask.png", "2.jpg", "3.jpg", "1.jpg", "4_mask.png")
+    assert len(laid_out("#", "1_mask.png", "4_mask.png", tables={"labels.csv": table}).labels) == 5
+
+
 def test_parts_of_the_photos_with_the_classes_in_each() -> None:
     assert found(laid_out("batch_1/cat/#", "batch_1/dog/#", "batch_2/cat/#")) == {"cat": 6, "dog": 3}
     assert found(laid_out("part1/cat/#", "part2/dog/#")) == {"cat": 3, "dog": 3}
+    table = labels(
+        *(f"part{part}/{eye}/{name}" for part in "12" for eye in ("left", "right") for name in NAMES)
+    )
+    eyes = [f"part{part}/{eye}/#" for part in "12" for eye in ("left", "right")]
+    assert found(laid_out(*eyes, tables={"labels.csv": table})) == {"cat": 8, "dog": 4}
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("part1/#", "part1/rest/#", "part2/bad/#"),
+        ("part1/train/#", "part1/labelled/#", "part2/labelled/#"),
+        ("part1/cat/train/#", "part1/dog/train/#", "part2/cat/test/#"),
+        ("part1/images/#", "part2/masks/#"),
+    ],
+)
+def test_parts_of_the_photos_that_are_no_classes(patterns: tuple[str, ...]) -> None:
     with pytest.raises(PipelineError, match="expected one folder of photos per class"):
-        laid_out("part1/#", "part1/rest/#", "part2/bad/#")
+        laid_out(*patterns)
 
 
 def test_several_renderings_of_the_photos_are_refused() -> None:
-    patterns = [f"color/{label}/#" for label in ("cat", "dog")]
-    patterns += [pattern.replace("color", "grayscale") for pattern in patterns]
-    with pytest.raises(PipelineError, match="photos: color, grayscale have the same classes"):
+    patterns = [f"{colour}/{label}/#" for colour in ("color", "Segmented") for label in ("cat", "dog")]
+    with pytest.raises(PipelineError, match="photos: Segmented, color have the same classes"):
         laid_out(*patterns)
-    assert found(laid_out("color/#", "grayscale/#")) == {"color": 3, "grayscale": 3}
-    assert found(laid_out("gray/wild/#", "grey/tame/#")) == {"gray": 3, "grey": 3}
+    assert found(laid_out("color/#", "segmented/#")) == {"color": 3, "segmented": 3}
+    assert found(laid_out("color/a/#", "segmented/b/#")) == {"color": 3, "segmented": 3}
+    assert found(laid_out("gray/day1/#", "gray/day2/#", "rgb/day1/#", "rgb/day2/#")) == {"gray": 6, "rgb": 6}
 
 
-def test_tables_that_differ_in_columns_of_other_things() -> None:
-    one, two = (labels(*(f"{split}{name}" for name in NAMES)) for split in "ab")
-    two = "Label,image,width\n" + "\n".join(
-        ",".join((*reversed(row.split(",")), str(number))) for number, row in enumerate(two.splitlines()[1:])
-    )
-    tables = {"train.csv": one, "test.csv": two}
-    layout = laid_out("a#", "b#", tables=tables)
-    assert found(layout) == {"cat": 4, "dog": 2}
-    assert splits_of(layout) == {
-        f"{part}{name}": {"a": "train", "b": "test"}[part] for part in "ab" for name in NAMES
+def test_tables_without_titles() -> None:
+    table = "\n".join(f"{name},{'dog' if name == '2.jpg' else 'cat'}" for name in NAMES)
+    tables = {
+        "labels.csv": f"{table}\n{table}",
+        "sex.csv": f"{table}\n{table}".replace("cat", "f").replace("dog", "m"),
     }
-
-
-@pytest.mark.parametrize("names", [("1.jpeg", "2.JPEG", "3.png"), ("1.JPG", "2.JPG", "3.JPG"), NAMES])
-def test_names_with_other_suffixes_or_capitals_and_tables_without_titles(names: tuple[str, ...]) -> None:
-    table = "\n".join(f"{name},{'dog' if name.startswith('2') else 'cat'}" for name in names * 2)
-    assert found(laid_out("#", tables={"labels.csv": table})) == {"cat": 2, "dog": 1}
-    assert found(laid_out("#", tables={"labels.csv": f"file,label\n{table}"})) == {"cat": 2, "dog": 1}
+    assert found(laid_out("#", tables=tables)) == {"cat": 2, "dog": 1}
+    assert found(laid_out("#", tables={"a.csv": labels(*NAMES).replace("file", "image.jpg")})) == {
+        "cat": 2,
+        "dog": 1,
+    }
 
 
 @pytest.mark.parametrize(
     ("table", "remark"),
     [
         (labels("/data/1.jpg", "/data/2.jpg"),
-         "of 4 names in the column 'file', 0 are those of photos, and others are not, such as '/data/1.jpg'"),
-        (labels(*NAMES, "4.jpg"), "of 8 names in the column 'file', 6 are those of photos"),
+         "of 4 rows, 0 name exactly one photo (column 'file'); the first that does not has '/data/1.jpg'"),
+        (labels(*NAMES, "4.jpg"), "of 8 rows, 6 name exactly one photo"),
         ("file,colour,animal\n1.jpg,red,cat\n2.jpg,blue,dog\n3.jpg,red,cat\n1.jpg,red,cat\n",
          "no column is called label"),
+        ("file\n1.jpg\n2.jpg\n3.jpg", "it has only the names of photos"),
         ("file,label", "it has no rows"),
         ("file,label\n1.jpg\n", "it has no rows"),
+        ("\n", "it is empty"),
+        (f"file,label\n1.jpg,{'x' * 200_000}", "it can't be read: field larger than"),
     ],
 )  # fmt: skip
 def test_the_error_says_why_a_table_was_not_used(table: str, remark: str) -> None:
