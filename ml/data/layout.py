@@ -242,7 +242,7 @@ def _by_parts(top: _Folder) -> Layout | None:
     merged = _Folder()
     for part in parts.values():
         for name, inner in part.filled().items():
-            if any(map(split_name, (name, *inner.filled()))):
+            if name.lower() in _GENERIC or any(map(split_name, (name, *inner.filled()))):
                 return None
             merged.folders.setdefault(name, _Folder()).photos += inner.below()
     return _by_class(merged)

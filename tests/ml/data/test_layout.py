@@ -345,7 +345,7 @@ def test_parts_of_the_photos_with_the_classes_in_each() -> None:
         ("part1/#", "part1/rest/#", "part2/bad/#"),
         ("part1/train/#", "part1/labelled/#", "part2/labelled/#"),
         ("part1/cat/train/#", "part1/dog/train/#", "part2/cat/test/#"),
-        ("part1/images/#", "part2/masks/#"),
+        ("part1/images/#", "part1/thumbs/#", "part2/images/#", "part2/thumbs/#"),
     ],
 )
 def test_parts_of_the_photos_that_are_no_classes(patterns: tuple[str, ...]) -> None:
