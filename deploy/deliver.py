@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.action not in ("deploy", "rollback") or not {*targets} <= {*TARGETS}:
         raise PipelineError(f"ACTION must be deploy or rollback, and TARGET auto, {', '.join(TARGETS)}")
     if arguments.rollback_to and (arguments.action, len(targets)) != ("rollback", 1):
-        raise PipelineError("ROLLBACK_TO is for ACTION rollback and one TARGET: no two have the same ids")
+        raise PipelineError("ROLLBACK_TO needs ACTION rollback and one TARGET, to which the id belongs")
     options = [f"--rollback={arguments.rollback_to}" if arguments.rollback_to else "--rollback"]
     if arguments.action == "deploy":
         options = ["--image", _reference(arguments.image), *_model_options(arguments.release)]

@@ -119,9 +119,8 @@ def _read(
         return (), [], "it is empty"
     titles = [title.strip() for title in rows[0]]
     if any(_as_path(title) in by_name and _are_files([title]) for title in titles):
-        titles = [
-            f"{number} of {table}" for number in range(1, len(titles) + 1)
-        ]  # the first row is a photo's
+        # The table has no titles. With its name in them, it isn't read together with others that have none.
+        titles = [f"{number} of {table}" for number in range(1, len(titles) + 1)]
     else:
         del rows[0]
     rows = [row for row in rows if len(row) == len(titles)]

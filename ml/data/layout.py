@@ -159,8 +159,9 @@ def check_class(name: str) -> None:
 def _check_renderings(source: str, top: _Folder) -> None:
     filled = top.filled()
     names = {*map(str.lower, filled)}
-    inner = {frozenset(folder.filled()) for folder in filled.values()}
-    if {"segmented"} < names <= _RENDERINGS and len(inner) == 1 < len(*inner):
+    inner = [folder.filled().keys() for folder in filled.values()]
+    alike = all(classes == inner[0] and len(classes) > 1 for classes in inner)
+    if {"segmented"} < names <= _RENDERINGS and alike:
         raise PipelineError(
             f"{source}: {', '.join(sorted(filled))} have the same classes in different colours: unpack the "
             "source if it is a file, and give the folder of one of them"

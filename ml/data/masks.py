@@ -10,7 +10,7 @@ MASK_FOLDERS = {"labels", "masks", "annotations"}
 """Folders of masks, if only folders of photos are beside them."""
 _MASK = re.compile(r"(.+?)[_\- ]mask([_\- ]?\d+)?", re.IGNORECASE)
 _SUFFIXES = {".png", ".gif", ".bmp", ".tif", ".tiff"}
-"""Of files without loss: other pictures called mask may show one."""
+"""Formats in which masks are stored: a .jpg called mask may be a photo of one."""
 
 
 def without_masks(photos: Sequence[PurePosixPath]) -> list[PurePosixPath]:
