@@ -107,8 +107,10 @@ report: $(VENV)/.dev  ## write reports/report.html: every result of the pipeline
 comparison: $(VENV)/.dev  ## compare parameters, data and metrics with those of the commit BASE
 	PYTHON=$(BIN)/python scripts/compare.sh
 
+# ALLOW_INCOMPARABLE=true passes a model of other classes than the latest release's, CANDIDATE=true a candidate.
 gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
-	$(BIN)/python -m release gate
+	$(BIN)/python -m release gate $(if $(filter true,$(ALLOW_INCOMPARABLE)),--allow-incomparable) \
+		$(if $(filter true,$(CANDIDATE)),--candidate)
 
 # The scripts below take the interpreter that they run from PYTHON, which is another one than make's.
 publish: $(VENV)/.release  ## publish models/model.pt as release TAG=v1.2.3

@@ -146,7 +146,10 @@ def judge(
             problem = f"the released model, {name}, can't be compared: {error}"
             (notes if allow_incomparable else reasons).append(problem)
             if not allow_incomparable:
-                reasons.append("to release nevertheless, add --allow-incomparable")
+                reasons.append(
+                    "to release nevertheless, add --allow-incomparable, "
+                    "or start release.yml by hand with that input"
+                )
     report = GateReport(not reasons, reasons or notes, data.digest("test"), candidate, latest, paired)
     GATE_REPORT.parent.mkdir(parents=True, exist_ok=True)
     content = dataclasses.asdict(report) | {"table": table(report)}

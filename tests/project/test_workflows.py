@@ -1,5 +1,6 @@
 """The workflows: pinned, with no more rights than they need, and with no step that a laptop can't run."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -98,6 +99,7 @@ def test_each_step_is_a_make_target_or_a_script(name, step) -> None:
         assert (ROOT / script[1]).stat().st_mode & 0o111
     folders = [ROOT / name for name in ("deploy", "ml", "release", "scripts")]
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".sh")]
+    files.append(ROOT / "Makefile")
     sources = "".join(path.read_text() for path in files)
     for variable in step.get("env", {}):
         known = variable.startswith("AWS_")  # boto's, when DVC pulls from S3
@@ -201,6 +203,37 @@ def test_what_retrains_hands_on_what_a_release_takes_and_no_job_of_it_lacks_a_ri
     for job in ("release/train", "release/publish", "release/deploy"):
         for right, level in RIGHTS[job].items():
             assert order.index(granted[right]) >= order.index(level), (job, right)
+
+
+def test_only_who_starts_a_release_by_hand_can_pass_what_the_gate_rejects() -> None:
+    on = WORKFLOWS["release"]["on"]
+    allows = {"allow_incomparable", "candidate"}
+    for name, given in on["workflow_dispatch"]["inputs"].items():
+        assert (name in allows) == (given["type"] == "boolean" and given["default"] == "false"), name
+    assert not allows & {*on["workflow_call"]["inputs"]}
+    environments = {step["run"]: step.get("env", {}) for _, step in RUNS}
+    for command, names in {"make gate": allows, "make publish": {"candidate"}}.items():
+        for name in allows:
+            expected = f"${{{{ inputs.{name} }}}}" if name in names else None
+            assert environments[command].get(name.upper()) == expected, (command, name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "flags"),
+    [
+        ({}, []),
+        ({"ALLOW_INCOMPARABLE": "false", "CANDIDATE": ""}, []),
+        ({"ALLOW_INCOMPARABLE": "true"}, ["--allow-incomparable"]),
+        ({"CANDIDATE": "true"}, ["--candidate"]),
+    ],
+)
+def test_the_gate_s_variables_become_arguments(variables, flags) -> None:
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | variables
+    done = subprocess.run(
+        ["make", "-n", "gate"], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    command = done.stdout.replace("\\\n", " ").split("-m release gate")[1]
+    assert command.split() == flags
 
 
 def test_a_training_that_failed_before_it_wrote_anything_is_not_reported_as_a_missing_file() -> None:

@@ -168,7 +168,10 @@ def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None
     assert output.read_text() == "tag=v1.2.3\nlatest=false\n"
     output.unlink()
     (project / "docs" / "recording.mp4").unlink()
-    code, lines = run("publish.sh", env | {"CODE": "1"}, project)
+    code, lines = run("publish.sh", env | {"CANDIDATE": "true"}, project)
+    assert (code, lines) == (0, [f"publish --tag v1.2.3 --target {SHA} --candidate"])
+    output.unlink()
+    code, lines = run("publish.sh", env | {"CODE": "1", "CANDIDATE": "false"}, project)
     assert (code, lines) == (1, [f"publish --tag v1.2.3 --target {SHA}"])
     assert not output.exists()  # nothing to deploy
     code, _ = run(
