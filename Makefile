@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 WITH_PATH := PATH="$$PWD/$(BIN):$$PATH"
 
 .PHONY: help serve dev test check coverage test-other-python lint types format audit docs dashboards monitoring-test train \
-	new default-model pull report comparison gate publish retraining-issue due deploy deploy-tools deliver mlflow owner \
+	new default-model pull report comparison gate check-tag publish retraining-issue due deploy deploy-tools deliver mlflow owner \
 	requirements image run-image rehearsal loop recording smoke-test collect clean
 .NOTPARALLEL: # the targets share one environment
 
@@ -113,6 +113,9 @@ gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
 		$(if $(filter true,$(CANDIDATE)),--candidate)
 
 # The scripts below take the interpreter that they run from PYTHON, which is another one than make's.
+check-tag: $(VENV)/.release  ## check that a release can get the tag TAG=v1.2.3
+	$(BIN)/python -m release publish --check-tag --tag "$(TAG)" --target "$(GITHUB_SHA)"
+
 publish: $(VENV)/.release  ## publish models/model.pt as release TAG=v1.2.3
 	PYTHON=$(BIN)/python scripts/publish.sh
 

@@ -1,9 +1,9 @@
 """Decide whether to train again, in the format of $GITHUB_OUTPUT.
 
 Training again teaches nothing if the photos, the parameters and the code of the pipeline are those of the
-latest release, or of the model that the gate rejected last. So it is due if one of them has changed in git
-since both. Prints `due=true` or `due=false`, and the tag for the new release, the next patch version; the
-reason goes to standard error.
+latest release, of a later prerelease, or of the model that the gate rejected last. So it is due if one of
+them has changed in git since all of these. Prints `due=true` or `due=false`, and the tag for the new
+release, the next patch version; the reason goes to standard error.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. The checkout needs the tags.
 """
@@ -13,6 +13,7 @@ import csv
 import io
 import re
 import subprocess
+from collections.abc import Sequence
 
 from ml.cli import note, say
 from ml.model.errors import PipelineError
@@ -38,21 +39,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Print the decision."""
     github = GitHub.from_environment()
-    release = github.latest()
-    latest = release.tag_name if release is not None else ""
+    found = github.latest_model()
+    latest = found[0].tag_name if found else ""
+    newer = (r for r in github.releases() if found and r.id > found[0].id and not r.draft)
+    later = [release.tag_name for release in newer if github.model(release)]
     rejected = "" if arguments.always else rejected_commit(github)
-    due, reason = decide(latest, rejected, arguments.new_photos, arguments.always)
+    due, reason = decide(latest, later, rejected, arguments.new_photos, arguments.always)
     note(f"{'training' if due else 'not training'}: {reason}")
     say(f"due={str(due).lower()}")
     if due:
         say(f"tag={next_tag(latest)}")
 
 
-def decide(latest: str, rejected: str, new_photos: int, always: bool) -> tuple[bool, str]:
+def decide(
+    latest: str, later: Sequence[str], rejected: str, new_photos: int, always: bool
+) -> tuple[bool, str]:
     """Return whether to train again, and why.
 
     Args:
         latest: tag of the latest release; empty: there is none.
+        later: tags of releases that are not the latest although they were made after it: prereleases, such as
+            the release of a bad model that was marked as one.
         rejected: commit whose model the gate rejected last; empty: none, or a later one was passed.
         new_photos: number of photos in collected.csv that both must lack; 0: none.
         always: train in any case.
@@ -65,6 +72,7 @@ def decide(latest: str, rejected: str, new_photos: int, always: bool) -> tuple[b
     trained = {}
     if latest:
         trained[latest] = f"of {latest}"
+    trained |= {tag: f"of {tag}, which is not the latest release" for tag in later if _is_in_history(tag)}
     if rejected and _is_in_history(rejected):
         trained[rejected] = "from which the gate rejected a model"
     if new_photos > 0:

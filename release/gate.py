@@ -181,17 +181,16 @@ def _other(source: str | None, folder: Path) -> tuple[str, Path | None]:
     """Return name and path of the model to compare with, which is downloaded into the folder if necessary.
 
     Args:
-        source: path or URL; None: the latest release. The path is None if that has no model.
+        source: path or URL; None: the latest release that has a model. The path is None if there is none.
         folder: for the download.
     """
     if source:
         is_url = source.startswith(("http://", "https://"))
         return public(source), fetch(source, folder) if is_url else Path(source)
     repository = github.GitHub.from_environment()
-    release = repository.latest()
-    model = repository.model(release) if release is not None else None
-    if release is None or model is None:
+    if (found := repository.latest_model()) is None:
         return "", None
+    release, model = found
     repository.download(model, folder / github.MODEL)
     return release.tag_name, folder / github.MODEL
 

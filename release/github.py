@@ -105,9 +105,36 @@ class GitHub:
         """Return the latest release, which is neither draft nor prerelease; None if there is none."""
         return self._published(self.repository.get_latest_release)
 
+    def latest_model(self) -> tuple[GitRelease, GitReleaseAsset] | None:
+        """Return the latest release that has a model, and the model; None if no release has one.
+
+        It is an earlier one than `latest` if somebody has published a release without a model since.
+        """
+        for release in self._from_latest():
+            if (model := self.model(release)) is not None:
+                return release, model
+        return None
+
+    def _from_latest(self) -> Iterator[GitRelease]:
+        if (latest := self.latest()) is not None:
+            yield latest
+            yield from (r for r in self.releases() if not (r.draft or r.prerelease or r.id == latest.id))
+
     def by_tag(self, tag: str) -> GitRelease | None:
         """Return the published release of a tag, or None."""
         return self._published(lambda: self.repository.get_release(check_tag(tag)))
+
+    @documented()
+    def commit_of(self, tag: str) -> str:
+        """Return the SHA of the commit of a tag; empty: there is no such tag."""
+        path = f"/commits/tags%2F{check_tag(tag)}"  # PyGithub's get_commit sends nothing
+        try:
+            _, commit = self.repository.requester.requestJsonAndCheck("GET", self.repository.url + path)
+        except NotFoundError:
+            return ""
+        if not re.fullmatch("[0-9a-f]{40}", str(commit["sha"])):
+            raise GitHubError("the API's response has no valid sha")
+        return str(commit["sha"])
 
     def release(self, number: int) -> GitRelease:
         """Return a release by its id."""

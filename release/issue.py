@@ -16,15 +16,17 @@ from typing import Any
 
 from github.Issue import Issue
 
-from ml.cli import say
+from ml.cli import note, say
 from ml.model.errors import PipelineError
 from ml.paths import GATE_REPORT
 from release.github import GitHub, documented
+from release.transport import GoneError
 
 EXAMPLE = "python -m release issue"
 LABEL = "retraining"
 TITLE = "Retraining: the gate rejects the new model"
 
+_SWITCH_ON = "switch on Issues in the repository's settings"
 _MAX_BYTES = 1 << 20
 _MAX_TEXT = 20_000  # GitHub takes bodies of up to 65,536 characters
 
@@ -36,7 +38,11 @@ def main(arguments: argparse.Namespace) -> None:
         return
     report = _read()
     github = GitHub.from_environment(write=True)
-    say(_passed(github) if report["passed"] else _rejected(github, describe(report)))
+    try:
+        say(_passed(github) if report["passed"] else _rejected(github, describe(report)))
+    except GoneError as error:
+        if not report["passed"]:
+            raise GoneError(f"{error}: {_SWITCH_ON}, or the same model is trained again next time") from None
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -60,7 +66,11 @@ def describe(report: dict[str, Any]) -> str:
 
 def rejected_commit(github: GitHub) -> str:
     """Return the commit whose model the gate rejected last, as the open issue says; empty: there is none."""
-    issue = _open_issue(github)
+    try:
+        issue = _open_issue(github)
+    except GoneError as error:
+        note(f"warning: {error}: {_SWITCH_ON}, where rejected models are noted")
+        return ""
     match = re.search(r"of ([0-9a-f]{40})\. The released", (issue.body or "") if issue else "")
     return match[1] if match else ""
 
@@ -79,7 +89,11 @@ def _read() -> dict[str, Any]:
 
 @documented()
 def _open_issue(github: GitHub) -> Issue | None:
-    """Return the oldest open issue with the label, or None. The API lists pull requests as issues too."""
+    """Return the oldest open issue with the label, or None. The API lists pull requests as issues too.
+
+    Raises:
+        GoneError: the repository has issues switched off, as forks have at first.
+    """
     listed = github.repository.get_issues(state="open", labels=[LABEL], sort="created", direction="asc")
     return next((issue for issue in listed if issue.pull_request is None), None)
 

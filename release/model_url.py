@@ -2,7 +2,7 @@
 
 The URL contains the release's tag: a deployment gets the model that was tested, and a rollback the old one.
 For a private repository it is the API's URL, because browsers' URLs accept no token; the service then needs
-MODEL_TOKEN. If there is no release yet, or the latest one has no model, standard output stays empty.
+MODEL_TOKEN. Releases without a model are passed over; if no release has one, standard output stays empty.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL.
 """
@@ -28,14 +28,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Print the two lines."""
     github, tag = GitHub.from_environment(), arguments.tag
-    release = github.by_tag(tag) if tag else github.latest()
-    if release is not None and (model := github.model(release)) is not None:
-        say(variables(github, model))
-    elif tag:
-        missing = f"the release has no {MODEL}" if release else "there is no such published release"
-        raise PipelineError(f"{tag}: {missing}")
-    else:
-        note(f"release {release.tag_name} has no {MODEL}" if release else f"{github.name} has no release yet")
+    if not tag:
+        found = github.latest_model()
+        say(variables(github, found[1])) if found else note(
+            f"{github.name} has no release with a {MODEL} yet"
+        )
+        return
+    if (release := github.by_tag(tag)) is None:
+        raise PipelineError(f"{tag}: there is no such published release")
+    if (model := github.model(release)) is None:
+        raise PipelineError(f"{tag}: the release has no {MODEL}")
+    say(variables(github, model))
 
 
 def variables(github: GitHub, model: GitReleaseAsset) -> str:

@@ -28,6 +28,10 @@ from release.transport import ExistsError, GitHubError, NotFoundError, Unavailab
 
 EXAMPLE = "python -m release publish --tag v1.2.3"
 
+# As semantic versioning (v1.2.3-rc.1) and PEP 440 (v1.2.3rc1) say.
+_PRERELEASE = re.compile(
+    r"v?[0-9]+(\.[0-9]+)*(-|[._]?(a|alpha|b|beta|c|rc|pre|preview|dev)[._-]?[0-9]*$)", re.IGNORECASE
+)
 _MARK = re.compile("<!-- files sha256:[0-9a-f]{64} -->")
 _LATEST = "the latest release"
 
@@ -49,21 +53,24 @@ class Publisher:
             github: the repository.
             tag: of the release.
             contents: files of the release.
-            target: commit or branch for the tag, if the tag doesn't exist yet.
+            target: commit or branch for a new tag; a commit must be that of the tag, if the tag exists.
             notes: Markdown; empty: a summary.
         """
         self._github, self._tag, self._contents, self._target = github, check_tag(tag), contents, target
         self._mark = f"<!-- files sha256:{contents.digest} -->"
         self._body = f"{notes or contents.summary}\n\n{self._mark}"
-        self._prerelease = re.match(r"v?[0-9]+(\.[0-9]+)*-", tag) is not None  # as semantic versioning says
+        self._prerelease = _PRERELEASE.match(tag) is not None
 
     def run(self) -> None:
         """Publish unless that is done already.
 
         Raises:
-            PipelineError: publishing fails; the published releases are unchanged.
+            PipelineError: publishing fails, or the tag has another commit; the published releases are
+                unchanged.
         """
         if not self.is_published():
+            if tag_exists(self._github, self._tag, self._target):
+                self._target = ""  # a token needs more rights to name one
             try:
                 draft = self._draft()
                 for file in self._contents.files:
@@ -174,6 +181,25 @@ class Publisher:
             say(f"a leftover draft may still exist: {error}")
 
 
+def tag_exists(github: GitHub, tag: str, target: str) -> bool:
+    """Return whether a tag exists.
+
+    Args:
+        github: the repository.
+        tag: the tag.
+        target: commit that the tag must have if it exists; of a branch, nothing is checked.
+
+    Raises:
+        PipelineError: the tag has another commit.
+    """
+    commit = github.commit_of(tag)
+    if commit and re.fullmatch("[0-9a-f]{40}", target) and commit != target:
+        raise PipelineError(
+            f"the tag {tag} exists, at commit {commit} instead of {target}: choose another tag"
+        )
+    return bool(commit)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument(
@@ -199,6 +225,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="publish the model even if packaging marked it as a candidate",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    parser.add_argument(
+        "--check-tag", action="store_true", help="only check that a release can get this tag; needs no model"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -210,11 +239,21 @@ def main(arguments: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         raise PipelineError(f"{arguments.notes} can't be read: {error}") from error
     check_tag(arguments.tag)
+    if arguments.check_tag:
+        _check_free(GitHub.from_environment(), arguments.tag, arguments.target)
+        return
     try:
         with tempfile.TemporaryDirectory(prefix="publish-") as folder:
             _publish(arguments, notes, Path(folder))
     except OSError as error:
         raise PipelineError(f"{error.filename or 'a file'}: {error.strerror}") from error
+
+
+def _check_free(github: GitHub, tag: str, target: str) -> None:
+    if (release := github.by_tag(tag)) is not None:
+        raise PipelineError(f"{tag} is published already, {release.html_url}: choose another tag")
+    tag_exists(github, tag, target)
+    say(f"a release can get the tag {tag}")
 
 
 def _publish(arguments: argparse.Namespace, notes: str, folder: Path) -> None:

@@ -18,6 +18,10 @@ from ml.api_session import may_get_secrets, session
 from ml.model import http, urls
 from ml.model.errors import PipelineError
 
+_OR_WORKFLOWS = (
+    ", or workflows: write, which GitHub wants if the default branch has other workflows now: push the tag "
+    "yourself (git push origin COMMIT:refs/tags/TAG), and run it again"
+)
 _REPEATED = frozenset({"GET", "PATCH"})
 """Methods that are repeated if the response is lost. Repeating a POST could create a second draft, and
 repeating a DELETE could delete a file that another publisher has completed in the meantime."""
@@ -29,6 +33,10 @@ class GitHubError(PipelineError):
 
 class NotFoundError(GitHubError):
     """404: there is no such thing, or the token may not see or change it."""
+
+
+class GoneError(GitHubError):
+    """What the request needs is switched off."""
 
 
 class ExistsError(GitHubError):
@@ -173,13 +181,21 @@ class Transport:
                 return GitHubError(f"{where}: the token in GITHUB_TOKEN is not accepted or has expired (401)")
             case 403:
                 scope = "issues" if "/issues" in urlsplit(response.url).path else "contents"
-                need = f"{scope}: read" if method == "GET" else f"{scope}: write"
+                need = (
+                    f"{scope}: read"
+                    if method == "GET"
+                    else f"{scope}: write{_OR_WORKFLOWS * (scope == 'contents')}"
+                )
                 return GitHubError(f"{where}: the token lacks the permission {need} (403: {text})")
             case 404 if method == "GET":
                 return NotFoundError(f"{where}: not found, or the token may not see it (404)")
+            case 410:
+                return GoneError(f"{where}: {text} (410)")
             case 404:
-                need = "contents: write, and workflows: write for a commit that changes .github/workflows"
-                return NotFoundError(f"{where}: not found, or the token lacks {need} (404)")
+                need = f"contents: write{_OR_WORKFLOWS}"
+                return NotFoundError(f"{where}: not found, or the token lacks the permission {need} (404)")
+            case 422 if text.startswith("No commit found"):  # GitHub's 404 of a tag
+                return NotFoundError(f"{where}: {text} (422)")
             case 422 if "already_exists" in text:
                 return ExistsError(f"{where}: {text} (422)")
         return GitHubError(f"{where}: {method} is rejected ({response.status_code}: {text})")

@@ -128,6 +128,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return 204, None, {}
             case "GET", "releases", number, "assets":
                 return self._page([self._asset(one) for one in store.of(store.release(int(number), drafts))])
+            case "GET", "commits", "tags", tag:
+                if tag not in store.tags:
+                    raise RefusedError(422, f"No commit found for SHA: tags/{tag}")
+                return 200, {"sha": store.tags[tag], "url": f"{self._origin}{self.path}"}, {}
             case "POST", "dispatches":
                 return self._dispatch(self._json())
             case _, "issues", *rest:
@@ -145,6 +149,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _issues(self, path: list[str]) -> _Answer:
         """https://docs.github.com/rest/issues: a list has open issues and pull requests, newest first."""
         store = self.github.store
+        if not store.has_issues:
+            raise RefusedError(410, "Issues are disabled for this repo")
         match self.command, *path:
             case ["GET"]:
                 state, labels = self.query.get("state", ["open"])[0], self.query.get("labels", [""])[0]

@@ -25,6 +25,10 @@ def invalid(resource: str, field: str, code: str) -> RefusedError:
     return RefusedError(422, "Validation Failed", {"resource": resource, "field": field, "code": code})
 
 
+MAIN = "f" * 40
+"""Commit of the branch main."""
+
+
 @dataclass
 class Asset:
     id: int
@@ -61,6 +65,8 @@ class Store:
         self.assets: dict[int, Asset] = {}
         self.latest_id: int | None = None
         self.issues: list[dict[str, Any]] = []
+        self.has_issues = True
+        self.tags: dict[str, str] = {}  # commit of each
         self._ids = itertools.count(1001)
 
     # Releases
@@ -110,6 +116,8 @@ class Store:
             if new.draft or new.prerelease:
                 raise invalid("Release", "make_latest", "custom")
             self.latest_id = release.id
+        if not new.draft:
+            self.tags.setdefault(new.tag, new.target if new.target != "main" else MAIN)
         vars(release).update(vars(new))
         return release
 

@@ -38,6 +38,8 @@ RIGHTS = {
     "cd/deploy": DEPLOYS,
     "monitor/batch": {"contents": "read"},
     "monitor/retrain": {"contents": "read", "actions": "write"},
+    "weekly/audit": {"contents": "read"},
+    "weekly/retrain": {"contents": "read", "actions": "write"},
     "retrain/due": {"contents": "read", "issues": "read"},
     "retrain/release": {
         "contents": "write",
@@ -236,6 +238,51 @@ def test_the_gate_s_variables_become_arguments(variables, flags) -> None:
     assert command.split() == flags
 
 
+def test_github_disables_no_workflow_that_starts_by_a_push() -> None:
+    """After 60 days without a commit, it disables a public repository's workflows that have a schedule."""
+    scheduled = {name: {*flow["on"]} for name, flow in WORKFLOWS.items() if "schedule" in flow["on"]}
+    assert {*scheduled} == {"monitor", "weekly"}
+    assert all(triggers == {"schedule", "workflow_dispatch"} for triggers in scheduled.values())
+
+
+def test_no_release_that_waits_is_cancelled() -> None:
+    wanted = {"group": "release", "cancel-in-progress": "false", "queue": "max"}
+    assert WORKFLOWS["release"]["concurrency"] == wanted
+
+
+def test_what_a_job_with_rights_downloads_replaces_none_of_its_code() -> None:
+    downloads = {
+        name: [
+            step["with"].get("path", ".")
+            for step in job["steps"]
+            if "download-artifact" in step.get("uses", "")
+        ]
+        for name, job in JOBS.items()
+        if "write" in job["permissions"].values() and "steps" in job
+    }
+    assert downloads["release/publish"] == ["trained", "film"]
+    assert downloads["retrain/issue"] == ["trained"]
+    for name, folders in downloads.items():
+        assert not [folder for folder in folders if (ROOT / folder).exists()], name
+
+
+def test_a_release_brings_back_no_older_image_and_no_older_model() -> None:
+    """Its commit is that of hours ago; and people publish fixes of older versions, too."""
+    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    assert (
+        step["env"]["IMAGE"]
+        == "${{ inputs.image || github.event_name == 'release' && 'main' || github.sha }}"
+    )
+    assert step["env"]["RELEASE"] == "${{ inputs.release }}"  # by default the latest
+    given = JOBS["release/deploy"]["with"]["image"]
+    assert given == "${{ github.ref == 'refs/heads/main' && 'main' || '' }}"
+
+
+def test_the_tag_is_checked_before_the_training() -> None:
+    steps = [step["run"] for name, step in RUNS if name == "release/train"]
+    assert steps == ["make check-tag", "make pull", "make train", "make gate"]
+
+
 def test_a_training_that_failed_before_it_wrote_anything_is_not_reported_as_a_missing_file() -> None:
     (download,) = (
         step for step in JOBS["retrain/issue"]["steps"] if "download-artifact" in step.get("uses", "")
@@ -246,12 +293,13 @@ def test_a_training_that_failed_before_it_wrote_anything_is_not_reported_as_a_mi
 def test_training_by_itself_is_off_by_default() -> None:
     """Every way but a person's needs RETRAIN; what is not due ends after the first job."""
     assert JOBS["retrain/due"]["if"] == "vars.RETRAIN != '' || github.event_name == 'workflow_dispatch'"
-    assert "vars.RETRAIN != ''" in JOBS["monitor/retrain"]["if"]
+    for name in ("monitor", "weekly"):
+        assert "vars.RETRAIN != ''" in JOBS[f"{name}/retrain"]["if"]
     for job in ("release", "issue"):
         assert "needs.due.outputs.due == 'true'" in JOBS[f"retrain/{job}"]["if"]
         assert "due" in JOBS[f"retrain/{job}"]["needs"]
     on = WORKFLOWS["retrain"]["on"]
-    assert {*on} == {"schedule", "push", "repository_dispatch", "workflow_dispatch"}
+    assert {*on} == {"push", "repository_dispatch", "workflow_dispatch"}
     assert on["push"] == {"branches": ["main"], "paths": [due.PHOTOS]}
 
 
@@ -277,7 +325,7 @@ def test_no_job_that_may_write_installs_what_trains_or_tests(name: str, tmp_path
         if command.startswith("make "):
             assert not installed(command.split()[1], tmp_path) & {"torch", "dvc", "mlflow", "scipy", "pytest"}
     if name == "release/publish":
-        assert commands == ["make publish"]
+        assert commands == ["scripts/take_trained.sh", "make publish"]
         packages = installed("publish", tmp_path)
         assert "pygithub" in packages
         assert not packages & {"flask", "onnxruntime", "waitress", "protobuf"}  # nothing that serves, either

@@ -119,6 +119,16 @@ def test_the_first_release_needs_only_the_minimum_accuracy(judge, github):
     assert judge()[0] == 0
 
 
+def test_a_release_without_a_model_is_passed_over(judge, github, tmp_path):
+    """Otherwise, a release of code or notes would let any model pass."""
+    github.store.add("v1", {"model.pt": write_model(tmp_path / "released.pt", 0.02).read_bytes()})
+    github.store.add("v2-rc.1", {"model.pt": b"x"}, prerelease=True)
+    github.store.add("v2", {"notes.txt": b"x"})
+    write_model(Path("models/model.pt"), 0.0005)
+    code, _, _, report = judge()
+    assert (code, report["current"]["name"]) == (1, "v1")
+
+
 def test_a_model_that_gets_its_examples_wrong_is_rejected(judge, github):
     path = write_model(Path("models/model.pt"))
     with zipfile.ZipFile(path, "a") as archive:

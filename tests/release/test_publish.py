@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 import time
@@ -182,7 +183,7 @@ def test_kill_9_at_every_step_leaves_a_complete_latest_release(tmp_path, monkeyp
     phases = collections.Counter(phase for _, phase in steps)
     assert phases["middle"] == len(NAMES)
     assert phases["after"] == len(NAMES) + 2  # the draft, its files, their publication
-    assert phases["before"] == 18
+    assert phases["before"] == 19
 
     def kill_at(place):
         with Latest().serving() as github:
@@ -409,13 +410,51 @@ def test_a_model_that_changes_during_publication_is_not_published(github, projec
 
 
 def test_a_prerelease_is_not_the_latest(github, project, publish_here):
-    code, _, error = publish_here(tag="v1.1.0-rc.1")
-    assert (code, error) == (0, "")
+    """Neither in the spelling of semantic versioning nor in Python's."""
     github.store.add("v1.1.0-rc.2", {}, draft=True)
-    assert publish_here(tag="v1.1.0-rc.2")[0] == 0
-    for tag in ("v1.1.0-rc.1", "v1.1.0-rc.2"):
-        assert github.store.by_tag(tag).prerelease
+    for tag in ("v1.1.0-rc.1", "v1.1.0-rc.2", "v1.1.0rc1", "v2.0b1", "1.1.0.dev1", "v1.1.0-RC1", "v2A1"):
+        assert publish_here(tag=tag)[::2] == (0, "")
+        assert github.store.by_tag(tag).prerelease, tag
     assert github.store.latest().tag == "v1.0.0"
+
+
+def test_a_tag_that_exists_is_used_if_its_commit_is_the_one(github, project, publish_here):
+    """A token needs the right to change workflows to name the commit of an old tag."""
+    github.store.tags["v1.1.0"] = "a" * 40
+    code, _, error = publish_here("--target", "b" * 40)
+    assert (code, github.writes()) == (1, [])
+    assert f"the tag v1.1.0 exists, at commit {'a' * 40} instead of {'b' * 40}" in error
+    assert publish_here("--target", "a" * 40)[::2] == (0, "")
+    assert github.store.latest().tag == "v1.1.0"
+    assert github.store.latest().target == "main"  # what GitHub takes if none is named
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_new_tag_at_a_commit_with_other_workflows(github, project, publish_here, status):
+    def refuse(step):
+        refused = step.method == "POST" and step.path.endswith("/releases")
+        return Fault(status, message="Resource not accessible by integration") if refused else None
+
+    github.fault = refuse
+    code, _, error = publish_here("--target", "a" * 40)
+    assert code == 1
+    assert "workflows: write" in error
+    assert "git push origin COMMIT:refs/tags/TAG" in error
+
+
+def test_a_tag_is_checked_without_a_model(github, project, publish_here):
+    shutil.rmtree(project / "models")
+    token = f"{TOKEN}_read"
+    assert publish_here("--check-tag", token=token) == (0, "a release can get the tag v1.1.0\n", "")
+    github.store.tags["v1.1.0"] = "a" * 40
+    assert publish_here("--check-tag", "--target", "a" * 40, token=token)[0] == 0
+    for tag, target, reason in (
+        ("v1.1.0", "b" * 40, "at commit aaaa"), ("v1.0.0", "a" * 40, "v1.0.0 is published already"),
+        ("v1.3 rc", "a" * 40, "not a valid tag"),
+    ):  # fmt: skip
+        code, output, error = publish_here("--check-tag", "--target", target, tag=tag, token=token)
+        assert (code, output) == (1, "")
+        assert reason in error
 
 
 def test_a_server_without_digests_is_an_error(github, project, publish_here, monkeypatch):
@@ -675,6 +714,7 @@ def test_publishing_needs_only_what_its_job_installs(github, project, tmp_path):
         ("v1.10.0", ["v1.9.1", "v1.9.0"], "v1.10.0"),
         ("v1.1.0", ["v2.0.0-rc.1", "nightly"], "v1.1.0"),
         ("nightly", ["v1.1.0"], "nightly"),
+        ("v1.2.3.post1", ["v1.1.0"], "v1.2.3.post1"),
     ],
 )
 def test_a_release_of_an_older_version_does_not_become_the_latest(

@@ -386,7 +386,7 @@ def test_which_model_is_released(github, model_url):
     assert model_url(**environment) == (
         0,
         "",
-        "acme/cats-vs-dogs has no release yet\n",
+        "acme/cats-vs-dogs has no release with a model.pt yet\n",
     )
     github.store.add("v1.0.0", FILES)
     github.store.add("v1.1.0", {"model.pt": b"newer"})
@@ -419,9 +419,14 @@ def test_a_release_without_a_model(github, model_url):
     release = github.store.add("v1", {"other": b"x"})
     github.store.begin(release, "model.pt")  # incomplete
     environment = github.environment(None)
-    assert model_url(**environment) == (0, "", "release v1 has no model.pt\n")
+    assert model_url(**environment) == (0, "", "acme/cats-vs-dogs has no release with a model.pt yet\n")
     code, output, error = model_url("v1", **environment)
     assert (code, output, error) == (1, "", "error: v1: the release has no model.pt\n")
+    github.store.add("v2", FILES)
+    github.store.add("v3", {"other": b"x"})
+    code, output, _ = model_url(**environment)
+    assert (code, f"MODEL_SHA256={DIGEST}" in output) == (0, True)
+    assert "/download/v2/model.pt" in output
 
 
 def test_a_url_cannot_add_a_line_to_the_workflows_output(github):

@@ -163,6 +163,38 @@ def test_what_the_gate_has_rejected_is_not_trained_again(
     assert ask(capfd, "--new-photos", "2") == {"due": "false"}
 
 
+def test_a_bad_model_whose_release_was_marked_is_not_trained_again(released: standin.GitHub, capfd) -> None:
+    """The runbook marks it as a prerelease, so that the release before is the latest again."""
+    commit({"params.yaml": "seed: 2\n"})
+    git("tag", "v1.2.4")
+    released.store.add("v1.2.4", {"model.pt": b"bad"}, prerelease=True)
+    released.store.add("v1.2.5", {"model.pt": b"of a draft"}, draft=True)
+    released.store.add("v9", {"model.pt": b"of a tag that this checkout lacks"}, prerelease=True)
+    assert ask(capfd) == {"due": "false"}
+    commit({"ml/code": "b"})
+    assert ask(capfd) == {"due": "true", "tag": "v1.2.5"}
+
+
+def test_a_release_without_a_model_counts_for_nothing(released: standin.GitHub, capfd) -> None:
+    commit({"params.yaml": "seed: 2\n"})
+    git("tag", "docs-2")
+    released.store.add("docs-2", {"notes.txt": b"x"})
+    assert ask(capfd) == {"due": "true", "tag": "v1.2.4"}
+
+
+def test_without_issues_a_training_is_still_decided(released: standin.GitHub, capfd) -> None:
+    """Forks have issues switched off."""
+    released.store.has_issues = False
+    commit({"params.yaml": "seed: 2\n"})
+    assert cli.run("release", "", COMMANDS, ["due"]) == 0
+    output, error = capfd.readouterr()
+    assert output == "due=true\ntag=v1.2.4\n"
+    assert "switch on Issues in the repository's settings" in error
+    assert report(PASSED) == 0
+    with pytest.raises(SystemExit, match="switch on Issues in the repository's settings"):
+        report(REJECTED)
+
+
 @pytest.mark.parametrize("sha", ["f" * 40, ""])
 def test_a_rejected_commit_that_is_gone_does_not_count(
     released: standin.GitHub, capfd, monkeypatch, sha: str

@@ -85,6 +85,7 @@ def names(kind: str, ref: str) -> dict[str, list[str]]:
         ("branch", "x" * 200, ["branch-" + "x" * 121]),
         ("tag", "v1.2.3", ["v1.2.3", "latest"]),
         ("tag", "v1.2.3-rc.1", ["v1.2.3-rc.1"]),
+        ("tag", "v1.2.3rc1", ["v1.2.3rc1"]),
     ],
 )
 def test_names_of_the_image(kind, ref, tags) -> None:
@@ -139,6 +140,31 @@ def test_the_archives_are_pushed_unchanged_and_joined(tmp_path: Path) -> None:
     platforms = " ".join(f"{name}@sha256:of-image-{platform}" for platform in ("amd64", "arm64"))
     assert create.startswith("docker buildx imagetools create --metadata-file ")
     assert create.endswith(f" {tags} {platforms}")
+
+
+def test_of_an_artifact_only_results_are_taken(tmp_path: Path) -> None:
+    """An artifact is made where the packages that train run; they must not choose what runs with rights."""
+    for name, text in {
+        "scripts/publish.sh": "own", "Makefile": "own", "models/old.pt": "old",
+        "trained/scripts/publish.sh": "foreign", "trained/Makefile": "foreign",
+        "trained/models/model.pt": "new", "trained/reports/gate.json": "{}",
+        "film/recording.mp4": "film", "film/page.png": "foreign", "docs/page.png": "own",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    shutil.copy(ROOT / "scripts" / "take_trained.sh", tmp_path / "scripts")
+    assert run("take_trained.sh", {}, tmp_path) == (0, [])
+    assert [
+        (tmp_path / name).read_text() for name in ("scripts/publish.sh", "Makefile", "docs/page.png")
+    ] == ["own"] * 3
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["model.pt"]
+    assert (tmp_path / "reports/gate.json").read_text() == "{}"
+    assert (tmp_path / "docs/recording.mp4").read_text() == "film"
+    assert run("take_trained.sh", {}, tmp_path) == (0, [])  # nothing was downloaded
+    (tmp_path / "trained/reports").mkdir()
+    (tmp_path / "trained/reports/plot.png").symlink_to("/etc/passwd")
+    assert run("take_trained.sh", {}, tmp_path) == (1, ["error: trained/reports has links to other files"])
+    assert not (tmp_path / "reports/plot.png").exists()
 
 
 def test_publishing_hands_attestation_and_recording_on(python, tmp_path) -> None:
