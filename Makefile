@@ -174,7 +174,7 @@ rehearsal: $(VENV)/.dev  ## run pipeline, release, image, deployment and rollbac
 	$(BIN)/python -m scripts.rehearsal
 
 # PHOTOS: a folder or .zip with a subfolder per class; by default, parts of the two photos in tests/photos.
-loop: $(VENV)/.dev  ## rehearse the way back: drift, alert, review, training, canary; writes reports/loop.html
+loop: $(VENV)/.dev  ## rehearse the loop: drift, alert, review, training, canary; writes reports/loop.html
 	scripts/install_test_tools.sh
 	$(BIN)/python -m scripts.loop $(if $(PHOTOS),--photos "$(PHOTOS)")
 

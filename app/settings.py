@@ -235,12 +235,12 @@ class Settings:
         "ask",
     )
     collect_operator: str | None = _setting(
-        "Who keeps the photos and deletes them on request, for the page: a name and an address. Unset: the "
-        "page says *the operator of this service*.",
+        "Name and address of whoever keeps the photos and deletes them on request. The page shows both. "
+        "Unset: the page says *the operator of this service*.",
         parsers.text("1 to 200 printable characters", r"[^\x00-\x1f\x7f]{1,200}"),
     )
     collect_days: int = _setting(
-        "How many days a photo is kept, for the page. The service deletes nothing: "
+        "Number of days for which photos are kept, as the page states it. The service deletes nothing: "
         "`python -m ml collected STORE --older-than DAYS` does, or a rule of the bucket.",
         parsers.integer(1, 3650),
         90,

@@ -23,7 +23,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--image", help="reference of the image to deploy, best by digest: NAME@sha256:...")
     action.add_argument(
-        "--rollback", nargs="?", const="", metavar="ID", help="go back to the deployment before, or to ID"
+        "--rollback",
+        nargs="?",
+        const="",
+        metavar="ID",
+        help="go back to the previous deployment, or to the one with this ID",
     )
     parser.add_argument("--model-url", default="", metavar="URL", help="MODEL_URL of the service from now on")
     parser.add_argument(

@@ -3,7 +3,7 @@
 .github/workflows/cd.yml runs it with these variables of the environment, which the options override:
 
   ACTION   deploy, or rollback: to the previous version
-  ROLLBACK_TO  id of a deployment of one target, to which a rollback goes; empty: the one before
+  ROLLBACK_TO  id of a deployment of one target, to which a rollback goes; empty: the previous one
   TARGET   one target, or auto: those whose variables are set, or docker if there is none
   IMAGE    a tag of this repository's image, such as a commit, or a whole reference
   RELEASE  tag of the release whose model is to serve; empty: the latest, or no model before the first one
@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     for name, default, text in (
         ("action", "deploy", "deploy or rollback"),
-        ("rollback-to", "", "id of the deployment to go back to; empty: the one before"),
+        ("rollback-to", "", "id of the deployment to go back to; empty: the previous one"),
         ("target", "auto", f"auto, {', '.join(TARGETS)}"),
         ("image", "", "tag or reference of the image"),
         ("release", "", "tag of the release; empty: the latest"),

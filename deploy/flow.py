@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _WAKE_UP_S = 90  # of a free instance that sleeps
 
 DONE, ROLLED_BACK, BROKEN, REJECTED = 0, 1, 2, 3
-"""Exit codes: the new version serves; the version before serves again; neither is certain; the version before
-serves again because a canary was rejected."""
+"""Exit codes: the new version serves; the previous version serves again; neither is certain; the previous
+version serves again because a canary was rejected."""
 
 
 class NotTakenBackError(DeployError):
@@ -88,8 +88,8 @@ def deploy(
 def roll_back(target: Target, smoke: SmokeTest, wanted: str, dry_run: bool) -> int:
     """Go back to an earlier deployment by hand and return the exit code; errors as for `deploy`.
 
-    `wanted` is the deployment's id; if it is empty, it is the one before. That is the one that serves beside
-    a canary which was cut off.
+    `wanted` is the deployment's id; if it is empty, it is the previous one. That is the one that serves
+    beside a canary which was cut off.
     """
     before, taken_back = target.current(), False
     if isinstance(target, SplittingTarget) and (unfinished := target.unfinished()):
@@ -187,8 +187,8 @@ def _test_taken_back(smoke: SmokeTest, live: Deployment) -> int:
     try:
         smoke.run(live.url, "")
     except DeployError as error:
-        complain(f"the canary was taken back, but the version before fails: {error}")
-        _summary("canary taken back by hand; the version before fails", live.url, live.image)
+        complain(f"the canary was taken back, but the previous version fails: {error}")
+        _summary("canary taken back by hand; the previous version fails", live.url, live.image)
         return BROKEN
     say(f"live: {live.url}, {live.id} ({live.image})")
     _summary("canary taken back by hand", live.url, live.image)
@@ -215,13 +215,13 @@ def _undo(
     try:
         url = target.roll_back(before)
         if before is None:
-            raise DeployError("there is no version before this one to go back to")
+            raise DeployError("there is no previous version to go back to")
         smoke.run(url, sha256)
     except Exception as second:  # noqa: BLE001
         complain(f"{failed}, and so did the rollback: {as_deploy_error(second)}")
         _summary("failed, and so did the rollback", before.url if before else "", image)
         return BROKEN
-    complain(f"{failed}; the version before serves again: {before.image} ({before.id})")
+    complain(f"{failed}; the previous version serves again: {before.image} ({before.id})")
     _summary(f"failed ({error}); rolled back", url, before.image)
     return ROLLED_BACK
 

@@ -80,7 +80,7 @@ class Kubernetes:
         self._unfinished: Unfinished | None = None
 
     def current(self) -> Deployment | None:
-        """Return the Deployment's revision, or the one before if `promote` was cut off. See `Target`."""
+        """Return the Deployment's revision, or the previous one if `promote` was cut off. See `Target`."""
         if self._kind and not self._has_kind_cluster():
             return None
         live = self._get(f"deployment/{NAME}")
@@ -176,7 +176,10 @@ class Kubernetes:
 
     def _check(self, variables: Variables) -> None:
         if secrets := [name for name, value in variables.items() if value and is_secret(name)]:
-            raise DeployError(f"--env {secrets[0]}: secrets belong into the Secret {NAME}")
+            raise DeployError(
+                f"--env {secrets[0]} is a secret: put it into the Secret {NAME} instead "
+                "(docs/RUNBOOK.md, Rotate a key)"
+            )
 
     def _apply(self, image: str, variables: Variables) -> None:
         self._staged = True

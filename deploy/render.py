@@ -3,7 +3,7 @@
 Environment: RENDER_API_KEY, RENDER_SERVICE_ID (such as srv-abc123), and for the smoke test API_KEY and
 METRICS_TOKEN. RENDER_API_URL overrides the API's address.
 
-What Render's documentation says and this relies on: if a deploy fails, the one before keeps serving. A
+What Render's documentation says and this relies on: if a deploy fails, the previous one keeps serving. A
 changed variable takes effect with the next deploy. A rollback runs the old image with its old variables,
 but leaves the service's settings as they are; so this puts the settings back too.
 """

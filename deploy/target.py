@@ -39,7 +39,7 @@ class Target(Protocol):
         """Return the deployment that a rollback by hand goes back to, or None if there is none.
 
         Args:
-            wanted: its id; empty: the one before.
+            wanted: its id; empty: the previous one.
 
         Raises:
             DeployError: it is not clear which one it is.

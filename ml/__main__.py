@@ -14,7 +14,7 @@ COMMANDS = {
     "register": ("ml.registry.register", "register models/model.pt in MLflow; promote it if it is better"),
     "audit": ("ml.audit.audit", "find wrong labels, and correct them on a page"),
     "collected": ("ml.collected.command", "show and delete the photos that the service kept"),
-    "review": ("ml.review.review", "decide what the photos show that the service collected, on a page"),
+    "review": ("ml.review.review", "decide, on a page, what the collected photos show"),
     "stability": ("ml.packaging.stability", "measure how often small changes of a photo change its label"),
     "report": ("ml.reporting.report", "write reports/report.html, the results of all stages on one page"),
     "params": ("ml.set_params", "check params.yaml, or set values in it"),

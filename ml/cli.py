@@ -76,7 +76,8 @@ def run(
                 f"error: {missing.name} is missing in {sys.prefix}, which is not .venv: activate it "
                 "(`. .venv/bin/activate`; Windows: `. .venv/Scripts/activate`)"
             )
-        sys.exit(f"error: {missing.name} is not installed: `{_INSTALLERS[package]}` installs it")
+        installer = "make dev" if (package, *argv[:1]) == ("release", "gate") else _INSTALLERS[package]
+        sys.exit(f"error: {missing.name} is not installed: `{installer}` installs it")
     except OSError as error:
         if error.errno not in _DISK_FULL:
             if not error.filename:

@@ -14,7 +14,7 @@ from ml.model.manifest import ARCHITECTURES, LIBRARIES, is_arch
 
 PATH = Path("params.yaml")
 MORE_EPOCHS = 5
-"""A training has at most this many times the epochs of its recipe: with few photos, or with much time."""
+"""Training has at most this many times the epochs of its recipe: with few photos, or with much time."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

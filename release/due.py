@@ -1,8 +1,8 @@
 """Decide whether to train again, in the format of $GITHUB_OUTPUT.
 
 Training again teaches nothing if the photos, the parameters and the code of the pipeline are those of the
-latest release, of a later prerelease, or of the model that the gate rejected last. So it is due if one of
-them has changed in git since all of these. Prints `due=true` or `due=false`, and the tag for the new
+latest release, of a later prerelease, or of the model that the gate rejected last. So training is due only if
+one of them has changed in git since all of these. Prints `due=true` or `due=false`, and the tag for the new
 release, the next patch version; the reason goes to standard error.
 
 Environment: GITHUB_REPOSITORY; optional: GITHUB_TOKEN, GITHUB_API_URL. The checkout needs the tags.
@@ -77,7 +77,7 @@ def decide(
         trained[rejected] = "from which the gate rejected a model"
     if new_photos > 0:
         count = len(_photos("HEAD").difference(*map(_photos, trained)))
-        return count >= new_photos, f"{count} new photos, {new_photos} are enough"
+        return count >= new_photos, f"{count} new photos, at least {new_photos} are needed"
     if not trained:
         return True, "there is no release yet"
     for commit, words in trained.items():

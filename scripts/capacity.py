@@ -53,7 +53,7 @@ def arguments_of(parser: argparse.ArgumentParser) -> None:
     add("--price", type=at_least(0), help=text)
     add = parser.add_argument_group("fleet").add_argument
     text = "how the load balancer selects a pod: random, as a Service of Kubernetes does (default), the next "
-    text += "one in turn, or the one with the least photos in flight"
+    text += "one in turn, or the one with the fewest photos in flight"
     add("--balance", choices=BALANCES, default="random", help=text)
     text = "photos in flight per pod that the autoscaler aims at, waiting ones included"
     add("--target", type=at_least(0.001), help=text)

@@ -3,7 +3,7 @@
 # Environment:
 #   EVENT            name of the event that started the workflow; push: photos were added
 #   ALWAYS           true: train even if nothing has changed since the latest release
-#   RETRAIN_PHOTOS   number of newly reviewed photos whose push starts a training; default: 200
+#   RETRAIN_PHOTOS   number of newly reviewed photos whose push starts training; default: 200
 #   and the variables that `python -m release due` reads
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

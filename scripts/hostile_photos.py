@@ -101,7 +101,7 @@ def main() -> int:
         default=3,
         help="how often each photo is sent at once (default: 3)",
     )
-    add("--only", default="", help="part of the names of the photos that are sent (default: all)")
+    add("--only", default="", help="send only photos whose names contain this text (default: all)")
     return command.run_test(parser, attack, **render_settings())
 
 

@@ -1,7 +1,7 @@
-"""Rehearse the way back on this machine: from live photos to a better model, with canaries.
+"""Rehearse the loop from live photos to a better model on this machine, with canaries.
 
 A model learns from everyday photos, is released and deployed. Then a camera that hangs upside down sends
-photos, of which the model knows fewer: an alert fires, and GitHub is asked for a training. The service has
+photos, of which the model knows fewer: an alert fires, and GitHub is asked to train again. The service has
 kept such photos. They are reviewed, the next model learns from them too, and a canary gives it 10 % of the
 traffic, then 50 %, then all. After that, a model whose classes have changed names must be stopped at 10 %.
 
@@ -50,7 +50,7 @@ _PAGE = ROOT / "reports" / "loop.html"
 SIZES = (200, 60, 150, 200)
 """Photos per class: to learn from, everyday ones, those upside down, and those on which models are judged."""
 _COLLECTED = 400
-"""Photos that are enough for a training."""
+"""Photos that are enough to train a model."""
 _RATE = 20.0  # photos per second
 _RECIPE = {"recipes.efficientnet_lite0.epochs": "2"}
 _CALM_S, _HANG_S = 20.0, 300.0
@@ -147,7 +147,7 @@ class Loop(Rehearsal):
             self._wait(lambda: watch.firing("ModelDrift"), "ModelDrift")
             self._note("the alert ModelDrift fires")
             self.show_alert(watch)
-            self._wait(lambda: bool(self._github.dispatched), "the request for a training")
+            self._wait(lambda: bool(self._github.dispatched), "the request to train again")
             event, payload = self._github.dispatched[0]
             self._note(
                 f"GitHub is asked for the workflow of {event!r}, because of {', '.join(payload['alerts'])}"

@@ -2,8 +2,8 @@
 
 Valid and broken photos, slow senders, large bodies, clients that hang up, bursts over capacity and health
 checks arrive at the same time. Prints the memory, open files and threads of the service over time, and the
-number of answers of each kind. The exit code is 1 if an answer is not an expected one, if a connection breaks
-that the client kept open, or if memory, open files or threads grow after the warm-up, which is the first
+number of answers of each kind. The exit code is 1 if an answer is not an expected one, if a connection that
+the client kept open breaks, or if memory, open files or threads grow after the warm-up, which is the first
 fifth of the time. If API_KEY is set, it is sent as X-API-Key.
 """
 

@@ -180,8 +180,9 @@ def main() -> int:
     parser = arguments.parser("wire_attacks", __doc__, "--only chunks")
     add = parser.add_argument
     add("--seconds", type=float, default=10, help="length of each attack (default: 10)")
-    add("--health-ms", type=float, default=250, help="p99 that /health may have (default: 250)")
-    add("--only", default="", help="part of the names of the attacks (default: all)")
+    text = "highest p99 latency of /health that is allowed, in ms (default: 250)"
+    add("--health-ms", type=float, default=250, help=text)
+    add("--only", default="", help="run only attacks whose names contain this text (default: all)")
     key = {"API_KEYS": os.environ["API_KEY"]} if "API_KEY" in os.environ else {}
     return command.run_test(parser, attack, **render_settings(), **key)
 

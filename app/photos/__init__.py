@@ -1,8 +1,8 @@
 """The photos in a request's body, in every form in which clients send them; independent of Flask.
 
 `forms.py` reads multipart forms, `documents.py` JSON, `tensors.py` the Open Inference Protocol,
-`encoding.py` compressed bodies, and `remote.py` fetches photos from hosts that the owner allowed. The errors
-are werkzeug's HTTP exceptions.
+`encoding.py` compressed bodies, and `remote.py` fetches photos from hosts that the operator allowed. The
+errors are werkzeug's HTTP exceptions.
 """
 
 from typing import NamedTuple

@@ -225,7 +225,7 @@ class _LimitedLines:
 
 
 def _addresses(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, all of which have to be public unless the owner wrote an address."""
+    """Return the addresses of a host; all must be public unless the operator wrote an address."""
     try:
         return [str(ip_address(host))]
     except ValueError:

@@ -8,7 +8,7 @@ from app.photos import HOW, Photo, documents, forms, is_text, too_large
 from app.photos.encoding import decoded
 from app.settings import Settings
 
-_OFF = "this service fetches no images; its owner can allow hosts with the setting ALLOWED_IMAGE_HOSTS"
+_OFF = "this service fetches no images; its operator can allow hosts with the setting ALLOWED_IMAGE_HOSTS"
 _URL_ALONE = f"a body with 'url' can have up to {documents.MAX_URL_BODY} bytes, and no Content-Encoding"
 
 

@@ -41,7 +41,10 @@ def markdown(outcome: str, steps: Sequence[Step], options: Options, slow_s: floa
 
 
 def _table(findings: Sequence[Finding]) -> str:
-    rows = ["| metric | champion | candidate | difference | interval | tolerance | |", "| --- " * 7 + "|"]
+    rows = [
+        "| metric | current version | new version | difference | interval | tolerance | |",
+        "| --- " * 7 + "|",
+    ]
     for one in findings:
         interval = f"{_points(one.low, -1)} to {_points(one.high, 1)}"
         sign = "±" if RULES[one.rule].both_ways else "+"
@@ -60,9 +63,9 @@ def describe(finding: Finding) -> str:
     """Return a finding as a sentence."""
     candidate, champion = (_share(finding.events[arm], finding.trials[arm]) for arm in (1, 0))
     return (
-        f"{finding.name}: {candidate} of the candidate, {champion} of the champion; the difference is from "
-        f"{_points(finding.low, -1)} to {_points(finding.high, 1)} points, {100 * finding.tolerance:g} are "
-        "tolerated"
+        f"{finding.name}: {candidate} of the new version, {champion} of the current one; the difference is "
+        f"from {_points(finding.low, -1)} to {_points(finding.high, 1)} points, "
+        f"{100 * finding.tolerance:g} are tolerated"
     )
 
 

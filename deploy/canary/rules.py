@@ -30,7 +30,7 @@ class Rule:
 
 RULES: Mapping[str, Rule] = {
     "errors": Rule("requests answered with 5xx", 0.005),
-    "slow": Rule("predictions slower than the champion's 99th percentile before the canary", 0.01),
+    "slow": Rule("predictions slower than the current version's 99th percentile before the canary", 0.01),
     UNKNOWN: Rule("photos answered `unknown`", 0.05),
     # Of those that got a class: a model that knows more photos must not look different by that.
     LABELS: Rule("photos that got this label, of those that got a class", 0.05, both_ways=True),

@@ -104,7 +104,7 @@ class Canary:
             step.minutes, step.looks = (now - began) / 60, step.looks + 1
             not_ready = 0 if is_ready(url) else not_ready + 1
             if not_ready >= _NOT_READY:
-                self._reject(step, f"the candidate is not ready at {not_ready} looks in a row")
+                self._reject(step, f"the new version is not ready at {not_ready} looks in a row")
             try:
                 step.findings = judge(self._reader.read(), options.tolerances, options.alpha, intervals=over)
                 seen = now
@@ -114,7 +114,8 @@ class Canary:
                 if over or now - seen >= silent_s:
                     self._reject(step, f"Prometheus has not answered for {now - seen:.0f} s: {error}")
             if self._reader.restarts:
-                self._reject(step, f"the candidate has started again, {self._reader.restarts} times")
+                restarts = self._reader.restarts
+                self._reject(step, f"a process of the new version has started again, {restarts} times")
             for finding in step.findings:
                 if finding.harm:
                     self._reject(step, report.describe(finding))
@@ -129,8 +130,8 @@ class Canary:
     def _enough(self, step: report.Step, answered: Array) -> None:
         """Apply the rule for too little traffic, to what both versions have answered in this step."""
         champion, candidate = answered
-        text = f"{candidate:.0f} predictions of the candidate and {champion:.0f} of the champion, "
-        text += f"{self.options.least} are enough"
+        text = f"{candidate:.0f} predictions of the new version and {champion:.0f} of the current one; "
+        text += f"at least {self.options.least} of each are needed"
         if min(champion, candidate) >= self.options.least:
             step.note = f"no harm; {text}"
         elif self.options.too_little == PROMOTE:

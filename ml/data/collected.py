@@ -1,6 +1,6 @@
 """The reviewed photos of the service that belong to the data set: collected.csv, and the folder collected/.
 
-`python -m ml review --export` writes both. collected.csv belongs into Git, and DVC tracks the folder:
+`python -m ml review --export` writes both. collected.csv belongs in Git, and DVC tracks the folder:
 
     collected/photos/CLASS/collected_DAY_ID.jpg
     collected/other/collected_DAY_ID.jpg         photos of none of the classes

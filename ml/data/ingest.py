@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data import collected, sources
+from ml.data import collected, reviewed, sources
 from ml.data.download import fetch
 from ml.data.layout import Layout, check_class, recognise
 from ml.data.locks import locked
@@ -142,7 +142,8 @@ def _add_collected(source: str, out: Path) -> int:
     for photo in photos:
         if not (out / photo.label).is_dir():
             raise PipelineError(
-                f"{collected.PATH} has photos of {photo.label!r}, which is no class of {source}"
+                f"{collected.PATH} has photos of {photo.label!r}, but {source} has no such class: add photos "
+                f"of it to the source, or delete its lines from {collected.PATH} and {reviewed.PATH}"
             )
         (out / photo.label / photo.path.name).write_bytes(photo.read())
     return len(photos)
@@ -156,8 +157,10 @@ def _check(source: str, layout: Layout, others: Iterable[PurePosixPath]) -> None
     if layout.empty:
         name = min(layout.empty)
         inside = _suffixes(path for path in others if name in path.parts[:-1])
-        content = f"has no photo, only other files: {_listed(inside)}" if inside else "is empty"
-        raise PipelineError(f"{source}: class {name!r} {content}")
+        content = f"has no photo, only other files ({_listed(inside)})" if inside else "is empty"
+        raise PipelineError(
+            f"{source}: class {name!r} {content}: add photos to its folder, or delete the folder"
+        )
     for label in layout.classes:
         try:
             check_class(label)

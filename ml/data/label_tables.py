@@ -92,7 +92,10 @@ def read_tables(
         elif len(columns) == 1:
             remarks.append(f"{_names(rows)}: it has only the names of photos")
         else:
-            remarks.append(f"{_names(rows)}: no column is called label, and several or none may have classes")
+            remarks.append(
+                f"{_names(rows)}: no column is called label, and it is not clear which column has the "
+                "classes: rename that column to label"
+            )
     usable.sort(key=lambda table: (bool(table.error), not table.is_certain, -len(table.labels)))
     return usable, remarks
 

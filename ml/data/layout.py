@@ -151,8 +151,9 @@ def check_class(name: str) -> None:
         or not is_visible(PurePosixPath(name))
     ):
         raise ValueError(
-            f"{one_line(name, 40)!r} cannot be the name of a class: it must be printable, have no slash and "
-            f"at most {MAX_CLASS_NAME} characters, and be none of the names that are hidden or of systems"
+            f"{one_line(name, 40)!r} cannot be the name of a class: use at most {MAX_CLASS_NAME} printable "
+            "characters without slashes or backslashes, no space at its ends, no full stop at its start, and "
+            "no folder name that systems use, such as __MACOSX"
         )
 
 
@@ -163,8 +164,8 @@ def _check_renderings(source: str, top: _Folder) -> None:
     alike = all(classes == inner[0] and len(classes) > 1 for classes in inner)
     if {"segmented"} < names <= _RENDERINGS and alike:
         raise PipelineError(
-            f"{source}: {', '.join(sorted(filled))} have the same classes in different colours: unpack the "
-            "source if it is a file, and give the folder of one of them"
+            f"{source}: {', '.join(sorted(filled))} seem to contain the same photos in different colours: "
+            "unpack the archive if it is one, and name only one of these folders as the source"
         )
 
 

@@ -1,7 +1,7 @@
 """collected_decisions.csv: what people decided about collected photos, one line per decision, in their order.
 
 Lines are only appended, each with an fsync, so that a kill or a power failure loses at most the line that is
-being written. The last line about a photo counts. The file belongs into Git: it names no person and no
+being written. The last line about a photo counts. The file belongs in Git: it names no person and no
 address.
 """
 

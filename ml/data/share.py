@@ -1,7 +1,7 @@
 """Copy the prepared photos to an object store, or to a folder that several machines share.
 
 Files that are there already are not sent again, so an interrupted copy can be continued. The list of the
-photos is copied last: until then, trainings use the photos that were there before. Shards of earlier photos
+photos is copied last: until then, training uses the photos that were there before. Shards of earlier photos
 stay.
 """
 

@@ -1,4 +1,4 @@
-"""Tables that belong into Git: .csv files that people edit and spreadsheets save, with a dataclass per line.
+"""Tables that belong in Git: .csv files that people edit and spreadsheets save, with a dataclass per line.
 
 The first line has the names of the dataclass's fields, all of them texts. Its `__post_init__` raises
 ValueError for values that nobody may act upon.

@@ -121,7 +121,7 @@ def _verdict(paired: Paired, *counts: Counts | None) -> str:
 
 def _summary(verdict: str, champion: str) -> str:
     if verdict == BETTER:
-        return f"the candidate is clearly better than {champion}, and clearly worse in nothing"
+        return f"the new model is clearly better than {champion}, and clearly worse in nothing"
     return (
-        f"{champion}, stays: the candidate is {'clearly worse' if verdict == WORSE else 'not clearly better'}"
+        f"{champion}, stays: the new model is {'clearly worse' if verdict == WORSE else 'not clearly better'}"
     )

@@ -13,7 +13,7 @@ _REUSED = 32 * 1024 * 1024  # the largest that glibc accepts
 def keep_freed_memory() -> bool:
     """Make glibc reuse freed memory for large tensors instead of mapping fresh pages each time.
 
-    The kernel zeroes every page that it maps, which takes half of the time on a CPU, of a training and of
+    The kernel zeroes every page that it maps, which takes half of the time on a CPU, of training and of
     features alone (`/usr/bin/time -v python -m ml train` counts the page faults).
 
     Returns:

@@ -10,7 +10,7 @@ from ml.model.errors import UnsupportedImageError
 
 _LEAST = (1, 23, 6)
 """libheif's first version without known holes. Its wheel contains the library, which scanners don't see."""
-_ADVICE = "send a JPEG instead, or let the owner install requirements-heic.txt (docs/deployment.md)"
+_ADVICE = "send a JPEG instead, or ask the operator to install requirements-heic.txt (docs/deployment.md)"
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from ml.model.kept_photos import CONTRADICTED, RANDOM, UNKNOWN, UNSURE, Record
 
-_EVERY = 4  # one item in so many is of the random sample, as long as there are any
+_EVERY = 4  # one item in so many comes from the random sample, as long as there are any
 
 
 def kind_of(record: Record) -> str:

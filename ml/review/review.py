@@ -2,7 +2,7 @@
 
 SOURCE is what COLLECT_TO names: a folder, or a URL such as s3://BUCKET/PREFIX. The page first shows the
 photos that a model learns most from: those whose feedback contradicts the answer, then uncertain answers and
-photos unlike the training photos. Near-duplicates are shown together. One item in four is of the random
+photos unlike the training photos. Near-duplicates are shown together. One item in four comes from the random
 sample, which measures the accuracy of the service.
 
 Several people can use the page at once. Each decision is appended to collected_decisions.csv at once.
@@ -84,7 +84,10 @@ def main(arguments: argparse.Namespace) -> None:
     store = Collected(arguments.source)
     records = list(islice(store.records(rejected=_note_rejected), MAX_RECORDS + 1))
     if len(records) > MAX_RECORDS:
-        raise PipelineError(f"{arguments.source}: more than {MAX_RECORDS:,} photos")
+        raise PipelineError(
+            f"{arguments.source}: more than {MAX_RECORDS:,} photos, the most that one review can show: "
+            f"delete old ones with `python -m ml collected {arguments.source} --older-than DAYS`"
+        )
     if arguments.export:
         result = export(store, {record.id: record for record in records}, reviewed.load(undone=True))
         added = ", ".join(

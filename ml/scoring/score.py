@@ -4,7 +4,7 @@ The dataset has the columns path, sha256, width, height, label, confidence, prob
 model_version, and one row per photo; that of a photo that cannot be used has an error. A run that was ended
 is continued by the same command.
 
-Exit code 0: each photo has exactly one row. 1: it has not, or an error.
+Exit code 0: each photo has exactly one row. 1: a photo has no row or several, or there was an error.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="rows of a Parquet file of OUT; default: 10000",
     )
     parser.add_argument(
-        "--retry-errors", action="store_true", help="score the photos again whose rows have an error"
+        "--retry-errors", action="store_true", help="score again the photos whose row has an error"
     )
 
 

@@ -175,7 +175,7 @@ def log_training(
     history: Sequence[Mapping[str, float]],
     choices: Sequence[Mapping[str, float]],
 ) -> str:
-    """Log a training as a new run; return the id of the run.
+    """Log the training as a new run; return the id of the run.
 
     `history` holds `epoch` and metrics of each epoch, `choices` the weight averages that were tried, the one
     that is used first, with their `val_loss`. Of the recipes, only the one that was used is logged.

@@ -1,4 +1,4 @@
-"""Batch normalization over the photos of all processes, so that a training doesn't depend on their number.
+"""Batch normalization over the photos of all processes, so that training doesn't depend on their number.
 
 With a batch of 16, each of four processes sees 4 photos. Normalized by the statistics of these 4, a network
 that learned two colours ended with a training loss of 0.40; with those of all 16, as on one process, it

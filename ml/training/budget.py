@@ -1,4 +1,4 @@
-"""Fits a training into `train.minutes`.
+"""Fits training into `train.minutes`.
 
 Short trials choose the learning rate and show how long a step takes, from which the number of epochs follows.
 """
@@ -73,7 +73,7 @@ def make_plan(fabric: Fabric, params: Params, data: Dataset, end: float, state: 
 
     Args:
         fabric: of the training.
-        params: all parameters; the recipe says what a training without a limit of time would do.
+        params: all parameters; the recipe says what training without a limit of time would do.
         data: the prepared photos.
         end: when the training has to end, by `time.monotonic`.
         state: a file for the saved state of a trial.

@@ -1,4 +1,4 @@
-"""The rehearsal of the way back, in front of the camera."""
+"""The rehearsal of the loop, in front of the camera."""
 
 import contextlib
 import os
@@ -146,7 +146,7 @@ class FilmedLoop(Loop):
         """Show the alert that fires, and the drift that it is about."""
         self._open(watch, "alerts")
         self._camera.page.get_by_text("ModelDrift").first.wait_for(timeout=60_000)
-        self._camera.caption("Prometheus: the alert ModelDrift fires, and a training is asked for at GitHub")
+        self._camera.caption("Prometheus: the alert ModelDrift fires, and GitHub is asked to train again")
         self._camera.hold(4)
         self._graph(watch, "model:drift:1h", "How far each statistic is from that of the training photos")
 

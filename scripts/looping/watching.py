@@ -85,7 +85,7 @@ def watching(folder: Path, github: Mapping[str, str]) -> Iterator[Watch]:
 
 @contextlib.contextmanager
 def _relay(folder: Path, github: Mapping[str, str]) -> Iterator[str]:
-    """Run the relay that starts a training at GitHub; yield its URL."""
+    """Run the relay that starts training at GitHub; yield its URL."""
     address = f"127.0.0.1:{free_port()}"
     for name, secret in (("github_token", github["GITHUB_TOKEN"]), ("relay_token", _PASSWORD)):
         (folder / name).write_text(secret, "utf-8")

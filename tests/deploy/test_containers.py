@@ -33,7 +33,7 @@ def test_a_model_with_swapped_classes_fails_and_the_container_before_serves_agai
     done = machine(*models.options("swapped"), *SMOKE, API_KEY=KEY)
     assert done.code == 1, done.output
     assert "FAILED" in done.out
-    assert "failed (the smoke test failed); the version before serves again: " in done.error
+    assert "failed (the smoke test failed); the previous version serves again: " in done.error
     assert done.error.endswith(f"{models.image} ({first[:12]})\n")
     assert machine.inspect("{{.Id}}") == first
     assert machine.model() == models.sha256["v1"]
@@ -62,7 +62,7 @@ def test_a_container_that_ends_at_once_shows_its_log(models, machine):
 def test_the_first_deploy_fails(models, machine):
     done = machine(*models.options("swapped"), *SMOKE)
     assert done.code == 2
-    assert "there is no version before this one to go back to" in done.error
+    assert "there is no previous version to go back to" in done.error
     assert machine.containers() == {}
     with socket.create_server(("127.0.0.1", machine.port)):
         done = machine(*models.options("v1"))
@@ -109,7 +109,7 @@ def test_the_engine_fails_to_rename_a_container(models, machine, name, tmp_path)
     failing = engine_that(tmp_path, f'[[ $1 != rename || "$2 $3" != *{name}* || -e done ]] || {fail}')
     done = machine(*models.options("v2"), CONTAINER=failing)
     assert done.code == 1, done.output
-    assert "failed (engine rename: Error: disk full); the version before serves again" in done.error
+    assert "failed (engine rename: Error: disk full); the previous version serves again" in done.error
     assert machine.model() == models.sha256["v1"]
     assert machine.containers() == {machine.name: "running"}
 

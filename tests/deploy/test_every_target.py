@@ -64,7 +64,7 @@ def test_if_the_smoke_test_fails_image_and_model_come_back(place, deploy, broken
     assert done.code == 1
     assert place.serves() == OLD
     assert f"error: the deploy of {image} failed (the smoke test failed); " in done.error
-    assert f"the version before serves again: {IMAGE}:old (" in done.error
+    assert f"the previous version serves again: {IMAGE}:old (" in done.error
     assert "| it is broken; the key is ***" in done.out
     assert "| failed (the smoke test failed); rolled back |" in done.summary
     assert deploy(*NEW).code == 0
@@ -100,7 +100,7 @@ def test_a_version_that_does_not_start(place, deploy, image, seconds):
 def test_a_first_deploy_has_nothing_to_go_back_to(empty_place, deploy):
     failed = deploy("--image", f"{IMAGE}:broken", "--model-url", OLD_URL)
     assert failed.code == 2
-    assert "before this one to go back to" in failed.error
+    assert "there is no previous version to go back to" in failed.error
     deploy.options += ("--dry-run",)
     assert deploy("--rollback").code == 1
 
@@ -136,7 +136,7 @@ def test_cancelled_while_the_new_version_starts(place, deploy, number):
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
     done = deploy.cancel(process, lambda: place.versions() == 2, number)
     assert done.code == 1
-    assert "failed (cancelled); the version before serves again" in done.error
+    assert "failed (cancelled); the previous version serves again" in done.error
     assert place.serves() == OLD
 
 
@@ -276,7 +276,7 @@ def test_secrets_come_from_the_environment_and_are_not_printed(place, deploy):
     done = deploy(*NEW, "--env", "API_KEYS", API_KEYS=secret)
     assert done.code == 1
     assert place.serves() == OLD
-    assert ("400 bad value ***" if place.takes_secrets else "belong into the Secret") in done.error
+    assert ("400 bad value ***" if place.takes_secrets else "put it into the Secret") in done.error
     done = deploy(*NEW, "--env", "API_KEYS", API_KEYS=secret)
     assert done.code == (0 if place.takes_secrets else 1)
 

@@ -80,7 +80,7 @@ def test_what_the_cluster_rejects_changes_nothing(cluster, deploy):
     cluster.faults += [Fault("POST", "/apply", 403, message="Forbidden")]
     done = deploy(*NEW)
     assert done.code == 1
-    assert "failed (kubectl apply: error: Forbidden); the version before serves again" in done.error
+    assert "failed (kubectl apply: error: Forbidden); the previous version serves again" in done.error
     assert len(cluster.revisions) == 1
 
 

@@ -78,7 +78,7 @@ def leave(folder: Path) -> Path:
         },
         "reports/promotion.json": {
             "promoted": True, "verdict": "better", "champion": "3", "sha256": packaged["sha256"],
-            "reasons": ["the candidate is clearly better than version 3"],
+            "reasons": ["the new model is clearly better than version 3"],
         },
         "reports/package/package.json": packaged
         | {"known": INTERVALS | OTHERS, "conditions": CONDITIONS},

@@ -41,16 +41,24 @@ def test_a_file_that_cannot_be_read_is_one_line(monkeypatch, tmp_path):
         run("ml", "", COMMANDS, ["ingest"])
 
 
-@pytest.mark.parametrize(("package", "hint"), [("ml", "make dev"), ("release", "make deploy-tools")])
-def test_a_missing_package_is_one_line(monkeypatch, tmp_path, package, hint):
+@pytest.mark.parametrize(
+    ("package", "command", "hint"),
+    [
+        ("ml", "train", "make dev"),
+        ("release", "publish", "make deploy-tools"),
+        ("release", "gate", "make dev"),
+        ("deploy", "docker", "make deploy-tools"),
+    ],
+)
+def test_a_missing_package_is_one_line(monkeypatch, tmp_path, package, command, hint):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "pydantic", None)
     monkeypatch.delitem(sys.modules, "ml.params", raising=False)
     with pytest.raises(SystemExit, match=f"^error: pydantic is not installed: `{hint}` installs it$"):
-        run(package, "", {"train": ("ml.params", "")}, ["train"])
+        run(package, "", {command: ("ml.params", "")}, [command])
     (tmp_path / ".venv").mkdir()
     with pytest.raises(SystemExit, match=r"^error: pydantic is missing in .*, which is not \.venv"):
-        run(package, "", {"train": ("ml.params", "")}, ["train"])
+        run(package, "", {command: ("ml.params", "")}, [command])
 
 
 def test_a_missing_module_of_the_project_is_a_fault():

@@ -132,7 +132,7 @@ def test_from_photos_to_a_registered_model(prepared, params):
     assert client.get_model_version_by_alias(name, "champion").version == first.version
     assert len(client.search_model_versions(versions)) == 2
     decision = json.loads(Path("reports/promotion.json").read_text())
-    assert "stays: the candidate is not clearly better" in decision["reasons"][0]
+    assert "stays: the new model is not clearly better" in decision["reasons"][0]
 
     # What was trained, and what was packaged, may have learned from photos that are now in the test split.
     prepare.run(params.prepare.model_copy(update={"test_share": 0.3}))

@@ -1,4 +1,4 @@
-"""From an alert to a training: the real Alertmanager, the relay as a process, and a stand-in for GitHub."""
+"""From an alert to retraining: the real Alertmanager, the relay as a process, and a stand-in for GitHub."""
 
 import contextlib
 import datetime

@@ -1,4 +1,4 @@
-"""When a training is due, and the issue about a model that the gate rejects."""
+"""When training is due, and the issue about a model that the gate rejects."""
 
 import json
 import subprocess

@@ -15,8 +15,8 @@ from tests.helpers.service import running
 from tests.helpers.waiting import until
 
 SAYS = (
-    "{} may keep {} to improve the model: for 1 day, and longer those that train it. "
-    "Their answers are kept with them, their metadata is not."
+    "{} may keep {} for 1 day to improve the model, and photos that train it for longer. "
+    "The answers are kept with the photos; the photos' metadata is not."
 )
 Opening = Callable[..., AbstractContextManager[Page]]
 

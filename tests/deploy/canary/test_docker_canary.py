@@ -85,7 +85,7 @@ def test_a_canary_and_the_ways_back(models, machine, canary, watched):
     until(lambda: watched.knows(int(target.rpartition(":")[2])))
     done = machine(*models.options("v2"), *canary[:-1], "roll-back")
     assert done.code == 3, done.output
-    assert "too little traffic: 0 predictions of the candidate and " in done.error
+    assert "too little traffic: 0 predictions of the new version and " in done.error
     assert machine.model() == models.sha256["v1"]
     assert set(machine.containers()) == names
     with sender.sending([cat], rate=20):
@@ -108,7 +108,7 @@ def test_a_first_canary_that_fails_at_its_end_brings_the_champion_back(
     smoke.write_text(f"echo >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) != 2 ]")
     done = machine(*models.options("v2"), *canary, "--smoke-test", str(smoke))
     assert done.code == 1, done.output
-    assert "the version before serves again" in done.error
+    assert "the previous version serves again" in done.error
     assert machine.model() == models.sha256["v1"]
     done = machine("--rollback")
     assert done.code == 1, done.output

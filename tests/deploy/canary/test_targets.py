@@ -92,7 +92,7 @@ def test_promoted_after_10_and_50_percent(place, deploy, canary):
     assert place.serves() == ("new", NEW_URL)
     assert splits(place) == [10, 50]
     assert not left(place)
-    assert "too little traffic (0 predictions of the candidate and " in done.summary
+    assert "too little traffic (0 predictions of the new version and " in done.summary
     assert "| deployed | http://127.0.0.1:" in done.summary
 
 
@@ -104,7 +104,7 @@ def test_rejected_without_traffic(place, deploy, canary, tmp_path):
     assert not left(place)
     assert "failed (too little traffic: 0 predictions" in done.error
     report = (tmp_path / "report.md").read_text()
-    assert "### Canary: too little traffic: 0 predictions of the candidate and " in report
+    assert "### Canary: too little traffic: 0 predictions of the new version and " in report
     assert report in done.summary
 
 

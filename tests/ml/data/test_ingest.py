@@ -322,7 +322,7 @@ def test_classes_that_no_model_can_have_are_rejected(tmp_path, go):
     for name in ("red", "blue", "x" * 101):
         (tmp_path / "long" / name).mkdir(parents=True)
         (tmp_path / "long" / name / "1.png").write_bytes(b"x")
-    with pytest.raises(PipelineError, match="at most 100 characters"):
+    with pytest.raises(PipelineError, match="at most 100 printable characters"):
         go(tmp_path / "long")
     (tmp_path / "table").mkdir()
     for number in range(4):
@@ -446,12 +446,13 @@ def test_two_at_once(make_photos, go, tmp_path):
 def test_a_class_of_photos_that_cannot_be_read_is_not_called_empty(make_photos, go):
     root = make_photos(3)
     (root / "green").mkdir()
-    with pytest.raises(PipelineError, match="class 'green' is empty"):
+    with pytest.raises(PipelineError, match="class 'green' is empty: add photos"):
         go(root)
     for name in ("1.TIF", "2.tif", "notes"):
         (root / "green" / name).write_bytes(b"II*\0")
     with pytest.raises(
-        PipelineError, match=r"'green' has no photo, only other files: 2 .tif, 1 without a suffix"
+        PipelineError,
+        match=r"'green' has no photo, only other files \(2 .tif, 1 without a suffix\): add photos",
     ):
         go(root)
 

@@ -355,7 +355,7 @@ def test_parts_of_the_photos_that_are_no_classes(patterns: tuple[str, ...]) -> N
 
 def test_several_renderings_of_the_photos_are_refused() -> None:
     patterns = [f"{colour}/{label}/#" for colour in ("color", "Segmented") for label in ("cat", "dog")]
-    with pytest.raises(PipelineError, match="photos: Segmented, color have the same classes"):
+    with pytest.raises(PipelineError, match="photos: Segmented, color seem to contain the same photos"):
         laid_out(*patterns)
     assert found(laid_out("color/#", "segmented/#")) == {"color": 3, "segmented": 3}
     assert found(laid_out("color/a/#", "segmented/b/#")) == {"color": 3, "segmented": 3}

@@ -115,7 +115,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(arch):
 
 def test_without_timm_a_line_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(PipelineError, match="timm is not installed: pip install timm"):
+    with pytest.raises(PipelineError, match="timm is not installed: run `make dev`"):
         build("timm/resnet18", 2)
 
 

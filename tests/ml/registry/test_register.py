@@ -150,7 +150,7 @@ def test_a_model_that_is_shown_to_be_better_becomes_the_champion(registered, nam
     # Slopes: steep ones are surer than these photos allow, flat ones less sure.
     worse = registered(graph(0.002, known=1.0))[1]
     assert (worse.promoted, worse.verdict) == (False, WORSE)
-    assert f"the champion, version {number}, stays: the candidate is clearly worse" in worse.reasons[0]
+    assert f"the champion, version {number}, stays: the new model is clearly worse" in worse.reasons[0]
     wrong = registered(graph(-0.02, known=1.0))[1]
     assert wrong.paired.accuracy.verdict == WORSE
     assert any(reason.startswith("labels: worse; of 400 photos") for reason in wrong.reasons)
@@ -170,7 +170,7 @@ def test_a_model_that_is_not_better_does_not(registered):
     for slope in (0.03, 0.0302):
         same = registered(graph(slope, known=1.0), version=f"slope {slope}")[1]
         assert (same.promoted, same.verdict) == (False, UNSURE)
-        assert "stays: the candidate is not clearly better" in same.reasons[0]
+        assert "stays: the new model is not clearly better" in same.reasons[0]
 
 
 def test_a_champion_without_an_ood_score_is_compared_by_its_answers_alone(registered):

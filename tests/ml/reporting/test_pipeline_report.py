@@ -57,7 +57,7 @@ def test_every_section_holds_its_results(project):
             "only a candidate", "not worse than a linear probe no worse; only the probe on 9",
             "linear probe on the pretrained features 99.11 %", "always the most frequent class 50.22 %",
         ],
-        "Promotion": ["champion", "Compared with version 3: better.", "The candidate is clearly better"],
+        "Promotion": ["champion", "Compared with version 3: better.", "The new model is clearly better"],
         "Calibration": [
             "error 0.0100", "torch network is 1.000", "Warning: the stated probabilities are far off.",
         ],

@@ -101,9 +101,14 @@ class TimmNetwork(Network):
         try:
             import timm
         except ImportError as error:
-            raise PipelineError("timm is not installed: pip install timm") from error
+            raise PipelineError(
+                "timm is not installed: run `make dev`, or install the version in requirements-dev.txt"
+            ) from error
         if not timm.is_model(self._model):
-            raise PipelineError(f"timm has no model {self._model}")
+            raise PipelineError(
+                f"timm has no model {self._model}: "
+                '`python -c "import timm; print(timm.list_models(pretrained=True))"` lists its models'
+            )
         try:
             return timm.create_model(self._model, **options)
         except RuntimeError as error:

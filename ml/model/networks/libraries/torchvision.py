@@ -34,7 +34,11 @@ class TorchvisionNetwork(Network):
             self._weights: Any = torchvision.models.get_model_weights(model).DEFAULT
             body = torchvision.models.get_model(model, weights=None)
         except (ValueError, AttributeError) as error:
-            raise PipelineError(f"torchvision has no model {model}") from error
+            raise PipelineError(
+                f"torchvision has no model {model}: "
+                '`python -c "from torchvision import models; print(models.list_models(module=models))"` '
+                "lists its models"
+            ) from error
         self._model = model
         try:
             transforms = self._weights.transforms()
