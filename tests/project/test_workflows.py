@@ -23,6 +23,7 @@ RUNS = [(name, step) for name, step in STEPS if "run" in step]
 DEPLOYS = {"contents": "read", "packages": "read", "attestations": "read", "id-token": "write"}
 RIGHTS = {
     "ci/lint": {"contents": "read"},
+    "ci/audit": {"contents": "read"},
     "ci/test": {"contents": "read"},
     "ci/serve": {"contents": "read"},
     "ci/dependencies": {"contents": "read"},
@@ -199,7 +200,9 @@ def test_what_retrains_hands_on_what_a_release_takes_and_no_job_of_it_lacks_a_ri
     used = set(re.findall(r"secrets\.(\w+)", TEXTS["release"])) - {"GITHUB_TOKEN"}
     assert used == {*call["secrets"]}
     assert {*JOBS["release/publish"]["needs"]} == {"train", "film"}
-    assert "needs.train.result == 'success'" in JOBS["release/publish"]["if"]  # without a film, too
+    # Without `!cancelled()`, a job is skipped if any job before it has failed; here, without a film, too.
+    for job, before in (("publish", "train"), ("deploy", "publish")):
+        assert f"!cancelled() && needs.{before}.result == 'success'" in JOBS[f"release/{job}"]["if"]
     order = ("read", "write")
     granted = RIGHTS["retrain/release"]
     for job in ("release/train", "release/publish", "release/deploy"):
