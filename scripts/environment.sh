@@ -95,6 +95,14 @@ index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(pip_setting index-u
 [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
 certificates=${SSL_CERT_FILE:-$(pip_setting cert)}
 [ -z "$certificates" ] || export SSL_CERT_FILE="$certificates"
+# The system's certificates, which pip uses too, may contain that of a company's proxy. Without any, uv has its own.
+case $(uname) in
+Linux) stores="/etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem" ;;
+*) stores=. ;; # no file
+esac
+for store in $stores; do
+  [ ! -e "$store" ] || export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+done
 
 if has_uv; then
   uv=uv

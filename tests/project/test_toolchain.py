@@ -205,6 +205,21 @@ def test_pip_s_index_is_uv_s_too(checkout: Checkout) -> None:
     assert checkout.calls() == ["https://index.example.org/simple"]
 
 
+def test_the_system_s_certificates_are_uv_s_too(checkout: Checkout) -> None:
+    """In a network whose proxy has a certificate of its own, pip works; uv has to, too."""
+    checkout.python("python3", 11)
+    write(checkout.root.parent / "uv", UV.replace("uv $*", "${UV_SYSTEM_CERTS:-own}"))
+    assert checkout.make(".venv/.serve")[0] == 0
+    stores = (
+        "ssl/certs/ca-certificates.crt",
+        "pki/tls/certs/ca-bundle.crt",
+        "ssl/ca-bundle.pem",
+        "ssl/cert.pem",
+    )
+    found = sys.platform != "linux" or any(Path("/etc", store).exists() for store in stores)
+    assert checkout.calls() == ["true" if found else "own"]
+
+
 def test_cpu_builds_of_torch(checkout: Checkout) -> None:
     checkout.python("python3", 13)
     write(checkout.root.parent / "uv", UV.replace("uv $*", "$UV_TORCH_BACKEND $*"))
