@@ -1,5 +1,6 @@
 """A request while it is received, and then complete."""
 
+import logging
 import re
 import time
 from typing import Any
@@ -25,6 +26,7 @@ _HEADERS_S, _REQUEST_S = 15, 120
 # RFC 9112, section 5.
 _HEADER_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*(?:\r\n)?")
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:[ \t]*([^\r]*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_log = logging.getLogger(__name__)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -89,7 +91,12 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
                 return len(data)
             self._has_first_line = b"\r\n" in start
         before = b"\r" if self.header_plus.endswith(b"\r") else b""
-        consumed: int = super().received(data)
+        try:
+            consumed: int = super().received(data)
+        except OSError as error:  # a large body goes to a file
+            _log.warning("a request's body can't be written to the temporary folder: %s", error.strerror)
+            self.reject(RejectedError("no_resources", "the service has no room for the request's body"))
+            return len(data)
         if self.headers_finished:
             self.header_plus = b""  # the parsed header is enough
         elif not self.error and _BARE_LF.search(before + data):  # waitress would wait for CR LF

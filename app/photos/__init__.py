@@ -39,6 +39,7 @@ def is_text(data: bytes) -> bool:
 def too_large(max_bytes: int) -> str:
     """Return why a body is rejected that has more bytes than it may have."""
     if max_bytes % _MB:
-        return f"the body is larger than {max_bytes} bytes"
+        where = "photos are taken by POST /predict and POST /v2/models/NAME/infer only"
+        return f"the body is larger than {max_bytes} bytes; {where}"
     advice = "send a smaller photo, or fewer photos per request"
     return f"the body is larger than {max_bytes // _MB} MB, the limit of this service; {advice}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import os
 import socket
 import threading
@@ -139,7 +140,7 @@ class _CheckedAdapter(HTTPAdapter):
             if target not in self._allowed or host is None:
                 raise NotAllowedError(f"this service fetches no images from {scheme}://{host}:{port}")
             request.headers["Host"] = urlsplit(request.url or "").netloc
-            addresses = _addresses(host, port)[:_ADDRESSES]
+            addresses = _alternating(_addresses(host, port))[:_ADDRESSES]
             for number, self._address in enumerate(addresses, 1):
                 try:
                     return super().send(request, *arguments, **options)
@@ -238,6 +239,18 @@ def _addresses(host: str, port: int) -> list[str]:
     if not all(map(is_public, addresses)):
         raise NotAllowedError(f"{host} has an address that isn't public")
     return addresses
+
+
+def _alternating(addresses: list[str]) -> list[str]:
+    """Return addresses with those of the other family in every second place, as RFC 8305 has it.
+
+    A host may have many IPv6 addresses that this machine can't reach.
+    """
+    first = ":" in addresses[0] if addresses else False
+    preferred = [address for address in addresses if (":" in address) == first]
+    others = [address for address in addresses if (":" in address) != first]
+    pairs = itertools.zip_longest(preferred, others)
+    return [address for pair in pairs for address in pair if address]
 
 
 def is_public(address: str) -> bool:

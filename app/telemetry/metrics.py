@@ -32,6 +32,7 @@ class Metrics:
 
     def __init__(self, predictions: Iterable[str] = ()) -> None:
         """Create them; `predictions` are the routes of predictions, whose series exist from the start."""
+        self.prediction_routes = frozenset(predictions)
         # The creation time of each counter and histogram would be noise. This can't be set per registry.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()

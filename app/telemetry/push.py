@@ -36,7 +36,7 @@ def pushing(settings: Settings, metrics: Metrics) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(2 * _TIMEOUT_S)
+        thread.join(_TIMEOUT_S)  # a gateway that hangs must not delay the end
 
 
 def _push(url: str, every_s: float, metrics: Metrics, ended: threading.Event) -> None:
@@ -54,6 +54,8 @@ def _push(url: str, every_s: float, metrics: Metrics, ended: threading.Event) ->
             if not failing:  # one line per outage, not per push; the error's text may contain the URL
                 _log.warning("the metrics can't be pushed: %s; trying again", type(error).__name__)
             failing = True
+    if failing:
+        return
     try:
         delete_from_gateway(gateway, **target)
     except Exception as error:  # noqa: BLE001

@@ -19,6 +19,9 @@ PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 STARTED = "app.started"
 """Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
 
+_BEFORE_THE_BODY = frozenset({401, 413, 429})
+"""Statuses with which predictions are rejected before their photos are looked at."""
+
 _log = logging.getLogger("app.request")
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -81,7 +84,9 @@ def record(
     route = route or "unmatched"
     method = method if method in METHODS else "OTHER"
     metrics.requests.labels(method, route, status).inc()
-    metrics.request_duration.labels(route).observe(duration)
+    # The objective is about predictions: many preflights and early rejections would hide slow ones.
+    if route not in metrics.prediction_routes or (method == "POST" and status not in _BEFORE_THE_BODY):
+        metrics.request_duration.labels(route).observe(duration)
     if _log.isEnabledFor(logging.INFO):
         fields = {"request_id": request_id, "method": method, "route": route, "status": status}
         fields |= {"duration_ms": round(duration * 1000, 2), "bytes": size, **(more_fields or {})}

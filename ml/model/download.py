@@ -91,8 +91,8 @@ class Download:
         # GitHub's API sends the asset itself only for this Accept header.
         headers = {"Accept": "application/octet-stream", "Accept-Encoding": "identity"}
         if known is not None:
+            # Not If-Modified-Since: servers answer 304 too if an older file has been put back.
             headers |= {"If-None-Match": known.etag} if known.etag else {}
-            headers |= {"If-Modified-Since": known.last_modified} if known.last_modified else {}
         if fresh:
             headers["Cache-Control"] = "no-cache"
         self.report(f"downloading {self.name}")
@@ -119,7 +119,7 @@ class Download:
 
     def _attempt(self, partial: Partial, headers: dict[str, str]) -> Version | None:
         have, version = partial.resumable() or (0, Version())
-        conditional = "If-None-Match" in headers or "If-Modified-Since" in headers
+        conditional = "If-None-Match" in headers
         if have:
             headers = headers | {"Range": f"bytes={have}-", "If-Range": version.range_condition or ""}
         with self.client.open(self.client.url, headers, self.policy.timeouts) as response:

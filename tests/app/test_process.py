@@ -36,6 +36,19 @@ def test_serves_and_stops(make_model, number):
     assert [line["label"] for line in lines if line.get("route") == "/predict"] == ["red"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit is a program of Linux")
+def test_without_room_for_a_large_body_there_is_an_answer_and_a_count(make_model):
+    """Waitress keeps bodies above 1 MB in files; a limit of a file's size is like a full disk."""
+    command = ["prlimit", "--fsize=1048576", sys.executable, "-m", "app"]
+    with running(command=command, MODEL_URL=make_model().as_uri(), LOG_FORMAT="text") as service:
+        service.wait()
+        status, body = service.predict(RED_JPEG + bytes(3 << 20))
+        assert (status, body["detail"]) == (503, "the service has no room for the request's body; try again")
+        assert service.predict(RED_JPEG)[0] == 200
+        assert 'predictions_rejected_total{reason="no_resources"} 1.0' in service.metrics()
+        assert "can't be written to the temporary folder: File too large" in service.end()[1]
+
+
 def test_a_connection_that_stays_open_does_not_keep_it_from_ending(make_model):
     with running(MODEL_URL=make_model().as_uri(), LOG_FORMAT="text") as service:
         service.wait()

@@ -131,6 +131,15 @@ def test_https_is_for_the_name_in_the_url(tls: ssl.SSLContext, monkeypatch: pyte
     assert server.seen == []
 
 
+def test_addresses_of_both_families_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although a host has many of IPv6, and this machine may not reach any of them."""
+    monkeypatch.setattr(remote, "_addresses", lambda *_: ["::1"] * 8 + ["127.0.0.1"])
+    with ModelServer().serving() as server:
+        server.files["/red.jpg"] = RED_JPEG
+        fetch = remote.RemotePhotos([("http", "photos.example", server.port)], 10_000).fetch
+        assert fetch(f"http://photos.example:{server.port}/red.jpg", lambda _: None) == RED_JPEG
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
 def test_ipv6(make_app: Make) -> None:
     try:

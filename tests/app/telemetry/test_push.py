@@ -11,6 +11,7 @@ import pytest
 from scripts.common import monitoring
 from scripts.common.process import free_port
 from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
 from tests.helpers.waiting import HANG_S, until
@@ -40,6 +41,29 @@ def test_metrics_are_pushed_and_deleted_at_the_end(gateway):
         until(lambda: re.search(sample, held(gateway), re.M))
         assert service.end(signal.SIGTERM)[0] == 0
     assert "predictions_total" not in held(gateway)
+
+
+def test_a_gateway_that_has_failed_does_not_delay_the_end():
+    asked = []
+
+    class Gateway(Handler):
+        def do_PUT(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.command)
+            self.answer(500)
+
+        def do_DELETE(self):
+            asked.append(self.command)
+            self.answer(202)
+
+    with (
+        Server(Gateway) as gateway,
+        running(METRICS_PUSH_URL=gateway.url, METRICS_PUSH_SECONDS="1") as service,
+    ):
+        service.wait()
+        until(lambda: asked)
+        assert service.end(signal.SIGTERM)[0] == 0
+    assert {*asked} == {"PUT"}
 
 
 def test_an_unreachable_gateway_is_logged_once_and_does_no_harm():
