@@ -40,14 +40,17 @@ export const key = {
   },
 };
 
+const noResponse = () => new ApiError(0, text("error_0"));
+
 // A header consists of bytes; browsers take them as the characters with the same codes.
 const utf8 = (characters) => String.fromCharCode(...new TextEncoder().encode(characters));
 
 /**
  * Send a request; resolves to the JSON of the response. XMLHttpRequest, because fetch doesn't say how much of a body
- * is sent; `onProgress(share)` is called with that.
+ * is sent; `onProgress(share)` is called with that. If `signal` is aborted, even before the call, it rejects.
  */
 function call(method, path, { body = null, headers = {}, signal, onProgress } = {}) {
+  if (signal?.aborted) return Promise.reject(noResponse()); // the signal fires no second time
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open(method, path);
@@ -55,7 +58,7 @@ function call(method, path, { body = null, headers = {}, signal, onProgress } = 
     if (key.get()) request.setRequestHeader("X-API-Key", utf8(key.get()));
     if (onProgress) request.upload.onprogress = ({ loaded, total }) => onProgress(total ? loaded / total : 1);
     signal?.addEventListener("abort", () => request.abort());
-    request.onabort = request.onerror = () => reject(new ApiError(0, text("error_0")));
+    request.onabort = request.onerror = () => reject(noResponse());
     request.onload = () => {
       try {
         resolve(result(request));
@@ -130,6 +133,7 @@ export async function predict(photo, { explain, keep, signal, onWait, onProgress
       if (!BUSY.includes(error.status) || attempt === ATTEMPTS || signal.aborted) throw error;
       onWait(error.retryAfter);
       await sleep(error.retryAfter, signal);
+      if (signal.aborted) throw noResponse(); // the user removed the photo during the pause
     }
   }
 }
@@ -140,7 +144,7 @@ export async function feedback(predicted, actual, request_id) {
   if (key.get()) headers["X-API-Key"] = utf8(key.get());
   const body = JSON.stringify({ predicted, actual, request_id });
   const response = await fetch("feedback", { method: "POST", body, headers, keepalive: true }).catch(() => {
-    throw new ApiError(0, text("error_0"));
+    throw noResponse();
   });
   if (!response.ok) throw new ApiError(response.status, reason(response.status));
 }

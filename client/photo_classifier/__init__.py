@@ -6,7 +6,7 @@
         answer = client.predict("cat.jpg")
         print(answer.label, answer.probabilities)
 
-It needs `requests`, and nothing else: this file can be copied.
+It needs `requests` with urllib3 2.2 or newer, and nothing else: this file can be copied.
 """
 
 import email.utils
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Protocol, Self
 from urllib.parse import urljoin
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 __all__ = [
@@ -39,6 +40,7 @@ _TRANSIENT = frozenset({408, 425, 429, 502, 503, 504})
 _CONNECT_S = 5.0
 _BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 10.0
 _CONNECTIONS = 32
+_ANSWER_BYTES, _PIECE_BYTES = 16 << 20, 64 << 10  # at most, of a body and of one read
 
 
 class _PilImage(Protocol):
@@ -118,7 +120,8 @@ class Client:
         url: address of the service, such as https://photos.example.org.
         key: one of its API_KEYS, if it has any.
         timeout_s: longest wait for an answer, and for each of its parts, in seconds.
-        deadline_s: no attempt begins, and none waits for an answer, after so many seconds for a photo.
+        deadline_s: after so many seconds for a photo, no attempt begins, and an answer that isn't complete is
+            given up when its next part arrives, or after `timeout_s` without one.
 
     Raises:
         ValueError: the key is not one line of text.
@@ -234,9 +237,12 @@ class Client:
                     f"{self._url}{path}",
                     timeout=(min(_CONNECT_S, left_s), min(self._timeout_s, left_s)),
                     allow_redirects=False,  # a key must not go elsewhere, and a 302 would become a GET
+                    stream=True,
+                    # A hook, because requests reads the body of a redirect itself, before post() returns.
+                    hooks={"response": lambda response, **_: _receive(response, give_up)},
                     **request,
                 )
-            except (requests.RequestException, ValueError) as failure:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
                 lasting = isinstance(failure, ValueError | requests.exceptions.SSLError)  # a bad URL, for one
                 error, again, pause_s = UnreachableError(f"{self._url}: {failure}"), not lasting, 0.0
             else:
@@ -293,6 +299,31 @@ def _encode(image: Any) -> bytes:
     else:
         image.convert("RGB").save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
+
+
+def _receive(response: requests.Response, give_up: float) -> None:
+    """Read the body of a response; a socket's timeout limits only the wait for the next part.
+
+    Args:
+        response: gets the body as its content.
+        give_up: when to stop reading, by `time.monotonic`.
+
+    Raises:
+        requests.ReadTimeout: the body isn't complete in time.
+        urllib3.exceptions.HTTPError: the connection broke.
+        ClassifierError: the body is too large.
+    """
+    body = bytearray()
+    with response:  # a connection whose body is read to its end is back in the pool by then
+        while piece := response.raw.read1(_PIECE_BYTES, decode_content=True):
+            body += piece
+            if len(body) > _ANSWER_BYTES:
+                raise ClassifierError(
+                    f"the answer isn't one of this service: it exceeds {_ANSWER_BYTES >> 20} MB"
+                )
+            if time.monotonic() >= give_up:
+                raise requests.ReadTimeout("the answer was not complete in time")
+    response._content = bytes(body)
 
 
 def _prediction(response: requests.Response) -> Prediction:

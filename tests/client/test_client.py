@@ -24,6 +24,7 @@ from scripts.common.process import free_port
 from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
+from tests.helpers.waiting import HANG_S
 
 CAT, DOG = ROOT / "tests/photos/cat.jpg", ROOT / "tests/photos/dog.jpg"
 ANSWER = {
@@ -277,6 +278,59 @@ def test_a_service_that_never_answers_is_given_up(scripted: Scripted) -> None:
     with Client(scripted.url, deadline_s=1) as client, pytest.raises(UnreachableError):
         client.predict(b"photo")
     gate.set()
+
+
+@pytest.mark.parametrize(("status", "chunked"), [(200, False), (200, True), (302, False)])
+def test_an_answer_that_is_not_complete_by_the_deadline_is_given_up(status: int, chunked: bool) -> None:
+    """Though none of its bytes keeps the client waiting for long; the last one comes after 14 s."""
+    requests: list[str] = []
+    _, _, body = good()
+
+    class Dripping(Handler):
+        def do_POST(self) -> None:
+            requests.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Location", "/elsewhere")
+            length = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))
+            self.send_header(*length)
+            self.end_headers()
+            for byte in body:
+                time.sleep(0.1)
+                self.wfile.write(b"1\r\n%c\r\n" % byte if chunked else b"%c" % byte)
+            self.wfile.write(b"0\r\n\r\n" if chunked else b"")
+
+    with Server(Dripping) as server, Client(server.url, timeout_s=HANG_S, deadline_s=1) as client:
+        with pytest.raises(UnreachableError):
+            client.predict(b"photo")
+        assert len(requests) <= 1
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(scripted: Scripted) -> None:
+    status, _, body = good()
+    scripted.answers = [(status, {"Content-Length": "1000"}, body), good()]
+    with Client(scripted.url) as client:
+        assert client.predict(b"photo").label == "cat"
+    assert len(scripted.seen) == 2
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(scripted: Scripted) -> None:
+    scripted.answers = [(200, {}, bytes(17 << 20))]
+    with Client(scripted.url) as client, pytest.raises(ClassifierError, match="exceeds 16 MB"):
+        client.predict(b"photo")
+    assert len(scripted.seen) == 1
+
+
+def test_a_connection_is_used_again(scripted: Scripted) -> None:
+    threads: set[threading.Thread] = set()  # the server has one for each connection
+    handler = scripted.server.RequestHandlerClass
+    handler.protocol_version = "HTTP/1.1"  # type: ignore[attr-defined]
+    scripted.work = lambda: threads.add(threading.current_thread())
+    scripted.answers = [problem(503, Retry_After="0"), good()]
+    with Client(scripted.url) as client:
+        for _ in range(3):
+            client.predict(b"photo")
+    assert len(threads) == 1
 
 
 def test_answers_of_something_else(scripted: Scripted) -> None:

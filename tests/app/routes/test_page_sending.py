@@ -12,12 +12,12 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from ml.model.image import decode
 from scripts.common.pictures import encoded
-from tests.app.routes.test_page_browser import CAT, card, choose
-from tests.conftest import encode
+from tests.app.routes.test_page_browser import CAT, card, choose, colour
+from tests.conftest import RED, encode
 from tests.helpers.chromium import opened, wait_until
 from tests.helpers.http_server import Handler, Server
 from tests.helpers.service import Service, running
@@ -213,6 +213,58 @@ def test_a_slow_upload_has_a_progress_bar_and_can_be_cancelled(
         noisy.get_by_role("button", name="Try again: noise.png").click()
         expect(noisy).to_have_attribute("data-state", "answered")
         expect(bar).to_be_hidden()
+
+
+def removed(page: Page, name: str) -> None:
+    card(page, name).get_by_role("button", name=f"Remove {name}").click()
+
+
+def sent_meanwhile(page: Page, asked: list[str]) -> int:
+    """Requests so far for other photos, when one that was chosen now is answered and a second has passed."""
+    choose(page, colour("next.jpg", RED))
+    expect(card(page, "next.jpg")).to_have_attribute("data-state", "answered")
+    page.wait_for_timeout(1000)  # only a request that must not come is awaited
+    return len(asked) - 1
+
+
+def test_a_photo_that_is_removed_while_the_service_is_busy_is_not_sent_again(page: Page) -> None:
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) > 1:
+            return route.continue_()
+        return route.fulfill(
+            status=503, body="<html>", content_type="text/html", headers={"Retry-After": "30"}
+        )
+
+    page.route("**/predict*", answer)
+    choose(page, CAT)
+    expect(card(page, "cat.jpg").locator(".message")).to_contain_text("Trying again in 30 s")
+    removed(page, "cat.jpg")
+    assert sent_meanwhile(page, asked) == 1
+    expect(page.locator("#announce")).not_to_contain_text("cat.jpg")
+
+
+SLOW_READING = """() => {
+    const read = Blob.prototype.arrayBuffer;
+    Blob.prototype.arrayBuffer = async function () {
+        if (this.size > 1000 && !window.goesOn) await new Promise((done) => (window.goesOn = done));
+        return read.call(this);
+    };
+}"""
+
+
+def test_a_photo_that_is_removed_while_it_is_read_is_not_sent(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: "predict" in request.url and asked.append(request.url))
+    expect(page).to_have_title("Cat or dog?")
+    page.evaluate(SLOW_READING)
+    choose(page, CAT)
+    wait_until(page, lambda: page.evaluate("Boolean(window.goesOn)"))
+    removed(page, "cat.jpg")
+    page.evaluate("goesOn()")
+    assert sent_meanwhile(page, asked) == 0
 
 
 def test_the_file_dialog_lists_types_so_that_macos_converts(browser: Browser, service: Service) -> None:
