@@ -4,7 +4,7 @@
 2. `limits` bounds photos and bytes per day, and photos per client.
 3. `awaiting` holds other photos for some minutes: feedback may say that their answer is wrong.
 4. `writer` is one thread with a short queue. It makes a small copy without metadata, in a process of its own
-   (`ml.model.careful`), and writes it.
+   (`ml.model.careful`), and writes it. A second thread drops photos that have waited too long.
 
 What can't be kept is dropped and counted. `ml.model.kept_photos` defines what is written.
 """

@@ -1,4 +1,4 @@
-"""One thread that copies photos and writes them, and the queue in front of it."""
+"""One thread that copies photos and writes them, the queue in front of it, and one that drops old photos."""
 
 import contextlib
 import hashlib
@@ -22,15 +22,17 @@ from ml.model.sandbox.sandbox import NoWorkerError
 THREAD = "collect"
 """Name of the thread. It may be left behind, in a store that doesn't answer."""
 FAILURES = QUEUE_FULL, STORE, UNUSABLE, STOPPING = ("queue_full", "store", "unusable", "stopping")
-"""Why a photo is not kept, labels of a metric: too many wait; the store failed; no copy could be made within
-the limits; the service stopped."""
+"""Why a photo is not kept, labels of a metric: too many wait, or it waited too long; the store failed; no
+copy could be made within the limits; the service stopped."""
 
 _MAX_WAITING = 64
 _TRIAL = ".written-at-start"
 _CPU_SHARE = 0.002
 """Share of the CPUs' time that copying and writing may take while all workers are busy. They cost more than
 is counted, such as the fork of the process that copies: with 0.01, throughput fell by 4 %."""
-_POLL_S, _TIDY_S = 0.05, 60.0
+_POLL_S, _TIDY_S = 0.05, 5.0
+_REOPEN_S = 60.0
+"""Least time between two new stores while writing fails: a new client of a bucket takes 0.1 s of CPU time."""
 _STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class Writer:
     holds Python's global lock, and everything would wait with it. So it rests instead: while all workers are
     busy, it takes no more than a small share of the CPUs' time.
 
+    A second thread drops photos whose time is over, because the first one may wait for a store that hangs.
+
     Args:
         address: of the store.
         max_bytes: bytes of all photos in the queue.
@@ -50,7 +54,7 @@ class Writer:
         limits: of a day.
         decoder: makes the copies.
         busy: whether all workers are busy.
-        tidy: called about once a minute.
+        tidy: called every few seconds.
     """
 
     def __init__(
@@ -70,18 +74,19 @@ class Writer:
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._tidying: threading.Thread | None = None
         self._store: Store | None = None
+        self._reopen_at = 0.0
         self._failing = False
 
     def start(self) -> None:
-        """Start the thread, unless it runs already or the service stops."""
+        """Start the threads, unless they run already or the service stops."""
         if self._thread is None:
             with self._changed:
                 if self._thread is None and not self._stopped.is_set():
-                    thread = threading.Thread(target=self._run, name=THREAD, daemon=True)
                     with contextlib.suppress(RuntimeError):  # the system has no more threads now
-                        thread.start()
-                        self._thread = thread
+                        self._tidying = self._tidying or _started(self._drop_old, f"{THREAD}-tidy")
+                        self._thread = _started(self._run, THREAD)
 
     def put(self, candidate: Candidate) -> bool:
         """Have a photo written, or a record corrected; return False if it is dropped, which is counted."""
@@ -118,20 +123,29 @@ class Writer:
         while (candidate := self._next()) is not None:
             began = time.thread_time()
             cpu_s = self._process(candidate)
+            del candidate  # or its photo would stay in memory until the next one comes
             self._rest(time.thread_time() - began + cpu_s)
 
     def _next(self) -> Candidate | None:
-        while True:
-            with self._changed:
-                if not self._queue and not self._stopped.is_set():
-                    self._changed.wait(_TIDY_S)
-                if self._queue:
-                    candidate = self._queue.popleft()
-                    self._bytes -= candidate.size
-                    return candidate
-                if self._stopped.is_set():
-                    return None
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._stopped.is_set())
+            if not self._queue:
+                return None
+            candidate = self._queue.popleft()
+            self._bytes -= candidate.size
+            return candidate
+
+    def _drop_old(self) -> None:
+        """Drop photos whose time is over, until the service stops; corrections of records have no photo."""
+        while not self._stopped.wait(_TIDY_S):
             self._tidy()
+            with self._changed:
+                waiting = len(self._queue)
+                self._queue = deque(each for each in self._queue if each.photo is None or not each.over)
+                self._bytes = sum(each.size for each in self._queue)
+                dropped = waiting - len(self._queue)
+            for _ in range(dropped):
+                self._drop(QUEUE_FULL)
 
     def _process(self, candidate: Candidate) -> float:
         """Write a photo or correct a record; return the CPU time that other processes spent, in seconds."""
@@ -179,11 +193,11 @@ class Writer:
             record = Record.from_json(store.read(feedback.path))
         except (FileNotFoundError, PermissionError, kept_photos.RecordError):
             return
-        reasons = record.reasons
-        if feedback.actual != record.answer["label"] and CONTRADICTED not in reasons:
-            reasons = (*reasons, CONTRADICTED)
-            self._metrics.collected.labels(CONTRADICTED).inc()
+        contradicted = feedback.actual != record.answer["label"] and CONTRADICTED not in record.reasons
+        reasons = (*record.reasons, CONTRADICTED) if contradicted else record.reasons
         store.write(feedback.path, replace(record, actual=feedback.actual, reasons=reasons).to_json())
+        if contradicted:
+            self._metrics.collected.labels(CONTRADICTED).inc()
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -201,6 +215,16 @@ class Writer:
             reason = one_line(str(error), 200) or type(error).__name__
             _log.warning("photos can't be kept, because COLLECT_TO can't be written to: %s", reason)
         self._failing = True
+        # Credentials may have been replaced: the client of a bucket reads their file only once.
+        if (now := time.monotonic()) >= self._reopen_at:
+            self._store, self._reopen_at = None, now + _REOPEN_S
 
     def _drop(self, reason: str) -> None:
         self._metrics.not_collected.labels(reason).inc()
+
+
+def _started(target: Callable[[], None], name: str) -> threading.Thread:
+    """Return a running thread; raises RuntimeError if the system has no more threads."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -4,6 +4,7 @@ A store is a folder or a bucket. For each photo it has `DAY/ID.jpg`, and `DAY/ID
 written later: a record means that its photo is complete. `ml.collected` reads and deletes them.
 """
 
+import contextlib
 import json
 import math
 import re
@@ -149,6 +150,9 @@ class Store(Protocol):
     def read(self, path: str) -> bytes:
         """Return a file's content, if it isn't longer than a record; raises FileNotFoundError and others."""
 
+    def remove(self, path: str) -> None:
+        """Remove a file, unless there is none; any exception says that it failed."""
+
 
 class Folder:
     """A folder of this machine; it is created when the first file is written."""
@@ -168,6 +172,10 @@ class Folder:
         with (self.root / path).open("rb") as file:
             return file.read(MAX_RECORD_BYTES)
 
+    def remove(self, path: str) -> None:
+        """Remove a file; see `Store`."""
+        (self.root / path).unlink(missing_ok=True)
+
 
 class Bucket:
     """A bucket, through fsspec. `AWS_ENDPOINT_URL` and `STORAGE_EMULATOR_HOST` name other services."""
@@ -178,7 +186,9 @@ class Bucket:
         scheme, _, self.root = address.rstrip("/").partition("://")
         # Without time limits, an outage would keep the connection for many minutes.
         options = {"config_kwargs": _S3_OPTIONS} if scheme == "s3" else {"timeout": 20}
-        self.files: Any = fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        # A cached client would keep credentials that have been replaced since.
+        caches = {"use_listings_cache": False, "skip_instance_cache": True}
+        self.files: Any = fsspec.filesystem(scheme, **caches, **options)
         self.files.retries = 1
 
     def write(self, path: str, content: bytes) -> None:
@@ -194,6 +204,11 @@ class Bucket:
             if str(error).startswith("Forbidden"):  # gcsfs has no exception of its own for it
                 raise PermissionError(str(error)) from error
             raise
+
+    def remove(self, path: str) -> None:
+        """Remove a file; see `Store`."""
+        with contextlib.suppress(FileNotFoundError):
+            self.files.rm_file(f"{self.root}/{path}", timeout=_TOTAL_S)
 
 
 def local_folder(address: str) -> Path | None:
@@ -224,6 +239,16 @@ def open_store(address: str) -> Store:
 
 
 def keep(store: Store, record: Record, photo: bytes) -> None:
-    """Write a photo and its record. Whatever happens, there is no record without its photo."""
+    """Write a photo and its record. Whatever happens, there is no record without its photo.
+
+    If the record can't be written, the photo is removed, if the store still allows it: without its record,
+    nobody finds it by its request id. The exception is that of the record.
+    """
     store.write(record.photo_path, photo)
-    store.write(record.path, record.to_json())
+    try:
+        store.write(record.path, record.to_json())
+    except Exception:
+        with contextlib.suppress(Exception):
+            store.remove(record.path)  # first: a bucket may have written it, and only its answer was lost
+            store.remove(record.photo_path)
+        raise

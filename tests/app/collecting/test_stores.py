@@ -1,6 +1,7 @@
 """Stores that are slow, broken or dead cost no answer and no memory; what is dropped is counted."""
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -8,14 +9,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
 from fsspec.exceptions import FSTimeoutError
 
-from app.collecting import writer
+from app.collecting import awaiting, writer
+from app.collecting.awaiting import Candidate
 from app.collecting.limits import DailyLimits
 from app.collecting.writer import Writer
 from app.inference.decoding import Decoder
@@ -24,11 +28,12 @@ from app.telemetry.metrics import Metrics
 from ml.collected.store import Collected
 from ml.model import kept_photos
 from ml.model.host import available_cpus
-from ml.model.kept_photos import Record
+from ml.model.kept_photos import Bucket, Folder, Record
 from tests.app.collecting.conftest import KeepingService
-from tests.app.collecting.test_collecting import UNKNOWN
+from tests.app.collecting.test_collecting import SURE, UNKNOWN
 from tests.conftest import coloured, encode
 from tests.helpers.graphs import GREEN, write_telling
+from tests.helpers.http_server import Handler, Server
 from tests.helpers.paths import ROOT
 from tests.helpers.s3 import bucket
 from tests.helpers.service import Service, fails, running
@@ -82,6 +87,37 @@ def test_the_bytes_that_wait_are_limited(keeping: KeepingService, tmp_path: Path
         assert (len(waits._queue), service.dropped("queue_full")) == (2, 2)
 
 
+@needs_fifo
+def test_photos_are_forgotten_in_time_while_a_store_hangs(
+    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_TIDY_S", 0.01)
+    with hanging_folder(tmp_path / "dead"), keeping(str(tmp_path / "dead")) as service:
+        waits, candidates = service.collector._writer, service.collector._awaiting
+        assert waits is not None
+        answer = service.predict(UNKNOWN)
+        service.feedback(answer, "red")
+        service.predict(SURE)
+        assert (len(waits._queue), waits._bytes, candidates._bytes) == (2, len(UNKNOWN), len(SURE))
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + awaiting.MAX_AGE_S + 1)
+        monkeypatch.setattr(awaiting, "time", later)
+        until(lambda: (waits._bytes, candidates._bytes) == (0, 0))
+        assert [candidate.photo for candidate in waits._queue] == [None]  # what feedback says
+        until(lambda: service.dropped("queue_full") == 1)
+
+
+def test_a_written_photo_does_not_stay_in_memory(keeping: KeepingService) -> None:
+    with keeping() as service:
+        request_id = service.predict(UNKNOWN)["request_id"]
+        until(service.records)
+
+        def held() -> bool:
+            candidates = [each for each in gc.get_objects() if isinstance(each, Candidate)]
+            return any(each.photo and each.record.request_id == request_id for each in candidates)
+
+        until(lambda: not held())
+
+
 def test_a_broken_store_is_reported_once_and_used_again_when_it_works(
     keeping: KeepingService, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -100,6 +136,51 @@ def test_a_broken_store_is_reported_once_and_used_again_when_it_works(
         assert [record.request_id for record in service.records()] == [answer["request_id"]]
 
 
+def test_feedback_is_counted_once_it_is_written(
+    keeping: KeepingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError
+
+    with keeping() as service:
+        answer = service.predict(UNKNOWN)
+        until(lambda: service.kept("unknown"))
+        monkeypatch.setattr(Folder, "write", fail)
+        service.feedback(answer, "red")
+        service.settle()
+        assert (service.kept("contradicted"), service.dropped("store")) == (0, 1)
+        assert [record.actual for record in service.records()] == [None]
+
+
+def test_a_store_that_fails_is_opened_again_but_not_for_each_photo(
+    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opened = tmp_path / "kept", list[str]()
+
+    def open_store(address: str) -> Folder:
+        opened.append(address)
+        return Folder(Path(address))
+
+    monkeypatch.setattr(kept_photos, "open_store", open_store)
+    with keeping(str(file)) as service:
+        for count in (1, 2):
+            service.predict(UNKNOWN)
+            until(lambda count=count: service.kept("unknown") == count)
+        assert len(opened) == 1
+        monkeypatch.setattr(Folder, "write", Path.mkdir)  # fails
+        for count in (1, 2, 3):
+            service.predict(UNKNOWN)
+            until(lambda count=count: service.dropped("store") == count)
+        assert len(opened) == 2
+        waits = service.collector._writer
+        assert waits is not None
+        waits._reopen_at = 0.0  # a minute later
+        for count in (4, 5):
+            service.predict(UNKNOWN)
+            until(lambda count=count: service.dropped("store") == count)
+        assert len(opened) == 3
+
+
 def test_no_record_is_written_without_its_photo() -> None:
     record = Record("0" * 32, "a", "2026-11-27T14:03:22Z", ("random",), 0.1, {}, {})
 
@@ -114,6 +195,9 @@ def test_no_record_is_written_without_its_photo() -> None:
 
         def read(self, path: str) -> bytes:
             raise FileNotFoundError(path)
+
+        def remove(self, path: str) -> None:
+            raise PermissionError(path)
 
     for suffix, written in ((".jpg", []), (".json", [record.photo_path])):
         store = Failing(suffix)
@@ -190,6 +274,84 @@ def test_a_bucket(
         (day,) = store.days()
         assert store.delete_day(day) == 1
         assert list(store.records()) == []
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_photo_whose_record_can_not_be_written_is_removed_from_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    record = Record("0" * 32, "a", "2026-11-27T14:03:22Z", ("random",), 0.1, {}, {})
+
+    class Failing(Bucket):
+        def write(self, path: str, content: bytes) -> None:
+            if path == record.path:
+                assert self.read(record.photo_path) == b"photo"
+                raise OSError("no room")
+            super().write(path, content)
+
+    with contextlib.ExitStack() as stack:
+        if scheme == "s3":
+            address = stack.enter_context(bucket(tmp_path, monkeypatch)).url
+        else:
+            address = stack.enter_context(google_bucket(monkeypatch))
+        store = Failing(f"{address}/live")
+        store.write("other", b"")
+        with pytest.raises(OSError, match="no room"):
+            kept_photos.keep(store, record, b"photo")
+        with pytest.raises(FileNotFoundError):
+            store.read(record.photo_path)
+
+
+class KeyServer(Server):
+    """A stand-in for S3 that takes what is signed with one access key, and notes the keys of all uploads."""
+
+    def __init__(self) -> None:
+        super().__init__(type("_Bound", (_KeyHandler,), {"bucket": self}))
+        self.accepted, self.keys = "", list[str]()
+
+
+class _KeyHandler(Handler):
+    protocol_version = "HTTP/1.1"
+    bucket: KeyServer
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        (key,) = re.findall("Credential=([A-Z]+)/", self.headers["Authorization"])
+        self.bucket.keys.append(key)
+        if key == self.bucket.accepted:
+            self.answer(headers={"ETag": '"x"'})
+        else:
+            self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>")
+
+
+def test_rotated_credentials_are_used_without_a_restart(
+    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(writer, "_REOPEN_S", 0.0)
+
+    def rotate(key: str) -> None:
+        server.accepted = key
+        credentials.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n")
+
+    with KeyServer() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        rotate("OLD")
+        with keeping("s3://photos/live") as service:
+            service.predict(UNKNOWN)
+            until(lambda: service.kept("unknown") == 1)
+            for count, key in enumerate(("NEW", "NEWER"), 1):
+                rotate(key)
+                service.predict(UNKNOWN)
+                until(lambda count=count: service.dropped("store") == count)
+                service.predict(UNKNOWN)
+                until(lambda count=count: service.kept("unknown") == 1 + count)
+    # With each key: the file that is written at the start, or nothing; photo and record; a photo that fails.
+    assert server.keys == ["OLD"] * 4 + ["NEW"] * 3 + ["NEWER"] * 2
 
 
 @contextlib.contextmanager

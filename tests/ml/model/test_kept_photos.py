@@ -95,3 +95,37 @@ def test_a_folder_is_written_to_and_read(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("*.*"))) == 2  # no temporary file
     (tmp_path / "a" / "b" / RECORD.path).write_bytes(bytes(10**6))
     assert len(store.read(RECORD.path)) == kept_photos.MAX_RECORD_BYTES
+
+
+class FullFolder(Folder):
+    """A folder that has room for photos only; some files can't be removed from it."""
+
+    def __init__(self, root: Path, written: bool = False, fixed: str = "none") -> None:
+        super().__init__(root)
+        self.written, self.fixed = written, fixed
+
+    def write(self, path: str, content: bytes) -> None:
+        if self.written or not path.endswith(".json"):
+            super().write(path, content)
+        if path.endswith(".json"):
+            raise OSError("no room")
+
+    def remove(self, path: str) -> None:
+        if path.endswith(self.fixed):
+            raise PermissionError("it must not be removed")
+        super().remove(path)
+
+
+@pytest.mark.parametrize("written", [False, True])  # True: only the answer of the store is lost
+def test_a_photo_whose_record_can_not_be_written_is_removed(tmp_path: Path, written: bool) -> None:
+    with pytest.raises(OSError, match="no room"):
+        kept_photos.keep(FullFolder(tmp_path, written), RECORD, b"photo")
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.parametrize("fixed", [".jpg", ".json"])
+def test_what_can_not_be_removed_is_no_record_without_its_photo(tmp_path: Path, fixed: str) -> None:
+    with pytest.raises(OSError, match="no room"):
+        kept_photos.keep(FullFolder(tmp_path, written=True, fixed=fixed), RECORD, b"photo")
+    left = {path.suffix for path in tmp_path.rglob("*.*")}
+    assert left == ({".jpg"} if fixed == ".jpg" else {".jpg", ".json"})
