@@ -175,7 +175,7 @@ class Client:
             query["keep"] = str(int(keep))
         # The service judges a photo by its content.
         headers = {"Content-Type": "application/octet-stream"}
-        response = self._post("/predict", data=data, params=query, headers=headers)
+        response = self._post("/predict", data, params=query, headers=headers)
         return _prediction(response)
 
     def predict_many(
@@ -225,7 +225,7 @@ class Client:
         document = {"predicted": prediction.label, "actual": actual, "request_id": prediction.request_id}
         self._post("/feedback", json=document)
 
-    def _post(self, path: str, **request: Any) -> requests.Response:
+    def _post(self, path: str, photo: bytes | None = None, **request: Any) -> requests.Response:
         """Send a request until it is answered or the time is over; both routes may get one repeatedly."""
         give_up = time.monotonic() + self._deadline_s
         backoff_s = _BACKOFF_S
@@ -240,6 +240,7 @@ class Client:
                     stream=True,
                     # A hook, because requests reads the body of a redirect itself, before post() returns.
                     hooks={"response": lambda response, **_: _receive(response, give_up)},
+                    data=None if photo is None else _Sent(photo, give_up),
                     **request,
                 )
             except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as failure:
@@ -255,6 +256,19 @@ class Client:
             if not again or time.monotonic() + pause_s >= give_up:
                 raise error
             time.sleep(pause_s)
+
+
+class _Sent(io.BytesIO):
+    """A photo that is sent in pieces: of bytes, urllib3 sends all within the time for connecting."""
+
+    def __init__(self, photo: bytes, give_up: float) -> None:
+        super().__init__(photo)
+        self._give_up = give_up
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.monotonic() >= self._give_up:
+            raise requests.ConnectTimeout("the photo was not sent in time")
+        return super().read(size)
 
 
 class _Key(requests.auth.AuthBase):

@@ -416,3 +416,27 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     """As client/README.md says."""
     (tmp_path / "photo_classifier.py").write_text(Path(photo_classifier.__file__).read_text("utf-8"), "utf-8")
     subprocess.run([sys.executable, "-c", "from photo_classifier import Client"], cwd=tmp_path, check=True)
+
+
+class Slow(Handler):
+    """Takes a body as a slow line does."""
+
+    def do_POST(self) -> None:
+        left = int(self.headers["Content-Length"])
+        while left:
+            left -= len(self.rfile.read(min(left, 1 << 17)))
+            time.sleep(0.02)
+        self.answer(200, json.dumps(ANSWER).encode())
+
+
+def test_a_large_photo_may_take_longer_than_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photo_classifier, "_CONNECT_S", 0.4)
+    with Server(Slow) as server, Client(server.url, deadline_s=HANG_S) as client:
+        assert client.predict(bytes(12 << 20)).label == "cat"  # takes 2 s
+
+
+def test_the_deadline_ends_the_sending_too() -> None:
+    with Server(Slow) as server, Client(server.url, deadline_s=1) as client:
+        problem = re.compile("not sent in time|timed out")
+        with pytest.raises(UnreachableError, match=problem):
+            client.predict(bytes(64 << 20))  # would take 10 s
