@@ -89,9 +89,15 @@ class Dataset:
         """Return the row numbers of a split, ascending."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
-    def sample(self, split: Split, count: int, seed: int) -> NDArray[np.int64]:
-        """Draw at most `count` row numbers of a split, ascending."""
-        return np.sort(np.random.default_rng(seed).permutation(self.rows(split))[:count])
+    def sample(self, split: Split, count: int, seed: int, per_class: int = 0) -> NDArray[np.int64]:
+        """Draw at most `count` row numbers of a split, ascending.
+
+        A class of which fewer than `per_class` are drawn gets more, up to that number, beyond `count`.
+        """
+        mixed = np.random.default_rng(seed).permutation(self.rows(split))
+        labels, classes = self.labels[mixed], range(len(self.classes)) if per_class else ()
+        rare = [mixed[labels == number][:per_class] for number in classes]
+        return np.unique(np.concatenate([mixed[:count], *rare]))
 
     def digest(self, split: Split) -> str:
         """Return the SHA-256 of a split's photos and labels, independent of their order, in hexadecimal."""

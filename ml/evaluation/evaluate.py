@@ -28,6 +28,8 @@ from ml.paths import EVALUATE_METRICS, HISTORY, REPORT, SLICES
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 
 EXAMPLE = "python -m ml evaluate"
+_OOD_PHOTOS_PER_CLASS = 10
+"""Of each class that has as many: the score needs the mean of every class, however rare it is."""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -47,7 +49,7 @@ def run(params: Params) -> Evaluation:
     network = trained.network
     REPORT.mkdir(parents=True, exist_ok=True)
 
-    sample = data.sample("train", p.ood_photos, params.train.seed)
+    sample = data.sample("train", p.ood_photos, params.train.seed, _OOD_PHOTOS_PER_CLASS)
     val_rows = data.rows("val")
     train, val, test = (
         extract_features(network, data.images, rows) for rows in (sample, val_rows, data.rows("test"))

@@ -10,12 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, auc, roc_curve
 
 from ml.data.dataset import Dataset
 from ml.evaluation.metrics import Floats, Labels
 
 _NAME_LENGTH = 24  # characters of a class's name that fit beside a plot
+_MATRIX_CLASSES = 25  # whose names and numbers can be read in a confusion matrix
+_LEGEND_CLASSES = 10  # that fit into a legend; matplotlib has as many colours
 mpl.use("Agg")
 mpl.rcParams["text.parse_math"] = False  # names of classes may contain dollar signs
 
@@ -47,8 +49,11 @@ def confusion_matrix(
     path: Path,
     title: str = "Confusion matrix, test split",
 ) -> None:
-    """Draw the number of photos per true and predicted class."""
-    predicted = probabilities.argmax(1)
+    """Draw the number of photos per true and predicted class.
+
+    Of many classes, only colours are drawn: the share of the photos of each true class.
+    """
+    predicted, many = probabilities.argmax(1), len(classes) > _MATRIX_CLASSES
     with _plot(path, title) as axes:
         ConfusionMatrixDisplay.from_predictions(
             labels,
@@ -56,17 +61,26 @@ def confusion_matrix(
             labels=range(len(classes)),
             display_labels=[*map(_shown, classes)],
             ax=axes,
-            colorbar=False,
+            include_values=not many,
+            normalize="true" if many else None,
+            colorbar=many,
         )
+        if many:
+            axes.set(xticks=[], yticks=[])
 
 
 def roc(probabilities: Floats, labels: Labels, classes: tuple[str, ...], path: Path) -> None:
-    """Draw one curve per class, each against the rest."""
+    """Draw one curve per class, each against the rest; the legend names those with the smallest area."""
+    curves = [roc_curve(labels == number, probabilities[:, number])[:2] for number in range(len(classes))]
+    areas = [auc(*curve) for curve in curves]
+    order = np.argsort(areas, kind="stable")
     with _plot(path, "ROC, test split") as axes:
-        for number, name in enumerate(classes):
-            RocCurveDisplay.from_predictions(
-                labels == number, probabilities[:, number], name=_shown(name), ax=axes
-            )
+        for number in order[_LEGEND_CLASSES:]:
+            axes.plot(*curves[number], color="lightgrey")
+        for number in order[:_LEGEND_CLASSES]:  # matplotlib hides a label that starts with "_", as a name may
+            axes.plot(*curves[number], label=f"{areas[number]:.4f} {_shown(classes[number])}")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
+        axes.legend(loc="lower right", title="area" if len(classes) <= _LEGEND_CLASSES else "smallest areas")
 
 
 def reliability(probabilities: Floats, labels: Labels, bins: int, path: Path) -> None:

@@ -5,6 +5,7 @@ photos can show. A difference that chance can explain doesn't count.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from ml.params import Package, Params
 
 IMBALANCED = 1.5
 """Classes are imbalanced if the largest has this many times the photos of the smallest."""
+MAX_UNKNOWN = 0.25
+"""Share of the test photos that may be answered as unknown; about `evaluate.ood_rejected` is expected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +116,22 @@ def check_probabilities(params: Params, probabilities: Floats, ece: float) -> Co
         "probabilities that roughly agree with the accuracy",
         ece <= limit,
         f"the calibration error is {ece:.3f}, the limit {limit:.3f}",
+    )
+
+
+def check_unknown(params: Params, known: Mapping[str, float]) -> Condition:
+    """Check that the model gives an answer to most test photos.
+
+    Args:
+        params: has the share of the validation photos that become unknown, which may be larger.
+        known: metrics of the OOD score, see `ml.evaluation.ood.measure_scores`.
+    """
+    limit = max(MAX_UNKNOWN, params.evaluate.ood_rejected)
+    share, low, high = (known[f"refused{end}"] for end in ("", "_low", "_high"))
+    return Condition(
+        f"at most {limit:.0%} of the test photos answered as unknown",
+        low <= limit,
+        f"the share is {share:.4f} ({low:.4f} to {high:.4f})",
     )
 
 

@@ -1,9 +1,10 @@
 """Write models/model.pt with its ONNX model and its model card.
 
 The model is only a candidate if it is not accurate enough or no better than simpler methods, if its
-probabilities are badly calibrated, if its ONNX model answers differently from torch, or if small
-perturbations of a photo change too many labels. A candidate can be served like any model, but it
-is neither promoted nor published unless you say so. docs/training.md lists the conditions.
+probabilities are badly calibrated, if it answers too many photos of the classes as unknown, if its ONNX model
+answers differently from torch, or if small perturbations of a photo change too many labels. A candidate can
+be served like any model, but it is neither promoted nor published unless you say so. docs/training.md lists
+the conditions.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from ml.evaluation.metrics import softmax
 from ml.evaluation.ood import load_method, measure_scores
 from ml.evaluation.result import Evaluation, measure, write_summary
 from ml.model import bundle
-from ml.packaging.conditions import check_accuracy, check_probabilities
+from ml.packaging.conditions import check_accuracy, check_probabilities, check_unknown
 from ml.packaging.describe import describe_model, stored_weights
 from ml.packaging.drawn import classify_drawn_images
 from ml.packaging.examples import TEST, choose_test_photos, read_folder, wrong_answers
@@ -95,9 +96,13 @@ def run(params: Params) -> dict[str, Any]:
 
     weights = stored_weights(trained.network.state_dict(), half)
     metrics = measure(params.evaluate, data, chosen.probabilities)
+    ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
+    ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
+    known = measure_scores(params.evaluate.confidence, chosen.answers["known"], ood_scores)
     conditions = [
         *check_accuracy(params, data, chosen.probabilities),
         check_probabilities(params, chosen.probabilities, metrics["ece"]),
+        check_unknown(params, known),
         chosen.condition(),
         *stability.conditions(),
     ]
@@ -107,9 +112,6 @@ def run(params: Params) -> dict[str, Any]:
     )
     if source == TEST:
         examples = choose_test_photos(data, manifest, chosen.model, chosen.probabilities)
-    ood_photos = load_ood_photos(params.evaluate.other, data.image_size, data.resize)
-    ood_scores = None if ood_photos is None else chosen.model.run(ood_photos)["known"]
-    known = measure_scores(params.evaluate.confidence, chosen.answers["known"], ood_scores)
     report = {
         "precision": chosen.precision,
         "version": manifest.version,

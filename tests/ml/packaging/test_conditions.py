@@ -9,7 +9,14 @@ from ml.data.dataset import Dataset
 from ml.evaluation import baselines
 from ml.evaluation.baselines import Probe
 from ml.evaluation.metrics import Floats
-from ml.packaging.conditions import check_accuracy, check_probabilities, minimum_accuracy, score_of
+from ml.evaluation.ood import measure_scores
+from ml.packaging.conditions import (
+    check_accuracy,
+    check_probabilities,
+    check_unknown,
+    minimum_accuracy,
+    score_of,
+)
 from ml.params import Params
 
 
@@ -134,6 +141,22 @@ def test_probabilities_that_mislead(params):
     assert not check_probabilities(params, sure, 0.16).met
     few = answers(np.arange(5) % 5, sure=0.5)
     assert check_probabilities(params, few, 0.4).met  # of five photos that say 50 %, one may well be right
+
+
+def test_a_model_that_rejects_the_photos_of_its_classes(params):
+    def check(*scores):
+        return check_unknown(params, measure_scores(0.95, np.array(scores)))
+
+    assert check(*[0.9] * 98, 0.1, 0.1).met
+    assert check(*[0.9] * 70, *[0.1] * 30).met  # may be chance
+    broken = check(*[np.nan] * 60)
+    assert not broken.met
+    assert broken.name == "at most 25% of the test photos answered as unknown"
+    assert broken.detail == "the share is 1.0000 (0.9398 to 1.0000)"
+    assert check(0.1, 0.9).met  # two photos show nothing
+    wanted = params.evaluate.model_copy(update={"ood_rejected": 0.4})
+    known = measure_scores(0.95, np.array([0.9] * 60 + [0.1] * 40))
+    assert check_unknown(params.model_copy(update={"evaluate": wanted}), known).met
 
 
 def test_every_condition_can_be_written(check):
