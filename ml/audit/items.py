@@ -50,6 +50,7 @@ class AuditItems:
             for suspect in suspects.suspects
             for name, sha256 in zip(suspect.paths, suspect.hashes, strict=True)
         }
+        self._replaced: dict[str, dict[str, LabelDecision]] = {}
         self._lock = threading.Lock()
 
     def choices(self) -> dict[str, Choice]:
@@ -59,14 +60,19 @@ class AuditItems:
         return {name: choice for name, choice in choices.items() if choice}
 
     def decide(self, item: Item, choice: Choice | None) -> None:
-        """Write or remove the decision about all files of a suspect; changes by others stay."""
+        """Write the decision about all files of a suspect, or take it back; changes by others stay."""
         suspect = self._suspects[item.id]
         with self._lock:
             made = decisions.load(self.path)
+            if _choice(suspect, made) is None:  # an earlier audit may have decided about some of the files
+                earlier = {sha256: made[sha256] for sha256 in suspect.hashes if sha256 in made}
+                self._replaced[item.id] = earlier
             for path, sha256 in zip(suspect.paths, suspect.hashes, strict=True):
                 made.pop(sha256, None)
                 if choice is not None:
                     made[sha256] = _decision(suspect, choice, sha256, path)
+            if choice is None:
+                made |= self._replaced.get(item.id, {})
             decisions.save(made.values(), self.path)
 
     def words(self, item: Item, choice: Choice) -> str:

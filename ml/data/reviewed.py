@@ -21,6 +21,8 @@ PATH = Path("collected_decisions.csv")
 
 Verdict = Literal["label", "none", "discard", "undo"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ANOTHER = "another"
+"""Stands for an answer that was none of the classes at the time of the decision."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Entry:
         label: the class, if the decision is `label`; else empty.
         day: on which the service kept the photo.
         reasons: why it was kept, separated by spaces.
-        answer: of the service.
+        answer: of the service, or `ANOTHER`.
         version: of its model.
     """
 

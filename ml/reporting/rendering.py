@@ -66,7 +66,9 @@ def value(values: Mapping[str, float], name: str) -> str:
 
 def interval(values: Mapping[str, float], name: str) -> str:
     """Return the confidence interval of a figure of a report; empty if it has none."""
-    if f"{name}_low" not in values:
+    ends = (f"{name}_low", f"{name}_high")
+    # An end that has an interval is the figure of another class: there may be classes called cat and cat_low.
+    if not all(end in values and f"{end}_low" not in values for end in ends):
         return ""
     return f"{_number(values[f'{name}_low'], name)} to {_number(values[f'{name}_high'], name)}"
 

@@ -165,7 +165,7 @@ class CollectedItems:
         facts = (
             record.day,
             " ".join(sorted(set(record.reasons))),
-            answer if answer in (UNKNOWN, *self.classes) else "another",
+            answer if answer in (UNKNOWN, *self.classes) else reviewed.ANOTHER,
             version if _VERSION.fullmatch(version) else "another",
         )
         return reviewed.Entry(time, record.id, record.sha256, verdict, label, *facts)

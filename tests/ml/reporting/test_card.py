@@ -5,12 +5,13 @@ import json
 import pytest
 
 from ml.data.licences import collections_of
+from ml.evaluation.metrics import Interval, by_name
 from ml.model import VERSION
 from ml.model.bundle import MAX_CARD_BYTES
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest
 from ml.reporting.model_card import card, summary
-from ml.reporting.rendering import escape_markdown
+from ml.reporting.rendering import escape_markdown, with_interval
 from ml.reporting.stage_reports import load
 from release.files import collect
 from tests.conftest import manifest
@@ -164,6 +165,13 @@ def test_names_cannot_break_the_card(project):
     rows = [line for line in text.splitlines() if line.startswith("| precision")]
     assert len(rows) == 4
     assert {line.replace("\\|", "").count("|") for line in rows} == {4}
+
+
+def test_a_class_gets_no_figure_of_another_class_as_its_interval():
+    names = {"recall_cat": Interval(0.9, 0.8, 0.95), "recall_cat_low": Interval(0.5, 0.4, 0.6)}
+    values = by_name(names)
+    assert with_interval(values, "recall_cat") == "90.00 %"
+    assert with_interval(values, "recall_cat_low") == "50.00 % (40.00 % to 60.00 %)"
 
 
 def test_the_card_is_cut_to_its_size_limit(project):

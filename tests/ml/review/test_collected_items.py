@@ -221,6 +221,13 @@ def test_accuracy_is_that_of_the_random_sample() -> None:
     assert numbers["accuracy"]["photos"] == 10
     assert numbers["versions"]["v2"]["value"] == 1
     assert numbers["versions"]["v1"]["photos"] == 9
+    renamed = [entry("another", "label", "kitten")] * 3  # the answer was "cat", which is no class any more
+    assert accuracy([*entries, *renamed], 0.95) == measured
+    assert in_words([*entries, *renamed], 0.95).endswith(
+        "10 photos. Left out: 3 answers that are none of the present classes."
+    )
+    assert as_numbers([*entries, *renamed], 0.95)["left_out"] == 3
+    assert as_numbers(entries, 0.95)["left_out"] == 0
     assert accuracy([NONE], 0.95) is None
     assert "nothing of the random sample" in in_words([], 0.95)
 
