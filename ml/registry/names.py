@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from ml.evaluation.packaged_model import IncomparableError
 from ml.params import AUTO
-from ml.registry.registry import CLASSES, champion, classes_digest, newest
+from ml.registry.registry import CLASSES, UnreadableError, champion, classes_digest, newest
 
 _FORMER_NAME = "cats-vs-dogs"  # the default before `auto`
 _MAX_NAME = 60
@@ -51,8 +51,13 @@ def _owner(name: str) -> str:
     if owner := registered.tags.get(CLASSES):
         return str(owner)
     # An earlier version of this project registered it without the tag: look into the model.
-    version = champion(name) or newest(name)
+    holder = champion(name)
     try:
+        version = holder or newest(name)
         return classes_digest(version.read().manifest.classes) if version else ""
     except IncomparableError:
+        return ""
+    except UnreadableError:
+        if holder:  # which the new model could not be compared with
+            raise
         return ""

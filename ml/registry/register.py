@@ -30,6 +30,7 @@ from ml.paths import HISTORY, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTIO
 from ml.registry import registry
 from ml.registry.names import name_for
 from ml.tracking.store import (
+    StoreError,
     check,
     has_run,
     log_folder,
@@ -42,6 +43,7 @@ from ml.tracking.store import (
 )
 
 EXAMPLE = "python -m ml register"
+_MAX_COMPARISONS = 3
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -95,21 +97,28 @@ def run(params: Params, accept_candidate: bool = False) -> tuple[str, str, Promo
     use_store(params.tracking)
     name = name_for(params.tracking.model, candidate.manifest.classes)
     version = registry.find_file(name, candidate.sha256) or _register(params, data, name, candidate, report)
-    number, champion = str(version.version), registry.champion(name)
+    number = str(version.version)
     facts = {"model": name, "version": number, "sha256": candidate.sha256, "test_digest": data.digest("test")}
-    if not accept_candidate and (former := _former_decision(facts, champion)) is not None:
-        return name, number, former
-    if champion is not None and champion.number == number:
-        promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
-    else:
+    for _ in range(_MAX_COMPARISONS):
+        champion = registry.champion(name)
+        if not accept_candidate and (former := _former_decision(facts, champion)) is not None:
+            return name, number, former
+        if champion is not None and champion.number == number:
+            promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
+            break
         if (shortfalls := candidate.manifest.shortfalls) and not accept_candidate:
             promotion = refuse_candidate(shortfalls)
         else:
             promotion = _compare(params, data, candidate, champion)
         with tracked(params.tracking, version.run_id):
             log_metrics(promotion.metrics(), "promotion_")
-        if promotion.promoted:
+        if not promotion.promoted:
+            break
+        if registry.champion(name) == champion:  # nobody else has promoted a model during the comparison
             registry.promote(name, number)
+            break
+    else:
+        raise StoreError(f"{name} got another champion during each comparison: run `{EXAMPLE}` again")
     promotion.write(**facts, champion="" if champion is None else champion.number)
     return name, number, promotion
 

@@ -18,14 +18,19 @@ from mlflow.exceptions import MlflowException
 from ml.evaluation.packaged_model import IncomparableError
 from ml.model import bundle
 from ml.model.errors import BundleError, one_line
+from ml.model.partial import sha256_of
 from ml.paths import MODEL
 from ml.registry import mlflow_model
-from ml.tracking.store import log_folder, transferring
+from ml.tracking.store import StoreError, log_folder, transferring
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 CLASSES = "classes_sha256"
 """Tag of a registered model that identifies its classes, see `classes_digest`."""
+
+
+class UnreadableError(StoreError):
+    """A registered version without the file that was registered; the message says what to do."""
 
 
 def classes_digest(classes: Iterable[str]) -> str:
@@ -41,16 +46,17 @@ def register(
     Its tags must include `sha256` and `model_version`, by which `find` finds it.
     """
     client = MlflowClient()
+    place = f"model-{tags['sha256'][:12]}"  # a training may be packaged, and registered, several times
     with tempfile.TemporaryDirectory() as folder:
-        mlflow_model.write(model, Path(folder, "model"))
-        log_folder(Path(folder, "model"), "model")
+        mlflow_model.write(model, Path(folder, place))
+        log_folder(Path(folder, place), place)
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     client.set_registered_model_tag(name, CLASSES, classes_digest(classes))
-    source = f"{client.get_run(run_id).info.artifact_uri}/model"
+    source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
     return client.create_model_version(name, source, run_id, tags=tags)
 
 
@@ -80,34 +86,62 @@ def _newest(versions: Iterable[ModelVersion]) -> ModelVersion | None:
 
 @dataclasses.dataclass(frozen=True)
 class RegisteredVersion:
-    """A registered version: its number, and the address of its files."""
+    """A registered version.
 
+    Attributes:
+        name: name of the registered model.
+        number: number of the version.
+        source: address of its files.
+        sha256: SHA-256 of its `model.pt`, in hexadecimal; empty if it was registered by something else.
+    """
+
+    name: str
     number: str
     source: str
+    sha256: str
 
     def read(self) -> bundle.Bundle:
         """Download and read its `model.pt`.
 
         Raises:
-            IncomparableError: the store does not have the file, or it cannot be read.
+            UnreadableError: the store does not have the file that was registered.
+            IncomparableError: it has the file, but this version of the project cannot read it.
             StoreError, MlflowException: the store cannot be used, so nothing is known about the file.
         """
         with tempfile.TemporaryDirectory() as folder:
             with transferring():
                 path = self._download(folder)
+                same = sha256_of(path) == self.sha256
+            if self.sha256 and not same:
+                raise self._unreadable(
+                    f"the {MODEL.name} at {self.source} is not the one that was registered"
+                )
             try:
                 return bundle.read(path)
-            except (OSError, BundleError) as error:
-                raise IncomparableError(one_line(str(error), 200)) from error
+            except BundleError as error:
+                reason = one_line(str(error), 200)
+                raise (IncomparableError(reason) if same else self._unreadable(reason)) from error
+
+    def _unreadable(self, reason: str) -> UnreadableError:
+        return UnreadableError(
+            f"{self.name} version {self.number} cannot be compared: {reason}. Restore the file; or, in "
+            f"MLflow, move the alias `{CHAMPION}` to another version or remove it; or, if the model is "
+            "another project's, choose another name with `python -m ml params tracking.model=NAME`"
+        )
 
     def _download(self, folder: str) -> Path:
         # An earlier version of this project registered the bare file.
         for place in (f"{self.source}/{mlflow_model.DATA}", self.source):
-            files = mlflow.artifacts.list_artifacts(artifact_uri=place)
+            try:
+                files = mlflow.artifacts.list_artifacts(artifact_uri=place)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                continue
             if any(PurePosixPath(file.path).name == MODEL.name for file in files):
                 file = f"{place}/{MODEL.name}"
                 return Path(mlflow.artifacts.download_artifacts(file, dst_path=folder))
-        raise IncomparableError(f"the store has no {MODEL.name} at {self.source}")
+        raise self._unreadable(f"the store has no {MODEL.name} at {self.source}")
 
 
 def champion(name: str) -> RegisteredVersion | None:
@@ -122,13 +156,18 @@ def champion(name: str) -> RegisteredVersion | None:
         if error.error_code not in _NO_SUCH_ALIAS:
             raise
         return None
-    return RegisteredVersion(str(version.version), version.source or "")
+    return _registered(version)
 
 
 def newest(name: str) -> RegisteredVersion | None:
     """Return the newest version of a registered model, or None."""
     version = _newest(MlflowClient().search_model_versions(f"name='{name}'"))
-    return None if version is None else RegisteredVersion(str(version.version), version.source or "")
+    return None if version is None else _registered(version)
+
+
+def _registered(version: ModelVersion) -> RegisteredVersion:
+    sha256 = version.tags.get("sha256", "")
+    return RegisteredVersion(version.name, str(version.version), version.source or "", sha256)
 
 
 def promote(name: str, number: str) -> None:

@@ -15,6 +15,7 @@ from ml import paths
 from ml.data.collected import periods_of
 from ml.data.licences import collections_of
 from ml.model.errors import PipelineError
+from ml.tracking.provenance import public_source
 
 _SPLITS = Path("data/processed/splits.json")
 _TITLES = {
@@ -116,6 +117,11 @@ class Reports:
     def param(self, section: str, name: str, default: Any = None) -> Any:
         """Return a value of params.yaml."""
         return self.params.get(section, {}).get(name, default)
+
+    @property
+    def public_source(self) -> str:
+        """The source of the photos without secrets."""
+        return public_source(self.source)
 
     @property
     def weakest_perturbation(self) -> dict[str, Any] | None:

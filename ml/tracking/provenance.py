@@ -34,8 +34,7 @@ def git_commit() -> str:
 def parameters_changed() -> dict[str, Any]:
     """Return the parameters that differ from the commit's params.yaml, new values by dotted name.
 
-    Empty if nothing differs or there is no commit. Sources of photos are cut to what can be published: the
-    name of a local file or folder, or the URL without user info and query.
+    Empty if nothing differs or there is no commit. Sources of photos are as in `public_source`.
     """
     try:
         committed = YAML(typ="safe").load(_git("show", f"HEAD:./{PARAMS}")) or {}
@@ -46,7 +45,7 @@ def parameters_changed() -> dict[str, Any]:
         return {}
     before, after = flatten(committed), flatten(current)
     changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
-    return {name: _publishable(str(value)) if name in _SOURCES else value for name, value in changed.items()}
+    return publishable(changed)
 
 
 def dataset_md5() -> str:
@@ -67,7 +66,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _publishable(source: str) -> str:
+def publishable(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters, by dotted name, with the sources of photos as `public_source` returns them."""
+    return {name: public_source(str(value)) if name in _SOURCES else value for name, value in params.items()}
+
+
+def public_source(source: str) -> str:
+    """Return the name of a local file or folder, or the URL without user info and query."""
     shown = public(source)
     return shown if shown.startswith(("http:", "https:")) else Path(source).name
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,7 +17,7 @@ from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError, one_line
 from ml.params import Params, Tracking
 from ml.paths import PREPARE_REPORT
-from ml.tracking.provenance import dataset_md5, flatten, git_commit
+from ml.tracking.provenance import dataset_md5, flatten, git_commit, publishable
 
 LOCAL_STORE = "sqlite:///mlflow.db"
 LATER = "`python -m ml register` logs it later"
@@ -93,7 +94,10 @@ def tracked(params: Tracking, run_id: str | None = None) -> Iterator[str]:
     """
     check(params)
     with reported():
-        run = mlflow.start_run(run_id=run_id if run_id and has_run(run_id) else None)
+        resumed = run_id if run_id and has_run(run_id) else None
+        if resumed:  # its experiment may have been renamed since, here or in MLflow
+            mlflow.set_experiment(experiment_id=mlflow.get_run(resumed).info.experiment_id)
+        run = mlflow.start_run(run_id=resumed)
         try:
             yield run.info.run_id
         except BaseException:
@@ -182,23 +186,23 @@ def log_training(
     """
     with tracked(params.tracking) as run_id:
         used = params.model_dump(exclude={"tracking", "recipes"}) | {"recipe": params.recipe.model_dump()}
-        mlflow.log_params(flatten(used))
+        mlflow.log_params(publishable(flatten(used)))
         tags = {"git_commit": git_commit(), "dataset_md5": dataset_md5(), "test_digest": data.digest("test")}
         mlflow.set_tags(tags | {"classes": ",".join(data.classes)})
         for epoch in history:
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             log_metrics(metrics, step=int(epoch["epoch"]))
         mlflow.log_metric("refined_val_loss", choices[0]["val_loss"])
-        mlflow.log_dict({"tried": list(choices)}, "choices.json")
+        with transferring():
+            mlflow.log_dict({"tried": list(choices)}, "choices.json")
         if PREPARE_REPORT.is_dir():
             log_folder(PREPARE_REPORT, PREPARE_REPORT.name)
         return run_id
 
 
 def has_run(run_id: str) -> bool:
-    """Return whether the store has a run of that id."""
+    """Return whether the store has a run of that id that is not deleted."""
     try:
-        mlflow.get_run(run_id)
+        return bool(mlflow.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
     except MlflowException:
         return False
-    return True

@@ -165,7 +165,7 @@ def test_without_mlflow_nothing_is_lost(prepared, params, monkeypatch, capsys):
     assert all("MLflow at http://127.0.0.1:9 cannot be used: " in line for line in lines)
     assert "Traceback" not in warnings
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{prepared}/mlflow.db")
     register.main(argparse.Namespace(or_later=True, candidate=False))
     client = mlflow.MlflowClient()
     run = client.get_run(client.get_model_version_by_alias("blue-red", "champion").run_id)
@@ -174,7 +174,18 @@ def test_without_mlflow_nothing_is_lost(prepared, params, monkeypatch, capsys):
     assert run.data.metrics["test_accuracy"] == pytest.approx(evaluation.test["accuracy"])
     assert len(client.get_metric_history(run.info.run_id, "val_loss")) == 3
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"prepare", "evaluate", "package", "model"} <= files
+    folder = f"model-{bundle.read(Path('models/model.pt')).sha256[:12]}"
+    assert {"prepare", "evaluate", "package", folder} <= files
+
+
+def test_a_training_whose_files_cannot_be_stored_is_complete(prepared, params, monkeypatch, capsys):
+    store = f"sqlite:///{prepared}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    (prepared / "no folder").touch()
+    mlflow.MlflowClient(store).create_experiment(params.tracking.experiment, f"{prepared}/no folder")
+    assert len(train.run(params)) == 3
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "models/checkpoint.pt is complete, and `python -m ml register` logs it later" in warning
 
 
 def unmet(packaged):

@@ -4,7 +4,10 @@ import argparse
 import contextlib
 import hashlib
 import json
+import re
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -314,6 +317,131 @@ def test_a_champion_whose_files_cannot_be_reached_stays(registered, named, monke
     with pytest.raises(StoreError), reported():
         registered(graph())
     assert registry.champion(name).number == str(away.version)
+
+
+def test_a_training_that_is_packaged_again_keeps_the_champion_s_file(registered, named):
+    with register.tracked(named.tracking) as run_id:
+        pass
+    registered(graph(0.04), run_id=run_id)
+    assert registered(graph(-0.04), run_id=run_id)[1].verdict == WORSE
+    name = named.tracking.model
+    for number in ("1", "2"):
+        version = mlflow.MlflowClient().get_model_version(name, number)
+        (file,) = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{number}")).rglob("model.pt")
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == version.tags["sha256"]
+    load = f"import mlflow; mlflow.pyfunc.load_model('models:/{name}@champion')"
+    subprocess.run([sys.executable, "-c", load], check=True)
+
+
+def test_a_version_of_an_earlier_project_is_still_compared(registered, named):
+    """Its folder is called `model`."""
+    number, _ = registered(graph(0.03))
+    name, client = named.tracking.model, mlflow.MlflowClient()
+    version = client.get_model_version(name, number)
+    former = Path(version.source).rename(Path(version.source).with_name("model"))
+    version = client.create_model_version(name, str(former), version.run_id, tags=version.tags)
+    registry.promote(name, version.version)
+    assert registered(graph(0.0302))[1].verdict == UNSURE
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "has no model.pt"), (b"another", "is not the one")])
+def test_a_champion_without_its_file_stays(registered, named, content, reason):
+    number, _ = registered(graph(0.04))
+    name, client = named.tracking.model, mlflow.MlflowClient()
+    file = Path(client.get_model_version(name, number).source, "data", "model.pt")
+    file.unlink() if content is None else file.write_bytes(content)
+    message = rf"{re.escape(name)} version {number} cannot be compared: .*{reason}.*alias `champion`"
+    for _ in range(2):
+        with pytest.raises(StoreError, match=message):
+            registered(graph(-0.04))
+        assert registry.champion(name).number == number
+    client.delete_registered_model_alias(name, registry.CHAMPION)
+    assert register.run(named)[2].promoted
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_champion_that_another_tool_registered_stays(registered, named, tmp_path, logged):
+    """It is the folder of a run, or a model of its own in MLflow."""
+    name, client = named.tracking.model, mlflow.MlflowClient()
+    source = f"models:/{client.create_logged_model('0').model_id}" if logged else str(tmp_path)
+    client.create_registered_model(name)
+    theirs = client.create_model_version(name, source)
+    registry.promote(name, theirs.version)
+    with pytest.raises(StoreError, match=r"has no model\.pt .*python -m ml params tracking\.model=NAME"):
+        registered(graph())
+    assert [version.version for version in client.search_model_versions(f"name='{name}'")] == [theirs.version]
+    client.delete_registered_model_alias(name, registry.CHAMPION)
+    assert register.run(named)[2].reasons == ["there is no champion yet"]
+
+
+@pytest.fixture
+def promoted_meanwhile(registered, named, monkeypatch):
+    """Have somebody else promote models, one during each comparison."""
+
+    def prepare(*slopes):
+        others = [registered(graph(slope))[0] for slope in slopes]
+        compare = register._compare
+
+        def slow(*arguments):
+            promotion = compare(*arguments)
+            if others:
+                registry.promote(named.tracking.model, others.pop(0))
+            return promotion
+
+        monkeypatch.setattr(register, "_compare", slow)
+
+    return prepare
+
+
+def test_a_better_model_that_was_promoted_during_the_comparison_stays(registered, named, promoted_meanwhile):
+    first, _ = registered(graph(0.005))
+    promoted_meanwhile(0.03)
+    registry.promote(named.tracking.model, first)
+    worse = registered(graph(0.012))[1]
+    assert (worse.promoted, worse.verdict) == (False, WORSE)
+    assert registry.champion(named.tracking.model).number == "2"
+    assert json.loads(PROMOTION.read_text())["champion"] == "2"
+
+
+def test_a_champion_that_changes_again_and_again_ends_the_comparisons(registered, named, promoted_meanwhile):
+    first, _ = registered(graph(0.005))
+    promoted_meanwhile(0.0051, 0.0052, 0.0053)
+    registry.promote(named.tracking.model, first)
+    with pytest.raises(StoreError, match=r"another champion during each .*run `python -m ml register` again"):
+        registered(graph(0.03))
+    assert registry.champion(named.tracking.model).number == "4"
+    assert register.run(named)[2].promoted
+
+
+@pytest.mark.parametrize("accept_candidate", [False, True])
+def test_a_model_whose_run_was_deleted_is_registered(registered, named, accept_candidate):
+    with register.tracked(named.tracking) as run_id:
+        pass
+    client = mlflow.MlflowClient()
+    if accept_candidate:
+        registered(graph(), run_id=run_id, shortfalls=["accuracy"])
+        client.delete_run(run_id)
+        assert register.run(named, accept_candidate=True)[2].promoted
+    else:
+        client.delete_run(run_id)
+        number, promotion = registered(graph(), run_id=run_id)
+        assert promotion.promoted
+        assert client.get_model_version(named.tracking.model, number).run_id != run_id
+
+
+def test_a_model_whose_experiment_was_renamed_is_registered(registered, named):
+    with register.tracked(named.tracking) as run_id:
+        pass
+    client = mlflow.MlflowClient()
+    plain = named.model_dump()
+    plain["tracking"]["experiment"] = "renamed in params.yaml"
+    number, promotion = registered(graph(0.02), type(named).model_validate(plain), run_id=run_id)
+    assert promotion.promoted
+    assert client.get_model_version(named.tracking.model, number).run_id == run_id
+    client.rename_experiment(client.get_run(run_id).info.experiment_id, "renamed in MLflow")
+    number, promotion = registered(graph(0.04), run_id=run_id)
+    assert promotion.promoted
+    assert client.get_model_version(named.tracking.model, number).run_id == run_id
 
 
 def test_an_unreachable_store_is_not_an_empty_one(registered, named, monkeypatch):

@@ -113,6 +113,14 @@ def test_names_are_escaped(project):
     assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;&amp;&#34;&#39;") >= 12
 
 
+def test_a_secret_in_the_source_is_not_shown(project):
+    plain = PARAMS.model_dump()
+    plain["ingest"]["source"] = "https://me:secret@example.org/a.zip?token=secret"
+    text = report.run(type(PARAMS).model_validate(plain)).read_text()
+    assert "The source is https://example.org/a.zip" in text
+    assert "secret" not in text
+
+
 def test_sections_of_stages_that_have_not_run_say_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PipelineError, match="no results to report yet"):

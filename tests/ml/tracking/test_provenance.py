@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml import set_params
-from ml.tracking.provenance import git_commit, parameters_changed
+from ml.tracking.provenance import git_commit, parameters_changed, publishable
 from tests.helpers.params import copy_params
 
 
@@ -48,6 +48,13 @@ def test_other_parameters_leave_the_commit_clean_and_are_recorded(repository):
         {"ingest.source": "https://me:secret@example.org/a.zip?token=secret"}, Path("params.yaml")
     )
     assert parameters_changed() == {"ingest.source": "https://example.org/a.zip"}
+
+
+def test_secrets_in_sources_are_not_published():
+    url = "https://me:secret@example.org/a.zip?token=secret"
+    params = {"ingest.source": url, "evaluate.other": f"/home/secret/{url[:4]}", "train.seed": 7}
+    shown = {"ingest.source": "https://example.org/a.zip", "evaluate.other": "http", "train.seed": 7}
+    assert publishable(params) == shown
 
 
 def test_other_code_makes_it_dirty(repository):

@@ -5,14 +5,16 @@ import socket
 import sqlite3
 import threading
 from contextlib import suppress
+from types import SimpleNamespace
 
 import mlflow
 import pytest
 
 from ml.model.errors import PipelineError
-from ml.params import Tracking
+from ml.params import Params, Tracking
 from ml.tracking import store
-from ml.tracking.store import check, log_metrics, metric_key, or_later, tracked, transferring
+from ml.tracking.store import check, log_metrics, log_training, metric_key, or_later, tracked, transferring
+from tests.helpers.params import default_params
 
 
 # Warnings from inside MLflow and Alembic.
@@ -91,6 +93,20 @@ def test_a_fault_of_our_own_is_not_blamed_on_the_store(tmp_path, monkeypatch) ->
     with pytest.raises(KeyError), or_later("never"), tracked(Tracking(experiment="one", model="one")):
         raise KeyError("twin")
     assert mlflow.active_run() is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_secret_in_the_source_is_not_logged(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    plain = default_params().model_dump()
+    plain["ingest"]["source"] = "https://me:secret@example.org/a.zip?token=secret"
+    data = SimpleNamespace(classes=("blue", "red"), digest=lambda split: "0" * 64)
+    run_id = log_training(Params.model_validate(plain), data, [], [{"val_loss": 0.5}])
+    logged = mlflow.get_run(run_id).data.params
+    assert logged["ingest.source"] == "https://example.org/a.zip"
+    assert "secret" not in str(logged)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
