@@ -1,6 +1,7 @@
 """What the HTTP clients must know about a URL: where it leads, and whether secrets may go there."""
 
 import re
+from pathlib import PurePath
 from urllib.parse import SplitResult, urlsplit
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -37,6 +38,12 @@ def public(address: str) -> str:
     if parts.scheme not in ("http", "https", "file"):
         return address
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def public_name(address: str) -> str:
+    """Return an http(s) URL as `public` does, and of a path only the name of the file or folder."""
+    shown = public(address)
+    return shown if shown.startswith(("http:", "https:")) else PurePath(address).name
 
 
 def bare(parts: SplitResult) -> str:

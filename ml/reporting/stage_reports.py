@@ -15,7 +15,7 @@ from ml import paths
 from ml.data.collected import periods_of
 from ml.data.licences import collections_of
 from ml.model.errors import PipelineError
-from ml.tracking.provenance import public_source
+from ml.model.urls import public_name
 
 _SPLITS = Path("data/processed/splits.json")
 _TITLES = {
@@ -121,7 +121,7 @@ class Reports:
     @property
     def public_source(self) -> str:
         """The source of the photos without secrets."""
-        return public_source(self.source)
+        return public_name(self.source)
 
     @property
     def weakest_perturbation(self) -> dict[str, Any] | None:

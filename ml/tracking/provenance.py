@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ml.model.urls import public
+from ml.model.urls import public_name
 from ml.params import PATH as PARAMS
 
 _NOT_CODE = (str(PARAMS), "dvc.lock", "metrics")
@@ -34,7 +34,7 @@ def git_commit() -> str:
 def parameters_changed() -> dict[str, Any]:
     """Return the parameters that differ from the commit's params.yaml, new values by dotted name.
 
-    Empty if nothing differs or there is no commit. Sources of photos are as in `public_source`.
+    Empty if nothing differs or there is no commit. Sources of photos are as in `public_name`.
     """
     try:
         committed = YAML(typ="safe").load(_git("show", f"HEAD:./{PARAMS}")) or {}
@@ -67,14 +67,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def publishable(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters, by dotted name, with the sources of photos as `public_source` returns them."""
-    return {name: public_source(str(value)) if name in _SOURCES else value for name, value in params.items()}
-
-
-def public_source(source: str) -> str:
-    """Return the name of a local file or folder, or the URL without user info and query."""
-    shown = public(source)
-    return shown if shown.startswith(("http:", "https:")) else Path(source).name
+    """Return parameters, by dotted name, with the sources of photos as `public_name` returns them."""
+    return {name: public_name(str(value)) if name in _SOURCES else value for name, value in params.items()}
 
 
 def _git(*arguments: str) -> str:
