@@ -29,10 +29,10 @@ def main(arguments: argparse.Namespace) -> None:
     """Print the two lines."""
     github, tag = GitHub.from_environment(), arguments.tag
     if not tag:
-        found = github.latest_model()
-        say(variables(github, found[1])) if found else note(
-            f"{github.name} has no release with a {MODEL} yet"
-        )
+        if found := github.latest_model():
+            say(variables(github, found[1]))
+        else:
+            note(f"{github.name} has no release with a {MODEL} yet")
         return
     if (release := github.by_tag(tag)) is None:
         raise PipelineError(f"{tag}: there is no such published release")

@@ -69,7 +69,7 @@ class Publisher:
                 unchanged.
         """
         if not self.is_published():
-            if tag_exists(self._github, self._tag, self._target):
+            if _tag_exists(self._github, self._tag, self._target):
                 self._target = ""  # a token needs more rights to name one
             try:
                 draft = self._draft()
@@ -181,7 +181,7 @@ class Publisher:
             say(f"a leftover draft may still exist: {error}")
 
 
-def tag_exists(github: GitHub, tag: str, target: str) -> bool:
+def _tag_exists(github: GitHub, tag: str, target: str) -> bool:
     """Return whether a tag exists.
 
     Args:
@@ -252,7 +252,7 @@ def main(arguments: argparse.Namespace) -> None:
 def _check_free(github: GitHub, tag: str, target: str) -> None:
     if (release := github.by_tag(tag)) is not None:
         raise PipelineError(f"{tag} is published already, {release.html_url}: choose another tag")
-    tag_exists(github, tag, target)
+    _tag_exists(github, tag, target)
     say(f"a release can get the tag {tag}")
 
 

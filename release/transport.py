@@ -181,11 +181,8 @@ class Transport:
                 return GitHubError(f"{where}: the token in GITHUB_TOKEN is not accepted or has expired (401)")
             case 403:
                 scope = "issues" if "/issues" in urlsplit(response.url).path else "contents"
-                need = (
-                    f"{scope}: read"
-                    if method == "GET"
-                    else f"{scope}: write{_OR_WORKFLOWS * (scope == 'contents')}"
-                )
+                need = f"{scope}: {'read' if method == 'GET' else 'write'}"
+                need += _OR_WORKFLOWS if need == "contents: write" else ""
                 return GitHubError(f"{where}: the token lacks the permission {need} (403: {text})")
             case 404 if method == "GET":
                 return NotFoundError(f"{where}: not found, or the token may not see it (404)")

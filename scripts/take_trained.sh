@@ -4,14 +4,15 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-for from in trained/models trained/reports film/recording.mp4; do
-  [ -e "$from" ] || continue
-  if [ -n "$(find "$from" -type l)" ]; then
-    echo "error: $from has links to other files" >&2
+take() {
+  [ -e "$1" ] || return 0
+  if [ -n "$(find "$1" -type l)" ]; then
+    echo "error: $1 has links to other files" >&2
     exit 1
   fi
-  to=${from#*/}
-  [ "$from" != film/recording.mp4 ] || to=docs/recording.mp4
-  rm -rf "$to"
-  mv "$from" "$to"
-done
+  rm -rf "$2"
+  mv "$1" "$2"
+}
+take trained/models models
+take trained/reports reports
+take film/recording.mp4 docs/recording.mp4

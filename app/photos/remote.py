@@ -246,9 +246,8 @@ def _alternating(addresses: list[str]) -> list[str]:
 
     A host may have many IPv6 addresses that this machine can't reach.
     """
-    first = ":" in addresses[0] if addresses else False
-    preferred = [address for address in addresses if (":" in address) == first]
-    others = [address for address in addresses if (":" in address) != first]
+    preferred = [address for address in addresses if (":" in address) == (":" in addresses[0])]
+    others = [address for address in addresses if address not in preferred]
     pairs = itertools.zip_longest(preferred, others)
     return [address for pair in pairs for address in pair if address]
 

@@ -259,7 +259,7 @@ class Client:
 
 
 class _Sent(io.BytesIO):
-    """A photo that is sent in pieces: of bytes, urllib3 sends all within the time for connecting."""
+    """A photo that is sent in pieces. Given bytes, urllib3 would have to send all within `_CONNECT_S`."""
 
     def __init__(self, photo: bytes, give_up: float) -> None:
         super().__init__(photo)

@@ -37,7 +37,7 @@ class Counts:
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict}; of {self.photos} photos, only the candidate is right on {self.candidate}, only "
+            f"{self.verdict}; of {self.photos} photos, only the new model is right on {self.candidate}, only "
             f"the other model on {self.baseline} ({self.test}, p = {self.p_value:.2g})"
         )
 
@@ -60,7 +60,7 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{self.verdict}; candidate minus other model is {self.value:+.5f} ({self.share:+.1%}), "
+            f"{self.verdict}; new minus other model is {self.value:+.5f} ({self.share:+.1%}), "
             f"with a paired bootstrap interval of {self.low:+.5f} to {self.high:+.5f}"
         )
 

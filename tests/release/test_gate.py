@@ -205,7 +205,7 @@ def test_the_paired_comparison_detects_smaller_differences(judge, tmp_path):
     assert report["paired"]["accuracy"]["verdict"] == "no clear difference"
     assert report["paired"]["log_loss"]["verdict"] == "worse"
     assert code == 1
-    assert line.startswith("error: rejected: photo by photo, log loss: worse; candidate minus other")
+    assert line.startswith("error: rejected: photo by photo, log loss: worse; new minus other")
     assert "labels: no clear difference" in output
 
 
