@@ -148,7 +148,13 @@ class Store(Protocol):
         """Write a file, all of it or nothing; any exception says that it failed."""
 
     def read(self, path: str) -> bytes:
-        """Return a file's content, if it isn't longer than a record; raises FileNotFoundError and others."""
+        """Return a file's content, if it isn't longer than a record.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            PermissionError: the service has no right to read.
+            Exception: of any other kind, if the store can't be read now.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file, unless there is none; any exception says that it failed."""
@@ -200,6 +206,12 @@ class Bucket:
         name = f"{self.root}/{path}"
         try:
             return bytes(self.files.cat_file(name, end=MAX_RECORD_BYTES, timeout=_TOTAL_S))
+        except PermissionError as error:
+            # s3fs raises it for expired and replaced credentials too.
+            code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+            if code in ("AccessDenied", "403"):
+                raise
+            raise OSError(str(error)) from error
         except OSError as error:
             if str(error).startswith("Forbidden"):  # gcsfs has no exception of its own for it
                 raise PermissionError(str(error)) from error

@@ -305,9 +305,16 @@ def test_a_photo_whose_record_can_not_be_written_is_removed_from_a_bucket(
 class KeyServer(Server):
     """A stand-in for S3 that takes what is signed with one access key, and notes the keys of all uploads."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Path) -> None:
         super().__init__(type("_Bound", (_KeyHandler,), {"bucket": self}))
-        self.accepted, self.keys = "", list[str]()
+        self.accepted, self.keys, self.files = "", list[str](), dict[str, bytes]()
+        self.may_read = True
+        self._credentials = credentials
+
+    def rotate(self, key: str) -> None:
+        """Take only this key from now on, and write it to the file of credentials."""
+        self.accepted = key
+        self._credentials.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n")
 
 
 class _KeyHandler(Handler):
@@ -315,43 +322,72 @@ class _KeyHandler(Handler):
     bucket: KeyServer
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        (key,) = re.findall("Credential=([A-Z]+)/", self.headers["Authorization"])
-        self.bucket.keys.append(key)
-        if key == self.bucket.accepted:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.bucket.keys.append(self._key())
+        if self._key() == self.bucket.accepted:
+            self.bucket.files[self.path] = content
             self.answer(headers={"ETag": '"x"'})
         else:
-            self.answer(400, b"<Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>")
+            self._reject(400, "ExpiredToken")
+
+    def do_GET(self) -> None:
+        if self._key() != self.bucket.accepted:
+            self._reject(400, "ExpiredToken")
+        elif not self.bucket.may_read:
+            self._reject(403, "AccessDenied")
+        else:
+            self.answer(body=self.bucket.files[self.path])
+
+    def _key(self) -> str:
+        (key,) = re.findall("Credential=([A-Z]+)/", self.headers["Authorization"])
+        return str(key)
+
+    def _reject(self, status: int, code: str) -> None:
+        self.answer(status, f"<Error><Code>{code}</Code><Message>It says why.</Message></Error>".encode())
 
 
-def test_rotated_credentials_are_used_without_a_restart(
-    keeping: KeepingService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def rotating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyServer]:
+    """The bucket s3://photos. Its credentials are in a file that the service reads; the first key is OLD."""
     credentials = tmp_path / "credentials"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(writer, "_REOPEN_S", 0.0)
-
-    def rotate(key: str) -> None:
-        server.accepted = key
-        credentials.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n")
-
-    with KeyServer() as server:
+    with KeyServer(credentials) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        rotate("OLD")
-        with keeping("s3://photos/live") as service:
+        server.rotate("OLD")
+        yield server
+
+
+def test_rotated_credentials_are_used_without_a_restart(keeping: KeepingService, rotating: KeyServer) -> None:
+    with keeping("s3://photos/live") as service:
+        service.predict(UNKNOWN)
+        until(lambda: service.kept("unknown") == 1)
+        for count, key in enumerate(("NEW", "NEWER"), 1):
+            rotating.rotate(key)
             service.predict(UNKNOWN)
-            until(lambda: service.kept("unknown") == 1)
-            for count, key in enumerate(("NEW", "NEWER"), 1):
-                rotate(key)
-                service.predict(UNKNOWN)
-                until(lambda count=count: service.dropped("store") == count)
-                service.predict(UNKNOWN)
-                until(lambda count=count: service.kept("unknown") == 1 + count)
+            until(lambda count=count: service.dropped("store") == count)
+            service.predict(UNKNOWN)
+            until(lambda count=count: service.kept("unknown") == 1 + count)
     # With each key: the file that is written at the start, or nothing; photo and record; a photo that fails.
-    assert server.keys == ["OLD"] * 4 + ["NEW"] * 3 + ["NEWER"] * 2
+    assert rotating.keys == ["OLD"] * 4 + ["NEW"] * 3 + ["NEWER"] * 2
+
+
+def test_feedback_uses_rotated_credentials_too(keeping: KeepingService, rotating: KeyServer) -> None:
+    with keeping("s3://photos/live") as service:
+        answers = [service.predict(UNKNOWN) for _ in range(3)]
+        until(lambda: service.kept("unknown") == 3)
+        rotating.rotate("NEW")
+        service.feedback(answers[0], "red")
+        until(lambda: service.dropped("store") == 1)
+        service.feedback(answers[1], "red")
+        until(lambda: service.kept("contradicted") == 1)
+        rotating.may_read = False  # only to write: that is no failure
+        service.feedback(answers[2], "red")
+        service.settle()
+        assert (service.kept("contradicted"), service.dropped("store")) == (1, 1)
 
 
 @contextlib.contextmanager
