@@ -116,15 +116,18 @@ async function upload({ blob, size }) {
 
 /**
  * Predict a photo's label. With `explain`, the response contains the evidence too, because a second request would
- * cost another prediction. With `keep`, the service may keep the photo. While the service is busy, try again when it says; `onWait(seconds)` is called then.
+ * cost another prediction. `mayKeep()` says for each request whether the service may keep the photo; the result has the
+ * last one as `mayBeKept`. While the service is busy, try again when it says; `onWait(seconds)` is called then.
  */
-export async function predict(photo, { explain, keep, signal, onWait, onProgress }) {
+export async function predict(photo, { explain, mayKeep, signal, onWait, onProgress }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
-      const query = [explain && "explain=1", keep && "keep=1"].filter(Boolean).join("&");
-      const answer = await call("POST", query ? `predict?${query}` : "predict", { ...(await upload(photo)), signal, onProgress });
-      return { ...answer, milliseconds: performance.now() - started };
+      const request = { ...(await upload(photo)), signal, onProgress };
+      const mayBeKept = mayKeep(); // not sooner: the user may change it until the request is sent
+      const query = [explain && "explain=1", mayBeKept && "keep=1"].filter(Boolean).join("&");
+      const answer = await call("POST", query ? `predict?${query}` : "predict", request);
+      return { ...answer, mayBeKept, milliseconds: performance.now() - started };
     } catch (error) {
       if (explain && error.status === 400) {
         explain = false; // a new model may be loaded that can't explain

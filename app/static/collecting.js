@@ -6,10 +6,10 @@ const { collect, collectDays, collectOperator } = document.documentElement.datas
 const box = document.getElementById("keep");
 
 export const always = collect === "always";
-export const asks = collect === "ask";
+const asks = collect === "ask";
 
 /** Whether the user allows it now. */
-export const mayKeep = () => box.checked;
+export const mayKeep = () => asks && box.checked;
 
 const values = { operator: collectOperator || text("operator"), count: Number(collectDays) };
 if (asks) document.getElementById("keep-text").textContent = text("keep", values);

@@ -1,7 +1,7 @@
 // One photo on the page: its preview, its prediction, and the user's feedback.
 
 import * as api from "./api.js";
-import { always, asks, mayKeep } from "./collecting.js";
+import { always, mayKeep } from "./collecting.js";
 import { place } from "./evidence.js";
 import { Feedback } from "./feedback.js";
 import { HeatMap } from "./heat.js";
@@ -124,9 +124,8 @@ export class Photo {
       const onWait = (seconds) => this.show("asking", text("busy", { seconds }));
       const onProgress = this.progress(signal);
       const explain = this.page.model.explains;
-      const keep = asks && mayKeep();
-      const answer = await api.predict(photo, { explain, keep, signal, onWait, onProgress });
-      this.answer = { ...answer, mayBeKept: keep || always };
+      const answer = await api.predict(photo, { explain, mayKeep, signal, onWait, onProgress });
+      this.answer = { ...answer, mayBeKept: answer.mayBeKept || always };
       this.showAnswer();
       this.announce();
       await this.preview.decode().catch(() => {}); // it has its size then, and can be kept

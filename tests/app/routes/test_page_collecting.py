@@ -1,11 +1,12 @@
 """The page asks whether photos may be kept, and says who keeps what for how long; in a real Chromium."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from ml.collected.store import Collected
 from tests.app.routes.test_page_browser import card, choose, colour
@@ -68,6 +69,32 @@ def test_the_page_asks(open_page: Opening, store: Path) -> None:
         expect(page.get_by_role("checkbox")).not_to_be_checked()
         expect(card(page, "second.jpg").locator(".kept")).to_contain_text(request_id)
         assert ids(store) == [request_id]
+
+
+@pytest.mark.parametrize("allowed_at_first", [True, False])
+def test_the_consent_counts_when_a_photo_is_sent_again(open_page: Opening, allowed_at_first: bool) -> None:
+    """The user may change it while the page waits for a busy service."""
+    kept: list[bool] = []
+
+    def answer(route: Route) -> None:
+        kept.append("keep=1" in route.request.url)
+        if len(kept) > 1:
+            return route.continue_()
+        return route.fulfill(status=503, body="{}", headers={"Retry-After": "300"})
+
+    with open_page() as page:
+        page.clock.install()
+        page.route("**/predict*", answer)
+        box = page.get_by_role("checkbox")
+        box.set_checked(allowed_at_first)
+        choose(page, colour("first.jpg", GREEN))
+        expect(card(page, "first.jpg").locator(".message")).to_contain_text("Trying again in 300 s")
+        box.set_checked(not allowed_at_first)
+        page.clock.fast_forward(300_000)
+        expect(card(page, "first.jpg").locator(".label")).to_have_text("Something else")
+        assert kept == [allowed_at_first, not allowed_at_first]
+        says = "" if allowed_at_first else re.compile("^The photo may have been kept")
+        expect(card(page, "first.jpg").locator(".kept")).to_have_text(says)
 
 
 def test_the_page_says_that_photos_are_kept(open_page: Opening, store: Path) -> None:
