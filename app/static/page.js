@@ -100,10 +100,11 @@ for (const event of ["wheel", "touchmove", "keydown"]) {
   document.addEventListener(event, () => (awaited = null), { passive: true });
 }
 
-const { addAddress } = listen(add);
+const { addAddress, stopLoading } = listen(add);
 offerCamera(add, (words) => ($("source-message").textContent = words));
 
 $("clear").addEventListener("click", () => {
+  stopLoading();
   for (const photo of [...photos]) photo.remove();
 });
 

@@ -25,11 +25,11 @@ async function bounded(response) {
   }
 }
 
-async function load(address) {
+async function load(address, signal) {
   if (/^data:image\/[^,]*;base64,/i.test(address)) return fromDataUrl(address);
   const url = URL.canParse(address, document.baseURI) ? new URL(address, document.baseURI) : null;
   if (url?.protocol !== "https:" && url?.origin !== location.origin) throw new SourceError(text("address_invalid"));
-  const response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer" });
+  const response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", signal });
   if (!response.ok) throw new SourceError(text("address_not_image"));
   const type = response.headers.get("Content-Type") ?? "";
   if (/^(text|application\/(json|xhtml))/.test(type)) throw new SourceError(text("address_not_image"));
@@ -53,21 +53,31 @@ function reasonOf(error, address) {
 
 /** Connect all sources of the page; each calls `take` with a list of files. */
 export function listen(take) {
+  let loading = new AbortController();
+
   function add(files) {
     message(""); // about what failed before
     take(files);
   }
 
   async function addAddress(address) {
+    const { signal } = loading;
     message(text("address_loading"));
     try {
-      const blob = await load(address.trim());
+      const blob = await load(address.trim(), signal);
       add([new File([blob], nameOf(address.trim()), { type: blob.type })]);
       return true;
     } catch (error) {
-      message(reasonOf(error, address.trim()));
+      if (!signal.aborted) message(reasonOf(error, address.trim()));
       return false;
     }
+  }
+
+  /** Give up the photos that are being loaded from an address. */
+  function stopLoading() {
+    loading.abort();
+    loading = new AbortController();
+    message("");
   }
 
   for (const [button, input] of [["choose", "files"], ["take", "capture"]]) {
@@ -93,7 +103,7 @@ export function listen(take) {
   });
 
   dragAndDrop(add, addAddress);
-  return { addAddress };
+  return { addAddress, stopLoading };
 }
 
 function dragAndDrop(add, addAddress) {

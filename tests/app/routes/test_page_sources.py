@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from scripts.common.chromium import CHROMIUM
 from tests.app.routes.test_page_browser import CAT, card, choose
@@ -104,6 +104,23 @@ def test_an_address_that_cannot_be_used(
         enter(page, elsewhere + path)
         expect(page.locator("#source-message")).to_contain_text(message)
         expect(page.locator(".photo")).to_have_count(0)
+
+
+def test_clear_all_gives_up_photos_that_are_loading(reaching: Page, elsewhere: str) -> None:
+    choose(reaching, CAT)
+    expect(card(reaching, "cat.jpg").locator(".label")).to_have_text("cat")
+    loading: list[Route] = []
+    reaching.route("**/late.jpg", lambda route: loading.append(route))
+    enter(reaching, f"{elsewhere}/open/late.jpg")
+    wait_until(reaching, lambda: loading)
+    expect(reaching.locator("#source-message")).to_have_text("Loading the photo…")
+    reaching.get_by_role("button", name="Clear all").click()
+    loading[0].continue_()
+    expect(reaching.locator("#source-message")).to_be_empty()
+    expect(reaching.locator(".photo")).to_have_count(0)
+    enter(reaching, f"{elsewhere}/open/next.jpg")
+    expect(card(reaching, "next.jpg").locator(".label")).to_have_text("cat")
+    expect(reaching.locator(".photo")).to_have_count(1)
 
 
 @pytest.mark.parametrize(
