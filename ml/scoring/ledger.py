@@ -1,12 +1,28 @@
 """Which photos are listed, and which have rows, in bounded memory."""
 
+import contextlib
+import errno
 import hashlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Raise OSError if the disk is full, as files do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise OSError(errno.ENOSPC, str(error), "the folder for temporary files (TMPDIR)") from error
 
 
 class Ledger:
-    """Paths with their numbers of rows, in a temporary database on disk that ends with `close`."""
+    """Paths with their numbers of rows, in a temporary database on disk that ends with `close`.
+
+    Its methods raise OSError if the disk is full.
+    """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -24,6 +40,7 @@ class Ledger:
         """Return how many photos have a row."""
         return self._count("WHERE rows > 0")
 
+    @_disk_errors()
     def add_rows(self, paths: Iterable[str]) -> None:
         """Count a row for each path."""
         self._database.execute("BEGIN")
@@ -33,10 +50,12 @@ class Ledger:
         )
         self._database.execute("COMMIT")
 
+    @_disk_errors()
     def forget_rows(self) -> None:
         """Set all numbers of rows to 0."""
         self._database.execute("UPDATE photos SET rows = 0")
 
+    @_disk_errors()
     def note_listed(self, paths: Iterable[str]) -> list[str]:
         """Note that photos are listed; return those that have no row and were not listed before, each once.
 
@@ -71,6 +90,7 @@ class Ledger:
         """Return how many photos have more than one row."""
         return self._count("WHERE rows > 1")
 
+    @_disk_errors()
     def _count(self, condition: str) -> int:
         query = f"SELECT count(*) FROM photos {condition}"  # noqa: S608  (constants of this class)
         (count,) = self._database.execute(query).fetchone()

@@ -11,11 +11,12 @@ from ml.model.allocator import bound_freed_memory
 from ml.model.host import available_cpus
 from ml.scoring import stores
 from ml.scoring.output import Output
-from ml.scoring.scorer import Scorer
+from ml.scoring.scorer import SCHEMA, Scorer
 
 _REMOTE_THREADS = 8  # per CPU, because they wait for the network most of the time
 _TASK = 16  # photos; each task costs a switch to the main thread and back
 _AHEAD = 2  # tasks per thread that are begun or wait
+_POLL_S = 1.0  # after which rows are written although all tasks wait for slow photos
 
 
 def run(paths: Iterable[str], model_path: str, output: Output, threads: int | None = None) -> None:
@@ -42,17 +43,19 @@ def run(paths: Iterable[str], model_path: str, output: Output, threads: int | No
         try:
             for task in _tasks(chain(first, stream)):
                 pending.add(pool.submit(scorer.score, task))
-                if len(pending) >= _AHEAD * threads:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    _write(done, output)
-            _write(pending, output)
+                while len(pending) >= _AHEAD * threads:
+                    pending = _write_done(pending, output)
+            while pending:
+                pending = _write_done(pending, output)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _write(futures: Iterable["Future[pa.Table]"], output: Output) -> None:
-    for future in futures:
-        output.write(future.result())
+def _write_done(pending: "set[Future[pa.Table]]", output: Output) -> "set[Future[pa.Table]]":
+    """Write the rows of the tasks that have ended, and return the other tasks."""
+    done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
+    output.write(pa.concat_tables([SCHEMA.empty_table(), *(future.result() for future in done)]))
+    return pending
 
 
 def _tasks(paths: Iterable[str]) -> Iterator[list[str]]:

@@ -158,15 +158,18 @@ class Output:
     def write(self, table: pa.Table) -> None:
         """Add rows, which are gathered to part files of `part_rows` rows, or of PART_S seconds.
 
+        Call it with an empty table while no photo is answered, so that the time is noticed.
+
         Raises:
             PipelineError: the dataset can't be written.
             OSError: the disk is full.
         """
-        self._waiting.append(table)
+        if table.num_rows:
+            self._waiting.append(table)
+            self._seconds = time.monotonic() - self._begun_at
         self._waiting_rows += table.num_rows
         self._waiting_bytes += table.nbytes
         self._scored += table.num_rows
-        self._seconds = time.monotonic() - self._begun_at
         self.report(table.num_rows)
         if (
             self._waiting_rows >= self._part_rows

@@ -88,7 +88,7 @@ def run(
 def _score_all(
     paths: Iterator[str], submit: Callable[[_Batch], Any], version: str, batch: int
 ) -> Iterator[pa.Table]:
-    """Yield tables in the order in which the tasks end."""
+    """Yield tables in the order in which the tasks end, and an empty one if none ends for _POLL_S."""
     again: list[_Batch] = []
     running: dict[Any, _Batch] = {}
     while True:
@@ -100,7 +100,10 @@ def _score_all(
             running[submit(this)] = this
         if not running:
             return
-        for ended in ray.wait(list(running), timeout=_POLL_S)[0]:
+        done = ray.wait(list(running), timeout=_POLL_S)[0]
+        if not done:
+            yield SCHEMA.empty_table()
+        for ended in done:
             photos, deaths = running.pop(ended)
             try:
                 yield ray.get(ended)

@@ -1,6 +1,7 @@
 """The dataset: what it was begun with, its parts, and its counts."""
 
 import contextlib
+import errno
 import json
 import pickle
 import sqlite3
@@ -56,6 +57,16 @@ def test_a_second_run_adds_what_is_missing(begin, tmp_path):
     assert summary.labels == {"red": 3}
     assert summary.errors == {"broken": 1}
     assert pq.read_table(tmp_path / "out").schema.equals(SCHEMA)
+
+
+def test_rows_are_written_in_time_while_other_photos_take_long(begin, tmp_path, monkeypatch):
+    with begin() as output:
+        output.write(rows("a"))
+        monkeypatch.setattr("ml.scoring.output.PART_S", 0.0)
+        for _ in range(2):
+            output.write(rows())
+            (part,) = (tmp_path / "out").glob("*.parquet")
+        assert pq.read_metadata(part).num_rows == 1
 
 
 def test_photos_without_a_row_and_with_two_are_counted(begin):
@@ -135,6 +146,14 @@ def test_its_temporary_database_is_closed(begin):
         assert output.present() == 0
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         output.present()
+
+
+def test_a_full_disk_of_its_temporary_database_is_reported_as_one_of_files(begin):
+    with begin() as output:
+        output._ledger._database.execute("PRAGMA max_page_count = 3")
+        with pytest.raises(OSError, match="TMPDIR") as failed:
+            list(output.remaining(map(str, range(1000))))
+        assert failed.value.errno == errno.ENOSPC
 
 
 def test_a_copy_in_another_process_writes_parts(begin, tmp_path):

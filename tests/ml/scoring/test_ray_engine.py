@@ -65,3 +65,17 @@ def test_each_photo_has_one_row_though_node_and_driver_are_killed(
     assert all("each process that scores it dies" in errors[name] for name in DEADLY)
     assert {row["label"] for row in result} == {"cat", "dog", None}
     assert len({row["sha256"] for row in result}) == PHOTOS - len(DEADLY) - len(BROKEN) + 2
+
+
+def test_rows_can_be_written_in_time_while_all_tasks_wait_for_slow_photos(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ml.scoring import ray_engine
+
+    answer = ray_engine.SCHEMA.empty_table()
+    ends = iter([([], ["task"]), (["task"], [])])
+    monkeypatch.setattr(ray_engine.cluster, "cpus", lambda: 1)
+    monkeypatch.setattr(ray_engine.ray, "wait", lambda *_, **__: next(ends))
+    monkeypatch.setattr(ray_engine.ray, "get", lambda _: answer)
+    tables = list(ray_engine._score_all(iter(["a.jpg"]), lambda _: "task", "1", 1))
+    assert [table.num_rows for table in tables] == [0, 0]

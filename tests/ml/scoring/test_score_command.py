@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from functools import partial
 
@@ -12,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml.model.sandbox.sandbox import AVAILABLE
+from ml.scoring import local, output
+from ml.scoring.output import Output
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers import s3
+from tests.helpers.endpoint import Reply, endpoint
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S, until
 from tests.ml.model.sandbox.test_sandbox import HOSTILE
@@ -95,6 +99,27 @@ def test_a_run_that_is_killed_at_any_moment_goes_on(run, photos, tmp_path, make_
     assert done.returncode == 0, done.stderr
     assert Counter(row["path"] for row in table(out)) == dict.fromkeys(map(str, folder.iterdir()), 1)
     assert "600 photos have a row already" in run(*arguments).stderr
+
+
+def test_answers_are_written_while_a_server_is_slow(photos, tmp_path, make_model, monkeypatch):
+    monkeypatch.setattr(output, "PART_S", 0.0)
+    answered = threading.Event()
+
+    def reply(_):
+        answered.wait(HANG_S)
+        return Reply(404)
+
+    with endpoint(reply) as (url, _), Output(str(tmp_path / "out")) as out:
+        out.begin("/list", "0" * 64)
+        slow = [f"{url}/{number}.jpg" for number in range(16)]
+        paths = [*slow, *map(str, photos(16).iterdir())]
+        run = threading.Thread(target=local.run, args=(paths, make_model(), out, 2))
+        run.start()
+        try:
+            until(lambda: list((tmp_path / "out").glob("*.parquet")))
+        finally:
+            answered.set()
+            run.join(HANG_S)
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="this system has no fork")
