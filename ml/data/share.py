@@ -6,15 +6,17 @@ stay.
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ml.cli import say
 from ml.data.dataset import FOLDER, SPLITS, Dataset
-from ml.data.remote import file_sizes, store_errors
+from ml.data.remote import file_sizes, is_url, store_errors
 from ml.data.shards import Shards
 from ml.model.errors import PipelineError
+from ml.model.files import replaced
 
 EXAMPLE = "python -m ml share s3://my-bucket/photos"
 _AT_ONCE = 64  # files, so that an interruption loses little
@@ -31,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise PipelineError("the address is empty, or names no bucket")
     sent = run(url)
     say(f"{arguments.url}: {sent:,} files copied. To train with these photos on any machine:")
-    say(f"  export PREPARED_URL={arguments.url}")
+    say(f"  export PREPARED_URL={shlex.quote(arguments.url)}")
 
 
 def run(url: str, folder: Path = FOLDER) -> int:
@@ -56,7 +58,11 @@ def run(url: str, folder: Path = FOLDER) -> int:
             part = missing[first : first + _AT_ONCE]
             files.put([str(path) for path in part], [f"{target}/{name}/{path.name}" for path in part])
             progress.update(len(part))
-        files.put_file(str(folder / SPLITS), f"{target}/{SPLITS}")
+        if is_url(url):  # an object appears when its upload is complete
+            files.put_file(str(folder / SPLITS), f"{target}/{SPLITS}")
+        else:
+            with replaced(Path(url) / SPLITS) as file:
+                file.write((folder / SPLITS).read_bytes())
     if Dataset.load(url).hashes != Dataset.load(folder).hashes:
         raise PipelineError(f"{url} was changed by another process while this one copied: copy again")
     return len(missing)

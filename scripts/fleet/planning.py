@@ -115,10 +115,14 @@ def scaled_fleet(service: Service, load: Load, autoscaler: Autoscaler, goal: Goa
     outcomes: dict[int, Outcome] = {}
 
     def meets(least: int) -> bool:
-        scaler = replace(autoscaler, least=least, most=max(least, ceiling))
-        done = [service.run(max(least, steady), part, scaler, run) for run in range(runs)]
+        scaler = replace(autoscaler, least=min(least, ceiling), most=ceiling)
+        pods = min(max(least, steady), ceiling)
+        done = [service.run(pods, part, scaler, run) for run in range(runs)]
         outcomes[least] = _together(done, share)
-        return goal.met(outcomes[least])
+        met = goal.met(outcomes[least])
+        if least >= ceiling and not met:
+            raise PlanError(f"the maximum of the autoscaler is too small: {autoscaler.most}")
+        return met
 
     least = smallest(meets, 1)
     return Plan(math.ceil(least / share), outcomes[least])

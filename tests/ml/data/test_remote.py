@@ -62,6 +62,19 @@ def test_a_folder_that_machines_share(images, tmp_path, monkeypatch):
     assert not CACHE.exists()
 
 
+def test_the_list_in_a_shared_folder_is_replaced_as_a_whole(images, tmp_path, capsys):
+    """A full disk or a kill must leave the earlier list, which training uses."""
+    network = tmp_path / "net work"
+    share.run(str(network))
+    before = (network / "splits.json").read_bytes()
+    (tmp_path / "earlier").hardlink_to(network / "splits.json")
+    shutil.rmtree("data/processed")
+    write(1)
+    share.main(argparse.Namespace(url=str(network)))
+    assert (tmp_path / "earlier").read_bytes() == before != (network / "splits.json").read_bytes()
+    assert f"export PREPARED_URL='{network}'" in capsys.readouterr().out
+
+
 def test_a_photo_is_fetched_once(images):
     downloaded = ingest.CACHE / "oxford-iiit-pet" / "photo.jpg"
     downloaded.parent.mkdir(parents=True)
