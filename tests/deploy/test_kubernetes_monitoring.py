@@ -90,6 +90,7 @@ def test_dashboards_are_those_of_monitoring(objects: Objects) -> None:
 
 def test_the_rest_of_the_overlay_stays(objects: Objects) -> None:
     command = ["kubectl", "kustomize", ROOT / "deploy/k8s/overlays/production"]
-    plain = yaml.safe_load_all(subprocess.check_output(command, text=True, timeout=HANG_S))
+    plain = list(yaml.safe_load_all(subprocess.check_output(command, text=True, timeout=HANG_S)))
+    assert plain
     for document in plain:
         assert objects[document["kind"], document["metadata"]["name"]] == document

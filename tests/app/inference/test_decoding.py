@@ -77,9 +77,8 @@ def test_the_time_in_the_sandbox_counts_for_the_request(make_app):
     head = b'--limit\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     form = (head + slow + b"\r\n") * 50 + b"--limit--\r\n"
     answer = client.post("/predict", data=form, content_type="multipart/form-data; boundary=limit")
-    if answer.status_code != 422:  # on a slow machine, a single one takes too long
-        assert answer.status_code == 413
-        assert "50 photos need more than 1 s" in answer.get_json()["detail"]
+    problems = {413: "50 photos need more than 1 s", 422: "of CPU time"}  # 422: a very slow machine
+    assert problems[answer.status_code] in answer.get_json()["detail"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_NOFILE as Linux has it")

@@ -133,12 +133,10 @@ def test_both_engines_give_the_same_answers():
     # The ONNX model is int8: it stays close on photos; on noise, only its label is compared.
     assert np.abs(first.probabilities[:2] - second.probabilities[:2]).max() < 0.02
     assert (first.probabilities.argmax(1) == second.probabilities.argmax(1)).all()
-    if first.known is not None:
-        assert np.abs(first.known - second.known)[:2].max() < 0.1
-        assert (first.known > 0.5).tolist() == (second.known > 0.5).tolist() == [True, True, False]
-    if first.evidence is not None:
-        for mine, theirs in zip(first.evidence[:2], second.evidence[:2], strict=True):
-            assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.9
+    assert np.abs(first.known - second.known)[:2].max() < 0.1
+    assert (first.known > 0.5).tolist() == (second.known > 0.5).tolist() == [True, True, False]
+    for mine, theirs in zip(first.evidence[:2], second.evidence[:2], strict=True):
+        assert np.corrcoef(mine.ravel(), theirs.ravel())[0, 1] > 0.9
 
 
 def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:

@@ -57,7 +57,9 @@ def test_an_example_is_one_click(page: Page) -> None:
         page.get_by_role("button", name=f"Example: {name.title()}").click()
         expect(card(page, f"{name}.jpg").locator(".label")).to_have_text(name)
         page.get_by_role("button", name="Clear all").click()
-    for image in page.locator(".example img").all():
+    images = page.locator(".example img").all()
+    assert len(images) == 2
+    for image in images:
         assert image.evaluate("e => e.naturalWidth") > 0
 
 
@@ -238,7 +240,9 @@ def test_without_a_camera_none_is_offered(page: Page) -> None:
 
 
 def test_the_examples_are_small_photos() -> None:
-    for path in (Path(__file__).parents[3] / "app" / "static" / "examples").glob("*.jpg"):
+    photos = sorted((Path(__file__).parents[3] / "app" / "static" / "examples").glob("*.jpg"))
+    assert [path.stem for path in photos] == ["cat", "dog"]
+    for path in photos:
         assert path.stat().st_size < 60_000
         with Image.open(io.BytesIO(path.read_bytes())) as image:
             assert image.format == "JPEG"
