@@ -99,13 +99,14 @@ def problem(status: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
     )
 
 
-def test_the_client_says_whether_a_photo_may_be_kept(scripted: Scripted) -> None:
+def test_the_client_passes_on_what_is_asked_for(scripted: Scripted) -> None:
     scripted.answers = [good()]
-    with Client(scripted.url) as client:
+    with Client(f"{scripted.url}/") as client:
         for keep in (None, True, False):
             client.predict(CAT, keep=keep)
-        list(client.predict_many([CAT], keep=True))
-    assert scripted.paths == ["/predict", "/predict?keep=1", "/predict?keep=0", "/predict?keep=1"]
+        list(client.predict_many([CAT], explain=True, top=2, keep=True))
+    assert scripted.paths[:3] == ["/predict", "/predict?keep=1", "/predict?keep=0"]
+    assert scripted.paths[3:] == ["/predict?explain=1&top=2&keep=1"]
 
 
 def test_every_kind_of_photo(client: Client) -> None:
@@ -128,6 +129,17 @@ def test_every_kind_of_photo(client: Client) -> None:
         assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
     with CAT.open("rb") as file:
         assert client.predict(file).label == "cat"
+
+
+def test_an_image_of_pil_loses_little() -> None:
+    image, expected = Image.open(CAT), io.BytesIO()
+    image.save(expected, "JPEG", quality=95)
+    sent = Image.open(io.BytesIO(photo_classifier._read(image)))
+    assert (sent.format, sent.quantization) == ("JPEG", Image.open(expected).quantization)
+    transparent = image.convert("RGBA")
+    transparent.putpixel((0, 0), (1, 2, 3, 0))
+    sent = Image.open(io.BytesIO(photo_classifier._read(transparent)))
+    assert (sent.format, sent.getpixel((0, 0))) == ("PNG", (1, 2, 3, 0))
 
 
 def test_an_image_of_pil_is_turned_as_its_exif_says(client: Client) -> None:

@@ -122,7 +122,10 @@ def test_before_the_first_release_no_model_is_set(runs) -> None:
     assert runs.commands == [["docker", "--image", IMAGE]]
 
 
-@pytest.mark.parametrize(("codes", "worst"), [((1, 0), 1), ((0, 2), 2), ((2, 1), 2), (("error: x", 0), 1)])
+@pytest.mark.parametrize(
+    ("codes", "worst"),
+    [((1, 0), 1), ((0, 2), 2), ((2, 1), 2), ((3, 0), 3), ((3, 1), 1), ((3, 2), 2), (("error: x", 0), 1)],
+)
 def test_a_target_that_fails_does_not_keep_others_from_their_deploy(runs, codes, worst) -> None:
     runs.codes = dict(zip(("render", "cloud-run"), codes, strict=True))
     assert runs(RENDER | GOOGLE) == worst

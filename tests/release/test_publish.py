@@ -26,6 +26,7 @@ from app.settings import Settings
 from ml import cli
 from ml.model import VERSION
 from ml.model.errors import PipelineError
+from release import files
 from release.__main__ import COMMANDS
 from release.files import collect
 from release.github import GitHub
@@ -704,6 +705,23 @@ def test_publishing_needs_only_what_its_job_installs(github, project, tmp_path):
     github.check_published(project)
 
 
+def test_a_model_that_is_replaced_while_it_is_read_is_not_published(github, project, tmp_path, monkeypatch):
+    read = files._figures
+
+    def replace(model):
+        figures = read(model)
+        make_project(project, "bbbbbbbbbbbb")
+        return figures
+
+    monkeypatch.setattr(files, "_figures", replace)
+    with pytest.raises(PipelineError, match="has changed while it was read: run the command again"):
+        publisher_of(github, tmp_path / "made")
+
+
+MARKED = "v1.5.0"
+"""The release of a bad model, which was marked as a prerelease as the runbook says."""
+
+
 @pytest.mark.parametrize(
     ("tag", "others", "latest"),
     [
@@ -713,6 +731,7 @@ def test_publishing_needs_only_what_its_job_installs(github, project, tmp_path):
         ("v1.9.1+fix", ["v1.10"], "v1.10"),
         ("v1.10.0", ["v1.9.1", "v1.9.0"], "v1.10.0"),
         ("v1.1.0", ["v2.0.0-rc.1", "nightly"], "v1.1.0"),
+        ("v1.1.0", [MARKED], "v1.1.0"),
         ("nightly", ["v1.1.0"], "nightly"),
         ("v1.2.3.post1", ["v1.1.0"], "v1.2.3.post1"),
     ],
@@ -721,7 +740,7 @@ def test_a_release_of_an_older_version_does_not_become_the_latest(
     github, project, tmp_path, capsys, tag, others, latest
 ):
     for other in others:
-        github.store.add(other, dict.fromkeys(NAMES, b"x"), prerelease="-" in other)
+        github.store.add(other, dict.fromkeys(NAMES, b"x"), prerelease="-" in other or other == MARKED)
     publisher_of(github, tmp_path / "made", tag).plan()
     publisher_of(github, tmp_path / "made", tag).run()
     assert github.store.latest().tag == latest

@@ -37,6 +37,17 @@ def form(*photos: bytes, keep: str) -> bytes:
     return b"".join(head + part + b"\r\n" for part in parts) + b"--x--\r\n"
 
 
+def test_every_count_is_there_before_the_first_photo(keeping: KeepingService) -> None:
+    """An alert on a rate would miss the first event of a new series."""
+    with keeping() as service:
+        text = service.running.ask("GET", "/metrics").content.decode()
+    for reason in ("unknown", "unsure", "random", "contradicted"):
+        assert f'\nphotos_collected_total{{reason="{reason}"}} 0.0' in text
+    limits = ("photos_per_day", "mb_per_day", "photos_per_client")
+    for reason in (*limits, "queue_full", "store", "unusable", "stopping"):
+        assert f'\nphotos_not_collected_total{{reason="{reason}"}} 0.0' in text
+
+
 def test_a_kept_photo_and_its_record(keeping: KeepingService) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "my home"

@@ -3,8 +3,13 @@
 
 def test_every_response_has_the_headers(client):
     for answer in (client.get("/health"), client.get("/nothing"), client.post("/predict")):
-        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy == "default-src 'none'; frame-ancestors 'none'"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Permissions-Policy"] == "camera=(), geolocation=(), microphone=()"
         assert answer.headers["Cache-Control"] == "no-store"
         assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -22,3 +27,5 @@ def test_only_listed_origins_may_call(make_app):
     refused = client.post("/predict", headers={"Origin": "https://pets.example"})
     assert refused.status_code == 401  # and the page may read why
     assert refused.headers["Access-Control-Allow-Origin"] == "https://pets.example"
+    readable = "Inference-Header-Content-Length, Retry-After, X-Request-ID"
+    assert refused.headers["Access-Control-Expose-Headers"] == readable

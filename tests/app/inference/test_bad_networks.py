@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from flask import Flask
 
@@ -16,6 +18,7 @@ from ml.model.errors import BundleError
 from tests.app.routes.test_predict import is_problem, send
 from tests.conftest import coloured, encode
 from tests.helpers.bad_graphs import BRIGHT, DIM_BLUE, slow_to_load, wrong_for_bright
+from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.service import fails, running
 from tests.helpers.waiting import HANG_S
 
@@ -31,6 +34,22 @@ def test_a_network_that_fails_while_it_is_tried_is_refused(
     with pytest.raises(BundleError, match=MESSAGES[kind]) as caught:
         engine.load(make_model(graph=wrong_for_bright(kind, limit)), "onnx", 1, limit_s=1)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("constant", "message"), [("directions", "no components"), ("kernels", "no evidence")]
+)
+def test_a_network_whose_other_outputs_are_no_numbers_is_refused(
+    make_model: Callable[..., Path], constant: str, message: str
+) -> None:
+    graph = onnx.load_from_string(telling_graph(components=2))
+    (tensor,) = (one for one in graph.graph.initializer if one.name == constant)
+    values = onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full_like(values, np.nan), constant))
+    reference = {f"component_{number}": {"0.0": 0.5} for number in (1, 2)}
+    model = make_model(graph=graph.SerializeToString(), known=KNOWN, reference=reference)
+    with pytest.raises(BundleError, match=message):
+        engine.load(model, "onnx", 1)
 
 
 @pytest.mark.parametrize("kind", MESSAGES)

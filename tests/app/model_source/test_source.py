@@ -129,6 +129,16 @@ def test_the_current_and_the_previous_file_are_kept(server, cache):
     assert server.requests()[-1].sent == 0
 
 
+def test_the_previous_file_is_the_one_that_was_used_last(server, cache):
+    contents = {f"/{seed}/model.pt": archive(seed, 10_000) for seed in range(3)}
+    server.files |= contents
+    first, second, third = contents
+    for path in (first, second, first, third):
+        get(server, cache, path)
+        time.sleep(0.01)
+    assert models(cache) == {f"{sha256(contents[path])}.pt" for path in (first, third)}
+
+
 def test_leftovers_are_removed_and_foreign_files_stay(server, cache):
     cache.mkdir()
     key = "0123456789abcdef"

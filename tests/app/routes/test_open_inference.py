@@ -226,6 +226,7 @@ def test_what_cannot_be_classified(client):
         assert "cats-vs-dogs" in error(infer(client, images(text(RED_JPEG)), path=path), 404)
     for path in ("/v2/models/other", "/v2/models/other/ready", f"{MODEL}/versions/2", "/v2/nothing"):
         error(client.get(path), 404)
+    assert error(client.post("/v2"), 405) == "this path supports only GET, HEAD, OPTIONS"
     error(client.get(INFER), 405)
     assert client.get("/nothing").content_type == "application/problem+json"
 

@@ -6,7 +6,8 @@ import logging
 import pytest
 
 from app import create_app
-from app.model_source.source import ModelSourceError
+from app.model_source import source
+from app.model_source.source import ModelFile, ModelSourceError
 from app.service import service_of
 from app.settings import Settings
 from app.telemetry import logs
@@ -85,6 +86,13 @@ def test_an_unexpected_error_shows_no_traceback(client, monkeypatch, caplog):
     text = client.get("/metrics").text
     assert 'http_requests_total{method="POST",route="/predict",status="500"} 1.0' in text
     assert "predictions_in_flight 0.0" in text
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_metrics_say_whether_the_model_is_an_earlier_copy(make_app, make_model, monkeypatch, stale):
+    file = ModelFile(make_model(), stale=stale)
+    monkeypatch.setattr(source, "fetch", lambda *_, **__: file)
+    assert f"\nmodel_stale {stale:.1f}\n" in make_app().test_client().get("/metrics").text
 
 
 def test_metrics_count_what_happened_and_stay_bounded(client):

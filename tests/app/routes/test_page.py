@@ -232,6 +232,7 @@ def test_examples_in_the_model_file_take_precedence(
         answer = client.get(path)
         assert (answer.mimetype, answer.data) == ("image/jpeg", photo)
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-cache"
         assert client.get(path, headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
     for number in ("2", "-1", "9" * 5000):
         assert client.get(f"/model/examples/{number}/dog.jpg").status_code == 404

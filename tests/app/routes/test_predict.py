@@ -141,6 +141,9 @@ def test_api_keys(make_app: Callable[..., Flask]):
     over_the_wire = "zweité".encode().decode("latin-1")
     assert send(client, RED_JPEG, headers={"X-API-Key": over_the_wire}).status_code == 200
     assert send(client, RED_JPEG, headers={"Authorization": "Bearer first"}).status_code == 200
+    assert send(client, RED_JPEG, headers={"Authorization": "bearer first"}).status_code == 200
+    # Rejections are fast: with them, predictions would seem faster than they are.
+    assert '\nhttp_request_duration_seconds_count{route="/predict"} 3.0' in client.get("/metrics").text
     for path in ("/health", "/ready", "/metrics", "/model"):
         assert client.get(path).status_code == 200
 

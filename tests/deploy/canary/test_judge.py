@@ -127,3 +127,16 @@ def test_a_thousand_labels_share_one_part_of_alpha() -> None:
     rare = {("labels", str(number)): Counts(trials, trials * 0) for number in range(1000)}
     assert harms(one)
     assert not harms(one | rare)
+
+
+def test_a_rule_for_both_directions_has_half_of_its_part_for_each() -> None:
+    def blocks(name: str, label: str, alpha: float) -> int:
+        """How many blocks it takes until the difference is harm."""
+        for number in range(1, 100):
+            trials = np.full((2, number), 3.0)
+            counts = {(name, label): Counts(trials, trials * np.array([[1 / 3], [2 / 3]]))}
+            if any(finding.harm for finding in judge(counts, {name: 0.05}, alpha)):
+                return number
+        raise AssertionError("no number of blocks is enough")
+
+    assert blocks("labels", "a", ALPHA) == blocks("unsure", "", ALPHA / 2) > blocks("unsure", "", ALPHA)

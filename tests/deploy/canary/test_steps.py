@@ -8,12 +8,14 @@ from urllib.parse import parse_qs
 import numpy as np
 import pytest
 
+from deploy.canary import steps
 from deploy.canary.options import PROMOTE, ROLL_BACK, Options
 from deploy.canary.report import Step
 from deploy.canary.rules import CandidateRejectedError
 from deploy.canary.steps import Canary
 from deploy.target import Unfinished
 from tests.helpers.endpoint import Reply, Sent, endpoint
+from tests.helpers.waiting import HANG_S
 
 EMPTY = {"status": "success", "data": {"resultType": "matrix", "result": []}}
 
@@ -123,6 +125,14 @@ def test_silence_of_prometheus_is_a_reason_at_the_end_of_a_step(world) -> None:
     world.silent_from = 4
     with pytest.raises(CandidateRejectedError, match=r"Prometheus has not answered for \d s: .*out of order"):
         world.run()
+    assert world.shares == [10]
+
+
+def test_silence_of_prometheus_is_a_reason_before_a_long_step_ends(world, monkeypatch) -> None:
+    monkeypatch.setattr(steps, "_BLIND_S", 0.3)
+    world.silent_from = 4
+    with pytest.raises(CandidateRejectedError, match=r"has not answered for \d s: .*out of order"):
+        world.run(step_s=HANG_S)
     assert world.shares == [10]
 
 

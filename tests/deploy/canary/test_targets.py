@@ -193,6 +193,15 @@ def test_a_canary_that_cannot_be_taken_back_leaves_it_uncertain_what_serves(plac
     assert place.serves() == OLD
 
 
+def test_a_rejected_canary_that_cannot_be_rolled_back_leaves_it_uncertain_too(place, deploy, canary):
+    process = deploy.begin(*NEW, *canary[:-1], "roll-back")
+    until(lambda: splits(place) == [10])
+    place.provider.faults += [Fault(*place.back, 403, message="Permission denied.") for _ in range(9)]
+    done = deploy.end(process)
+    assert done.code == 2, done.output
+    assert "and so did the rollback" in done.error
+
+
 def test_a_rollback_to_an_unknown_version_says_what_it_has_done(place, deploy, canary):
     killed_at_10_percent(place, deploy, canary)
     done = deploy("--rollback", "999")
