@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it when it is imported; 0: sends nothing
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics of its use
 
 import ray
 from ray import exceptions
@@ -25,6 +27,7 @@ LOST = (
 )
 """A task's process or node died."""
 
+_CONNECT_S = 10
 _STORE = 100 << 20  # bytes of shared memory on a cluster of this machine: what tasks get and return
 
 
@@ -59,6 +62,8 @@ def _connect() -> None:
     address = os.environ.get("RAY_ADDRESS")
     limits = {} if address else {"num_cpus": available_cpus(), "object_store_memory": _STORE}
     try:
+        if address:
+            _check_port(address)
         ray.init(
             address=address or "local",  # without an address, Ray would join any cluster that it finds here
             runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": ["__pycache__"]},
@@ -67,8 +72,15 @@ def _connect() -> None:
             logging_level="ERROR",
             **limits,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         place = f"RAY_ADDRESS={address}" if address else "this machine"
         raise PipelineError(f"no Ray cluster at {place}: {error}") from error
     nodes = [node for node in ray.nodes() if node["Alive"]]
     note(f"Ray: {len(nodes)} nodes, {cpus()} CPUs")
+
+
+def _check_port(address: str) -> None:
+    """Raise OSError if nothing listens at an address with a port: Ray would try for more than ten minutes."""
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), _CONNECT_S).close()

@@ -1,10 +1,12 @@
 """Scoring on a real Ray cluster of two machines, one of which loses its power."""
 
+import socket
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from ml.model.errors import PipelineError
 from ml.paths import DEFAULT_MODEL
 from tests.helpers.ray_cluster import Machine, needs_ray
 from tests.helpers.thumbnails import cat_and_dog
@@ -65,6 +67,24 @@ def test_each_photo_has_one_row_though_node_and_driver_are_killed(
     assert all("each process that scores it dies" in errors[name] for name in DEADLY)
     assert {row["label"] for row in result} == {"cat", "dog", None}
     assert len({row["sha256"] for row in result}) == PHOTOS - len(DEADLY) - len(BROKEN) + 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nowhere.invalid:6379"])
+def test_an_address_without_a_cluster_is_an_error_at_once(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    from ml import cluster
+
+    with socket.socket() as closed:  # bound, so that nobody else gets the port, and not listening
+        closed.bind(("127.0.0.1", 0))
+        address = address.format(port=closed.getsockname()[1])
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr(cluster.ray, "init", lambda **_: pytest.fail("Ray tries for minutes"))
+        with (
+            pytest.raises(PipelineError, match=f"no Ray cluster at RAY_ADDRESS={address}: "),
+            cluster.joined(),
+        ):
+            pass
 
 
 def test_rows_can_be_written_in_time_while_all_tasks_wait_for_slow_photos(
