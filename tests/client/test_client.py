@@ -101,12 +101,12 @@ def problem(status: int, **headers: str) -> tuple[int, dict[str, str], bytes]:
 
 def test_the_client_passes_on_what_is_asked_for(scripted: Scripted) -> None:
     scripted.answers = [good()]
-    with Client(f"{scripted.url}/") as client:
+    with Client(f"{scripted.url}/below/") as client:
         for keep in (None, True, False):
             client.predict(CAT, keep=keep)
         list(client.predict_many([CAT], explain=True, top=2, keep=True))
-    assert scripted.paths[:3] == ["/predict", "/predict?keep=1", "/predict?keep=0"]
-    assert scripted.paths[3:] == ["/predict?explain=1&top=2&keep=1"]
+    queries = ("", "?keep=1", "?keep=0", "?explain=1&top=2&keep=1")
+    assert scripted.paths == [f"/below/predict{query}" for query in queries]
 
 
 def test_every_kind_of_photo(client: Client) -> None:

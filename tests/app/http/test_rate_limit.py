@@ -1,11 +1,15 @@
 """Token buckets."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
+from werkzeug.exceptions import TooManyRequests
 
 from app.http import rate_limit
+from app.http.gate import Gate
 from app.http.rate_limit import RateLimit
+from app.settings import Settings
 
 
 @pytest.fixture
@@ -44,3 +48,20 @@ def test_it_remembers_a_bounded_number_of_clients_and_forgets_the_oldest(clock):
     assert len(limit._buckets) == rate_limit._CLIENTS
     assert limit.seconds_to_wait(0) > 0
     assert limit.seconds_to_wait(1) == 0
+
+
+def test_a_client_may_judge_1000_answers_at_once_then_20_per_second(clock):
+    gate = Gate(Settings())
+    request = SimpleNamespace(command="POST", client="a", headers={}, content_length=100)
+
+    def passed() -> int:
+        for number in itertools.count():
+            try:
+                gate.check(request, "/feedback")
+            except TooManyRequests:
+                return number
+        raise AssertionError
+
+    assert passed() == 1000
+    clock.now += 1
+    assert passed() == 20

@@ -128,6 +128,9 @@ def test_other_fields_are_named(client):
 def test_a_path_instead_of_a_photo(client):
     """`curl -F file=photo.jpg` without @."""
     assert "file=@photo.jpg" in is_problem(post(client, form((named("file"), b"photo.jpg"))), 400)["detail"]
+    for kind, status in (("text/plain", 400), ("image/jpeg", 415)):  # the second one claims to be a file
+        header = f"{named('file')}\r\nContent-Type: {kind}"
+        is_problem(post(client, form((header, b"photo.jpg"))), status)
 
 
 WHOLE = form((named("file", "x"), RED_JPEG))
