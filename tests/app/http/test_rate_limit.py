@@ -1,6 +1,5 @@
 """Token buckets."""
 
-import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -55,12 +54,12 @@ def test_a_client_may_judge_1000_answers_at_once_then_20_per_second(clock):
     request = SimpleNamespace(command="POST", client="a", headers={}, content_length=100)
 
     def passed() -> int:
-        for number in itertools.count():
+        for number in range(2000):
             try:
                 gate.check(request, "/feedback")
             except TooManyRequests:
                 return number
-        raise AssertionError
+        return 2000
 
     assert passed() == 1000
     clock.now += 1

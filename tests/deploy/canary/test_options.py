@@ -39,6 +39,7 @@ def test_good_options(monkeypatch) -> None:
     assert made.token == "secret"
     assert made.tolerances == {"labels": 0.1}
     assert made.too_little == PROMOTE
+    assert parsed("--canary", "10,50", "--minutes", "625")  # 5000 looks
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_good_options(monkeypatch) -> None:
         (("--canary", "10", "--minutes", "0", *PROMETHEUS), "--minutes and --look"),
         (("--canary", "10", "--minutes", "nan", *PROMETHEUS), "--minutes and --look"),
         (("--canary", "10", "--minutes", "1", "--look", "61", *PROMETHEUS), "--minutes and --look"),
-        (("--canary", "10", "--minutes", "6000", *PROMETHEUS), "--look is too short"),
+        (("--canary", "10,50", "--minutes", "626", *PROMETHEUS), "more than 5000 looks"),
         (("--canary", "10", "--false-alarms", "0", *PROMETHEUS), "--false-alarms"),
         (("--canary", "10", "--least", "0", *PROMETHEUS), "--least"),
         (("--canary", "10", "--job", 'x"}', *PROMETHEUS), "--job"),
