@@ -86,6 +86,18 @@ def test_a_deploy_that_is_queued(render, deploy):
     assert len(render.deploys) == 2
 
 
+def test_a_queued_deploy_is_not_taken_for_one_that_somebody_else_starts(render, deploy, monkeypatch):
+    def create_both(request):
+        answer = create(request)
+        render._begin(f"{IMAGE}:other", dict(render.env), "manual")
+        return answer
+
+    create = render._create
+    monkeypatch.setattr(render, "_create", create_both)
+    render.faults += [Fault("POST", ".*/deploys", 202, carried_out=True)]
+    assert "dep-0001, log: " in deploy(*NEW).out
+
+
 def test_a_deploy_that_another_one_overrides(render, deploy):
     render.policy = "override"
     process = deploy.begin("--image", f"{IMAGE}:stuck", "--model-url", NEW_URL)
