@@ -52,7 +52,7 @@ def run(paths: Iterable[str], model_path: str, output: Output, threads: int | No
 
 
 def _write_done(pending: "set[Future[pa.Table]]", output: Output) -> "set[Future[pa.Table]]":
-    """Write the rows of the tasks that have ended, and return the other tasks."""
+    """Wait for a moment, write the rows of the tasks that have ended, and return the other tasks."""
     done, pending = wait(pending, _POLL_S, FIRST_COMPLETED)
     output.write(pa.concat_tables([SCHEMA.empty_table(), *(future.result() for future in done)]))
     return pending

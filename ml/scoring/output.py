@@ -158,7 +158,7 @@ class Output:
     def write(self, table: pa.Table) -> None:
         """Add rows, which are gathered to part files of `part_rows` rows, or of PART_S seconds.
 
-        Call it with an empty table while no photo is answered, so that the time is noticed.
+        Call it with an empty table if no answer comes, so that waiting rows are written in time.
 
         Raises:
             PipelineError: the dataset can't be written.
