@@ -120,12 +120,19 @@ class Front:
 
     def __init__(self) -> None:
         self.instance: Instance | None = None
+        self._asked: dict[socket.socket, Instance | None] = {}  # by client: who hasn't begun to answer it
+        self._answered = threading.Condition()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listener.close()
+
+    def drain(self, instance: Instance) -> None:
+        """Wait until it has begun to answer all that it was asked, as platforms do before they stop it."""
+        with self._answered:
+            self._answered.wait_for(lambda: instance not in self._asked.values(), HANG_S)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -134,16 +141,30 @@ class Front:
                 threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
 
     def _pass_on(self, client: socket.socket) -> None:
+        with self._answered:
+            self._asked[client] = instance = self.instance
         with client, contextlib.suppress(OSError):
-            if self.instance is None:
+            if instance is None:
                 client.recv(1 << 16)
                 client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                return
-            with socket.create_connection(("127.0.0.1", self.instance.port), timeout=HANG_S) as server:
-                back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-                back.start()
-                _pump(client, server)
-                back.join()
+            else:
+                with socket.create_connection(("127.0.0.1", instance.port), timeout=HANG_S) as server:
+                    back = threading.Thread(target=self._pass_back, args=(server, client), daemon=True)
+                    back.start()
+                    _pump(client, server)
+                    back.join()
+        self._is_answered(client)
+
+    def _pass_back(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            client.sendall(server.recv(1 << 16))
+        self._is_answered(client)
+        _pump(server, client)
+
+    def _is_answered(self, client: socket.socket) -> None:
+        with self._answered:
+            self._asked.pop(client, None)
+            self._answered.notify_all()
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -227,6 +227,7 @@ class Render(Provider):
                     if not deploy.canceled:
                         deploy.status = "update_failed"
             if former:
+                self.front.drain(former)
                 former.stop()
 
     def _step(self, deploy: Deploy, status: str) -> None:
