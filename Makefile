@@ -20,9 +20,9 @@ serve: $(VENV)/.serve  ## start the service with the embedded model; PORT=8081 c
 
 dev: $(VENV)/.dev  ## create .venv with everything that trains, tests and checks
 
-# Three test files at a time, since tests wait more than they compute; in the order of the folders: by default, files with one
-# long test would come last, and the other workers would wait for one.
-PYTEST := -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Several test files at a time (tests/conftest.py says how many), in the order of the folders: by default, files with one long
+# test would come last, and the other workers would wait for one.
+PYTEST := -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.dev  ## run every test
 	$(BIN)/python $(PYTEST)
 

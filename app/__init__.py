@@ -1,9 +1,15 @@
 """The service: photos in over HTTP, labels out."""
 
+import os
+
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from app.settings import Settings
+
+# NumPy starts a thread per CPU for products of matrices when it is imported, here later. The service computes
+# none, and the threads would take a third of the CPU time of a start: OpenBLAS's spin before they sleep.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def create_app(settings: Settings) -> Flask:

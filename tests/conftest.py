@@ -137,11 +137,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make a folder for what killed processes leave behind, and remove it at the end."""
     if hasattr(config, "workerinput"):
         return  # workers of xdist get the folder of their parent
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # in all processes: tests keep the CPUs busy
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path of failed tests stays
     folder = tempfile.mkdtemp(prefix="tests-")
     os.environ["TMPDIR"], tempfile.tempdir = folder, None
     # At the end of the process, after multiprocessing has removed its own folder in there (-100).
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=-200)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One test file more than CPUs at a time, since tests also wait; each may take 2 GB of memory."""
+    return min((os.cpu_count() or 2) + 1, 5)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -36,6 +36,14 @@ def test_serves_and_stops(make_model, number):
     assert [line["label"] for line in lines if line.get("route") == "/predict"] == ["red"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, NumPy may have another library for matrices")
+def test_numpy_starts_no_threads():
+    code = "import app.__main__, threadpoolctl as t; print([p['num_threads'] for p in t.threadpool_info()])"
+    environ = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    counts = json.loads(subprocess.check_output([sys.executable, "-c", code], env=environ, cwd=ROOT))
+    assert set(counts) == {1}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is a program of Linux")
 def test_without_room_for_a_large_body_there_is_an_answer_and_a_count(make_model):
     """Waitress keeps bodies above 1 MB in files; a limit of a file's size is like a full disk."""
