@@ -8,7 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from app.settings import Settings
 
 # NumPy starts a thread per CPU for products of matrices when it is imported, here later. The service computes
-# none, and the threads would take a third of the CPU time of a start: OpenBLAS's spin before they sleep.
+# none, and the threads would take a fifth of the CPU time of a start: OpenBLAS's spin before they sleep.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -134,7 +134,12 @@ class Output:
     def _begin(self, source: str, model_sha256: str, retry_errors: bool) -> None:
         with self._errors():
             if self._is_local:
-                Path(self._root).mkdir(parents=True, exist_ok=True)
+                try:
+                    Path(self._root).mkdir(parents=True, exist_ok=True)
+                except (FileExistsError, NotADirectoryError) as error:
+                    raise PipelineError(
+                        f"{one_line(self._root)} can't be a folder: a file is in the way"
+                    ) from error
                 self._lock_folder()
             self._check({"source": source, "model_sha256": model_sha256})
             if self._is_local:

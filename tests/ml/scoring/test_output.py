@@ -39,6 +39,14 @@ def begin(tmp_path):
         yield make
 
 
+@pytest.mark.parametrize("out", ["labels.parquet", "labels.parquet/out"])
+def test_a_file_in_place_of_the_folder(begin, tmp_path, out):
+    (tmp_path / "labels.parquet").write_bytes(b"mine")
+    with pytest.raises(PipelineError, match=f"/{out} can't be a folder: a file is in the way"):
+        begin(out=out)
+    assert (tmp_path / "labels.parquet").read_bytes() == b"mine"
+
+
 def test_a_second_run_adds_what_is_missing(begin, tmp_path):
     with begin(part_rows=2) as output:
         assert list(output.remaining(["a", "b", "a", "c"])) == ["a", "b", "c"]
