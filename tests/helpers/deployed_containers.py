@@ -50,7 +50,7 @@ class Machine:
             "--poll",
             "0.25",
             "--timeout",
-            "30",
+            str(HANG_S),
             "--name",
             self.name,
             "--port",
