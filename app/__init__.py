@@ -7,8 +7,8 @@ from flask.json.provider import DefaultJSONProvider
 
 from app.settings import Settings
 
-# NumPy starts a thread per CPU for products of matrices when it is imported, here later. The service computes
-# none, and the threads would take a fifth of the CPU time of a start: OpenBLAS's spin before they sleep.
+# When NumPy is imported, which comes later, it would start a thread per CPU for products of matrices. The
+# service computes none with it, and these threads spin before they sleep: a fifth of the CPU time of a start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 

@@ -121,7 +121,7 @@ def scaled_fleet(service: Service, load: Load, autoscaler: Autoscaler, goal: Goa
         outcomes[least] = _together(done, share)
         met = goal.met(outcomes[least])
         if least >= ceiling and not met:
-            raise PlanError(f"at most {autoscaler.most} pods are not enough: raise --most")
+            raise PlanError(f"{autoscaler.most} pods are not enough: raise --most")
         return met
 
     least = smallest(meets, 1)

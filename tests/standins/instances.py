@@ -120,7 +120,7 @@ class Front:
 
     def __init__(self) -> None:
         self.instance: Instance | None = None
-        self._asked: dict[socket.socket, Instance | None] = {}  # by client: who hasn't begun to answer it
+        self._asked: dict[socket.socket, Instance | None] = {}  # who owes this client an answer
         self._answered = threading.Condition()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -130,7 +130,7 @@ class Front:
         self._listener.close()
 
     def drain(self, instance: Instance) -> None:
-        """Wait until it has begun to answer all that it was asked, as platforms do before they stop it."""
+        """Wait until the instance owes no answer; platforms, too, stop it only then."""
         with self._answered:
             self._answered.wait_for(lambda: instance not in self._asked.values(), HANG_S)
 

@@ -27,7 +27,7 @@ REVISION = "deployment.kubernetes.io/revision"
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 TOKEN = "kubeconfig"
 KUBECTL = """#!{python} -IS
-# Called a thousand times in a run of the tests, so it imports little.
+# Called hundreds of times in a run of the tests, so it imports little.
 import json, os, re, socket, sys, time
 arguments = sys.argv[1:]
 if arguments[0] == "kustomize":
