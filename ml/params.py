@@ -65,6 +65,7 @@ class Train(_Section):
 
     arch: Arch
     body: str = ""
+    second_look: Arch | Literal[""] = ""
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -72,13 +73,23 @@ class Train(_Section):
     @property
     def network(self) -> str:
         """The name under which `ml.model.networks.build` knows the network."""
+        return "+".join(filter(None, [self.first_look, self.second_look]))
+
+    @property
+    def first_look(self) -> str:
+        """The name of the network that looks at every photo."""
         return f"{self.arch}/{self.body}" if self.body else self.arch
 
     @model_validator(mode="after")
     def _has_a_body(self) -> Self:
         if self.arch in LIBRARIES and not self.body:
             raise ValueError(f"body: name a model of {self.arch}, such as resnet18")
-        if not is_arch(self.network):
+        if self.second_look and not is_arch(self.network):
+            raise ValueError(
+                f"second_look: both networks have to be one of {', '.join(ARCHITECTURES)}; "
+                "leave it empty for one look"
+            )
+        if not is_arch(self.first_look):
             kind = (
                 "not a name of a model"
                 if self.arch in LIBRARIES

@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Find the suspects, unless that was done before, and serve the page until Ctrl-C."""
     keep_freed_memory()
-    suspects = run(parameters.load().train.network, arguments.most)
+    suspects = run(parameters.load().train.first_look, arguments.most)
     kinds = {kind: sum(suspect.kind == kind for suspect in suspects.suspects) for kind in KINDS}
     say(
         f"{SUSPECTS}: of {suspects.photos:,} photos, {kinds['label']:,} have a label that the classifier "

@@ -5,7 +5,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from ml.model.errors import PipelineError
 from ml.model.image import ImageError, Resize, decode
 from ml.model.networks import Network
 from ml.model.onnx_model import Images
-from ml.training.head import embed
+from ml.training.head import judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Features:
 
     Attributes:
         embeddings: penultimate-layer features, float32 [N, D].
-        logits: outputs of the head, [N, classes].
+        logits: the network's, [N, classes].
     """
 
     embeddings: Tensor
@@ -33,9 +32,8 @@ class Features:
 
 def extract_features(network: Network, images: Images, rows: NDArray[np.int64] | None = None) -> Features:
     """Compute the features of photos [M, H, W, 3], or only of some rows [N] of them."""
-    embeddings = embed(network, images, np.arange(len(images)) if rows is None else rows)
-    with torch.inference_mode():
-        return Features(embeddings, network.head(embeddings).double().numpy())
+    embeddings, logits = judge(network, images, np.arange(len(images)) if rows is None else rows)
+    return Features(embeddings, logits.double().numpy())
 
 
 def load_ood_photos(source: str, image_size: int, resize: Resize) -> NDArray[np.uint8] | None:

@@ -35,9 +35,10 @@ class Answering(nn.Module):
         `known` gives the OOD scores [N] and the principal components [N, C], see `OodScore.with_components`.
         The evidence [N, classes, h, w] is what each place of the image contributes to each class.
         """
-        features = self.network.map(self.normalize(image.float()))
+        images = self.normalize(image.float())
+        features = self.network.map(images)
         pooled = self.network.pool(features)
-        probabilities = (self.network.head(pooled) / self.temperature).softmax(1)
+        probabilities = (self.network.judge(images, pooled) / self.temperature).softmax(1)
         evidence = self.network.evidence(features)
         if (size := max(1, evidence.shape[-1] // GRID)) > 1:
             evidence = functional.avg_pool2d(evidence, size)

@@ -23,7 +23,7 @@ ARCHITECTURES = _modules(_NETWORKS)
 """The architectures with a module in `ml.model.networks`, listed without importing torch."""
 LIBRARIES = _modules(_NETWORKS / "libraries")
 """The libraries whose models are architectures too, under the name `LIBRARY/MODEL`."""
-ARCH_NAMES = (*ARCHITECTURES, *(f"{library}/MODEL" for library in LIBRARIES))
+ARCH_NAMES = (*ARCHITECTURES, *(f"{library}/MODEL" for library in LIBRARIES), "FIRST+SECOND")
 """What `arch` may be, for messages."""
 UNKNOWN = "unknown"
 """Label for a photo that shows none of the classes."""
@@ -48,7 +48,8 @@ class Manifest:
     """The description of a model, stored in `extra/model.json` and beside the weights.
 
     Attributes:
-        arch: one of `ARCHITECTURES`, or `LIBRARY/MODEL` with one of `LIBRARIES`.
+        arch: one of `ARCHITECTURES`, or `LIBRARY/MODEL` with one of `LIBRARIES`; two of `ARCHITECTURES` with
+            a plus sign between them are the networks of first and second look, see `ml.model.two_looks`.
         classes: class names, in the order of the network's outputs.
         image_size: height and width of the input, in pixels.
         resize: how a photo becomes a square, see `ml.model.image.read`.
@@ -145,7 +146,10 @@ def is_arch(name: object) -> bool:
     if not isinstance(name, str):
         return False
     library, _, model = name.partition("/")
-    return name in ARCHITECTURES or (library in LIBRARIES and _MODEL.fullmatch(model) is not None)
+    if library in LIBRARIES:
+        return _MODEL.fullmatch(model) is not None
+    looks = name.split("+")
+    return len(looks) <= 2 and set(looks) <= set(ARCHITECTURES)
 
 
 def _shown(value: object) -> str:

@@ -24,6 +24,7 @@ _BATCH = 16
 _ERROR_RATE, _MAX_GROWTH = 0.04, 5
 """Networks with more errors have a larger tolerance, up to five times as large."""
 _QUANTIZED = ["Conv", "Add", "GlobalAveragePool", "Clip", "Relu", "MaxPool", "Pad", "Gemm"]
+_SURE_FROM = "network.sure_from"  # see `ml.model.two_looks`
 _OOD_SCORE_WEIGHTS = {"known.narrow.weight", "known.head.weight"}
 
 
@@ -124,7 +125,9 @@ def _is_worse(params: Params, probabilities: Floats, expected: Floats, labels: L
 def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
     """Quantize the model, then fit temperature and OOD threshold again to its answers on validation."""
     calibration = data.sample("train", params.package.calibration_photos, params.train.seed)
-    quantized = feed_pixels(_quantize(exact, data.images[calibration]))
+    every_second_look = _with_constant(exact, _SURE_FROM, np.inf)  # so that both networks see all photos
+    quantized = feed_pixels(_quantize(every_second_look, data.images[calibration]))
+    quantized = _with_constant(quantized, _SURE_FROM, _constant(exact, _SURE_FROM))
     val = data.rows("val")
     outputs = OnnxModel(quantized).run(data.images, val)
     logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))
@@ -165,6 +168,25 @@ def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
             calibrate_method=CalibrationMethod.MinMax,
         )
         return target.read_bytes()
+
+
+def _constant(onnx: bytes, name: str) -> float:
+    """Return the value of a constant number, 0 if there is none of that name."""
+    import onnx as onnx_format
+
+    constants = onnx_format.load_from_string(onnx).graph.initializer
+    return next((onnx_format.numpy_helper.to_array(one).item() for one in constants if one.name == name), 0.0)
+
+
+def _with_constant(onnx: bytes, name: str, value: float) -> bytes:
+    """Return the model with another value of a constant number, if it has one of that name."""
+    import onnx as onnx_format
+
+    model = onnx_format.load_from_string(onnx)
+    for one in model.graph.initializer:
+        if one.name == name:
+            one.CopyFrom(onnx_format.numpy_helper.from_array(np.array(value, np.float32), name))
+    return cast(bytes, model.SerializeToString())
 
 
 def _last_layers(path: Path) -> list[str]:

@@ -46,6 +46,8 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
 
 def _pretrained(arch: str) -> str:
     """Return `Network.pretrained` of an architecture, read from its source: importing it would need torch."""
+    if "+" in arch:
+        return " and ".join(filter(None, map(_pretrained, arch.split("+"))))
     library = arch.partition("/")[0] if "/" in arch else ""
     module = Path("libraries", library) if library else Path(arch)
     source = Path(bundle.__file__).with_name("networks") / module.with_suffix(".py")

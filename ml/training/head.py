@@ -1,7 +1,7 @@
 """Penultimate-layer features, and a head fitted to them by logistic regression."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -31,13 +31,29 @@ def embed(
         rows: which of them, [N].
         autocast: context of the computation, such as Fabric's.
     """
+    with torch.inference_mode(), autocast():
+        features = [network.embed(batch).float().cpu() for batch in _inputs(network, images, rows)]
+    return torch.cat(features)
+
+
+def judge(network: Network, images: Images, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Compute features float32 [N, D], as `embed` does, and logits [N, classes]."""
+    features, logits = list[Tensor](), list[Tensor]()
+    with torch.inference_mode():
+        for batch in _inputs(network, images, rows):
+            features.append(network.embed(batch))
+            logits.append(network.judge(batch, features[-1]).cpu())
+            features[-1] = features[-1].cpu()
+    return torch.cat(features), torch.cat(logits)
+
+
+def _inputs(network: Network, images: Images, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+    """Yield normalized photos [N, 3, H, W] on the device of the network, which stops training."""
     device = next(network.parameters()).device
     normalize = Normalization(network.mean, network.std)
     network.eval()
     batches = tqdm(plain_batches(images, rows), "features", -(-len(rows) // PLAIN_BATCH), mininterval=1)
-    with torch.inference_mode(), autocast():
-        features = [network.embed(normalize(pixels.to(device))).float().cpu() for pixels, _ in batches]
-    return torch.cat(features)
+    return (normalize(pixels.to(device)) for pixels, _ in batches)
 
 
 def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:

@@ -25,12 +25,13 @@ from ml.model.allocator import keep_freed_memory
 from ml.model.errors import PipelineError
 from ml.model.files import replaced
 from ml.model.networks import Network, network_class
-from ml.params import Params
+from ml.params import Params, Recipe
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, load_mean_head, mean_weights
 from ml.training.batches import local_processes, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
+from ml.training.looks import join, looks
 from ml.training.loop import Loop, Progress
 from ml.training.processes import check_processes, check_restarts, first_process_has
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
@@ -58,22 +59,71 @@ def run(params: Params) -> list[dict[str, float]]:
     """
     check_restarts()
     data = Dataset.load()
-    check_size(params, data.image_size)
-    fabric = make_fabric(params.train.precision, network_class(params.train.network).dense)
-    torch.manual_seed(params.train.seed)
+    each_look = looks(params, data)
+    for of_look, photos in each_look:
+        check_size(of_look, photos.image_size)
+    fabric = make_fabric(params.train.precision, network_class(params.train.first_look).dense)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:
         from ml.tracking.store import LATER, check, log_training, or_later  # MLflow takes seconds to import
 
         with or_later(f"training goes on, and {LATER}"):
             check(params.tracking)
+    trained_looks = [_train_look(fabric, of_look, photos) for of_look, photos in each_look]
+    epochs = [epoch for look in trained_looks for epoch in look.epochs]
+    history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
+    if fabric.is_global_zero:
+        first = trained_looks[0]
+        network, choices = first.network, first.choices
+        if len(trained_looks) > 1:
+            network, val_loss = join(network, trained_looks[1].network, data)
+            choices = [{**choices[0], "val_loss": val_loss}]
+        trained = TrainedNetwork(network, params.train.network, "")
+        trained.save(data)
+        results = {
+            "history": history,
+            "choices": choices,
+            "recipe": first.recipe.model_dump(),
+            "photos": first.photos,
+        }
+        HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
+            old.unlink(missing_ok=True)
+        with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
+            run_id = log_training(params.with_recipe(first.recipe), data, history, choices)
+            dataclasses.replace(trained, run_id=run_id).save(data)
+    fabric.barrier()
+    return history
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainedLook:
+    """A network after its runs. Only the first process has its final weights, and `choices`.
+
+    Attributes:
+        network: the network.
+        epochs: metrics of the epochs of all runs.
+        choices: see `load_best_average`.
+        recipe: the recipe that was used for these photos.
+        photos: number of training photos that were used.
+    """
+
+    network: Network
+    epochs: list[dict[str, float]]
+    choices: list[dict[str, float]]
+    recipe: Recipe
+    photos: int
+
+
+def _train_look(fabric: Fabric, params: Params, data: Dataset) -> _TrainedLook:
+    """Train all runs of the recipe and average their weights."""
+    torch.manual_seed(params.train.seed)
     fingerprint = _fingerprint(params, data, fabric)
     check_processes(fabric, params.recipe, data, fingerprint)
     state = STATE.with_stem(f"{STATE.stem}-{fingerprint}")
     params, photos, of_head = _planned(fabric, params, data, state)
     network, pretrained, runs = _train_runs(fabric, params, photos, of_head, state)
-    epochs = [epoch for progress in runs for epoch in progress.history]
-    history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
+    choices = list[dict[str, float]]()
     if fabric.is_global_zero:
         # A resumed run does not fit its head again, so its network may not hold the initial weights.
         initial = runs[0].initial_weights if pretrained else None
@@ -82,22 +132,9 @@ def run(params: Params) -> list[dict[str, float]]:
         if params.recipe.average_head:
             val_loss = load_mean_head(network, params, photos)
             choices = [{**choices[0], "fitted_head": 0.5, "val_loss": val_loss}, *choices]
-        trained = TrainedNetwork(network, params.train.network, "")
-        trained.save(data)
-        results = {
-            "history": history,
-            "choices": choices,
-            "recipe": params.recipe.model_dump(),
-            "photos": len(photos.rows("train")),
-        }
-        HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
-            old.unlink(missing_ok=True)
-        with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
-            run_id = log_training(params, data, history, choices)
-            dataclasses.replace(trained, run_id=run_id).save(data)
     fabric.barrier()
-    return history
+    epochs = [epoch for progress in runs for epoch in progress.history]
+    return _TrainedLook(network, epochs, choices, params.recipe, len(photos.rows("train")))
 
 
 def make_fabric(precision: str, dense: bool = False) -> Fabric:
@@ -215,7 +252,7 @@ def _train_runs(
 def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
-        params.train.model_dump_json(),
+        params.train.model_dump_json(exclude={"second_look"}),  # each look is a training of its own
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
         f"{data.image_size} {data.resize}",

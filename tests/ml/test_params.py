@@ -63,6 +63,21 @@ def test_a_library_needs_the_name_of_its_model(copy):
     assert params.load(copy).train.network == "efficientnet_lite0"
 
 
+def test_a_second_look_joins_two_architectures_of_this_project(copy):
+    set_params.assign({"train.second_look": "efficientnet_lite2"}, copy)
+    train = params.load(copy).train
+    assert (train.network, train.first_look) == (
+        "efficientnet_lite0+efficientnet_lite2",
+        "efficientnet_lite0",
+    )
+    with pytest.raises(
+        PipelineError, match="second_look: both networks have to be one of efficientnet_lite0"
+    ):
+        set_params.assign({"train.second_look": "timm"}, copy)
+    with pytest.raises(PipelineError, match="second_look: both networks"):
+        set_params.assign({"train.arch": "timm", "train.body": "resnet18"}, copy)
+
+
 def test_a_library_and_its_model_name_the_network(copy):
     text = (
         copy.read_text()

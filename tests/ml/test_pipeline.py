@@ -18,12 +18,15 @@ from ml.data.dataset import Dataset
 from ml.evaluation import evaluate
 from ml.evaluation.ood import measure_scores
 from ml.model import bundle
+from ml.model import checkpoint as torch_checkpoint
+from ml.model.answering import restore
 from ml.model.errors import PipelineError
 from ml.model.networks.simple_cnn import SimpleCNN
 from ml.model.onnx_model import OnnxModel
 from ml.model.reference import BOUNDS
 from ml.packaging import package
 from ml.packaging.perturbations import PERTURBATIONS
+from ml.packaging.quantize import _SURE_FROM, _with_constant
 from ml.params import Params
 from ml.registry import register
 from ml.training import train
@@ -149,6 +152,34 @@ def test_from_photos_to_a_registered_model(prepared, params):
             stage.run(params)
     with pytest.raises(PipelineError, match="packaged with test photos other than"):
         register.run(params)
+
+
+def test_two_looks_answer_in_onnx_as_in_torch(prepared, params):
+    """Whichever photos get a second look: none, some or all of them."""
+    train.run(change(params, "train", second_look="simple_cnn"))
+    evaluate.run(params)
+    assert package.run(params)["precision"] == "int8"
+    model, checkpoint = (module.read(Path("models/model.pt")) for module in (bundle, torch_checkpoint))
+    assert model.manifest.arch == "simple_cnn+simple_cnn"
+    assert "Photos get a second look" in model.card
+    data, torch_model = Dataset.load(), restore(checkpoint)
+    rows = data.rows("test")
+    pixels = torch.from_numpy(data.images[rows])
+    with torch.inference_mode():
+        network = torch_model.network
+        features = network.embed(torch_model.normalize(pixels.float()))
+        surest = network.head(features).softmax(1).amax(1)
+        for sure_from in (0.0, surest.median().item(), torch.inf):
+            network.sure_from.fill_(sure_from)
+            expected = torch_model(pixels)[0].numpy()
+            answers = OnnxModel(_with_constant(model.onnx, _SURE_FROM, sure_from)).run(data.images, rows)
+            assert np.abs(answers["probabilities"] - expected).max() < 0.05
+            assert answers["evidence"].shape[:2] == (len(rows), 2)
+            if sure_from == 0:
+                once = answers
+    twice = answers
+    assert np.array_equal(once["known"], twice["known"])  # they are the first network's
+    assert np.abs(once["probabilities"] - twice["probabilities"]).max() > 0.001
 
 
 def test_without_mlflow_nothing_is_lost(prepared, params, monkeypatch, capsys):

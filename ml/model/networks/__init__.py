@@ -58,9 +58,13 @@ class Network(nn.Module, ABC):
         """Turn normalized images [N, 3, H, W] into features [N, D]."""
         return self.pool(self.map(images))
 
+    def judge(self, images: Tensor, features: Tensor) -> Tensor:
+        """Turn normalized images [N, 3, H, W] and their features [N, D] into logits [N, classes]."""
+        return cast(Tensor, self.head(features))
+
     def forward(self, images: Tensor) -> Tensor:
         """Turn normalized images [N, 3, H, W] into logits [N, classes]."""
-        return cast(Tensor, self.head(self.embed(images)))
+        return self.judge(images, self.embed(images))
 
     def load_pretrained(self) -> bool:
         """Load pretrained weights of the body; return False if the architecture has none."""
@@ -104,11 +108,15 @@ def network_class(arch: str) -> type[Network]:
 
 
 def build(arch: str, classes: int) -> Network:
-    """Return a network with random weights for a number of classes.
+    """Return a network with random weights for a number of classes; `FIRST+SECOND` is one for two looks.
 
     Raises:
         PipelineError: there is no such architecture, or its library is not installed or has no such model.
     """
+    if is_arch(arch) and "+" in arch:
+        from ml.model.two_looks import TwoLooks  # which imports this module
+
+        return TwoLooks(*(build(each, classes) for each in arch.split("+")))
     network, model = network_class(arch), arch.partition("/")[2]
     return cast(Callable[..., Network], network)(classes, *([model] if model else []))
 
