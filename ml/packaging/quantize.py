@@ -16,6 +16,7 @@ from ml.evaluation.metrics import Floats, Labels, fit_temperature, log_losses
 from ml.evaluation.verdicts import WORSE
 from ml.model.onnx_model import OnnxModel
 from ml.model.ood import fit_calibration
+from ml.packaging.conditional import run_if_unsure
 from ml.packaging.conditions import Condition
 from ml.packaging.pixels import feed_pixels
 from ml.params import Params
@@ -127,7 +128,7 @@ def _to_int8(params: Params, data: Dataset, exact: bytes) -> bytes:
     calibration = data.sample("train", params.package.calibration_photos, params.train.seed)
     every_second_look = _with_constant(exact, _SURE_FROM, np.inf)  # so that both networks see all photos
     quantized = feed_pixels(_quantize(every_second_look, data.images[calibration]))
-    quantized = _with_constant(quantized, _SURE_FROM, _constant(exact, _SURE_FROM))
+    quantized = _with_constant(run_if_unsure(quantized), _SURE_FROM, _constant(exact, _SURE_FROM))
     val = data.rows("val")
     outputs = OnnxModel(quantized).run(data.images, val)
     logits = np.log(np.clip(outputs["probabilities"], 1e-12, 1))

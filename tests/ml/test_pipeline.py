@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import pytest
 import torch
 from ruamel.yaml import YAML
@@ -162,6 +163,12 @@ def test_two_looks_answer_in_onnx_as_in_torch(prepared, params):
     model, checkpoint = (module.read(Path("models/model.pt")) for module in (bundle, torch_checkpoint))
     assert model.manifest.arch == "simple_cnn+simple_cnn"
     assert "Photos get a second look" in model.card
+    graph = onnx.load_from_string(model.onnx).graph
+    (branches,) = [node.attribute for node in graph.node if node.op_type == "If"]
+    inside = [node.op_type for branch in branches for node in branch.g.node]
+    outside = [node.op_type for node in graph.node]
+    assert inside.count("Conv") == outside.count("Conv") > 0  # each network's
+    assert "NonZero" not in outside
     data, torch_model = Dataset.load(), restore(checkpoint)
     rows = data.rows("test")
     pixels = torch.from_numpy(data.images[rows])

@@ -6,38 +6,58 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ml.model.onnx_model import OnnxModel
+from ml.packaging.conditional import run_if_unsure
 from ml.packaging.pixels import feed_pixels
 
 SIZE = 16
 
 
-def model(mean: tuple[float, ...], std: tuple[float, ...], scale: float, zero_point: int) -> bytes:
-    """An int8 model as the quantizer makes it; `mean` and `std` of the pixels, from 0 to 255, per channel."""
-    constants = {
-        "mean": np.array(mean, np.float32),
-        "std": np.array(std, np.float32),
-        "scale": np.array(scale, np.float32),
-        "zero": np.array(zero_point, np.uint8),
-        "axes": np.array([2, 3], np.int64),
-    }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["float", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "std"], ["normal"]),
-        helper.make_node("Transpose", ["normal"], ["first"], perm=[0, 3, 1, 2]),
-        helper.make_node("QuantizeLinear", ["first", "scale", "zero"], ["int8"]),
-        helper.make_node("DequantizeLinear", ["int8", "scale", "zero"], ["again"]),
-        helper.make_node("ReduceMean", ["again", "axes"], ["probabilities"], keepdims=0),
+CONSTANTS = {
+    "mean": np.full(3, 127, np.float32),
+    "std": np.full(3, 128, np.float32),
+    "scale": np.array(1 / 128, np.float32),
+    "zero": np.array(127, np.uint8),
+    "axes": np.array([2, 3], np.int64),
+}
+NORMALIZATION = [
+    helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+    helper.make_node("Sub", ["float", "mean"], ["centred"]),
+    helper.make_node("Div", ["centred", "std"], ["normal"]),
+    helper.make_node("Transpose", ["normal"], ["photos"], perm=[0, 3, 1, 2]),
+]
+
+
+def quantized_mean(photos: str, mean: str) -> list[onnx.NodeProto]:
+    """The nodes from photos to their mean colours, as the quantizer makes them."""
+    return [
+        helper.make_node("QuantizeLinear", [photos, "scale", "zero"], [f"{photos}.int8"]),
+        helper.make_node("DequantizeLinear", [f"{photos}.int8", "scale", "zero"], [f"{photos}.again"]),
+        helper.make_node("ReduceMean", [f"{photos}.again", "axes"], [mean], keepdims=0),
     ]
+
+
+def serialized(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> bytes:
+    """A model from `image` to `probabilities`, 3 for each photo."""
     graph = helper.make_graph(
         nodes,
         "int8",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["M", 3])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     return bytes(made.SerializeToString())
+
+
+def model(mean: tuple[float, ...], std: tuple[float, ...], scale: float, zero_point: int) -> bytes:
+    """An int8 model; `mean` and `std` of the pixels, from 0 to 255, per channel."""
+    constants = CONSTANTS | {
+        "mean": np.array(mean, np.float32),
+        "std": np.array(std, np.float32),
+        "scale": np.array(scale, np.float32),
+        "zero": np.array(zero_point, np.uint8),
+    }
+    return serialized([*NORMALIZATION, *quantized_mean("photos", "probabilities")], constants)
 
 
 def test_pixels_that_come_back_are_fed_as_they_are() -> None:
@@ -53,41 +73,18 @@ def test_pixels_that_come_back_are_fed_as_they_are() -> None:
 
 def two_looks() -> bytes:
     """An int8 model of which one part sees all photos made smaller, and another part only two photos."""
-    constants = {
-        "mean": np.full(3, 127, np.float32),
-        "std": np.full(3, 128, np.float32),
-        "scale": np.array(1 / 128, np.float32),
-        "zero": np.array(127, np.uint8),
-        "axes": np.array([2, 3], np.int64),
-        "size": np.array([12, 12], np.int64),
-        "chosen": np.array([[-1], [0]], np.int64),
-    }
     nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["float", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "std"], ["normal"]),
-        helper.make_node("Transpose", ["normal"], ["all"], perm=[0, 3, 1, 2]),
-        helper.make_node("Shape", ["all"], ["first.sizes"], end=2),
-        helper.make_node("Concat", ["first.sizes", "size"], ["sizes"], axis=0),
-        helper.make_node("Resize", ["all", "", "", "sizes"], ["small"], mode="linear"),
-        helper.make_node("GatherND", ["all", "chosen"], ["some"]),
+        *NORMALIZATION,
+        helper.make_node("Shape", ["photos"], ["photos.shape"], end=2),
+        helper.make_node("Concat", ["photos.shape", "size"], ["sizes"], axis=0),
+        helper.make_node("Resize", ["photos", "", "", "sizes"], ["small"], mode="linear"),
+        helper.make_node("GatherND", ["photos", "chosen"], ["some"]),
+        *quantized_mean("small", "small.mean"),
+        *quantized_mean("some", "some.mean"),
+        helper.make_node("Concat", ["small.mean", "some.mean"], ["probabilities"], axis=0),
     ]
-    for name in ("small", "some"):
-        nodes += [
-            helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{name}.int8"]),
-            helper.make_node("DequantizeLinear", [f"{name}.int8", "scale", "zero"], [f"{name}.again"]),
-            helper.make_node("ReduceMean", [f"{name}.again", "axes"], [f"{name}.mean"], keepdims=0),
-        ]
-    nodes.append(helper.make_node("Concat", ["small.mean", "some.mean"], ["probabilities"], axis=0))
-    graph = helper.make_graph(
-        nodes,
-        "int8",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["M", 3])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return bytes(made.SerializeToString())
+    more = {"size": np.array([12, 12], np.int64), "chosen": np.array([[-1], [0]], np.int64)}
+    return serialized(nodes, CONSTANTS | more)
 
 
 def test_both_networks_of_two_looks_are_fed_pixels() -> None:
@@ -103,9 +100,14 @@ def test_both_networks_of_two_looks_are_fed_pixels() -> None:
     np.testing.assert_array_equal(answers[0][3:], answers[1][3:])
 
 
+def test_a_model_with_one_look_needs_no_branch() -> None:
+    one_look = model((127,), (128,), 1 / 128, 127)
+    assert run_if_unsure(one_look) == one_look
+
+
 def test_photos_that_something_else_takes_too_stay_normalized() -> None:
     model = onnx.load_from_string(two_looks())
-    model.graph.node.append(helper.make_node("Neg", ["all"], ["negative"]))
+    model.graph.node.append(helper.make_node("Neg", ["photos"], ["negative"]))
     changed = model.SerializeToString()
     assert feed_pixels(changed) == changed
 
