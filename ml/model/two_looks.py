@@ -60,11 +60,11 @@ class TwoLooks(Network):
         return self.first.evidence(features)
 
     def judge(self, images: Tensor, features: Tensor) -> Tensor:
-        """Return the first network's logits [N, classes], or the weighted mean where it is unsure."""
+        """Return logits [N, classes]: the first network's; for unsure photos, the weighted mean of both."""
         logits = self.first.judge(images, features)
         unsure = (logits.softmax(1).amax(1) < self.sure_from).nonzero()[:, 0]
         if torch.compiler.is_exporting():
-            torch._check(unsure.shape[0] > 0)  # the export can't tell otherwise; it holds for none as well
+            torch._check(unsure.shape[0] > 0)  # for the exporter only: the exported model takes none, too
         # Not a sum of two terms, which would be quantized.
         both = [(1 - SECOND_WEIGHT) * logits[unsure], SECOND_WEIGHT * self.second(images[unsure])]
         return logits.index_put((unsure,), torch.stack(both).sum(0))
