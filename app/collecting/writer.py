@@ -213,7 +213,7 @@ class Writer:
     def _failed(self, error: Exception) -> None:
         if not self._failing:  # one line per outage
             reason = one_line(str(error), 200) or type(error).__name__
-            _log.warning("photos can't be kept, because COLLECT_TO can't be written to: %s", reason)
+            _log.warning("photos can't be kept, because COLLECT_TO can't be used: %s", reason)
         self._failing = True
         # Credentials may have been replaced: the client of a bucket reads their file only once.
         if (now := time.monotonic()) >= self._reopen_at:

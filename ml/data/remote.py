@@ -39,14 +39,14 @@ def store_errors(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = one_line(str(error), 300) or type(error).__name__
-        raise PipelineError(f"{url} cannot be reached: {reason}") from error
+        raise PipelineError(f"{url} cannot be used: {reason}") from error
 
 
 def read_file(url: str) -> bytes:
     """Return the content of a file in an object store.
 
     Raises:
-        PipelineError: the store cannot be reached, or there is no such file.
+        PipelineError: the store cannot be used, or there is no such file.
     """
     import fsspec  # half a second, and only object stores need it
 
@@ -59,7 +59,7 @@ def file_sizes(url: str) -> dict[str, int]:
     """Return the size of each file in a folder of an object store, by name; there may be none.
 
     Raises:
-        PipelineError: the store cannot be reached.
+        PipelineError: the store cannot be used.
     """
     import fsspec
 
@@ -102,7 +102,7 @@ class RemoteShards(Shards):
         """Fetch one photo [size, size, 3], or some [M, size, size, 3] in the order of `key`, all at once.
 
         Raises:
-            PipelineError: the store cannot be reached, or a shard is no longer there.
+            PipelineError: the store cannot be used, or a shard is no longer there.
         """
         rows = self._rows[key]
         images = np.empty((*rows.shape, *self.shape[1:]), np.uint8)

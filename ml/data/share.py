@@ -40,7 +40,7 @@ def run(url: str, folder: Path = FOLDER) -> int:
     """Copy the data set in `folder` to a URL, and return how many shards were not there before.
 
     Raises:
-        PipelineError: there are no prepared photos, or the store cannot be reached.
+        PipelineError: there are no prepared photos, or the store cannot be used.
     """
     import fsspec
 

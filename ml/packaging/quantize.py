@@ -144,8 +144,8 @@ def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
     Weights have one range per channel, activations one per tensor; the last layer and the softmax stay
     float32. Weights are signed and activations unsigned, which is ten times as fast here as both unsigned.
     CPUs without VNNI add two such products in 16 bits, which can saturate (ONNX Runtime's documentation,
-    "Quantize ONNX models"). Weights of 7 bits avoid that, but cost 0.26 points of accuracy on the default
-    model.
+    "Quantize ONNX models"); `open_session` avoids that. Weights of 7 bits would, too, but cost 0.26 points of
+    accuracy on the default model.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

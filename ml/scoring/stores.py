@@ -35,7 +35,7 @@ def locate(address: str) -> tuple[fs.FileSystem, str]:
     credentials are those that the stores' own tools use.
 
     Raises:
-        OSError: the store cannot be reached.
+        OSError: the store cannot be used.
         ValueError: there is no such kind of store, or the address names no bucket.
     """
     kind = scheme(address)

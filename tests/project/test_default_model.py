@@ -47,7 +47,7 @@ def test_a_cat_is_a_cat_and_stays_one_when_mirrored(engine):
 
 def test_it_has_components_and_their_reference(engine):
     """Without them, the panels of the dashboards would be empty for the default model."""
-    cat = decode((PHOTOS / "cat.jpg").read_bytes())[None]
+    cat = decode((PHOTOS / "cat.jpg").read_bytes(), engine.manifest.image_size)[None]
     components = engine.answer(cat).components
     assert components.shape == (1, COMPONENTS)
     assert np.abs(components).max() < 5  # in standard deviations
@@ -57,7 +57,8 @@ def test_it_has_components_and_their_reference(engine):
 
 def test_a_batch_answers_as_one_by_one(engine):
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (3, 224, 224, 3), np.uint8)
+    size = engine.manifest.image_size
+    images = random.integers(0, 256, (3, size, size, 3), np.uint8)
     single = np.concatenate([engine.answer(image[None]).probabilities for image in images])
     assert np.allclose(engine.answer(images).probabilities, single, atol=1e-4)
 
@@ -71,7 +72,8 @@ def test_the_weights_beside_the_onnx_model_are_the_same_network(engine):
 
     network = build(engine.manifest.arch, len(engine.manifest.classes))
     network.load_state_dict(checkpoint.read(EMBEDDED).state_dict)
-    pixels = torch.from_numpy(decode((PHOTOS / "cat.jpg").read_bytes()).copy())[None]
+    cat = decode((PHOTOS / "cat.jpg").read_bytes(), engine.manifest.image_size)
+    pixels = torch.from_numpy(cat.copy())[None]
     with torch.inference_mode():
         exact = Answering(network.eval(), engine.manifest.temperature)(pixels)[0]
     assert np.abs(exact.numpy() - engine.answer(pixels.numpy()).probabilities).max() < 0.05

@@ -128,7 +128,7 @@ def test_a_broken_store_is_reported_once_and_used_again_when_it_works(
             service.predict(UNKNOWN)
             until(lambda count=count: service.dropped("store") == count)
         (message,) = [record.getMessage() for record in caplog.records]
-        assert "COLLECT_TO can't be written to" in message
+        assert "COLLECT_TO can't be used" in message
         assert "\n" not in message
         file.unlink()
         answer = service.predict(UNKNOWN)

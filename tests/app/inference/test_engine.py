@@ -124,9 +124,10 @@ def test_both_engines_give_the_same_answers():
     from app.settings import EMBEDDED
 
     photo = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
-    noise = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
-    images = np.stack([decode(photo), decode(photo)[:, ::-1], noise])
     engines = [engine.load(EMBEDDED, kind, 1) for kind in ("onnx", "torch")]
+    size = engines[0].manifest.image_size
+    noise = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)
+    images = np.stack([decode(photo, size), decode(photo, size)[:, ::-1], noise])
     assert [e.name for e in engines] == ["onnx", "torch"]
     assert engines[0].manifest == engines[1].manifest
     first, second = (e.answer(images) for e in engines)
