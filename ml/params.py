@@ -66,6 +66,7 @@ class Train(_Section):
     arch: Arch
     body: str = ""
     second_look: Arch | Literal[""] = ""
+    first_model: str = ""
     minutes: Annotated[float, Field(gt=0, le=1e6)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy takes
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
@@ -89,6 +90,8 @@ class Train(_Section):
                 f"second_look: both networks have to be one of {', '.join(ARCHITECTURES)}; "
                 "leave it empty for one look"
             )
+        if self.first_model and not self.second_look:
+            raise ValueError("first_model: it takes the first of two looks, so name a second_look, too")
         if not is_arch(self.first_look):
             kind = (
                 "not a name of a model"

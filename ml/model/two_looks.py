@@ -11,7 +11,7 @@ from torch.nn import functional
 from ml.model.errors import PipelineError
 from ml.model.networks import Network
 
-FIRST_SIZE = 0.8
+FIRST_SIZE = 0.83
 """The first network sees the photos at this share of their height and width."""
 SECOND_LOOKS = 0.04
 """Share of the photos like those of validation that get a second look."""

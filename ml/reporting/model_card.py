@@ -46,8 +46,6 @@ def summary(manifest: Manifest, figures: dict[str, Any], url: str) -> str:
 
 def _pretrained(arch: str) -> str:
     """Return `Network.pretrained` of an architecture, read from its source: importing it would need torch."""
-    if "+" in arch:
-        return " and ".join(filter(None, map(_pretrained, arch.split("+"))))
     library = arch.partition("/")[0] if "/" in arch else ""
     module = Path("libraries", library) if library else Path(arch)
     source = Path(bundle.__file__).with_name("networks") / module.with_suffix(".py")
@@ -60,6 +58,7 @@ def _pretrained(arch: str) -> str:
 
 def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictures: bool) -> str:
     onnx_model, ood = figures["twin"], figures["known"]
+    looks = manifest.arch.split("+")[1 if reports.param("train", "first_model") else 0 :]
     by_recall = sorted(manifest.classes, key=lambda name: onnx_model.get(f"recall_{name}", 0.0))
     worst = set(by_recall[:MAX_ROWS])
     with unexpected_content():
@@ -70,7 +69,7 @@ def _render(manifest: Manifest, figures: dict[str, Any], reports: Reports, pictu
             figures=figures,
             reports=reports,
             source=of_source(reports.source),
-            pretrained=_pretrained(manifest.arch),
+            pretrained=" and ".join(filter(None, map(_pretrained, looks))),
             max_rows=MAX_ROWS,
             conditions=figures["conditions"],
             baselines={name: title for name, title in BASELINES.items() if name in reports.baselines},

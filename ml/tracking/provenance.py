@@ -8,10 +8,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ml.data import collected, decisions
 from ml.model.urls import public_name
 from ml.params import PATH as PARAMS
 
-_NOT_CODE = (str(PARAMS), "dvc.lock", "metrics")
+_NOT_CODE = (str(PARAMS), "dvc.lock", "metrics", str(collected.PATH), str(decisions.PATH))
 _SOURCES = ("ingest.source", "evaluate.other")
 
 
@@ -19,8 +20,9 @@ def git_commit() -> str:
     """Return the checked-out commit, or an empty string outside a repository.
 
     It ends with `-dirty` if tracked files differ from the commit, or if git does not track a file in ml/,
-    such as the module of a new architecture. params.yaml, dvc.lock and metrics/ do not count: each training
-    may change them, and `parameters_changed` records the parameters.
+    such as the module of a new architecture. params.yaml, dvc.lock, metrics/, collected.csv and
+    label_decisions.csv do not count: each training may change them. `parameters_changed` records the
+    parameters, and dvc.lock the MD5 of both lists.
     """
     commit = _git("rev-parse", "HEAD").strip()
     exclusions = [f":(exclude){path}" for path in _NOT_CODE]

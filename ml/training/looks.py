@@ -1,6 +1,7 @@
 """Trains the networks of a model with two looks like any others, one after the other, and joins them."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ml.data.dataset import Dataset
-from ml.model.networks import Network
+from ml.model import checkpoint
+from ml.model.errors import BundleError, PipelineError
+from ml.model.networks import Network, build
 from ml.model.onnx_model import Images
 from ml.model.two_looks import TwoLooks, first_size, shrink
 from ml.params import Params
@@ -35,15 +38,36 @@ def looks(params: Params, data: Dataset) -> list[tuple[Params, Dataset]]:
     """Return the parameters and the photos of each network that is trained: one, or one for each look."""
     if not params.train.second_look:
         return [(params, data)]
-    first = params.train.model_copy(update={"second_look": ""})
+    first = params.train.model_copy(update={"second_look": "", "first_model": ""})
     second = first.model_copy(update={"arch": params.train.second_look, "body": ""})
-    recipes = params.recipes | {second.arch: params.recipe}
     size = first_size(data.image_size)
     small = dataclasses.replace(data, image_size=size, images=ShrunkImages(data.images, size))
-    return [
-        (params.model_copy(update={"train": train, "recipes": recipes}), photos)
-        for train, photos in ((first, small), (second, data))
-    ]
+    trained = [(second, data)] if params.train.first_model else [(first, small), (second, data)]
+    return [(params.model_copy(update={"train": train}), photos) for train, photos in trained]
+
+
+def read_first(params: Params, data: Dataset) -> list[Network]:
+    """Return the network that takes the first look without being trained, if `train.first_model` names one.
+
+    Raises:
+        PipelineError: the file can't be read, or its network doesn't fit the parameters or the photos.
+    """
+    if not (path := params.train.first_model):
+        return []
+    try:
+        model = checkpoint.read(Path(path))
+    except (OSError, BundleError) as error:
+        raise PipelineError(f"train.first_model: {path} can't be used: {error}") from error
+    for what, its, expected in (
+        ("the architecture", model.manifest.arch, params.train.first_look),
+        ("the classes", list(model.manifest.classes), list(data.classes)),
+        ("the resizing", model.manifest.resize, data.resize),
+    ):
+        if its != expected:
+            raise PipelineError(f"train.first_model: {path} has {what} {its}, not {expected}")
+    network = build(model.manifest.arch, len(data.classes))
+    network.load_state_dict(model.state_dict)
+    return [network]
 
 
 def join(first: Network, second: Network, data: Dataset) -> tuple[Network, float]:

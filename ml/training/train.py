@@ -31,7 +31,7 @@ from ml.training.averaging import load_best_average, load_mean_head, mean_weight
 from ml.training.batches import local_processes, seed_from
 from ml.training.budget import Plan, make_plan
 from ml.training.initial import check_size, fit_initial_head, initial_network
-from ml.training.looks import join, looks
+from ml.training.looks import join, looks, read_first
 from ml.training.loop import Loop, Progress
 from ml.training.processes import check_processes, check_restarts, first_process_has
 from ml.training.trained_network import CHECKPOINT, TrainedNetwork
@@ -62,6 +62,7 @@ def run(params: Params) -> list[dict[str, float]]:
     each_look = looks(params, data)
     for of_look, photos in each_look:
         check_size(of_look, photos.image_size)
+    ready = read_first(params, data)
     fabric = make_fabric(params.train.precision, network_class(params.train.first_look).dense)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     if fabric.is_global_zero:
@@ -74,9 +75,10 @@ def run(params: Params) -> list[dict[str, float]]:
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
         first = trained_looks[0]
-        network, choices = first.network, first.choices
-        if len(trained_looks) > 1:
-            network, val_loss = join(network, trained_looks[1].network, data)
+        networks, choices = [*ready, *(look.network for look in trained_looks)], first.choices
+        network = networks[0]
+        if len(networks) > 1:
+            network, val_loss = join(network, networks[1], data)
             choices = [{**choices[0], "val_loss": val_loss}]
         trained = TrainedNetwork(network, params.train.network, "")
         trained.save(data)
@@ -252,7 +254,8 @@ def _train_runs(
 def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
-        params.train.model_dump_json(exclude={"second_look"}),  # each look is a training of its own
+        # Each look is a training of its own.
+        params.train.model_dump_json(exclude={"second_look", "first_model"}),
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
         f"{data.image_size} {data.resize}",

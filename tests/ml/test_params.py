@@ -76,6 +76,9 @@ def test_a_second_look_joins_two_architectures_of_this_project(copy):
         set_params.assign({"train.second_look": "timm"}, copy)
     with pytest.raises(PipelineError, match="second_look: both networks"):
         set_params.assign({"train.arch": "timm", "train.body": "resnet18"}, copy)
+    set_params.assign({"train.first_model": "model.pt"}, copy)
+    with pytest.raises(PipelineError, match="first_model: it takes the first of two looks"):
+        set_params.assign({"train.second_look": ""}, copy)
 
 
 def test_a_library_and_its_model_name_the_network(copy):

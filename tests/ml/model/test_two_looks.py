@@ -74,7 +74,7 @@ def test_both_bodies_are_pretrained_and_photos_have_the_size_of_the_second() -> 
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert network.load_pretrained()
     assert network.image_size == 260
-    assert first_size(260) == 208
+    assert first_size(260) == 216
     for name in ("first.stem.0.weight", "second.stem.0.weight"):
         assert not torch.equal(network.state_dict()[name], before[name])
     assert not build(ARCH, 2).load_pretrained()

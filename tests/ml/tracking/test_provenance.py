@@ -21,6 +21,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     copy_params(folder)
     (folder / "code.py").write_text("one\n")
+    (folder / "label_decisions.csv").touch()
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "start")
@@ -36,6 +37,7 @@ def test_other_parameters_leave_the_commit_clean_and_are_recorded(repository):
     assert (git_commit(), parameters_changed()) == (commit, {})
     set_params.assign({"ingest.source": "/home/somebody/my photos", "train.seed": "7"}, Path("params.yaml"))
     (repository / "dvc.lock").write_text("schema: '2.0'\n")
+    (repository / "label_decisions.csv").write_text("a decision\n")
     (repository / "notes.txt").write_text("a file that git does not track\n")
     assert git_commit() == commit
     assert parameters_changed() == {"ingest.source": "my photos", "train.seed": 7}

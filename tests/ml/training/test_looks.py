@@ -1,13 +1,17 @@
 """The networks of two looks are trained like any others, one after the other."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ml.data.dataset import Dataset
-from ml.model.networks import Normalization
+from ml.model import bundle
+from ml.model.errors import PipelineError
+from ml.model.manifest import Manifest
+from ml.model.networks import Normalization, build
 from ml.model.two_looks import SECOND_LOOKS, TwoLooks, first_size
 from ml.params import Params
 from ml.paths import HISTORY
@@ -15,6 +19,7 @@ from ml.training import train
 from ml.training.head import judge
 from ml.training.looks import ShrunkImages
 from ml.training.trained_network import TrainedNetwork
+from tests.conftest import colour_graph, manifest
 from tests.helpers.killed_training import killed_after_an_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
@@ -60,11 +65,37 @@ def test_an_interrupted_second_look_goes_on(data: Dataset, two: Params) -> None:
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0)
 
 
+def test_a_model_can_take_the_first_look(data: Dataset, two: Params, tmp_path: Path) -> None:
+    first = build("simple_cnn", 2)
+    described = manifest(classes=list(data.classes), resize=data.resize)
+    path = tmp_path / "first.pt"
+    bundle.write(path, Manifest.from_dict(described), first.state_dict(), colour_graph())
+    params = with_first(two, path)
+    assert [entry["epoch"] for entry in train.run(params)] == [1, 2, 3]
+    network = TrainedNetwork.load(data).network
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(network.first.state_dict()[name], value, rtol=0, atol=0)
+    assert 0 < network.sure_from < 1
+
+    bundle.write(path, Manifest.from_dict(manifest()), first.state_dict(), colour_graph())
+    with pytest.raises(
+        PipelineError, match=r"first\.pt has the classes \['red', 'blue'\], not \['blue', 'red'\]"
+    ):
+        train.run(params)
+    with pytest.raises(PipelineError, match=r"none\.pt can't be used: .*No such file"):
+        train.run(with_first(two, tmp_path / "none.pt"))
+
+
+def with_first(params: Params, path: Path) -> Params:
+    """Parameters with a model that takes the first look."""
+    return params.model_copy(update={"train": params.train.model_copy(update={"first_model": str(path)})})
+
+
 def test_smaller_photos_are_those_that_the_first_network_sees(data: Dataset) -> None:
     small = ShrunkImages(data.images, first_size(data.image_size))
     assert len(small) == len(data.images)
     some = small[np.array([3, 1])]
-    assert some.shape == (2, 26, 26, 3)
+    assert some.shape == (2, 27, 27, 3)
     assert np.array_equal(small[1], some[1])
     brightness = [images.mean((1, 2)) for images in (some, data.images[np.array([3, 1])])]
     assert np.abs(brightness[0] - brightness[1]).max() < 2
