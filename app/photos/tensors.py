@@ -20,7 +20,7 @@ IMAGE, PIXELS = "image", "pixels"
 """The inputs, of which a request has one: encoded photos as BYTES [N], pixels as UINT8 [N, size, size, 3]."""
 
 _JSON_NUMBERS = 600_000
-"""Pixels in JSON: 3 photos of 224 x 224, or one of any size. A parsed number takes up to 40 bytes."""
+"""Pixels in JSON: 2 photos of 260 x 260, or one of any size. A parsed number takes up to 40 bytes."""
 _MAX_TEXTS = 1000
 """Texts and objects of a document; 100 photos in base64 have 100."""
 _SIZE = re.compile(r"[0-9]{1,10}", re.ASCII)

@@ -67,7 +67,7 @@ def read_first(params: Params, data: Dataset) -> list[Network]:
             raise PipelineError(f"train.first_model: {path} has {what} {its}, not {expected}")
     network = build(model.manifest.arch, len(data.classes))
     network.load_state_dict(model.state_dict)
-    return [network]
+    return [network.to(memory_format=torch.channels_last)]
 
 
 def join(first: Network, second: Network, data: Dataset) -> tuple[Network, float]:

@@ -103,7 +103,7 @@ def board() -> Dashboard:
             ),
             quantiles(
                 "Shorter side, pixels",
-                "As sent. Below the network's input, 224 pixels for the embedded model, the photo lacks "
+                "As sent. Below the network's input, 260 pixels for the embedded model, the photo lacks "
                 "detail.",
                 f"photo_short_side_pixels_bucket{{{OF}}}[1h]",
             ),

@@ -100,8 +100,6 @@ def test_the_evidence_is_right_for_camera_photos(engine: Engine) -> None:
             ImageOps.exif_transpose(Image.open(io.BytesIO(archive.read(name)))).convert("RGB")
             for name in names
         ]
-    if engine.name == "torch":  # the same function, and slower
-        photos = photos[::4]
     # Each on every side, by turns on each canvas.
     canvases = itertools.cycle(CANVASES)
     cases = [(photo, side, next(canvases), 500) for photo in photos for side in SIDES]
