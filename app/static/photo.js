@@ -6,7 +6,7 @@ import { place } from "./evidence.js";
 import { Feedback } from "./feedback.js";
 import { HeatMap } from "./heat.js";
 import { fromDataUrl, shrunk, thumbnail } from "./shrink.js";
-import { duration, listed, megabytes, percent, text } from "./texts.js";
+import { chance, duration, listed, megabytes, percent, text } from "./texts.js";
 
 const SHOWN = 5; // bars; those of further classes are folded away
 const LISTED = 3; // a sentence names at most so many classes
@@ -24,7 +24,7 @@ function bar(name, share, top) {
   track.className = "track";
   track.setAttribute("aria-hidden", "true");
   track.append(fill);
-  value.append(track, percent(share));
+  value.append(track, chance(share));
   row.append(term, value);
   return row;
 }
@@ -178,7 +178,7 @@ export class Photo {
 
   announce() {
     const { label, probabilities } = this.answer;
-    const result = this.none ? this.noneOfThem : text("announce_label", { label, share: percent(probabilities[label]) });
+    const result = this.none ? this.noneOfThem : text("announce_label", { label, share: chance(probabilities[label]) });
     this.page.announce(text("announce", { name: this.name, result }));
   }
 

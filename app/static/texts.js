@@ -18,13 +18,16 @@ export function text(key, values = {}) {
   return chosen.replace(/\{(\w+)\}/g, (_, name) => shown(values[name]));
 }
 
-/** A probability. Rounding must not suggest certainty. */
+/** A share. Rounding must not suggest certainty. */
 export const percent = (value) =>
   value < 1 && value >= 0.9995
     ? `>${share.format(0.999)}`
     : value > 0 && value < 0.0005
       ? `<${share.format(0.001)}`
       : share.format(value);
+
+/** A probability as the service gives it: rounded, so that 1 is not certain and 0 not impossible. */
+export const chance = (value) => percent(Math.min(Math.max(value, 1e-6), 1 - 1e-6));
 
 export const megabytes = (bytes) => megabyte.format(bytes / 1048576);
 

@@ -46,7 +46,7 @@ def base() -> str:
 def test_size(image: str) -> None:
     megabytes = (kilobytes(image) - kilobytes(base())) * 1024 / 1e6
     print(f"above the base image: {megabytes:.0f} MB")
-    assert 50 < megabytes < 170  # the bar is 260; torch alone would be 200 more
+    assert 50 < megabytes < 180  # the bar is 260; torch alone would be 200 more
 
 
 @needs_container
