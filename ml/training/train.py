@@ -74,8 +74,8 @@ def run(params: Params) -> list[dict[str, float]]:
     epochs = [epoch for look in trained_looks for epoch in look.epochs]
     history = [metrics | {"epoch": number} for number, metrics in enumerate(epochs, 1)]
     if fabric.is_global_zero:
-        first = trained_looks[0]
-        networks, choices = [*ready, *(look.network for look in trained_looks)], first.choices
+        reported = trained_looks[0]
+        networks, choices = [*ready, *(look.network for look in trained_looks)], reported.choices
         network = networks[0]
         if len(networks) > 1:
             network, val_loss = join(network, networks[1], data)
@@ -85,14 +85,14 @@ def run(params: Params) -> list[dict[str, float]]:
         results = {
             "history": history,
             "choices": choices,
-            "recipe": first.recipe.model_dump(),
-            "photos": first.photos,
+            "recipe": reported.recipe.model_dump(),
+            "photos": reported.photos,
         }
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
         for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
             old.unlink(missing_ok=True)
         with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
-            run_id = log_training(params.with_recipe(first.recipe), data, history, choices)
+            run_id = log_training(params.with_recipe(reported.recipe), data, history, choices)
             dataclasses.replace(trained, run_id=run_id).save(data)
     fabric.barrier()
     return history
