@@ -52,14 +52,17 @@ def local_path(address: str) -> str:
     """Return the path that a path or a `file://` URL names.
 
     Raises:
-        ValueError: the address has another scheme.
+        ValueError: the address has another scheme, or names another computer (RFC 8089).
     """
     kind = scheme(address)
     if not kind:
         return address
     if kind != "file":
         raise ValueError(f"addresses that begin with {kind}:// are not supported")
-    return os.fsdecode(unquote_to_bytes(address[len("file://") :]))
+    host, slash, path = address[len("file://") :].partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ValueError("a file URL needs an absolute path, as in file:///photos/1.jpg")
+    return os.fsdecode(unquote_to_bytes(slash + path))
 
 
 def canonical(address: str) -> str:

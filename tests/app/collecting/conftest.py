@@ -12,7 +12,7 @@ from ml.collected.store import Collected
 from ml.model.kept_photos import Record
 from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.served import Served, served
-from tests.helpers.waiting import until
+from tests.helpers.waiting import HANG_S, until
 
 
 class Keeping:
@@ -42,8 +42,11 @@ class Keeping:
 
     def settle(self) -> None:
         """Wait until everything that was passed on is written or dropped; stops the collector."""
-        until(lambda: not self.collector._writer._queue)
+        writer = self.collector._writer
+        until(lambda: not writer._queue)
         self.collector.stop()
+        if writer._thread:  # `stop` waits only for a moment, which is too short on a busy machine
+            writer._thread.join(HANG_S)
 
     def records(self) -> list[Record]:
         """Return what is in the store."""

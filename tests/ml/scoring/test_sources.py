@@ -138,6 +138,8 @@ def test_photos_that_cannot_be_read(folder):
         "/dev/zero": "not a file",
         f"{folder}/a\0.jpg": "null",
         "ftp://host/a.jpg": "not supported",
+        "file://host/a.jpg": "needs an absolute path",
+        "file://a.jpg": "needs an absolute path",
         "s3://": "no bucket",
         "http://[": "Invalid IPv6",
     }.items():
@@ -145,7 +147,7 @@ def test_photos_that_cannot_be_read(folder):
             read_photo(str(path))
     with pytest.raises(UnreadablePhotoError, match="larger than 0 MB"):
         read_photo(str(folder / "a.jpg"), max_bytes=len(CAT) - 1)
-    assert read_photo(str(folder / "a.jpg"), max_bytes=len(CAT)) == CAT
+    assert read_photo(f"file://localhost{folder}/a.jpg", max_bytes=len(CAT)) == CAT
 
 
 def test_reading_a_photo_takes_memory_for_that_photo_and_not_for_the_largest_one(folder):
