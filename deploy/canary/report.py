@@ -46,12 +46,11 @@ def _table(findings: Sequence[Finding]) -> str:
         "| --- " * 7 + "|",
     ]
     for one in findings:
-        interval = f"{_points(one.low, -1)} to {_points(one.high, 1)}"
         sign = "±" if RULES[one.rule].both_ways else "+"
         cells = (
             *(_share(events, trials) for events, trials in zip(one.events, one.trials, strict=True)),
             _difference(one),
-            interval,
+            _bounds(one),
             f"{sign}{100 * one.tolerance:g}",
             "**harm**" if one.harm else "",
         )
@@ -63,9 +62,8 @@ def describe(finding: Finding) -> str:
     """Return a finding as a sentence."""
     candidate, champion = (_share(finding.events[arm], finding.trials[arm]) for arm in (1, 0))
     return (
-        f"{finding.name}: {candidate} of the new version, {champion} of the current one; the difference is "
-        f"from {_points(finding.low, -1)} to {_points(finding.high, 1)} points, "
-        f"{100 * finding.tolerance:g} are tolerated"
+        f"{finding.name} ({RULES[finding.rule].events}): {candidate} of the new version, {champion} of the "
+        f"current one; the difference is {_bounds(finding)} points, {100 * finding.tolerance:g} are tolerated"
     )
 
 
@@ -92,8 +90,12 @@ def _difference(one: Finding) -> str:
     return f"{100 * (one.events[1] / one.trials[1] - one.events[0] / one.trials[0]):+.2f}"
 
 
-def _points(difference: float, nothing: float) -> str:
-    return "?" if difference == nothing else f"{100 * difference:+.1f}"
+def _bounds(finding: Finding) -> str:
+    """Return the interval of a finding in words; shares differ by -1 to 1 anyway, so these say nothing."""
+    low, high = f"{100 * finding.low:+.1f}", f"{100 * finding.high:+.1f}"
+    if finding.high == 1:
+        return f"at least {low}" if finding.low > -1 else "unknown"
+    return f"from {low} to {high}" if finding.low > -1 else f"at most {high}"
 
 
 def _cell(text: str) -> str:

@@ -84,7 +84,7 @@ class Camera:
         with Image.open(target) as screenshot:
             image = screenshot.convert("RGB")
         if play_button:
-            x, y, draw = WIDTH - 60, HEIGHT - 34, ImageDraw.Draw(image)
+            x, y, draw = WIDTH - 60, HEIGHT - 112, ImageDraw.Draw(image)  # above the caption
             draw.ellipse((x - 28, y - 28, x + 28, y + 28), fill="#8f85ff")
             draw.polygon(((x - 9, y - 14), (x - 9, y + 14), (x + 16, y)), fill="white")
         image.quantize(256).save(target, optimize=True)

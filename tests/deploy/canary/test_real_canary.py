@@ -76,11 +76,11 @@ def test_a_model_that_swaps_labels_is_taken_back_at_10_percent(target, smoke, op
         code = deploy(target, smoke, options, swapped(tmp_path / "swapped.pt"))
     output = capsys.readouterr()
     assert code == flow.REJECTED, output
-    assert "feedback: 100.00 % of" in output.err
+    assert "feedback (answers that users judged wrong): 100.00 % of" in output.err
     assert target.live is champion
     assert target.shares() == [100]
     report = (tmp_path / "report.md").read_text()
-    assert "### Canary: feedback: 100.00 % of" in report
+    assert "### Canary: feedback (answers that users judged wrong): 100.00 % of" in report
     assert "**10 % of the traffic**" in report
     assert "**50 % of the traffic**" not in report
     assert "| feedback | 0.00 % of" in report
