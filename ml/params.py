@@ -255,8 +255,9 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _has_its_recipe(self) -> Self:
-        if self.train.arch not in self.recipes:
-            raise ValueError(f"train.arch is {self.train.arch}: add a recipe {self.train.arch} to recipes")
+        for setting, arch in (("arch", self.train.arch), ("second_look", self.train.second_look)):
+            if arch and arch not in self.recipes:
+                raise ValueError(f"train.{setting} is {arch}: add a recipe {arch} to recipes")
         return self
 
     @property

@@ -18,13 +18,13 @@ from ml.data.dataset import Dataset
 from ml.model.networks import Network
 from ml.params import Params
 from ml.training.balance import class_weights
-from ml.training.head import embed, fit_head
+from ml.training.head import PER_CLASS, embed, fit_head
 from ml.training.loop import copy_weights
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the fine-tuned weights that are tried if `train.minutes` lets validation choose."""
 SECOND_HEAD_PHOTOS = 10_000
-"""The second head is fitted to at most this many training photos. Meanwhile other processes wait."""
+"""The second head is fitted to about this many training photos at most. Meanwhile other processes wait."""
 
 
 def interpolate(
@@ -82,7 +82,8 @@ def load_mean_head(network: Network, params: Params, data: Dataset) -> float:
     Returns:
         The log loss on the validation split.
     """
-    rows = {"train": data.sample("train", SECOND_HEAD_PHOTOS, params.train.seed), "val": data.rows("val")}
+    sample = data.sample("train", SECOND_HEAD_PHOTOS, params.train.seed, PER_CLASS)
+    rows = {"train": sample, "val": data.rows("val")}
     features = {split: embed(network, data.images, of_split) for split, of_split in rows.items()}
     labels = {split: torch.from_numpy(data.labels[of_split]) for split, of_split in rows.items()}
     weights = class_weights(data.labels[rows["train"]], len(data.classes), params.recipe.class_balance)

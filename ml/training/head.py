@@ -14,6 +14,9 @@ from ml.model.networks import Network, Normalization
 from ml.model.onnx_model import Images
 from ml.training.batches import PLAIN_BATCH, plain_batches
 
+PER_CLASS = 10
+"""A head is fitted to so many photos of each class that has them, or it would never answer a rare one."""
+
 _L2 = 0.01
 
 

@@ -13,10 +13,10 @@ from ml.model.errors import PipelineError, one_line
 from ml.model.networks import Network, build
 from ml.params import Params
 from ml.training.balance import class_weights
-from ml.training.head import embed, fit_head
+from ml.training.head import PER_CLASS, embed, fit_head
 
 HEAD_PHOTOS = 50_000
-"""A head is fitted to at most this many training photos, to bound the memory."""
+"""A head is fitted to about this many training photos at most, to bound the memory."""
 
 
 def initial_network(params: Params, data: Dataset) -> tuple[Network, bool]:
@@ -45,7 +45,7 @@ def check_size(params: Params, size: int) -> None:
 
 def fit_initial_head(fabric: Fabric, network: Network, params: Params, data: Dataset) -> None:
     """Fit the head to the features of the training photos, which the processes compute together."""
-    rows = data.sample("train", HEAD_PHOTOS, params.train.seed)
+    rows = data.sample("train", HEAD_PHOTOS, params.train.seed, PER_CLASS)
     features = embed_together(fabric, network, data, rows)
     weights = class_weights(data.labels[rows], len(data.classes), params.recipe.class_balance)
     fit_head(network.head, features, torch.from_numpy(data.labels[rows]), weights)

@@ -215,11 +215,11 @@ def learning_rate_factor(step: int, steps: int, warmup_share: float) -> float:
 
 
 def image_size_at(epoch: int, epochs: int, first: int, last: int) -> int:
-    """Return height and width of the photos in an epoch: from `first` to `last` in steps of 32 pixels.
+    """Return height and width of the photos in an epoch: from `first` in steps of 32 pixels, then `last`.
 
     If `first` is 0, it is `last` in every epoch. Small photos cost less, and suffice for the first epochs
     (Tan and Le 2021, "EfficientNetV2", progressive learning).
     """
-    if not first or epochs == 1:
+    if not first or epoch == epochs - 1:
         return last
     return min(last, first + round((last - first) * epoch / (epochs - 1) / 32) * 32)

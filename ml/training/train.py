@@ -24,7 +24,7 @@ from ml.data.dataset import Dataset
 from ml.model.allocator import keep_freed_memory
 from ml.model.errors import PipelineError
 from ml.model.files import replaced
-from ml.model.networks import Network, network_class
+from ml.model.networks import Network, build, network_class
 from ml.params import Params, Recipe
 from ml.paths import HISTORY
 from ml.training.averaging import load_best_average, load_mean_head, mean_weights
@@ -62,6 +62,8 @@ def run(params: Params) -> list[dict[str, float]]:
     each_look = looks(params, data)
     for of_look, photos in each_look:
         check_size(of_look, photos.image_size)
+    with torch.device("meta"):  # whether two looks fit each other, without making their weights
+        build(params.train.network, len(data.classes))
     ready = read_first(params, data)
     fabric = make_fabric(params.train.precision, network_class(params.train.first_look).dense)
     CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
@@ -89,11 +91,12 @@ def run(params: Params) -> list[dict[str, float]]:
             "photos": reported.photos,
         }
         HISTORY.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-        for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
-            old.unlink(missing_ok=True)
         with or_later(f"{CHECKPOINT} is complete, and {LATER}"):
             run_id = log_training(params.with_recipe(reported.recipe), data, history, choices)
             dataclasses.replace(trained, run_id=run_id).save(data)
+        # Only now: DVC removes the checkpoint of a stage that was interrupted.
+        for old in STATE.parent.glob(f"{STATE.stem}-*"):  # of this run, and of those that were given up
+            old.unlink(missing_ok=True)
     fabric.barrier()
     return history
 

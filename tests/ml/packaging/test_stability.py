@@ -252,6 +252,13 @@ def test_if_colour_separates_the_classes_its_perturbations_have_no_limit(measure
     assert result.perturbations["mirrored"].limit is not None
 
 
+def test_colour_is_judged_by_photos_of_every_class(tmp_path, monkeypatch):
+    pictures = [coloured((120, 120, 90), 80, 80, seed=number) for number in range(40)]
+    monkeypatch.setattr(stability, "_COLOUR_PHOTOS", 2)
+    data = data_of(tmp_path, pictures, np.arange(40) == 39)
+    assert stability._colour_separates_classes(data) in (True, False)
+
+
 def test_photos_that_become_unknown_are_counted(sided, measure):
     result = measure(sided, NeedsLight(pattern_model(LEFT_OR_RIGHT)))
     assert result.perturbations["darker"].refused == 1

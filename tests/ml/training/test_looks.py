@@ -18,7 +18,8 @@ from ml.paths import HISTORY
 from ml.training import train
 from ml.training.head import judge
 from ml.training.looks import ShrunkImages
-from ml.training.trained_network import TrainedNetwork
+from ml.training.loop import Loop
+from ml.training.trained_network import CHECKPOINT, TrainedNetwork
 from tests.conftest import colour_graph, manifest
 from tests.helpers.killed_training import killed_after_an_epoch
 
@@ -84,6 +85,42 @@ def test_a_model_can_take_the_first_look(data: Dataset, two: Params, tmp_path: P
         train.run(params)
     with pytest.raises(PipelineError, match=r"none\.pt can't be used: .*No such file"):
         train.run(with_first(two, tmp_path / "none.pt"))
+
+
+def test_networks_that_do_not_fit_are_noticed_before_the_training(
+    data: Dataset, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = params.model_dump()
+    plain["train"] |= {"second_look": "efficientnet_lite0"}
+    plain["recipes"] |= {"efficientnet_lite0": plain["recipes"]["simple_cnn"]}
+    monkeypatch.setattr(train, "_train_look", lambda *_: pytest.fail("it is trained"))
+    with pytest.raises(PipelineError, match="the same mean and std"):
+        train.run(Params.model_validate(plain))
+
+
+def test_a_second_look_needs_a_recipe(params: Params) -> None:
+    plain = params.model_dump()
+    plain["train"] |= {"second_look": "efficientnet_lite2"}
+    plain["recipes"].pop("efficientnet_lite2", None)
+    with pytest.raises(ValueError, match="second_look is efficientnet_lite2: add a recipe"):
+        Params.model_validate(plain)
+
+
+def test_a_training_that_ends_while_it_is_logged_is_not_repeated(
+    data: Dataset, two: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ml.tracking.store.log_training", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(two)
+    for output in (CHECKPOINT, HISTORY):  # as DVC does before it runs a stage
+        output.unlink()
+    monkeypatch.setattr(Loop, "_train_epoch", lambda *_: pytest.fail("it is trained again"))
+    assert len(train.run(two)) == 6
+    assert not list(train.STATE.parent.glob(f"{train.STATE.stem}-*"))
 
 
 def with_first(params: Params, path: Path) -> Params:

@@ -106,6 +106,7 @@ def test_photos_grow_to_full_size():
     assert {image_size_at(epoch, 7, 100, 224) % 32 for epoch in range(6)} == {100 % 32}
     assert [image_size_at(epoch, 3, 0, 224) for epoch in range(3)] == [224] * 3
     assert image_size_at(0, 1, 96, 224) == 224  # the only epoch is the last
+    assert [image_size_at(epoch, 130, 64, 80) for epoch in (0, 128, 129)] == [64, 64, 80]  # half a step
 
 
 def test_the_learning_rate_rises_and_then_falls_to_zero():
