@@ -91,7 +91,7 @@ def _difference(one: Finding) -> str:
 
 
 def _bounds(finding: Finding) -> str:
-    """Return the interval of a finding in words; shares differ by -1 to 1 anyway, so these say nothing."""
+    """Return the interval of a finding in words. A bound of -1 or 1 says nothing."""
     low, high = f"{100 * finding.low:+.1f}", f"{100 * finding.high:+.1f}"
     if finding.high == 1:
         return f"at least {low}" if finding.low > -1 else "unknown"

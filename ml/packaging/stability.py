@@ -35,6 +35,7 @@ _BY_COLOUR = 0.8
 """Colour separates the classes if the mean colour alone predicts them with this balanced accuracy."""
 
 _COLOUR_PHOTOS = 2000
+"""Training photos whose colours are looked at; rare classes may add some."""
 
 _ERROR_RATE = 0.01
 """Models with more errors may flip more labels."""
