@@ -119,7 +119,7 @@ check-tag: $(VENV)/.release  ## check that a release can get the tag TAG=v1.2.3
 publish: $(VENV)/.release  ## publish models/model.pt as release TAG=v1.2.3
 	PYTHON=$(BIN)/python scripts/publish.sh
 
-retraining-issue: $(VENV)/.release  ## open, update or close the issue about a retrained model that the gate rejects
+retraining-issue: $(VENV)/.release  ## open, update or close the issue about a retrained model that is not in service
 	$(BIN)/python -m release issue
 
 due: $(VENV)/.release  ## decide whether to train again since the latest release

@@ -14,8 +14,11 @@ _WAITING, _MOST_WAITING = 1 / 16, 32 * _MB
 """Photos that wait to be collected may take this share of the memory."""
 _COLLECTING = 160 * _MB
 """For COLLECT_TO: waiting photos, the one that is copied, and the client of a bucket."""
-_SERVICE, _PROCESS = 160 * _MB, 32 * _MB
-"""The service, and each process that decodes a photo, without uploads and photos."""
+MOST_UNREAD = 32 * _MB
+"""Responses that their clients don't read may take this much."""
+_SERVICE, _WORKER, _PROCESS = 128 * _MB + MOST_UNREAD, 16 * _MB, 32 * _MB
+"""The service, each worker (mostly for the network's intermediate results), and each process that decodes a
+photo, without uploads and photos."""
 _LEAST_PHOTO, _MOST_PHOTO = 64 * _MB, 1024 * _MB
 
 
@@ -30,9 +33,10 @@ def for_waiting_photos() -> int:
     return int(min(memory_limit() * _WAITING, _MOST_WAITING))
 
 
-def for_decoding(max_upload_bytes: int, collects: bool) -> float:
+def for_decoding(max_upload_bytes: int, workers: int, collects: bool) -> float:
     """Return how many bytes decoding may take in all processes together; infinite: unlimited."""
-    return memory_limit() - for_uploads(max_upload_bytes) - _SERVICE - (_COLLECTING if collects else 0)
+    service = _SERVICE + workers * _WORKER + (_COLLECTING if collects else 0)
+    return memory_limit() - for_uploads(max_upload_bytes) - service
 
 
 def for_photo(decoding: float, workers: int) -> int:

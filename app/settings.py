@@ -302,7 +302,7 @@ class Settings:
 
     @property
     def _decoding_bytes(self) -> float:
-        return memory.for_decoding(self.max_upload_bytes, self.collect_to is not None)
+        return memory.for_decoding(self.max_upload_bytes, self.max_concurrency, self.collect_to is not None)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -25,7 +25,7 @@ PHOTOS = "collected.csv"
 INPUTS = ("dvc.yaml", "dvc.lock", ":(glob)*.dvc", "params.yaml", "label_decisions.csv", PHOTOS, "ml")
 """What a model is made from, as pathspecs of git."""
 
-_FIRST = "v0.1.0"
+_FIRST = ("v0.1.", 0)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,18 +93,17 @@ def next_tag(latest: str) -> str:
     Raises:
         PipelineError: the latest release is not called like v1.2.3.
     """
-    if not latest:
-        return _FIRST
     match = re.fullmatch(r"(v?[0-9]+\.[0-9]+\.)([0-9]{1,9})", latest)
-    if match is None:
+    if latest and match is None:
         raise PipelineError(
             f"the latest release is {latest!r:.80}, and only tags like v1.2.3 have a next version: "
             "run release.yml with a tag of your choice"
         )
-    taken, number = set(_git("tag", "--list").split()), int(match[2]) + 1
-    while f"{match[1]}{number}" in taken:
+    minor, number = (match[1], int(match[2]) + 1) if match else _FIRST
+    taken = set(_git("tag", "--list").split())
+    while f"{minor}{number}" in taken:
         number += 1
-    return f"{match[1]}{number}"
+    return f"{minor}{number}"
 
 
 def _photos(commit: str) -> set[str]:

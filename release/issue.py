@@ -1,11 +1,12 @@
-"""Keep one GitHub issue about a retrained model that the gate rejects.
+"""Keep one GitHub issue about a retrained model that is not in service.
 
-If the gate has rejected the model, the open issue with the label `retraining` gets the comparison of
-reports/gate.json, and a comment; if there is none, one is opened. If the gate has passed the model, an open
-issue is closed. Without reports/gate.json there is nothing to report: the training has failed earlier.
+If the gate has rejected the model, as reports/gate.json says, or if the run has failed, the open issue with
+the label `retraining` gets the reason, and a comment; if there is none, one is opened. Nobody would be told
+otherwise: GitHub sends no mail about runs that a workflow has started. If neither is so, an open issue is
+closed.
 
 Environment: GITHUB_REPOSITORY, GITHUB_TOKEN; optional: GITHUB_API_URL, GITHUB_SHA, RUN_URL (address of the
-workflow run).
+workflow run), RELEASED (result of the jobs that train, publish and deploy; `success` by default).
 """
 
 import argparse
@@ -24,44 +25,65 @@ from release.transport import GoneError
 
 EXAMPLE = "python -m release issue"
 LABEL = "retraining"
-TITLE = "Retraining: the gate rejects the new model"
+TITLE = "Retraining: the new model is not in service"
 
 _SWITCH_ON = "switch on Issues in the repository's settings"
+_CLOSED = "This issue is closed when a new model is in service."
 _MAX_BYTES = 1 << 20
 _MAX_TEXT = 20_000  # GitHub takes bodies of up to 65,536 characters
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Open, update or close the issue."""
-    if not GATE_REPORT.is_file():
-        say(f"{GATE_REPORT} is missing: the training failed before the gate, so there is no comparison")
+    report = _read() if GATE_REPORT.is_file() else None
+    done = os.environ.get("RELEASED", "success") == "success"
+    if done and report is None:
+        say(f"{GATE_REPORT} is missing, so there is nothing to report")
         return
-    report = _read()
     github = GitHub.from_environment(write=True)
+    rejected = report is not None and not report["passed"]
     try:
-        say(_passed(github) if report["passed"] else _rejected(github, describe(report)))
+        if report is not None and rejected:
+            say(_report(github, describe(report)))
+        else:
+            say(_close(github) if done else _report(github, _failure(report is not None)))
     except GoneError as error:
-        if not report["passed"]:
+        if rejected:
             raise GoneError(f"{error}: {_SWITCH_ON}, or the same model is trained again next time") from None
 
 
 def describe(report: dict[str, Any]) -> str:
-    """Return the body of the issue, Markdown.
+    """Return the body of the issue about a model that the gate has rejected, Markdown.
 
     Text of the report stands in one block of code: names of classes may contain anything.
     """
     lines = [str(reason) for reason in report["reasons"]]
     text = "\n".join([*lines, "", str(report["table"])]).replace("`", "'")[:_MAX_TEXT]
-    run, commit = os.environ.get("RUN_URL", ""), os.environ.get("GITHUB_SHA", "")
-    trained = f"the [last run]({run})" if re.fullmatch(r"https?://[!-~]{1,500}", run) else "the last run"
+    commit = os.environ.get("GITHUB_SHA", "")
     of = f" of {commit}" if re.fullmatch(r"[0-9a-f]{40}", commit) else ""
     return (
-        f"The gate rejects the model that {trained} of retrain.yml trained{of}. "
+        f"The gate rejects the model that {_run()} of retrain.yml trained{of}. "
         "The released model stays in service.\n\n"
         f"```text\n{text}\n```\n\n"
         "What to do next: look at the report in the artifacts of the run, review more photos or correct "
-        "labels, and start the workflow again. This issue is closed when the gate passes a model."
+        f"labels, and start the workflow again. {_CLOSED}"
     )
+
+
+def _failure(passed: bool) -> str:
+    """Return the body of the issue about a run that has failed; `passed`: the gate has passed its model."""
+    what = "published or deployed" if passed else "trained"
+    return (
+        f"No new model could be {what}: {_run()} of retrain.yml has failed.\n\n"
+        "What to do next: the log of the run says why. If the deployment has failed, the release is a "
+        f"prerelease now, and the part *Deploy* of docs/RUNBOOK.md says how to go on. {_CLOSED}"
+    )
+
+
+def _run() -> str:
+    """Return the words for this run, with a link if its address is known."""
+    run = os.environ.get("RUN_URL", "")
+    return f"the [last run]({run})" if re.fullmatch(r"https?://[!-~]{1,500}", run) else "the last run"
 
 
 def rejected_commit(github: GitHub) -> str:
@@ -99,19 +121,19 @@ def _open_issue(github: GitHub) -> Issue | None:
 
 
 @documented()
-def _rejected(github: GitHub, body: str) -> str:
+def _report(github: GitHub, body: str) -> str:
     if (issue := _open_issue(github)) is None:
         issue = github.repository.create_issue(TITLE, body, labels=[LABEL])
         return f"opened issue {issue.number}"
     issue.edit(body=body)
-    issue.create_comment("The gate rejected another model. The description above has the new comparison.")
+    issue.create_comment("Another model is not in service. The description above says why.")
     return f"updated issue {issue.number}"
 
 
 @documented()
-def _passed(github: GitHub) -> str:
+def _close(github: GitHub) -> str:
     if (issue := _open_issue(github)) is None:
-        return "the gate has passed the model; no issue is open"
-    issue.create_comment("The gate has passed a new model.")
+        return "the new model is in service; no issue is open"
+    issue.create_comment("A new model is in service.")
     issue.edit(state="closed")
     return f"closed issue {issue.number}"

@@ -11,6 +11,8 @@ from ml.model.kept_photos import Record
 MAX_AGE_S = 600
 """How long a photo waits for feedback and to be written; most users judge an answer at once."""
 _MAX_PHOTOS = 2000
+_CLASS_BYTES = 64
+"""What the probability of one class takes: a number, and its place in a dict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,15 @@ class Candidate:
 
     @property
     def size(self) -> int:
-        """Number of bytes of the photo."""
-        return len(self.photo or b"")
+        """Number of bytes of the photo and, roughly, of its record in memory."""
+        return len(self.photo or b"") + _CLASS_BYTES * len(self.record.answer.get("probabilities", ()))
 
 
 class Awaiting:
     """The latest candidates, by their request id; safe in all threads.
 
     Args:
-        max_bytes: bytes of all photos; the oldest ones make room.
+        max_bytes: bytes of all candidates; the oldest ones make room.
     """
 
     def __init__(self, max_bytes: int) -> None:

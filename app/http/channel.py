@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import HTTPChannel
 from werkzeug.exceptions import BadRequest, HTTPException, RequestTimeout
 
@@ -259,6 +260,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         if self.total_outbufs_len:
             self.server.pull_trigger()  # wakes the loop to send the rest
         return written
+
+    @property
+    def unread(self) -> int:
+        """Bytes of responses that the client hasn't read yet, without files, of which there is one copy."""
+        if not self.total_outbufs_len:
+            return 0
+        return sum(len(each) for each in [*self.outbufs] if not isinstance(each, ReadOnlyFileBasedBuffer))
 
     def writable(self) -> bool:
         """Whether the loop should send."""

@@ -50,6 +50,8 @@ _SPARE_DESCRIPTORS = 100
 _NEARLY_FULL, _LEAST_PATIENCE = 0.75, 0.1
 """Share of the connections from which on clients get less time, and the share of the usual time that they get
 when there is no more room. The bytes of bodies don't count: then one client could have others cut off."""
+_UNREAD_S = 0.1
+"""How often the bytes of responses that clients haven't read are counted."""
 _IN_MEMORY = 1024 * 1024
 """Bytes of a request's body that are kept in memory; a larger body goes to a temporary file."""
 _RECEIVE = 256 * 1024
@@ -96,7 +98,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self.round, self.patience = 1, 1.0
         self._reading_since: float | None = None
         self._skipped = self._accepts = False
-        self._full_until = 0.0
+        self._full_until = self._unread_until = 0.0
         self._loop_thread = 0
         self._immediate: deque[Channel] = deque()
         self._attention: deque[Channel] = deque()
@@ -144,6 +146,18 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         self.patience = min(1.0, max(_LEAST_PATIENCE, (1 - full) / (1 - _NEARLY_FULL)))
         for _ in range(len(self._attention)):
             self._attention.popleft().attend()
+        if (now := time.monotonic()) >= self._unread_until:
+            self._unread_until = now + _UNREAD_S
+            self._limit_unread()
+
+    def _limit_unread(self) -> None:
+        """Close connections whose clients don't read, the quietest first, if all take too much."""
+        channels: list[Channel] = [*self.active_channels.values()]
+        excess = sum(channel.unread for channel in channels) - memory.MOST_UNREAD
+        for channel in sorted(channels, key=lambda channel: channel.last_activity) if excess > 0 else []:
+            if excess > 0 and (unread := channel.unread):
+                excess -= unread
+                self._evict(channel, "unread")
 
     def may_read(self, quiet: bool) -> bool:
         """Return whether a connection may be read in this turn of the loop.
@@ -218,8 +232,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             self.channel_class(self, connection, address, self.adj, map=self.sockets)
         return True
 
-    def _evict(self, channel: Channel) -> None:
-        self.metrics.closed.labels("limit").inc()
+    def _evict(self, channel: Channel, reason: str = "limit") -> None:
+        self.metrics.closed.labels(reason).inc()
         channel.handle_close()
 
     def maintenance(self, now: float) -> None:

@@ -17,9 +17,6 @@ from ml.model.explain import Explanation, explain
 from ml.model.image import Decoded, ImageError
 from ml.model.reference import brightness
 
-_BATCH = 8
-"""Photos per run of the network; it limits the memory that a request with many photos needs."""
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -61,7 +58,8 @@ def classify(
         decoder: decodes the photos.
         photos: encoded images, at least one; or pixels as the network gets them, [size, size, 3], RGB. The
             drift statistics don't count the size of pixels, which is no photo's.
-        settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded; UNKNOWN.
+        settings: REQUEST_TIMEOUT_S, the CPU time after which no further photo is decoded or
+            classified; UNKNOWN.
         metrics: where times and labels are counted.
         explained: whether each prediction gets an explanation, if the model can give one.
         sizes: width and height of each photo before its client made it smaller, for the drift statistics;
@@ -75,10 +73,14 @@ def classify(
     """
     began, elsewhere_s = time.thread_time(), 0.0
     manifest = engine.manifest
-    decoded = []
-    for number, photo in enumerate(photos, 1):
+
+    def check_time() -> None:
         if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
+
+    decoded = []
+    for number, photo in enumerate(photos, 1):
+        check_time()
         if not isinstance(photo, bytes):
             decoded.append(Decoded(photo, 0, 0))
             continue
@@ -91,25 +93,23 @@ def classify(
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         decoded.append(each)
         elsewhere_s += cpu_s
-    predictions: list[Prediction] = []
-    for first in range(0, len(decoded), _BATCH):
-        batch = decoded[first : first + _BATCH]
-        # One photo, the usual case, needs no copy.
-        images = batch[0].pixels[np.newaxis] if len(batch) == 1 else np.stack([each.pixels for each in batch])
+    answers = []
+    for each in decoded:  # one by one: a batch is no faster, and takes memory for good
+        check_time()
         with stage("inference", metrics.inference):
-            answers = engine.answer(images, explained)
-        for number, each in enumerate(batch):
-            score = None if answers.known is None else float(answers.known[number])
-            decision = decide_label(manifest, answers.probabilities[number], score, settings.unknown)
-            explanation = None
-            if explained and answers.evidence is not None:
-                explanation = explain(answers.evidence[number], decision.likeliest, each, manifest.resize)
-            prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
-            size = sizes[len(predictions)] if sizes else None
-            _count(each, prediction, metrics, size or (each.width, each.height))
-            if answers.components is not None:
-                metrics.count_components(answers.components[number].tolist())
-            predictions.append(prediction)
+            answers.append(engine.answer(each.pixels[np.newaxis], explained))
+    predictions = []
+    for each, answer, size in zip(decoded, answers, sizes or [None] * len(decoded), strict=True):
+        score = None if answer.known is None else float(answer.known[0])
+        decision = decide_label(manifest, answer.probabilities[0], score, settings.unknown)
+        explanation = None
+        if explained and answer.evidence is not None:
+            explanation = explain(answer.evidence[0], decision.likeliest, each, manifest.resize)
+        prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
+        _count(each, prediction, metrics, size or (each.width, each.height))
+        if answer.components is not None:
+            metrics.count_components(answer.components[0].tolist())
+        predictions.append(prediction)
     return predictions
 
 

@@ -75,7 +75,7 @@ class OnnxEngine(Engine):
         if "known" in outputs:
             _check(outputs["known"], "tensor(float)")
         if "components" in outputs:
-            count = outputs["components"].shape[-1]
+            count = next(iter(outputs["components"].shape[1:]), None)
             if not isinstance(count, int) or not 1 <= count <= COMPONENTS:
                 raise BundleError(f"its ONNX model has {count} components, expected 1 to {COMPONENTS}")
             _check(outputs["components"], "tensor(float)", count)

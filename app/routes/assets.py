@@ -3,11 +3,19 @@
 import functools
 import hashlib
 import io
-import mimetypes
 from pathlib import Path
 
 from flask import Response, request
 from werkzeug.wsgi import wrap_file
+
+_TYPES = {
+    ".css": "text/css",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+"""Media types, because Windows' registry may know others."""
 
 
 def respond(path: Path) -> Response:
@@ -20,7 +28,7 @@ def respond(path: Path) -> Response:
         path: a file that doesn't change while the service runs; one of few.
     """
     content, tag = _read(path)
-    return respond_with(content, tag, mimetypes.guess_type(path.name)[0])
+    return respond_with(content, tag, _TYPES[path.suffix])
 
 
 def respond_with(content: bytes, tag: str, kind: str | None) -> Response:

@@ -21,11 +21,11 @@ export class ApiError extends Error {
   }
 }
 
-let memory = null; // if the browser denies storage, the key lasts as long as the page
+let memory = null; // if the browser denies storage or has no room, the key lasts as long as the page
 export const key = {
   get() {
     try {
-      return sessionStorage.getItem(KEY);
+      return sessionStorage.getItem(KEY) ?? memory;
     } catch {
       return memory;
     }
@@ -106,7 +106,10 @@ async function upload({ blob, size }) {
   // The service judges an image by its content, but it needs a type of image/*.
   if (!size) {
     const headers = { "Content-Type": blob.type.startsWith("image/") ? blob.type : "image/unknown" };
-    return { body: await blob.arrayBuffer(), headers };
+    const body = await blob.arrayBuffer().catch(() => {
+      throw new ApiError(400, text("unreadable")); // the first byte could be read: the file has changed or gone since
+    });
+    return { body, headers };
   }
   const body = new FormData();
   body.append("size", size);

@@ -24,6 +24,10 @@ export class Feedback {
 
   /** The prediction is wrong: take the only other label, or let the user choose one. */
   correct() {
+    if (this.sent) return;
+    clearTimeout(this.timer); // or an earlier "Right" would be sent while the user chooses
+    this.actual = null;
+    this.show("");
     const others = this.photo.page.model.labels.filter((label) => label !== this.photo.answer.label);
     if (others.length === 1) return this.judge(others[0]);
     if (others.length === 2) return this.offer(others);

@@ -46,7 +46,7 @@ const page = {
     photo.show("waiting", text("waiting"));
     next();
   },
-  keep: () => store.keep(records()),
+  keep: () => page.model && store.keep(records()), // not before the answers of earlier visits are back
   answered(photo) {
     page.keep();
     if (photo === awaited) reveal(photo.element);

@@ -132,7 +132,10 @@ export class Photo {
       this.page.answered(this);
     } catch (error) {
       if (!this.element.isConnected) return;
-      if (!(error instanceof api.ApiError)) throw error;
+      if (!(error instanceof api.ApiError)) {
+        this.show("failed", text("error_other"));
+        throw error;
+      }
       const message = signal.aborted ? text("cancelled") : error.message;
       this.show(error.temporary ? "failed" : "rejected", message);
       this.page.announce(text("announce", { name: this.name, result: message }));

@@ -25,9 +25,17 @@ async function bounded(response) {
   }
 }
 
+function parsed(address) {
+  try {
+    return new URL(address, document.baseURI);
+  } catch {
+    return null;
+  }
+}
+
 async function load(address, signal) {
   if (/^data:image\/[^,]*;base64,/i.test(address)) return fromDataUrl(address);
-  const url = URL.canParse(address, document.baseURI) ? new URL(address, document.baseURI) : null;
+  const url = parsed(address);
   if (url?.protocol !== "https:" && url?.origin !== location.origin) throw new SourceError(text("address_invalid"));
   const response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", signal });
   if (!response.ok) throw new SourceError(text("address_not_image"));

@@ -19,7 +19,7 @@ PROBES = frozenset({"/health", "/ready", "/v2/health/live", "/v2/health/ready"})
 STARTED = "app.started"
 """Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
 
-_BEFORE_THE_BODY = frozenset({401, 413, 429})
+_REJECTED = frozenset({401, 408, 413, 429, 503})
 """Statuses with which predictions are rejected before their photos are looked at."""
 
 _log = logging.getLogger("app.request")
@@ -84,8 +84,8 @@ def record(
     route = route or "unmatched"
     method = method if method in METHODS else "OTHER"
     metrics.requests.labels(method, route, status).inc()
-    # The objective is about predictions: many preflights and early rejections would hide slow ones.
-    if route not in metrics.prediction_routes or (method == "POST" and status not in _BEFORE_THE_BODY):
+    # The objective is about predictions: many preflights and rejections would hide slow ones.
+    if route not in metrics.prediction_routes or (method == "POST" and status not in _REJECTED):
         metrics.request_duration.labels(route).observe(duration)
     if _log.isEnabledFor(logging.INFO):
         fields = {"request_id": request_id, "method": method, "route": route, "status": status}

@@ -43,20 +43,25 @@ def read(
         resize: how photos become squares.
     """
     for group in _groups(_pairs(dropped)):
-        contents = {path: (raw / path).read_bytes() for path in group if (raw / path).is_file()}
-        hashes = [hashlib.sha256(content).hexdigest() for content in contents.values()]
+        paths = [path for path in group if (raw / path).is_file()]
+        hashes = [_sha256(raw / path) for path in paths]
         made = [decisions.get(sha256) for sha256 in hashes]
         labels = [
             decision.label if decision and decision.label else path.split("/", 1)[0]
-            for path, decision in zip(contents, made, strict=True)
+            for path, decision in zip(paths, made, strict=True)
         ]
         if len(set(labels)) < 2 or all(made):
             continue
         try:
-            pixels = decode(next(iter(contents.values())), size, resize)
+            pixels = decode((raw / paths[0]).read_bytes(), size, resize)
         except ImageError:
             continue
-        yield Contradiction(list(contents), hashes, labels, pixels)
+        yield Contradiction(paths, hashes, labels, pixels)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pairs(dropped: Path) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The suspects of an audit as items of the page, and label_decisions.csv as its file of decisions."""
 
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,10 @@ class AuditItems:
         choices = {name: _choice(suspect, made) for name, suspect in self._suspects.items()}
         return {name: choice for name, choice in choices.items() if choice}
 
+    def reload(self) -> None:
+        """Read the decisions; `choices` does so each time."""
+        self.choices()
+
     def decide(self, item: Item, choice: Choice | None) -> None:
         """Write the decision about all files of a suspect, or take it back; changes by others stay."""
         suspect = self._suspects[item.id]
@@ -83,7 +88,10 @@ class AuditItems:
 
     def photo(self, photo: str) -> bytes:
         """Return a photo of a suspect, by SHA-256, as a new JPEG."""
-        picture = decode_whole(self._files[photo].read_bytes(), _SIDE // 4)
+        content = self._files[photo].read_bytes()
+        if hashlib.sha256(content).hexdigest() != photo:  # the photos were ingested again since
+            raise FileNotFoundError(photo)
+        picture = decode_whole(content, _SIDE // 4)
         picture.thumbnail((_SIDE, _SIDE))
         return encode(picture, "JPEG", quality=90)
 

@@ -24,7 +24,7 @@ PATH = Path("collected.csv")
 FOLDER = Path("collected")
 ID = re.compile("[0-9a-f]{32}")
 
-_NAME = re.compile(rf"collected_(\d{{4}}-\d\d)-\d\d_{ID.pattern}\.jpg")
+_NAME = re.compile(rf"collected_(\d{{4}}-\d\d)-\d\d_({ID.pattern})\.jpg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,24 @@ def load(path: Path = PATH) -> list[CollectedPhoto]:
 def save(photos: Iterable[CollectedPhoto], path: Path = PATH) -> None:
     """Replace the list, sorted by day and id so that versions of it can be merged; raises OSError."""
     tables.save(path, CollectedPhoto, sorted(photos, key=lambda photo: (photo.day, photo.id)))
+
+
+def check_present(photos: Iterable[CollectedPhoto], folder: Path = FOLDER) -> None:
+    """Raise PipelineError if a file is missing, as in a checkout in which nobody has typed `dvc pull`.
+
+    DVC would take the files that are there for the whole folder.
+    """
+    if missing := next((photo.path for photo in photos if not (folder / photo.path).exists()), None):
+        raise PipelineError(
+            f"{folder / missing} is missing: type `dvc pull collected.dvc`, which fetches what {PATH} lists, "
+            "then the same command again"
+        )
+
+
+def files(folder: Path = FOLDER) -> dict[Path, str]:
+    """Return the ids of the photos in the folder, listed or not, by their paths relative to it."""
+    found = ((path, _NAME.fullmatch(path.name)) for path in folder.rglob("collected_*.jpg"))
+    return {path.relative_to(folder): match[2] for path, match in found if match}
 
 
 def others() -> list[CollectedPhoto]:

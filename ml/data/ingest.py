@@ -36,6 +36,7 @@ RAW = Path("data/raw")
 CACHE = Path("data/cache")
 
 OXFORD_PETS = "oxford-pets"
+_ARCHIVES = frozenset({".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +121,17 @@ def _file(params: Ingest, cache: Path) -> Path:
 
 def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
     with sources.opened(path) as source:
+        archives = (path for path in source.skipped if path.suffix.lower() in _ARCHIVES)
+        if not source.photos and (inner := next(archives, None)):
+            raise PipelineError(f"{name}: no photos, but an archive, {inner}: unpack it, and name its folder")
         layout = recognise(name, [photo.path for photo in source.photos], source.folders, source.tables)
         _check(name, layout, source.skipped)
         sources.check_space(name, source.photo_bytes, out)
-        splits = {}
+        splits, numbers = {}, dict[Path, int]()
         for photo in tqdm(source.photos, "copy"):
             if label := layout.labels.get(photo.path):
                 with photo.open() as stream:
-                    stored = _store(stream, _class_folder(out, label), photo.path.name)
+                    stored = _store(stream, _class_folder(out, label), photo.path.name, numbers)
                 if photo.path in layout.splits:
                     splits[f"{label}/{stored}"] = layout.splits[photo.path]
         if splits:
@@ -189,12 +193,19 @@ def _class_folder(out: Path, name: str) -> Path:
     return folder
 
 
-def _store(stream: IO[bytes], folder: Path, name: str) -> str:
-    """Copy a photo; if another folder had one of the same name, add a number to it. Return the name."""
-    target, number = folder / name, 1
+def _store(stream: IO[bytes], folder: Path, name: str, numbers: dict[Path, int]) -> str:
+    """Copy a photo; if another folder had one of the same name, add a number to it. Return the name.
+
+    Args:
+        stream: the content.
+        folder: of its class.
+        name: of the file.
+        numbers: the last number of each name, updated; to try all of them would take quadratic time.
+    """
+    target = wanted = folder / name
     while target.exists():
-        number += 1
-        target = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
+        numbers[wanted] = numbers.get(wanted, 1) + 1
+        target = wanted.with_stem(f"{wanted.stem}-{numbers[wanted]}")
     with target.open("wb") as file:
         shutil.copyfileobj(stream, file, 1 << 20)
     return target.name
@@ -225,7 +236,7 @@ def _oxford_pets(out: Path, cache: Path) -> IngestReport:
         names = [name.lower() for name in part.bin_classes]
         for file, label in zip(part._images, part._bin_labels, strict=True):
             with Path(file).open("rb") as stream:
-                _store(stream, _class_folder(out, names[label]), Path(file).name)
+                _store(stream, _class_folder(out, names[label]), Path(file).name, {})
     return IngestReport(OXFORD_PETS, "as published", _counted(out))
 
 

@@ -26,6 +26,8 @@ _BESIDE = {"masks", "mask", "labels", "annotations"}
 """Folders of pictures that are called like the photos to which they belong."""
 _DUMMIES = 10
 """Rows of a table with one and the same label that mean nothing, if other tables have several labels."""
+_MAX_CELLS = 5_000_000
+"""Of one table. They take about 100 bytes each while it is read."""
 _YES, _NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}
 MATCHED = 0.9
 """Share of a table's rows that must name a photo, and of photos whose label a table must have."""
@@ -115,7 +117,12 @@ def _read(
     # Where the comma is the decimal separator, spreadsheets put semicolons between the columns.
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
-        rows = [*filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter))]
+        rows, cells = [], 0
+        for row in filter(None, csv.reader(io.StringIO(text, newline=None), delimiter=delimiter)):
+            rows.append(row)
+            cells += len(row)
+            if cells > _MAX_CELLS:  # pixels, for example
+                return (), [], f"it has more than {_MAX_CELLS:,} cells"
     except csv.Error as error:
         return (), [], f"it can't be read: {error}"
     if not rows:
@@ -126,7 +133,17 @@ def _read(
         titles = [f"{number} of {table}" for number in range(1, len(titles) + 1)]
     else:
         del rows[0]
-    rows = [row for row in rows if len(row) == len(titles)]
+    width = len(titles)
+    rows = [row if any(row[width:]) else row[:width] for row in rows]
+    wide = (row for row in rows if len(row) > width and any(_as_path(cell) in by_name for cell in row))
+    if row := next(wide, None):
+        quote = "put names that have a comma into double quotes"
+        return (
+            (),
+            [],
+            f"it has {width} titles, and a row of {len(row)} cells, {_short(', '.join(row))}: {quote}",
+        )
+    rows = [row for row in rows if len(row) == width]
     if not rows:
         return (), [], "it has no rows with as many cells as titles"
     names = [[_as_path(cell) for cell in column] for column in zip(*rows, strict=True)]

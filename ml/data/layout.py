@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 
 from ml.data.label_tables import EXPLICIT, MATCHED, LabelTable, read_tables
 from ml.data.masks import IMAGE_FOLDERS, MASK_FOLDERS, without_masks
-from ml.data.splits import split_name
+from ml.data.splits import split_name, split_names
 from ml.model.errors import PipelineError, one_line
 from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES
 from ml.model.photos import is_visible
@@ -46,6 +46,8 @@ _CAMERA = {
     "frame",
     "file",
 }
+_LOOSE = 0.05
+"""Photos beside the one folder that has all others, as a share of those."""
 _TREE_LINES = 15
 
 _EXPECTED = """expected one folder of photos per class:
@@ -94,9 +96,15 @@ class _Folder:
         return {name: folder for name, folder in self.folders.items() if folder.below()}
 
     def unwrapped(self) -> "_Folder":
-        """Return the folder that has more in it than one folder: pets for photos/pets/cat/1.jpg."""
-        filled = self.filled()
-        return self if self.photos or len(filled) != 1 else next(iter(filled.values())).unwrapped()
+        """Return the folder that has more in it than one folder: pets for photos/pets/cat/1.jpg.
+
+        A few photos beside that folder, such as a picture for the readme, belong to nothing.
+        """
+        filled = _without_copy(self.filled())
+        if len(filled) != 1:
+            return self
+        (inner,) = filled.values()
+        return self if len(self.photos) > _LOOSE * len(inner.below()) else inner.unwrapped()
 
 
 def recognise(
@@ -186,52 +194,62 @@ def _folder(root: _Folder, parts: Iterable[str]) -> _Folder:
 
 def _by_split(top: _Folder) -> Layout | None:
     parts = {name: folder.unwrapped() for name, folder in _without_copy(top.filled()).items()}
-    if top.photos or "train" not in map(split_name, parts):
+    split_of = split_names(parts)
+    if not split_of or "train" not in split_of.values():
         return None
-    layouts = {name: _by_class(part) or _by_name(part) for name, part in parts.items() if split_name(name)}
-    labelled = {name: layout for name, layout in layouts.items() if layout}
-    train = {
-        label for name, layout in labelled.items() if split_name(name) == "train" for label in layout.classes
-    }
-    others = [folder for name, folder in parts.items() if not split_name(name)]
+    folders = {name: _by_class(part) for name, part in parts.items() if split_of[name]}
+    labelled = {name: layout or _by_name(parts[name]) for name, layout in folders.items()}
+    training = [layout for name, layout in labelled.items() if layout and split_of[name] == "train"]
+    train = {label for layout in training for label in layout.classes}
+    others = [folder for name, folder in parts.items() if not split_of[name]]
     if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
         return None
-    if any(not train.issuperset(layout.labels.values()) for layout in labelled.values()):
-        return None
+    for name, layout in labelled.items():
+        if layout and not train.issuperset(layout.labels.values()):
+            if folders[name]:
+                return None
+            labelled[name] = None  # names of files that only look like classes
     labels: dict[PurePosixPath, str] = {}
     splits: dict[PurePosixPath, str] = {}
     for name, layout in labelled.items():
-        labels |= layout.labels
-        splits |= dict.fromkeys(layout.labels, split_name(name))
-    return Layout(f"classes in {', '.join(sorted(labelled))}", labels, splits)
+        if layout:
+            labels |= layout.labels
+            splits |= dict.fromkeys(layout.labels, split_of[name])
+    kind = f"classes in {', '.join(sorted(name for name, layout in labelled.items() if layout))}"
+    return Layout(kind, labels, splits, tuple({name for layout in training for name in layout.empty}))
 
 
 def _by_class(top: _Folder) -> Layout | None:
     filled = _without_copy(top.filled())
     names = [name.lower() for name in filled]
-    splits_beside = {"val", "test"} & {*map(split_name, names)}
+    splits = split_names(filled)
+    splits_beside = splits is None or {"val", "test"} & {*splits.values()}
     if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
         return None
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
-    inner = {
-        name for folder in filled.values() for name in (*folder.filled(), *([""] if folder.photos else []))
-    }
+    empty = tuple(top.folders.keys() - top.filled())
+    inner = {name for folder in filled.values() for name in folder.filled()}
     if all(map(split_name, inner)) and "train" in map(split_name, inner):
-        splits = {
+        own = {
             photo: split_name(split)
             for folder in filled.values()
             for split, part in folder.filled().items()
             for photo in part.below()
         }
-        return Layout("splits in folders of classes", labels, splits)
-    return Layout("one folder per class", labels, empty=tuple(top.folders.keys() - top.filled()))
+        return Layout("splits in folders of classes", labels, own, empty)
+    return Layout("one folder per class", labels, empty=empty)
 
 
 def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
     """Leave out a folder that has all the others in it once more, as some archives do."""
-    for name, folder in folders.items():
-        others = folders.keys() - {name}
-        if len(others) > 1 and others <= folder.unwrapped().filled().keys():
+    count = len(folders) - 1
+    for name, folder in folders.items() if count else []:
+        inner = folder.unwrapped().filled() if count > 1 else folder.filled()
+        if len(inner) < count or not (others := folders.keys() - {name}) <= inner.keys():
+            continue
+        # Of two folders, such as data/pets/cat and pets/cat, one may be a class that has the other in it.
+        pairs = [(inner[other].filled().keys(), folders[other].filled().keys()) for other in others]
+        if count > 1 or all(len(copy) > 1 and copy == original for copy, original in pairs):
             return {other: folders[other] for other in folders if other != name}
     return folders
 

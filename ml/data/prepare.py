@@ -190,7 +190,10 @@ def _check(result: PrepareReport) -> None:
                 f"dropped in all classes: {result.dropped or 'none'}"
             )
         if empty := [split for split, count in splits.items() if not count]:
-            raise PipelineError(f"class {name!r} has no photo in {' and '.join(empty)}: add photos of it")
+            raise PipelineError(
+                f"class {name!r} has no photo in {' and '.join(empty)}: add photos of it, to that split if "
+                "the source has its own"
+            )
 
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:

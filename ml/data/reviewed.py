@@ -137,18 +137,20 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
         The deleted files. If there are any, `dvc add collected` and a commit must follow.
 
     Raises:
-        PipelineError: a list cannot be read.
+        PipelineError: a list cannot be read, or a file is missing, so that DVC would bring it back.
         OSError: a file cannot be written or deleted.
     """
     requests = set(map(collected.hashed, request_ids))
     photos, entries = collected.load(), load()
     unwanted = {*ids, *(photo.id for photo in photos if requests & {photo.answer, photo.request})}
     found = [photo for photo in photos if photo.id in unwanted]
-    for photo in found:
-        (collected.FOLDER / photo.path).unlink(missing_ok=True)
+    collected.check_present(found)
+    files = [path for path, name in collected.files().items() if name in unwanted]
+    for path in files:
+        (collected.FOLDER / path).unlink()
     if found:
         collected.save([photo for photo in photos if photo not in found])
     decided = [entries[name] for name in sorted(unwanted & entries.keys())]
     if decided:
         append(dataclasses.replace(entry, time=now(), decision="undo", label="") for entry in decided)
-    return [collected.FOLDER / photo.path for photo in found]
+    return [collected.FOLDER / path for path in sorted(files)]

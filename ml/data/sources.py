@@ -21,6 +21,7 @@ from ml.model.formats import HEAD_BYTES
 from ml.model.photos import MAX_PHOTO_BYTES, is_photo, is_visible, leads_to_photo
 
 _MAX_TABLE_BYTES = 50 << 20
+"""Of all tables of labels together."""
 _UTF_8 = 0x800  # flag of an entry of a .zip file: its name is in UTF-8
 
 _BROKEN = (
@@ -94,7 +95,7 @@ class _Entry:
 
 
 def _source(source: Path, entries: Iterable[_Entry]) -> Source:
-    found, folders, tables, skipped, photo_bytes = [], [], {}, [], 0
+    found, folders, tables, skipped, photo_bytes, table_bytes = [], [], {}, [], 0, 0
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
@@ -112,8 +113,9 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
             if (
                 entry.path.suffix.lower() in (".csv", ".tsv")
                 and is_visible(entry.path)
-                and entry.size < _MAX_TABLE_BYTES
+                and entry.size < _MAX_TABLE_BYTES - table_bytes
             ):
+                table_bytes += entry.size
                 with entry.open() as table:
                     tables[str(entry.path)] = _text(table.read(_MAX_TABLE_BYTES))
     return Source(found, folders, tables, skipped, photo_bytes)
@@ -138,8 +140,8 @@ def _head(opener: Callable[[], IO[bytes]]) -> bytes:
 
 
 def _walk(root: Path) -> Iterator[_Entry]:
-    """Walk through a folder in order. Links to folders are followed once, and links from photo to photo."""
-    seen = set()
+    """Walk through a folder in order. Links between photos, and once to folders elsewhere, are followed."""
+    seen, top = set(), os.path.realpath(root)
 
     def check(error: OSError) -> None:
         if is_visible(_relative(Path(error.filename), root)):
@@ -151,8 +153,9 @@ def _walk(root: Path) -> Iterator[_Entry]:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
         inner = Path(folder)
+        # A link to a folder of the source adds nothing, and could be taken for a class.
+        folders[:] = sorted(name for name in folders if not _leads_into(inner / name, top))
         yield from (_Entry(_relative(inner / name, root), 0, None) for name in folders)
         for name in sorted(names):
             file = inner / name
@@ -161,6 +164,10 @@ def _walk(root: Path) -> Iterator[_Entry]:
                 is_other = not leads_to_photo(file)
             size = 0 if is_other else file.stat().st_size
             yield _Entry(_relative(file, root), size, partial(_opened, file), is_other)
+
+
+def _leads_into(folder: Path, top: str) -> bool:
+    return folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(top)
 
 
 def _opened(file: Path) -> IO[bytes]:

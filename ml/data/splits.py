@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ _NAMES = {
     "trainval": "train",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
 } | dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 _NAME = re.compile(
     rf"(?:\w+[_\- ])?({'|'.join(_NAMES)})(?:[_\- ]?(?:set|data|images|photos|input|\d+))*", re.IGNORECASE
@@ -31,6 +34,26 @@ def split_name(name: str) -> str:
     """Return train, val or test for a name such as training_set; empty: it is something else."""
     match = _NAME.fullmatch(name.strip())
     return _NAMES[match[1].lower()] if match else ""
+
+
+_BEGINS = re.compile(rf"({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?:[_\- ]+|(?=[A-Z0-9]))(.+)")
+
+
+def split_names(names: Collection[str]) -> dict[str, str] | None:
+    """Return the split of each of the folders beside each other, as `split_name`.
+
+    Names may also begin with a split and go on alike: Train_Alphabet, Test_Alphabet. If they go on
+    differently, as trainA and testB, they may be classes or not: None.
+    """
+    splits = {name: split_name(name) for name in names}
+    begins = [_BEGINS.fullmatch(name[:1].lower() + name[1:]) for name in names]
+    found = [match for match in begins if match]
+    words = {_NAMES[match[1]] for match in found}
+    if len(found) < len(names) or "train" not in words or len(words) < 2 or any(splits.values()):
+        return splits
+    if len({match[2] for match in found}) > 1:
+        return None
+    return {name: _NAMES[match[1]] for name, match in zip(names, found, strict=True)}
 
 
 def own_splits(raw: Path) -> dict[str, str]:

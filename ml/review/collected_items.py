@@ -79,7 +79,7 @@ class CollectedItems:
         self._decoder = CarefulDecoder(
             _MAX_DECODE_BYTES, available_cpus(), MAX_SIDE**2, cpu_s=_CPU_S, seconds=_SECONDS
         )
-        self._entries = reviewed.load(self.path)
+        self.reload()
         undecided = [record for record in records if record.id not in self._entries]
         with ThreadPoolExecutor(available_cpus()) as pool:
             hashes = pool.map(self._hash, undecided)
@@ -97,6 +97,10 @@ class CollectedItems:
         self._groups = {part[0].id: part for part in groups}
         self._records = {record.id: record for part in groups for record in part}
         self.items: Sequence[Item] = [_item(part) for part in groups]
+
+    def reload(self) -> None:
+        """Read the decisions again."""
+        self._entries = reviewed.load(self.path)
 
     def choices(self) -> dict[str, Choice]:
         """Return the decisions about the items."""

@@ -71,6 +71,7 @@ def export(
         for unfinished in folder.rglob(".*.part"):  # of an export that was killed
             unfinished.unlink()
         before = {photo.id: photo for photo in collected.load()}
+        collected.check_present(before.values(), folder)
         after, added, missing = dict(before), dict[str, int](), 0
         for entry in pending(entries, before):
             old = before.get(entry.id)
@@ -95,9 +96,12 @@ def export(
         after = {name: photo for name, photo in after.items() if name not in unwanted}
         if after != before:
             collected.save(after.values())
-        for name, photo in before.items():
-            if name not in after or after[name].path != photo.path:
-                (folder / photo.path).unlink(missing_ok=True)
+        listed = {photo.path for photo in after.values()}
+        for path, name in collected.files(folder).items():
+            if (
+                path not in listed and name in before.keys() | entries.keys()
+            ):  # an export that was killed, too
+                (folder / path).unlink()
     moved = sum(name in after and after[name].label != photo.label for name, photo in before.items())
     return Export(added, moved, len(before.keys() - after.keys()), missing, len(after))
 

@@ -97,6 +97,9 @@ class Items(Protocol):
     next_step: str
     shared: bool
 
+    def reload(self) -> None:
+        """Read the file of decisions, which others may have written until now; raises PipelineError."""
+
     def choices(self) -> Mapping[str, Choice]:
         """Return the decisions in the file, by item; raises PipelineError if it cannot be read."""
 

@@ -58,7 +58,7 @@ def serve(items: Items, port: int = PORT, host: str = HOST) -> None:
         PipelineError: the port is taken, another process has the decisions, or they cannot be read.
     """
     with locked(items.path):
-        items.choices()
+        items.reload()
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         try:
             server = create_server(

@@ -268,9 +268,10 @@ class Output:
                     _BATCH_ROWS, columns=["path", "label", "error"]
                 ):
                     self._ledger.add_rows(batch["path"].to_pylist())
-                    for counts, column in ((labels, "label"), (errors, "error")):
-                        for value in pc.value_counts(batch[column].drop_null()).to_pylist():
-                            counts[_reason(counts, value["values"])] += value["counts"]
+                    for value in pc.value_counts(batch["label"].drop_null()).to_pylist():
+                        labels[value["values"]] += value["counts"]
+                    for value in pc.value_counts(batch["error"].drop_null()).to_pylist():
+                        errors[_reason(errors, value["values"])] += value["counts"]
         return labels, errors
 
     def _remove_errors(self) -> None:

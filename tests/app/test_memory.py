@@ -42,7 +42,7 @@ def test_uploads_get_a_share_of_the_memory_and_at_least_room_for_two(
 
 @pytest.mark.parametrize(
     ("limit", "workers", "photo_mb", "at_once"),
-    [(math.inf, 2, 1024, 2), (512, 1, 256, 1), (2048, 2, 784, 2), (256, 4, 64, 1), (512, 8, 64, 3)],
+    [(math.inf, 2, 1024, 2), (512, 1, 240, 1), (2048, 2, 768, 2), (256, 4, 64, 1), (512, 8, 64, 1)],
 )
 def test_the_memory_of_a_photo_follows_from_the_container_s(
     container: Callable[..., None], limit: float, workers: int, photo_mb: int, at_once: int
@@ -57,8 +57,8 @@ def test_what_uploads_and_collecting_may_take_is_not_given_to_photos(
     container: Callable[..., None], tmp_path: Path
 ) -> None:
     container(1024)
-    assert Settings(max_concurrency=1).max_photo_bytes == (1024 - 128 - 160 - 32) * MB
-    assert Settings(max_concurrency=1, max_upload_mb=100).max_photo_bytes == (1024 - 200 - 160 - 32) * MB
+    assert Settings(max_concurrency=1).max_photo_bytes == (1024 - 128 - 176 - 32) * MB
+    assert Settings(max_concurrency=1, max_upload_mb=100).max_photo_bytes == (1024 - 200 - 176 - 32) * MB
     collecting = Settings(max_concurrency=1, collect_to=str(tmp_path))
-    assert collecting.max_photo_bytes == (1024 - 128 - 160 - 160 - 32) * MB
+    assert collecting.max_photo_bytes == (1024 - 128 - 176 - 160 - 32) * MB
     assert memory.for_waiting_photos() == 32 * MB

@@ -184,7 +184,7 @@ def test_a_misspelt_setting_causes_a_warning_without_its_value(make_model):
 
 def test_a_dotenv_file_is_read_and_the_environment_wins(make_model, tmp_path):
     (tmp_path / ".env").write_text(f"MODEL_URL={make_model().as_uri()}\nPORT=many\nLOG_FORMAT=text\n")
-    with running(cwd=tmp_path) as service:
+    with running(cwd=tmp_path, LOG_FORMAT="") as service:  # empty counts as unset
         service.wait()
         output = service.end()[1]
     assert " info ready in " in output

@@ -36,6 +36,7 @@ RIGHTS = {
     "release/film": {"contents": "read"},
     "release/publish": {"contents": "write", "id-token": "write", "attestations": "write"},
     "release/deploy": DEPLOYS,
+    "release/withdraw": {"contents": "write"},
     "cd/deploy": DEPLOYS,
     "monitor/batch": {"contents": "read"},
     "monitor/retrain": {"contents": "read", "actions": "write"},
@@ -150,6 +151,15 @@ def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
         names = [step.get("run", "") for step in steps]
         # A model is attested before it is published, an image as soon as it has a digest.
         assert ("make publish" in names[made:]) == (file == "release.yml")
+
+
+def test_a_release_that_could_not_be_deployed_is_withdrawn_and_reported() -> None:
+    withdraw = JOBS["release/withdraw"]
+    assert withdraw["needs"] == ["publish", "deploy"]
+    assert withdraw["if"] == "${{ !cancelled() && needs.deploy.result == 'failure' }}"
+    assert withdraw["steps"][-1]["env"]["TAG"] == "${{ needs.publish.outputs.tag }}"
+    (step,) = (step for name, step in RUNS if step["run"] == "make retraining-issue")
+    assert step["env"]["RELEASED"] == "${{ needs.release.result }}"
 
 
 def test_secrets_and_variables_are_documented() -> None:

@@ -1,4 +1,4 @@
-"""When training is due, and the issue about a model that the gate rejects."""
+"""When training is due, and the issue about a model that is not in service."""
 
 import json
 import subprocess
@@ -11,6 +11,7 @@ from ml import cli
 from ml.model.errors import PipelineError
 from release import due, issue
 from release.__main__ import COMMANDS
+from release.github import GitHub
 from scripts.standins import github as standin
 from scripts.standins.github import TOKEN
 
@@ -69,6 +70,28 @@ def test_one_issue_is_opened_updated_and_closed(github: standin.GitHub, capsys) 
     assert len(github.store.issues) == 6  # a closed one is history
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == ["opened issue 5", "updated issue 5", "closed issue 5", "opened issue 6"]
+
+
+def test_a_model_that_could_not_be_deployed_is_reported(github: standin.GitHub, monkeypatch, capsys) -> None:
+    """Its photos are not noted as rejected: the next run tries again, unless there is a release of them."""
+    monkeypatch.setenv("RELEASED", "failure")
+    assert report(PASSED) == 0
+    (opened,) = github.store.issues
+    assert f"No new model could be published or deployed: the [last run]({RUN})" in opened["body"]
+    assert issue.rejected_commit(GitHub.from_environment()) == ""
+    assert report(REJECTED) == 0
+    assert "The gate rejects" in opened["body"]
+    Path("reports/gate.json").unlink()
+    assert cli.run("release", "", COMMANDS, ["issue"]) == 0
+    assert "No new model could be trained" in opened["body"]
+    monkeypatch.setenv("RELEASED", "success")
+    assert report(PASSED) == 0
+    assert opened["state"] == "closed"
+    assert capsys.readouterr().out.splitlines() == [
+        "opened issue 1",
+        *["updated issue 1"] * 2,
+        "closed issue 1",
+    ]
 
 
 def test_without_a_decision_of_the_gate_nothing_is_sent(github: standin.GitHub) -> None:
@@ -222,6 +245,8 @@ def test_the_first_release(github: standin.GitHub, capfd) -> None:
     commit({due.PHOTOS: "id,day\n1,x\n"})
     assert ask(capfd) == {"due": "true", "tag": "v0.1.0"}
     assert ask(capfd, "--new-photos", "1") == {"due": "true", "tag": "v0.1.0"}
+    git("tag", "v0.1.0")  # of a release that was withdrawn
+    assert ask(capfd) == {"due": "true", "tag": "v0.1.1"}
 
 
 def test_a_checkout_without_the_tag_is_an_error(released: standin.GitHub) -> None:

@@ -245,6 +245,16 @@ def test_a_training_is_started_on_the_branch_that_was_checked(tmp_path: Path) ->
     assert run("start_retraining.sh", env) == (0, [expected])
 
 
+def test_a_release_is_withdrawn(tmp_path: Path) -> None:
+    (tmp_path / "gh").write_text('#!/bin/sh\necho "$@"\nexit ${FAILS:-0}\n')
+    (tmp_path / "gh").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_REPOSITORY": "a/b", "TAG": "v1.2.3"}
+    code, lines = run("withdraw.sh", env)
+    assert (code, lines[0]) == (0, "release edit v1.2.3 --repo a/b --prerelease")
+    assert "v1.2.3 is a prerelease now" in lines[1]
+    assert run("withdraw.sh", env | {"FAILS": "1"}) == (1, lines[:1])
+
+
 def test_tools_that_are_there_are_not_installed_again(tmp_path) -> None:
     others = [
         "chromium",

@@ -1,5 +1,6 @@
 """What is counted in a day, and the photos that wait for feedback."""
 
+import dataclasses
 import time
 
 import pytest
@@ -83,6 +84,9 @@ def test_photos_wait_for_feedback_in_bounded_memory(monkeypatch: pytest.MonkeyPa
         waiting.add(candidate(str(number)))
         assert waiting._bytes <= 100
     waiting.add(candidate("too large", 101))
+    answer = {"probabilities": {"a": 0.5, "b": 0.5}}  # takes memory too
+    waiting.add(Candidate(None, dataclasses.replace(candidate("classes").record, answer=answer), "a"))
+    assert waiting.pop("classes") is None
     assert [waiting.pop(str(number)) is not None for number in range(30)] == [False] * 20 + [True] * 10
     assert waiting.pop("too large") is None
     assert waiting._bytes == 0

@@ -42,6 +42,7 @@ from tests.standins import gcs
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 KEEP = "/predict?keep=1"
+ANSWER = 2 * awaiting._CLASS_BYTES  # of each waiting record
 
 
 @contextlib.contextmanager
@@ -67,7 +68,7 @@ def test_a_store_that_hangs_costs_no_answer_and_no_memory(keeping: KeepingServic
             waits = service.collector._writer
             assert waits is not None
             assert len(waits._queue) == min(number, 64)
-            assert waits._bytes == min(number, 64) * len(photo)
+            assert waits._bytes == min(number, 64) * (len(photo) + ANSWER)
         assert service.dropped("queue_full") == 99 - 64
         service.collector.stop()  # returns, although the thread doesn't end
         assert service.dropped("stopping") == 64
@@ -81,7 +82,7 @@ def test_the_bytes_that_wait_are_limited(keeping: KeepingService, tmp_path: Path
     with hanging_folder(tmp_path / "dead"), keeping(str(tmp_path / "dead")) as service:
         waits = service.collector._writer
         assert waits is not None
-        waits._max_bytes = int(2.5 * len(UNKNOWN))
+        waits._max_bytes = int(2.5 * (len(UNKNOWN) + ANSWER))
         for _ in range(4):
             service.predict(UNKNOWN)
         assert (len(waits._queue), service.dropped("queue_full")) == (2, 2)
@@ -98,10 +99,14 @@ def test_photos_are_forgotten_in_time_while_a_store_hangs(
         answer = service.predict(UNKNOWN)
         service.feedback(answer, "red")
         service.predict(SURE)
-        assert (len(waits._queue), waits._bytes, candidates._bytes) == (2, len(UNKNOWN), len(SURE))
+        assert (len(waits._queue), waits._bytes, candidates._bytes) == (
+            2,
+            len(UNKNOWN) + 2 * ANSWER,
+            len(SURE) + ANSWER,
+        )
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + awaiting.MAX_AGE_S + 1)
         monkeypatch.setattr(awaiting, "time", later)
-        until(lambda: (waits._bytes, candidates._bytes) == (0, 0))
+        until(lambda: (waits._bytes, candidates._bytes) == (ANSWER, 0))
         assert [candidate.photo for candidate in waits._queue] == [None]  # what feedback says
         until(lambda: service.dropped("queue_full") == 1)
 

@@ -297,6 +297,8 @@ def test_a_request_that_is_never_complete_gets_408(make_app, monkeypatch, beginn
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
         assert b" 408 Request Timeout\r\n" in head
         assert json.loads(body)["status"] == 408
+        # Predictions would seem faster than they are.
+        assert service.sample("http_request_duration_seconds_count", route="/predict") == 0
         assert service.sample("connections_closed_total", reason="slow") == 1
         until(lambda: not service.listener.budget.used)
 
@@ -420,6 +422,22 @@ def test_little_is_kept_of_what_cannot_be_answered_yet(make_app, tmp_path, monke
                 for buffer in channel.outbufs
                 if isinstance(buffer, OverflowableBuffer)
             )
+
+
+def test_responses_that_nobody_reads_are_bounded(make_app, monkeypatch):
+    monkeypatch.setattr(memory, "MOST_UNREAD", MB)
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+    with served(make_app) as service, contextlib.ExitStack() as stack:
+        size = len(service.ask("GET", "/openapi.json").content)
+        for _ in range(4 * MB // size):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", service.server.port))
+            connection.sendall(asked)
+        channels = service.listener.active_channels
+        until(lambda: service.sample("connections_closed_total", reason="unread") > 0)
+        until(lambda: MB // 2 < sum(channel.unread for channel in list(channels.values())) <= MB)
+        assert len(service.ask("GET", "/openapi.json").content) == size
 
 
 def test_if_every_connection_is_being_answered_a_newcomer_waits(make_app, monkeypatch, pause):

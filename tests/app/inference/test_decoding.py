@@ -1,16 +1,19 @@
 """The service decodes photos within its limits, and a photo that exceeds them costs nobody else anything."""
 
+import itertools
 import json
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.inference import classify
 from app.inference.decoding import Decoder
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -20,7 +23,7 @@ from ml.model.sandbox.sandbox import AVAILABLE
 from scripts.common.pictures import encoded
 from scripts.stress.bombs import bmp
 from scripts.stress.heif import HEIC_INSTALLED, small, written
-from tests.app.routes.test_predict import send
+from tests.app.routes.test_predict import RED_JPEG, is_problem, send
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.paths import ROOT
 from tests.helpers.service import running
@@ -81,6 +84,14 @@ def test_the_time_in_the_sandbox_counts_for_the_request(make_app):
     assert problems[answer.status_code] in answer.get_json()["detail"]
 
 
+def test_the_time_of_the_network_counts_for_the_request(make_app, monkeypatch):
+    clock = itertools.count(step=0.3)  # s; one look for each photo that is decoded or classified
+    monkeypatch.setattr(classify, "time", SimpleNamespace(thread_time=lambda: next(clock)))
+    client = make_app(request_timeout_s=1).test_client()
+    assert send(client, RED_JPEG).status_code == 200
+    assert "2 photos need more than 1 s" in is_problem(send(client, *[RED_JPEG] * 2), 413)["detail"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_NOFILE as Linux has it")
 def test_without_descriptors_no_good_photo_is_called_corrupt():
     script = """
@@ -132,7 +143,7 @@ def test_a_lack_of_workers_is_503_and_counted(make_app, monkeypatch):
 
 @needs_fork
 def test_no_more_costly_photos_at_once_than_there_is_memory_for(monkeypatch):
-    monkeypatch.setattr("app.memory.memory_limit", lambda: 512 * 2**20)
+    monkeypatch.setattr("app.memory.memory_limit", lambda: 672 * 2**20)
     decoder = Decoder(Settings(max_concurrency=8), Metrics())
     decode, lock, running_now, most = decoder._sandbox.decode, threading.Lock(), 0, 0
 

@@ -111,7 +111,7 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         'http_requests_total{method="OTHER",route="unmatched",status="405"} 50.0',
         'http_request_duration_seconds_count{route="/predict"} 1.0',
         "prediction_confidence_count 2.0",
-        "inference_duration_seconds_count 1.0",
+        "inference_duration_seconds_count 2.0",
         "preprocess_duration_seconds_count 2.0",
         "predictions_in_flight 0.0",
         'model_info{arch="simple_cnn",engine="onnx",sha256="',

@@ -307,8 +307,14 @@ def test_an_api_key_can_have_any_letters(browser: Browser) -> None:
             expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
 
 
-def test_without_storage_the_key_is_kept_in_memory(browser: Browser) -> None:
-    refuse = "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no') }})"
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        "Object.defineProperty(window, 'sessionStorage', {get() { throw new DOMException('no') }})",
+        "Storage.prototype.setItem = () => { throw new DOMException('full') }",
+    ],
+)
+def test_without_storage_the_key_is_kept_in_memory(browser: Browser, refuse: str) -> None:
     with running(LOG_LEVEL="error", API_KEYS="open-sesame") as service:
         service.wait()
         with opened(browser, service.port) as page:
@@ -485,6 +491,18 @@ def test_a_service_that_is_still_loading_its_model(
             expect(card(page, "sky.jpg").locator(".label")).to_have_text("blue")
             assert metric(service, 'predictions_rejected_total{reason="not_ready"}') == 0
             expect(page.locator("#model")).to_contain_text("simple_cnn")
+
+
+def test_answers_of_before_survive_while_the_model_is_loading(page: Page) -> None:
+    choose(page, CAT)
+    expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
+    page.route("**/model", lambda route: route.fulfill(status=503, json={"detail": "loading"}))
+    page.reload()
+    choose(page, colour("sky.jpg", BLUE))
+    card(page, "sky.jpg").get_by_role("button", name="Remove sky.jpg").click()
+    page.unroute("**/model")
+    page.reload()
+    expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
 
 
 def test_any_other_classes(browser: Browser, make_model: Callable[..., Path]) -> None:

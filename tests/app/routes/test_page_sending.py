@@ -256,6 +256,21 @@ SLOW_READING = """() => {
 }"""
 
 
+UNREADABLE = """
+Blob.prototype.arrayBuffer = async function () {
+    if (this.size > 1) throw new DOMException("", "NotReadableError");
+}
+"""
+
+
+def test_a_photo_that_cannot_be_read_after_all_has_a_message(page: Page) -> None:
+    expect(page).to_have_title("Cat or dog?")
+    page.evaluate(UNREADABLE)
+    choose(page, CAT)
+    expect(card(page, "cat.jpg").locator(".message")).to_have_text("This file can't be read.")
+    expect(card(page, "cat.jpg")).to_have_attribute("aria-busy", "false")
+
+
 def test_a_photo_that_is_removed_while_it_is_read_is_not_sent(page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: "predict" in request.url and asked.append(request.url))

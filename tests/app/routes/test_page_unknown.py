@@ -103,6 +103,24 @@ def test_feedback_offers_neither(
         expect(button).to_be_disabled()
 
 
+def test_a_judgement_that_is_being_corrected_is_not_sent(browser: Browser, service: Service) -> None:
+    sample = 'feedback_total{actual="blue",predicted="red"}'
+    before = metric(service, sample)
+    with opened(browser, service.port) as page:
+        page.clock.install()
+        page.reload()
+        choose(page, colour("a.jpg", RED))
+        rose = card(page, "a.jpg")
+        rose.get_by_role("button", name="The prediction is right").click()
+        rose.get_by_role("button", name="The prediction is wrong").click()
+        expect(rose.locator(".up")).to_have_attribute("aria-pressed", "false")
+        page.clock.run_for(9000)
+        rose.get_by_role("button", name="blue").click()
+        expect(rose.locator(".thanks")).to_contain_text("Noted as blue")
+        page.clock.run_for(9000)
+        counted_feedback(service, page, sample, before + 1)
+
+
 def test_with_unknown_off_the_page_never_shows_it(browser: Browser, tmp_path: Path) -> None:
     model = write_telling(tmp_path / "model.pt")
     with running(LOG_LEVEL="error", MODEL_URL=model.as_uri(), UNKNOWN="off") as service:

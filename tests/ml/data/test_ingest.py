@@ -394,6 +394,8 @@ def test_links_in_a_folder(make_photos, go, tmp_path):
     (root / "red" / "linked.png").symlink_to(elsewhere / "blue" / "000.png")
     (root / "red" / "passwd.png").symlink_to("/etc/passwd")
     (root / "red" / "round").symlink_to(root)
+    for name, target in (("all", "."), ("best", "blue")):  # lead to what is there anyway
+        (root / name).symlink_to(target)
     (root / "red" / "lost.png").symlink_to(root / "nowhere.png")
     (root / "red" / "loop.png").symlink_to(root / "red" / "loop.png")
     hashed = (elsewhere / "blue" / "001.png").rename(
@@ -455,6 +457,25 @@ def test_a_class_of_photos_that_cannot_be_read_is_not_called_empty(make_photos, 
         match=r"'green' has no photo, only other files \(2 .tif, 1 without a suffix\): add photos",
     ):
         go(root)
+
+
+def test_files_of_the_same_name_get_numbers(make_photos, go, tmp_path):
+    root = make_photos(1)
+    photo = (root / "red" / "000.png").read_bytes()
+    for number in range(3):
+        (root / "red" / str(number)).mkdir()
+        (root / "red" / str(number) / "image.png").write_bytes(photo)
+    (root / "red" / "image-2.png").write_bytes(photo)
+    assert go(root).classes == {"blue": 1, "red": 5}
+    names = {path.name for path in (tmp_path / "raw" / "red").iterdir()}
+    assert names == {"000.png", "image.png", "image-2.png", "image-3.png", "image-4.png"}
+
+
+def test_an_archive_of_archives_is_refused(archive, go, tmp_path):
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(archive(), "train.zip")
+    with pytest.raises(PipelineError, match=r"no photos, but an archive, train\.zip: unpack it"):
+        go(tmp_path / "outer.zip")
 
 
 def test_the_split_of_the_owner_is_kept(make_photos, go, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from ml.data import label_tables
 from ml.data.layout import Layout, recognise
 from ml.model.errors import PipelineError
 
@@ -35,6 +36,8 @@ def found(layout: Layout) -> dict[str, int]:
         ("cat (1).jpg", "cat (2).jpg", "dog (1).jpg", "dog (2).jpg", "cat (3).jpg", "dog (3).jpg"),
         ("train/cat/#", "train/dog/#"),
         ("train/cat.#", "train/dog.#", "test1/#"),
+        ("data/pets/cat/#", "data/pets/dog/#", "pets/cat/#", "pets/dog/#"),
+        ("train/cat/#", "train/dog/#", "test/fish_#", "test/bird_#"),  # these are no classes
     ],
 )
 def test_classes_without_a_split(patterns: tuple[str, ...]) -> None:
@@ -55,6 +58,10 @@ def test_classes_without_a_split(patterns: tuple[str, ...]) -> None:
         (("pets/train/cat/#", "pets/train/dog/#", "pets/validation/cat/#", "pets/validation/dog/#"),
           {"train", "val"}),
         (("cat/train/#", "cat/test/#", "dog/train/#", "dog/test/#"), {"train", "test"}),
+        (("Train_Alphabet/cat/#", "Train_Alphabet/dog/#", "Test_Alphabet/cat/#", "Test_Alphabet/dog/#"),
+          {"train", "test"}),
+        (("training/cat/#", "training/dog/#", "evaluation/cat/#", "evaluation/dog/#"), {"train", "test"}),
+        (("train/cat/#", "train/dog/#", "test/cat/#", "test/dog/#", "readme.jpg"), {"train", "test"}),
     ],
 )  # fmt: skip
 def test_the_split_of_the_owner(patterns: tuple[str, ...], splits: set[str]) -> None:
@@ -62,6 +69,42 @@ def test_the_split_of_the_owner(patterns: tuple[str, ...], splits: set[str]) -> 
     assert found(layout) == {"cat": 6, "dog": 6}
     assert set(layout.splits.values()) == splits
     assert layout.splits.keys() == layout.labels.keys()
+
+
+def test_few_photos_beside_everything_belong_to_nothing() -> None:
+    classes = [f"pets/{label}/{number}#" for label in ("cat", "dog") for number in range(4)]
+    assert found(laid_out(*classes, "readme.jpg")) == {"cat": 12, "dog": 12}
+    with pytest.raises(PipelineError):
+        laid_out(*classes, "#")
+
+
+def test_a_photo_beside_the_splits_of_a_class_costs_no_split() -> None:
+    splits = [f"{label}/{split}/#" for label in ("cat", "dog") for split in ("train", "test")]
+    layout = laid_out(*splits, "cat/cover.jpg")
+    assert layout.kind == "splits in folders of classes"
+    assert (found(layout), len(layout.splits)) == ({"cat": 7, "dog": 6}, 12)
+
+
+def test_an_empty_class_in_a_split_is_named() -> None:
+    photos = tree("train/cat/#", "train/dog/#", "test/cat/#", "test/dog/#")
+    assert recognise("photos", photos, [PurePosixPath("train/bird")]).empty == ("bird",)
+
+
+def test_a_row_with_more_cells_than_titles_is_refused_if_it_names_a_photo() -> None:
+    table = labels(*NAMES)
+    with pytest.raises(PipelineError, match=r"2 titles, and a row of 3 cells, '1.jpg, bell pepper, red'"):
+        laid_out("#", tables={"a.csv": f"{table}\n1.jpg,bell pepper, red\n"})
+    commas = "\n".join(f"{row},," for row in table.split("\n")[1:])
+    assert found(laid_out("#", tables={"a.csv": f"file,label\n{commas}\n# a comment, with, commas"})) == {
+        "cat": 2,
+        "dog": 1,
+    }
+
+
+def test_a_table_of_pixels_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_tables, "_MAX_CELLS", 10)
+    with pytest.raises(PipelineError, match=r"a\.csv: it has more than 10 cells"):
+        laid_out("#", tables={"a.csv": labels(*NAMES)})
 
 
 def test_a_class_may_be_called_train() -> None:
@@ -296,6 +339,8 @@ def test_a_table_with_numbers_for_classes_beside_photos_called_by_numbers() -> N
         ("cat/#", "dog/#", "test/#"),
         ("IMG_#", "DSC_#"),
         ("train/cat/#", "train/dog/#", "test/cat/#", "test/horse/#"),
+        ("trainA/#", "trainB/#", "testA/#", "testB/#"),
+        ("train-jpg/#", "test-jpg/#"),
         ("cat.1.jpg", "dog.#"),
         (),
     ],

@@ -175,6 +175,42 @@ def test_what_the_list_names_must_be_there(
         ingest.run(source)
 
 
+def test_without_the_photos_that_it_lists_nothing_is_changed(store: Path, review: Review) -> None:
+    """In a checkout without `dvc pull`, DVC would take the new files for the whole folder."""
+    for number in range(2):
+        kept(store, number, request_id=f"request-{number}.{'A' * 32}")
+    decide_all(review(), _0=RED)
+    go(store)
+    content, listed = (Path("collected/photos/red") / name(0)).read_bytes(), collected.PATH.read_text()
+    shutil.rmtree("collected")
+    decide_all(review(), _1=RED)
+    for change in (lambda: go(store), lambda: reviewed.delete([], ["request-0"])):
+        with pytest.raises(PipelineError, match=r"is missing: type `dvc pull collected\.dvc`"):
+            change()
+    assert (files(), collected.PATH.read_text()) == ([], listed)
+    Path("collected/photos/red").mkdir(parents=True)
+    (Path("collected/photos/red") / name(0)).write_bytes(content)
+    assert go(store).added == {"red": 1}
+
+
+def test_what_a_killed_export_left_is_removed(store: Path, review: Review) -> None:
+    for number in range(2):
+        kept(store, number)
+    decide_all(review(), _0=RED, _1=Choice("label", "blue"))
+    go(store)
+    for label, number in (("blue", 0), ("red", 1)):  # of other decisions, before it wrote the list
+        shutil.copy(
+            Path("collected/photos", "red" if label == "blue" else "blue", name(number)),
+            Path("collected/photos", label),
+        )
+    go(store)
+    assert files() == [f"photos/blue/{name(1)}", f"photos/red/{name(0)}"]
+    shutil.copy(Path("collected/photos/red", name(0)), Path("collected/photos/blue"))
+    deleted = reviewed.delete([f"{0:032x}"])
+    assert len(deleted) == 2
+    assert files() == [f"photos/blue/{name(1)}"]
+
+
 def test_the_command_exports_and_prints_figures(
     store: Path, review: Review, run_ml: Callable[..., Done], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The page's server, with the suspects of an audit: what it shows and writes, and whom it refuses."""
 
+import hashlib
 import io
 import os
 import threading
@@ -77,11 +78,16 @@ def test_whoever_opens_the_audit_again_goes_on_where_they_were(ask: Ask) -> None
     assert ask("POST", "undo", {"session": "session-2"})[2]["item"]["id"] == "0"
 
 
-def test_a_photo_is_shown_whole_and_upright(ask: Ask, suspects: Suspects, tmp_path: Path) -> None:
+def test_a_photo_is_shown_whole_and_upright(
+    ask: Ask, audit: AuditItems, suspects: Suspects, tmp_path: Path
+) -> None:
     path, sha256 = tmp_path / "data/raw" / suspects.suspects[0].paths[0], suspects.suspects[0].hashes[0]
     exif = Image.Exif()
     exif[0x0112] = 6
     path.write_bytes(encoded(Image.new("RGB", (3000, 1000), "red"), exif=exif))
+    assert ask("GET", f"photos/{sha256}")[0] == 404  # not the photo that the decision would be about
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    audit._files[sha256] = path
     status, headers, body = ask("GET", f"photos/{sha256}")
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"

@@ -85,6 +85,19 @@ def test_photos_without_a_row_and_with_two_are_counted(begin):
     assert (summary.missing, summary.doubled, summary.rows, summary.complete) == (1, 1, 3, False)
 
 
+def test_each_label_is_counted_and_not_too_many_errors(begin):
+    plain = [{"path": f"{n}", "label": f"class {n}", "error": None, "model_version": "1"} for n in range(150)]
+    failed = [
+        {"path": f"e{n}", "label": None, "error": f"error {n}", "model_version": "1"} for n in range(150)
+    ]
+    with begin() as output:
+        list(output.remaining(row["path"] for row in plain + failed))
+        output.write(pa.Table.from_pylist(plain + failed, SCHEMA))
+        summary = output.summary()
+    assert (len(summary.labels), len(summary.errors)) == (150, 101)
+    assert summary.errors["other"] == 50
+
+
 def test_errors_can_be_scored_again(begin, tmp_path):
     with begin(part_rows=1) as output:
         output.write(rows("a", "b"))
