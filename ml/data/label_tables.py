@@ -136,13 +136,9 @@ def _read(
     width = len(titles)
     rows = [row if any(row[width:]) else row[:width] for row in rows]
     wide = (row for row in rows if len(row) > width and any(_as_path(cell) in by_name for cell in row))
-    if row := next(wide, None):
-        quote = "put names that have a comma into double quotes"
-        return (
-            (),
-            [],
-            f"it has {width} titles, and a row of {len(row)} cells, {_short(', '.join(row))}: {quote}",
-        )
+    if too_wide := next(wide, []):
+        remark = f"it has {width} titles, and a row of {len(too_wide)} cells, {_short(', '.join(too_wide))}"
+        return (), [], f"{remark}: put names that have a comma into double quotes"
     rows = [row for row in rows if len(row) == width]
     if not rows:
         return (), [], "it has no rows with as many cells as titles"
@@ -165,8 +161,8 @@ def _read(
             f"the first that does not has {_short(missing)}"
         )
         return (), [], remark
-    for row in found:
-        del row.cells[files]
+    for each in found:
+        del each.cells[files]
     return (titles.pop(files), *titles), found, ""
 
 
