@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ml.model import bundle
 from ml.model.decision import Decision, decide_label
-from ml.model.errors import NoOnnxModelError, PipelineError
+from ml.model.errors import BundleError, NoOnnxModelError, PipelineError
 from ml.model.manifest import Manifest
-from ml.model.onnx_model import OnnxModel
+from ml.model.onnx_model import OnnxModel, first_line
 from ml.paths import DEFAULT_MODEL, MODEL
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]
@@ -86,6 +86,13 @@ def _load(path: Path, evidence: bool) -> LocalModel:
     except NoOnnxModelError:
         return _load_checkpoint(path)
     model = OnnxModel(content.onnx, threads=1)
+    size, classes = content.manifest.image_size, len(content.manifest.classes)
+    try:
+        shape = model.run(np.zeros((1, size, size, 3), np.uint8))["probabilities"].shape
+    except Exception as error:
+        raise BundleError(f"its ONNX model doesn't run: {first_line(error)}") from error
+    if shape != (1, classes):
+        raise BundleError(f"its ONNX model answers {shape}, expected {(1, classes)}")
     wanted = ("probabilities", "known", *(["evidence"] if evidence else []))
     outputs = [name for name in model.outputs if name in wanted]
     return LocalModel(content.manifest, partial(model.run, outputs=outputs))

@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     github = GitHub.from_environment()
     found = github.latest_model()
     latest = found[0].tag_name if found else ""
-    newer = (r for r in github.releases() if found and r.id > found[0].id and not r.draft)
+    newer = (r for r in github.releases() if not r.draft and (not found or r.id > found[0].id))
     later = [release.tag_name for release in newer if github.model(release)]
     rejected = "" if arguments.always else rejected_commit(github)
     due, reason = decide(latest, later, rejected, arguments.new_photos, arguments.always)

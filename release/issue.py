@@ -28,7 +28,7 @@ LABEL = "retraining"
 TITLE = "Retraining: the new model is not in service"
 
 _SWITCH_ON = "switch on Issues in the repository's settings"
-_CLOSED = "This issue is closed when a new model is in service."
+_CLOSED = "This issue is closed when a run of retrain.yml has put a new model into service."
 _MAX_BYTES = 1 << 20
 _MAX_TEXT = 20_000  # GitHub takes bodies of up to 65,536 characters
 
@@ -73,10 +73,13 @@ def describe(report: dict[str, Any]) -> str:
 def _failure(passed: bool) -> str:
     """Return the body of the issue about a run that has failed; `passed`: the gate has passed its model."""
     what = "published or deployed" if passed else "trained"
+    withdrawn = (
+        "If the deployment has failed, the release is a prerelease now, and the part *Deploy* of "
+        "docs/RUNBOOK.md says how to go on. "
+    )
     return (
         f"No new model could be {what}: {_run()} of retrain.yml has failed.\n\n"
-        "What to do next: the log of the run says why. If the deployment has failed, the release is a "
-        f"prerelease now, and the part *Deploy* of docs/RUNBOOK.md says how to go on. {_CLOSED}"
+        f"What to do next: the log of the run says why. {withdrawn if passed else ''}{_CLOSED}"
     )
 
 

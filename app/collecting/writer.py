@@ -49,7 +49,7 @@ class Writer:
 
     Args:
         address: of the store.
-        max_bytes: bytes of all photos in the queue.
+        max_bytes: bytes of all photos in the queue, with their records.
         metrics: count what is kept and what is not.
         limits: of a day.
         decoder: makes the copies.

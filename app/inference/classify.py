@@ -75,7 +75,8 @@ def classify(
     manifest = engine.manifest
 
     def check_time() -> None:
-        if time.thread_time() - began + elsewhere_s > settings.request_timeout_s:
+        late = time.thread_time() - began + elsewhere_s > settings.request_timeout_s
+        if late and len(photos) > 1:
             raise TooMuchWorkError(f"{len(photos)} photos need more than {settings.request_timeout_s} s")
 
     decoded = []
@@ -97,20 +98,21 @@ def classify(
     for each in decoded:  # one by one: a batch is no faster, and takes memory for good
         check_time()
         with stage("inference", metrics.inference):
-            answers.append(engine.answer(each.pixels[np.newaxis], explained))
-    predictions = []
-    for each, answer, size in zip(decoded, answers, sizes or [None] * len(decoded), strict=True):
+            answer = engine.answer(each.pixels[np.newaxis], explained)
         score = None if answer.known is None else float(answer.known[0])
         decision = decide_label(manifest, answer.probabilities[0], score, settings.unknown)
         explanation = None
         if explained and answer.evidence is not None:
             explanation = explain(answer.evidence[0], decision.likeliest, each, manifest.resize)
         prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
+        answers.append((prediction, None if answer.components is None else answer.components[0].tolist()))
+    for each, (prediction, components), size in zip(
+        decoded, answers, sizes or [None] * len(decoded), strict=True
+    ):
         _count(each, prediction, metrics, size or (each.width, each.height))
-        if answer.components is not None:
-            metrics.count_components(answer.components[0].tolist())
-        predictions.append(prediction)
-    return predictions
+        if components is not None:
+            metrics.count_components(components)
+    return [prediction for prediction, _ in answers]
 
 
 def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple[int, int]) -> None:

@@ -25,7 +25,7 @@ let memory = null; // if the browser denies storage or has no room, the key last
 export const key = {
   get() {
     try {
-      return sessionStorage.getItem(KEY) ?? memory;
+      return memory ?? sessionStorage.getItem(KEY);
     } catch {
       return memory;
     }

@@ -20,7 +20,7 @@ STARTED = "app.started"
 """Key in the WSGI environment: when the request was complete, by `time.perf_counter`; waiting counts."""
 
 _REJECTED = frozenset({401, 408, 413, 429, 503})
-"""Statuses with which predictions are rejected before their photos are looked at."""
+"""Statuses of predictions that are rejected, most of them in a millisecond."""
 
 _log = logging.getLogger("app.request")
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -190,16 +190,27 @@ class Client:
         """Yield a prediction for each photo, or the error why there is none, in the order of the photos.
 
         Args:
-            photos: any number of photos; they are read a few at a time.
+            photos: any number of photos, which are taken a few at a time. Open files and images are read
+                before the next one is taken, so a generator may close them then.
             at_once: how many are sent at the same time, up to 32.
             explain: see `predict`.
             top: see `predict`.
             keep: see `predict`.
         """
 
-        def one(photo: Photo) -> Prediction | ClassifierError:
+        def one(photo: Photo | ClassifierError) -> Prediction | ClassifierError:
             try:
-                return self.predict(photo, explain=explain, top=top, keep=keep)
+                return (
+                    photo
+                    if isinstance(photo, ClassifierError)
+                    else self.predict(photo, explain=explain, top=top, keep=keep)
+                )
+            except ClassifierError as error:
+                return error
+
+        def held(photo: Photo) -> Photo | ClassifierError:
+            try:
+                return photo if isinstance(photo, str | os.PathLike) else _read(photo)
             except ClassifierError as error:
                 return error
 
@@ -208,7 +219,7 @@ class Client:
         pending: deque[Future[Prediction | ClassifierError]] = deque()
         try:
             for photo in photos:
-                pending.append(pool.submit(one, photo))
+                pending.append(pool.submit(one, held(photo)))
                 if len(pending) >= 2 * workers:
                     yield pending.popleft().result()
             while pending:
@@ -285,6 +296,10 @@ class _Key(requests.auth.AuthBase):
         return request
 
 
+_HIGH_BYTES = bytes(value >> 8 for value in range(1 << 16))
+_TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
 def _read(photo: Photo) -> bytes:
     """Return the content of a photo's file."""
     if isinstance(photo, bytes | bytearray | memoryview):
@@ -295,9 +310,9 @@ def _read(photo: Photo) -> bytes:
         if hasattr(photo, "read"):
             return bytes(photo.read())
         if hasattr(photo, "save"):
-            return _encode(photo)  # reads it only now; a broken PNG is a SyntaxError
+            return _encode(photo)  # reads it only now
         raise TypeError(f"it is a {type(photo).__name__}, and neither path, bytes, open file nor image")
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+    except Exception as error:  # of a closed or broken image, PIL raises anything
         raise ClassifierError(f"the photo can't be read: {error}") from error
 
 
@@ -306,9 +321,11 @@ def _encode(image: Any) -> bytes:
 
     image = ImageOps.exif_transpose(image)
     buffer = io.BytesIO()
-    if image.mode == "I;16":  # convert() would clip to 8 bits instead of scaling
-        image.save(buffer, "PNG")
-    elif image.has_transparency_data:
+    if image.mode == "F":
+        raise ValueError("its mode is F, whose range is unknown: convert it to L first")
+    if image.mode.startswith("I"):  # 16 bits, which convert() would clip to 8 instead of scaling
+        image = image.convert("I").point(_HIGH_BYTES, "L")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         image.convert("RGBA").save(buffer, "PNG")
     else:
         image.convert("RGB").save(buffer, "JPEG", quality=95)

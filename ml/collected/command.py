@@ -71,6 +71,7 @@ def _delete(store: Collected, request_id: str) -> None:
 def _delete_everywhere(store: Collected, request_id: str) -> None:
     if not request_id:
         raise PipelineError("--delete needs the request id of an answer, or its X-Request-ID")
+    reviewed.check_delete([request_id])  # before anything is deleted
     deleted, problem = [], None
     try:
         for record in store.records(rejected=_note_rejected):

@@ -36,7 +36,8 @@ RAW = Path("data/raw")
 CACHE = Path("data/cache")
 
 OXFORD_PETS = "oxford-pets"
-_ARCHIVES = frozenset({".7z", ".gz", ".rar", ".tar", ".tgz", ".zip"})
+_ARCHIVES = frozenset({".7z", ".bz2", ".gz", ".rar", ".tar", ".tbz2", ".tgz", ".txz", ".xz", ".zip"})
+_TEXTS = frozenset({".csv", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +159,12 @@ def _counted(out: Path) -> dict[str, int]:
 
 
 def _check(source: str, layout: Layout, others: Iterable[PurePosixPath]) -> None:
-    if layout.empty:
-        name = min(layout.empty)
+    for name in sorted(layout.empty):
         inside = _suffixes(path for path in others if name in path.parts[:-1])
+        if (
+            layout.splits and inside.keys() <= _TEXTS
+        ):  # annotations beside the classes of a split, for example
+            continue
         content = f"has no photo, only other files ({_listed(inside)})" if inside else "is empty"
         raise PipelineError(
             f"{source}: class {name!r} {content}: add photos to its folder, or delete the folder"

@@ -134,11 +134,8 @@ def _read(
     else:
         del rows[0]
     width = len(titles)
-    rows = [row if any(row[width:]) else row[:width] for row in rows]
-    wide = (row for row in rows if len(row) > width and any(_as_path(cell) in by_name for cell in row))
-    if too_wide := next(wide, []):
-        remark = f"it has {width} titles, and a row of {len(too_wide)} cells, {_short(', '.join(too_wide))}"
-        return (), [], f"{remark}: put names that have a comma into double quotes"
+    rows = [row if any(map(str.strip, row[width:])) else row[:width] for row in rows]
+    wide = [row for row in rows if len(row) > width]
     rows = [row for row in rows if len(row) == width]
     if not rows:
         return (), [], "it has no rows with as many cells as titles"
@@ -148,6 +145,10 @@ def _read(
         [column for column, cells in enumerate(names) if _are_files(cells)] or range(len(names)),
         key=lambda column: (sum(name in by_name for name in names[column]), len(set(names[column]))),
     )
+    wide = [row for row in wide if _as_path(row[files]) in by_name]
+    if len(wide) > (1 - MATCHED) * len(rows):
+        remark = f"it has {width} titles, and a row of {len(wide[0])} cells, {_short(', '.join(wide[0]))}"
+        return (), [], f"{remark}: put names that have a comma into double quotes"
     photos = {name: _photo(name, table, by_name) for name in {*names[files]}}
     found = [
         _Row(table, photo, row)

@@ -58,6 +58,9 @@ file names and a column called label"""
 _PARTS_ARE_NO_CLASSES = (
     "\nFolders that differ only in a number (part_1, part_2) aren't taken for classes: rename them."
 )
+_SPLITS_MAY_BE_CLASSES = (
+    "\nFolders that begin with train and test, and go on differently, may be splits or classes: rename them."
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def recognise(
     if layout := _by_parts(top):
         return layout
     parts = _PARTS_ARE_NO_CLASSES if _are_parts([name.lower() for name in top.filled()]) else ""
+    parts += _SPLITS_MAY_BE_CLASSES if split_names(top.filled()) is None else ""
     unused = "".join(f"\n{remark}" for remark in remarks[:_TREE_LINES])
     tree = _drawn(_tree(photos, folders))
     raise PipelineError(
@@ -197,6 +201,8 @@ def _by_split(top: _Folder) -> Layout | None:
     split_of = split_names(parts)
     if not split_of or "train" not in split_of.values():
         return None
+    if len(top.photos) > _LOOSE * sum(len(part.below()) for part in parts.values()):
+        return None
     folders = {name: _by_class(part) for name, part in parts.items() if split_of[name]}
     labelled = {name: layout or _by_name(parts[name]) for name, layout in folders.items()}
     training = [layout for name, layout in labelled.items() if layout and split_of[name] == "train"]
@@ -206,7 +212,7 @@ def _by_split(top: _Folder) -> Layout | None:
         return None
     for name, layout in labelled.items():
         if layout and not train.issuperset(layout.labels.values()):
-            if folders[name]:
+            if folders[name] or not train.isdisjoint(layout.labels.values()):
                 return None
             labelled[name] = None  # names of files that only look like classes
     labels: dict[PurePosixPath, str] = {}
@@ -229,6 +235,8 @@ def _by_class(top: _Folder) -> Layout | None:
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     empty = tuple(top.folders.keys() - top.filled())
     inner = {name for folder in filled.values() for name in folder.filled()}
+    if any(len(folder.photos) > _LOOSE * len(folder.below()) for folder in filled.values()):
+        inner.add("")
     if all(map(split_name, inner)) and "train" in map(split_name, inner):
         own = {
             photo: split_name(split)
@@ -249,7 +257,8 @@ def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
             continue
         # Of two folders, such as data/pets/cat and pets/cat, one may be a class that has the other in it.
         pairs = [(inner[other].filled().keys(), folders[other].filled().keys()) for other in others]
-        if count > 1 or all(len(copy) > 1 and copy == original for copy, original in pairs):
+        alike = all(len(copy) > 1 and copy == original for copy, original in pairs)
+        if count > 1 or (alike and len(inner) == 1 and not folder.photos):
             return {other: folders[other] for other in folders if other != name}
     return folders
 

@@ -106,7 +106,7 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
         photos = drop_near_duplicates(photos, params.near_duplicate_bits)
         kept = [photo for photo in photos if not photo.reason]
         result = _count(kept, photos, classes, counts)
-        _write_report(report, photos, result)
+        _write_report(report, photos, result, sorted(set(own.values())))
         _check(result)
         # Named after its content, so that a process which still reads other photos gets an error, not these.
         lines = "\n".join(f"{photo.row} {photo.pixels_sha256}" for photo in photos)
@@ -196,8 +196,9 @@ def _check(result: PrepareReport) -> None:
             )
 
 
-def _write_report(report: Path, photos: list[Photo], result: PrepareReport) -> None:
+def _write_report(report: Path, photos: list[Photo], result: PrepareReport, own: list[str]) -> None:
     content = {"kept": result.kept, "dropped": result.dropped, "relabelled": result.decided["relabel"]}
+    content |= {"own_splits": own}
     (report / "report.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     with (report / DROPPED).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

@@ -125,6 +125,14 @@ def _end(size: int, path: Path) -> int:
         return size if file.read(1) in (b"\n", b"") else path.read_bytes().rfind(b"\n") + 1
 
 
+def check_delete(request_ids: Iterable[str]) -> None:
+    """Raise PipelineError if the folder lacks photos that would stay, so that `dvc add` would drop them."""
+    requests, photos = set(map(collected.hashed, request_ids)), collected.load()
+    staying = [photo for photo in photos if not requests & {photo.answer, photo.request}]
+    if len(staying) < len(photos):
+        collected.check_present(staying if collected.FOLDER.is_dir() else photos)
+
+
 def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
     """Delete photos from the data set, and the decisions about them, by the ids of their records or requests.
 
@@ -137,14 +145,13 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
         The deleted files. If there are any, `dvc add collected` and a commit must follow.
 
     Raises:
-        PipelineError: a list cannot be read, or a file is missing, so that DVC would bring it back.
+        PipelineError: a list cannot be read.
         OSError: a file cannot be written or deleted.
     """
     requests = set(map(collected.hashed, request_ids))
     photos, entries = collected.load(), load()
     unwanted = {*ids, *(photo.id for photo in photos if requests & {photo.answer, photo.request})}
     found = [photo for photo in photos if photo.id in unwanted]
-    collected.check_present(found)
     files = [path for path, name in collected.files().items() if name in unwanted]
     for path in files:
         (collected.FOLDER / path).unlink()

@@ -95,7 +95,7 @@ class _Entry:
 
 
 def _source(source: Path, entries: Iterable[_Entry]) -> Source:
-    found, folders, tables, skipped, photo_bytes, table_bytes = [], [], {}, [], 0, 0
+    found, folders, tables, skipped, photo_bytes = [], [], list[_Entry](), [], 0
     for entry in entries:
         if entry.open is None:
             folders += [entry.path] if is_visible(entry.path) else []
@@ -110,15 +110,20 @@ def _source(source: Path, entries: Iterable[_Entry]) -> Source:
             photo_bytes += entry.size
         else:
             skipped.append(entry.path)
-            if (
-                entry.path.suffix.lower() in (".csv", ".tsv")
-                and is_visible(entry.path)
-                and entry.size < _MAX_TABLE_BYTES - table_bytes
-            ):
-                table_bytes += entry.size
-                with entry.open() as table:
-                    tables[str(entry.path)] = _text(table.read(_MAX_TABLE_BYTES))
-    return Source(found, folders, tables, skipped, photo_bytes)
+            if entry.path.suffix.lower() in (".csv", ".tsv") and is_visible(entry.path):
+                tables.append(entry)
+    return Source(found, folders, _texts(tables), skipped, photo_bytes)
+
+
+def _texts(tables: Iterable[_Entry]) -> dict[str, str]:
+    """Read the tables, the smallest ones first: labels take little space, and others may be too large."""
+    texts, left = {}, _MAX_TABLE_BYTES
+    for table in sorted(tables, key=lambda table: table.size):
+        if table.open and table.size < left:
+            left -= table.size
+            with table.open() as stream:
+                texts[str(table.path)] = _text(stream.read(table.size))
+    return texts
 
 
 def _text(content: bytes) -> str:

@@ -40,7 +40,7 @@ _BEGINS = re.compile(rf"({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?:[_
 
 
 def split_names(names: Collection[str]) -> dict[str, str] | None:
-    """Return the split of each of the folders beside each other, as `split_name`.
+    """Return the split of each of several sibling folders, as `split_name`.
 
     Names may also begin with a split and go on alike: Train_Alphabet, Test_Alphabet. If they go on
     differently, as trainA and testB, they may be classes or not: None.

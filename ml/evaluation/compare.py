@@ -50,6 +50,7 @@ class Difference:
         value: the difference; `low` and `high` are the ends of its paired bootstrap interval.
         share: the difference divided by the other model's log loss.
         verdict: verdict on the candidate.
+        balanced: whether all classes weigh the same.
     """
 
     value: float
@@ -57,11 +58,13 @@ class Difference:
     high: float
     share: float
     verdict: str
+    balanced: bool = False
 
     def __str__(self) -> str:
         return (
             f"{self.verdict}; new minus other model is {self.value:+.5f} ({self.share:+.1%}), "
             f"with a paired bootstrap interval of {self.low:+.5f} to {self.high:+.5f}"
+            + (", all classes weigh the same" if self.balanced else "")
         )
 
 
@@ -79,7 +82,13 @@ class Paired:
 
 
 def compare(
-    candidate: Floats, baseline: Floats, labels: Labels, resamples: int, confidence: float, min_change: float
+    candidate: Floats,
+    baseline: Floats,
+    labels: Labels,
+    resamples: int,
+    confidence: float,
+    min_change: float,
+    balanced: bool = False,
 ) -> Paired:
     """Compare two models' probabilities [N, classes] for the same photos with the true labels [N].
 
@@ -91,13 +100,18 @@ def compare(
         confidence: confidence of the test and of the interval.
         min_change: a difference of log loss below this share of the baseline's counts as none, even if it is
             significant.
+        balanced: whether all classes weigh the same, so that rare ones count.
     """
-    return Paired(
-        compare_hits(candidate.argmax(1) == labels, baseline.argmax(1) == labels, confidence),
-        compare_losses(
-            log_losses(candidate, labels), log_losses(baseline, labels), resamples, confidence, min_change
-        ),
-    )
+    hits, others = candidate.argmax(1) == labels, baseline.argmax(1) == labels
+    losses, other_losses = log_losses(candidate, labels), log_losses(baseline, labels)
+    if not balanced:
+        difference = compare_losses(losses, other_losses, resamples, confidence, min_change)
+        return Paired(compare_hits(hits, others, confidence), difference)
+    counts = np.bincount(labels)
+    weights = len(labels) / ((counts > 0).sum() * counts[labels])  # 1 on average
+    difference = compare_losses(losses * weights, other_losses * weights, resamples, confidence, min_change)
+    recalls = compare_recalls(hits, others, labels, confidence)
+    return Paired(recalls, dataclasses.replace(difference, balanced=True))
 
 
 def compare_hits(candidate: NDArray[np.bool_], baseline: NDArray[np.bool_], confidence: float) -> Counts:

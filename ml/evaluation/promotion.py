@@ -70,6 +70,12 @@ def promote_uncompared(reason: str) -> Promotion:
     return Promotion(True, INCOMPARABLE, [reason])
 
 
+def keep_taken_back() -> Promotion:
+    """Refuse a model that was the champion, and whose alias somebody has moved or removed since."""
+    advice = "to compare it with the champion again, run `python -m ml register --candidate`"
+    return Promotion(False, INCOMPARABLE, [f"it was, and somebody has taken that back: {advice}"])
+
+
 def refuse_candidate(shortfalls: Sequence[str]) -> Promotion:
     """Refuse a model that packaging marked as a candidate, for these reasons."""
     advice = "to promote it nevertheless, run `python -m ml register --candidate`"
@@ -77,16 +83,19 @@ def refuse_candidate(shortfalls: Sequence[str]) -> Promotion:
 
 
 def decide(
-    params: Evaluate, candidate: ModelAnswers, champion: ModelAnswers, labels: Labels, name: str
+    params: Evaluate,
+    candidate: ModelAnswers,
+    champion: ModelAnswers,
+    labels: Labels,
+    name: str,
+    balanced: bool = False,
 ) -> Promotion:
     """Compare a candidate with the champion on the same photos, whose true classes are `labels` [N].
 
-    `name` is how the reasons call the champion.
+    `name` is how the reasons call the champion. With `balanced`, all classes weigh the same.
     """
-    p = params
-    paired = compare(
-        candidate.probabilities, champion.probabilities, labels, p.resamples, p.confidence, p.min_change
-    )
+    p, ours, theirs = params, candidate.probabilities, champion.probabilities
+    paired = compare(ours, theirs, labels, p.resamples, p.confidence, p.min_change, balanced)
     accepted = _compare_unknown(candidate.test_scores, champion.test_scores, p.confidence, unknown=False)
     detected = _compare_unknown(candidate.ood_scores, champion.ood_scores, p.confidence, unknown=True)
     verdict = _verdict(paired, accepted, detected)

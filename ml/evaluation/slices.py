@@ -1,6 +1,7 @@
-"""Accuracy and mean confidence of test photos by collection, breed, size and brightness.
+"""Accuracy and mean confidence of test photos by collection, file name, size and brightness.
 
-The file names give the collection and the breed. In a calibrated slice, the two numbers are close.
+The file names give the collection, and perhaps more, such as the breed. In a calibrated slice, the two
+numbers are close.
 """
 
 import itertools
@@ -25,17 +26,17 @@ Slices = dict[str, dict[str, dict[str, float]]]
 Group = NDArray[np.bool_]
 """Whether each test photo belongs to the group, [N]."""
 
-_BREED = re.compile(r"(?:oxford_|dogbreeds_)?([A-Za-z]+(?:_[A-Za-z]+)*)_[0-9]+(?:-[0-9]+)?")
+_WORDS = re.compile(r"(?:oxford_|dogbreeds_)?([A-Za-z]+(?:_[A-Za-z]+)*)_[0-9]+(?:-[0-9]+)?")
 """As in the Oxford-IIIT Pet collection: Abyssinian_12.jpg, or oxford_Abyssinian_12.jpg."""
-_NO_BREEDS = {"img", "dsc", "dscn", "dscf", "pxl", "image", "photo", "picture", "screenshot", "wp", "kaggle"}
+_NO_WORDS = {"img", "dsc", "dscn", "dscf", "pxl", "image", "photo", "picture", "screenshot", "wp", "kaggle"}
 """First words of file names that cameras and collections use."""
 
 
-def breed_of(path: str, classes: tuple[str, ...]) -> str:
-    """Return the breed in a photo's file name, such as `american bulldog`, or an empty string."""
-    match = _BREED.fullmatch(path.rpartition("/")[2].rpartition(".")[0])
+def words_of(path: str, classes: tuple[str, ...]) -> str:
+    """Return the words before the number in a file's name, such as `american bulldog`, or an empty string."""
+    match = _WORDS.fullmatch(path.rpartition("/")[2].rpartition(".")[0])
     words = match[1].split("_") if match else []
-    if not words or words[0].lower() in _NO_BREEDS or " ".join(words).lower() in map(str.lower, classes):
+    if not words or words[0].lower() in _NO_WORDS or " ".join(words).lower() in map(str.lower, classes):
         return ""
     return " ".join(words)
 
@@ -50,7 +51,7 @@ def slice_metrics(data: Dataset, probabilities: Floats, confidence: float) -> Sl
     brightness = np.array([reference.brightness(data.images[row]) for row in rows])
     groups = {
         "collection": _groups_by_name([collection_of(path) for path in paths]),
-        "breed": _groups_by_name([breed_of(path, data.classes) for path in paths]),
+        "file_name": _groups_by_name([words_of(path, data.classes) for path in paths]),
         "short_side_pixels": _groups_by_range(data.sizes[rows].min(1), "short_side_pixels"),
         "brightness": _groups_by_range(brightness, "brightness"),
     }
@@ -61,9 +62,13 @@ def slice_metrics(data: Dataset, probabilities: Floats, confidence: float) -> Sl
         accuracy = {"accuracy": wilson(int(hits[selected].sum()), count, confidence)}
         return {"photos": count, **by_name(accuracy), "confidence": float(confidences[selected].mean())}
 
-    return {
-        kind: {name: measure(group) for name, group in named.items() if group.sum() >= MIN_PHOTOS}
+    large = {
+        kind: {name: group for name, group in named.items() if group.sum() >= MIN_PHOTOS}
         for kind, named in groups.items()
+    }
+    return {  # a kind with one slice, such as all photos from one camera, shows nothing
+        kind: {name: measure(group) for name, group in named.items() if len(named) > 1}
+        for kind, named in large.items()
     }
 
 

@@ -24,6 +24,7 @@ class Images(Protocol):
 
 
 _FATAL = 4  # errors are raised; ONNX Runtime would log each one to standard error as well
+_NO_FOLDER = "/nonexistent"
 _BATCH = 32
 
 
@@ -48,6 +49,8 @@ def open_session(onnx: bytes, threads: int = 0) -> "onnxruntime.InferenceSession
         # CPUs without VNNI add two products of int8 in 16 bits, which can overflow. This makes them exact, in
         # 1.4 times the time; on other CPUs it changes nothing.
         options.add_session_config_entry("session.x64quantprecision", exact)
+        # A model file has all its weights. Others would be read from the current folder, which may have .env.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
         options.log_severity_level = _FATAL
         return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
 

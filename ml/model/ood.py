@@ -265,8 +265,10 @@ def load_score(method: str, state: Mapping[str, Tensor]) -> OodScore:
         raise PipelineError(f"unknown method {method!r:.40}, there are concepts, distance")
     try:
         if method == "concepts":
-            width, inputs = state["narrow.weight"].shape
-            score: OodScore = Concepts(inputs, width, len(state["support"]))
+            (width, inputs), classes = state["narrow.weight"].shape, len(state["support"])
+            if state["head.weight"].shape != (classes, width):  # before a layer of that size takes memory
+                raise ValueError
+            score: OodScore = Concepts(inputs, width, classes)
             state = {"distance_weight": torch.zeros(()), **state}  # older models don't use the distance
         else:
             score = Distance(state["means"], state["whitening"])

@@ -188,9 +188,10 @@ def main(arguments: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         raise PipelineError(f"{arguments.model} cannot be read: {error}") from error
     m = model.manifest
-    if (set(m.classes), m.image_size, m.resize) != (set(data.classes), data.image_size, data.resize):
+    if (m.classes, m.image_size, m.resize) != (data.classes, data.image_size, data.resize):
         raise PipelineError(
-            f"{arguments.model} needs other classes or another image size than {arguments.data} has"
+            f"{arguments.model} has other classes, another order of them, or another image size than "
+            f"{arguments.data}"
         )
     stability = measure_stability(parameters.load(), OnnxModel(model.onnx), data, arguments.raw)
     say(f"{stability.photos} test photos\n{stability.table()}")

@@ -19,12 +19,20 @@ from ml.data import collected
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
-from ml.evaluation.promotion import ModelAnswers, Promotion, decide, promote_uncompared, refuse_candidate
+from ml.evaluation.promotion import (
+    ModelAnswers,
+    Promotion,
+    decide,
+    keep_taken_back,
+    promote_uncompared,
+    refuse_candidate,
+)
 from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
 from ml.model.errors import PipelineError, one_line
 from ml.model.onnx_model import OnnxModel
+from ml.packaging.conditions import score_of
 from ml.params import Params, Recipe
 from ml.paths import HISTORY, METRICS, MODEL, PACKAGE_REPORT, PACKAGED, PROMOTION, REPORT, STABILITY
 from ml.registry import registry
@@ -51,7 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidate",
         action="store_true",
-        help="promote the model even if packaging marked it as a candidate, unless the champion is better",
+        help="promote the model even if packaging marked it as a candidate, or if it was the champion before "
+        "and somebody has taken that back, unless the champion is better",
     )
     parser.add_argument(
         "--or-later",
@@ -105,6 +114,9 @@ def run(params: Params, accept_candidate: bool = False) -> tuple[str, str, Promo
             return name, number, former
         if champion is not None and champion.number == number:
             promotion, champion = promote_uncompared(f"version {number} is the champion already"), None
+            break
+        if registry.was_promoted(version) and not accept_candidate:
+            promotion = keep_taken_back()
             break
         if (shortfalls := candidate.manifest.shortfalls) and not accept_candidate:
             promotion = refuse_candidate(shortfalls)
@@ -193,7 +205,8 @@ def _compare(
     except IncomparableError as error:
         return promote_uncompared(f"{name}, cannot answer these photos: {error}")
     labels = data.labels[data.rows("test")]
-    return decide(params.evaluate, answers, champion_answers, labels, name)
+    balanced = score_of(data) == "balanced_accuracy"
+    return decide(params.evaluate, answers, champion_answers, labels, name, balanced)
 
 
 def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:

@@ -25,6 +25,7 @@ from ml.tracking.store import StoreError, log_folder, transferring
 
 CHAMPION = "champion"
 _NO_SUCH_ALIAS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+_PROMOTED = "promoted"
 CLASSES = "classes_sha256"
 """Tag of a registered model that identifies its classes, see `classes_digest`."""
 
@@ -50,12 +51,16 @@ def register(
     with tempfile.TemporaryDirectory() as folder:
         mlflow_model.write(model, Path(folder, place))
         log_folder(Path(folder, place), place)
+    digest = classes_digest(classes)
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, tags={CLASSES: digest})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    client.set_registered_model_tag(name, CLASSES, classes_digest(classes))
+        if client.get_registered_model(name).tags.get(CLASSES, digest) != digest:
+            again = "run the command again, which finds another name"
+            raise StoreError(f"somebody has registered other classes as {name} meanwhile: {again}") from None
+        client.set_registered_model_tag(name, CLASSES, digest)
     source = f"{client.get_run(run_id).info.artifact_uri}/{place}"
     return client.create_model_version(name, source, run_id, tags=tags)
 
@@ -171,5 +176,12 @@ def _registered(version: ModelVersion) -> RegisteredVersion:
 
 
 def promote(name: str, number: str) -> None:
-    """Give a version the alias."""
-    MlflowClient().set_registered_model_alias(name, CHAMPION, number)
+    """Give a version the alias, and a tag that remembers it."""
+    client = MlflowClient()
+    client.set_registered_model_alias(name, CHAMPION, number)
+    client.set_model_version_tag(name, number, _PROMOTED, "true")
+
+
+def was_promoted(version: ModelVersion) -> bool:
+    """Return whether `promote` has once given a version the alias."""
+    return _PROMOTED in version.tags

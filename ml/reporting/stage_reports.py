@@ -67,6 +67,7 @@ class Reports:
         image_size: height and width of the prepared photos, in pixels.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
+        own_splits: splits that the source has itself.
         dropped_photos: `path`, `reason` and `detail` of each.
         collections: number of photos, by collection and licence.
         collected: number of photos that the service collected, by month.
@@ -80,7 +81,7 @@ class Reports:
         cross_validation: metrics of the cross-validated probe; empty if the test split is large enough.
         warnings: of `evaluate`, in sentences without a full stop.
         torch_ood: what `evaluate` measured of each method of OOD detection.
-        slices: by kind, such as `breed`: `name`, `photos`, `accuracy` with its interval, and `confidence`.
+        slices: by kind, such as `brightness`: `name`, `photos`, `accuracy`, its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.
         perturbations: `name`, `share` with its interval, `limit`, `over` and `refused`, see
             `ml.packaging.stability.Flips`.
@@ -94,6 +95,7 @@ class Reports:
     image_size: int
     kept: dict[str, dict[str, int]]
     dropped: dict[str, int]
+    own_splits: list[str]
     dropped_photos: list[dict[str, str]]
     collections: dict[str, int]
     collected: dict[str, int]
@@ -167,6 +169,7 @@ def load(params: Mapping[str, Any]) -> Reports:
             image_size=index.get("image_size", 0),
             kept=prepared.get("kept", {}),
             dropped=prepared.get("dropped", {}),
+            own_splits=prepared.get("own_splits", []),
             dropped_photos=_csv(paths.PREPARE_REPORT / paths.DROPPED),
             collections=collections_of(photos, source),
             collected=periods_of(photos),

@@ -115,8 +115,8 @@ def board() -> Dashboard:
             ),
             lines(
                 "Memory",
-                "Per instance, with its limit if it has one. 100 MB are usual, more while large photos are "
-                "decoded. At the limit the process is killed. Alert MemoryNearLimit.",
+                "Per instance, with its limit if it has one. 120 to 140 MB are usual, more while large "
+                "photos are decoded. At the limit the process is killed. Alert MemoryNearLimit.",
                 (f"process_resident_memory_bytes{{{OF}}}", "{{instance}}"),
                 (f"process_memory_limit_bytes{{{OF}}}", "{{instance}}, limit"),
                 unit="bytes",

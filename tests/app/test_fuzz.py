@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import mmap
 import os
 import re
 import socket
@@ -161,12 +162,14 @@ class Broken(Handler):
 
     protocol_version = "HTTP/1.1"
     numbers = itertools.count(1)
-    kept: ClassVar[list[bytes]] = []
+    kept: ClassVar[list[mmap.mmap]] = []
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         number = next(Broken.numbers)  # one step, since several threads answer
-        Broken.kept.append(b"\1" * (1 << 20))
+        kept = mmap.mmap(-1, 1 << 20)  # never memory that this process has taken before
+        kept.write(b"\1" * (1 << 20))
+        Broken.kept.append(kept)
         status, kind = 200, "application/json"
         body: dict = {"label": "a", "probabilities": {"a": 0.75, "b": 0.25}, "request_id": "1"}
         if number == 40:

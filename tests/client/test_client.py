@@ -119,7 +119,11 @@ def test_every_kind_of_photo(client: Client) -> None:
             image.convert("RGBA"),
             image.convert("CMYK"),
             image.convert("P"),
+            image.convert("L").convert("I").point(lambda value: value * 257),
             Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257),
+            Image.frombytes(
+                "I;16B", image.size, (np.asarray(image.convert("L")).astype(">u2") * 257).tobytes()
+            ),
         ),
     ]
     for photo in photos:
@@ -129,6 +133,16 @@ def test_every_kind_of_photo(client: Client) -> None:
         assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
     with CAT.open("rb") as file:
         assert client.predict(file).label == "cat"
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    grey = np.arange(256, dtype=np.uint16).repeat(64).reshape(128, 128)
+    for mode, order in (("I;16", "<u2"), ("I;16B", ">u2")):
+        image = Image.frombytes(mode, (128, 128), (grey * 257).astype(order).tobytes())
+        sent = np.asarray(Image.open(io.BytesIO(photo_classifier._read(image))).convert("L"))
+        assert np.abs(sent.astype(int) - grey).max() <= 8
+    with pytest.raises(ClassifierError, match="its mode is F"):
+        photo_classifier._read(Image.new("F", (8, 8)))
 
 
 def test_an_image_of_pil_loses_little() -> None:
@@ -195,6 +209,22 @@ def test_many_photos_are_answered_in_their_order(client: Client, tmp_path: Path)
     answers = list(client.predict_many(photos, at_once=4))
     labels = [answer.label if isinstance(answer, Prediction) else type(answer).__name__ for answer in answers]
     assert labels == ["cat", "dog", "ClassifierError", "ClassifierError"] * 5
+
+
+def test_a_generator_may_close_each_photo(client: Client) -> None:
+    def files() -> Iterator[photo_classifier.Photo]:
+        for _ in range(10):
+            with CAT.open("rb") as file:
+                yield file
+            with Image.open(CAT) as image:
+                yield image
+        with Image.open(CAT) as image:
+            closed = image
+        yield closed
+
+    *answers, error = client.predict_many(files(), at_once=4)
+    assert [answer.label for answer in answers if isinstance(answer, Prediction)] == ["cat"] * 20
+    assert isinstance(error, ClassifierError)
 
 
 def test_many_photos_are_read_and_sent_a_few_at_a_time(scripted: Scripted) -> None:

@@ -72,7 +72,7 @@ def leave(folder: Path) -> Path:
         | {"baselines": BASELINES, "warnings": ["the stated probabilities are far off"]}
         | {"known": {"concepts": INTERVALS | OTHERS, "energy": INTERVALS | {"auroc": 0.9123}}},
         "reports/evaluate/slices.json": {
-            "breed": {"Azure": SLICE, "Cobalt": SLICE | {"accuracy": 0.8765}},
+            "file_name": {"Azure": SLICE, "Cobalt": SLICE | {"accuracy": 0.8765}},
             "short_side_pixels": {"over 112 to 224": SLICE},
             "brightness": {},
         },

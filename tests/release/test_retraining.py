@@ -246,6 +246,9 @@ def test_the_first_release(github: standin.GitHub, capfd) -> None:
     assert ask(capfd) == {"due": "true", "tag": "v0.1.0"}
     assert ask(capfd, "--new-photos", "1") == {"due": "true", "tag": "v0.1.0"}
     git("tag", "v0.1.0")  # of a release that was withdrawn
+    github.store.add("v0.1.0", {"model.pt": b"bad"}, prerelease=True)
+    assert ask(capfd) == {"due": "false"}
+    commit({"ml/code": "b"})
     assert ask(capfd) == {"due": "true", "tag": "v0.1.1"}
 
 

@@ -493,7 +493,7 @@ def test_a_service_that_is_still_loading_its_model(
             expect(page.locator("#model")).to_contain_text("simple_cnn")
 
 
-def test_answers_of_before_survive_while_the_model_is_loading(page: Page) -> None:
+def test_earlier_answers_survive_while_the_model_is_loading(page: Page) -> None:
     choose(page, CAT)
     expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
     page.route("**/model", lambda route: route.fulfill(status=503, json={"detail": "loading"}))

@@ -459,6 +459,35 @@ def test_a_class_of_photos_that_cannot_be_read_is_not_called_empty(make_photos, 
         go(root)
 
 
+def test_tables_of_labels_are_read_before_larger_ones(archive, go, monkeypatch):
+    monkeypatch.setattr(sources, "_MAX_TABLE_BYTES", 1000)
+    names = [f"{n}.png" for n in range(6)]
+    photo = encode(coloured(RED), "PNG")
+    extra = dict.fromkeys(names, photo)
+    extra |= {"boxes.csv": b"file,x\n" + b"y,1\n" * 200, "captions.csv": b"file,x\n" + b"y,1\n" * 220}
+    extra["labels.csv"] = "\n".join(
+        ["file,label", *(f"{name},{'ab'[n % 2]}" for n, name in enumerate(names))]
+    )
+    path = archive()
+    with zipfile.ZipFile(path, "w") as only:
+        for name, content in extra.items():
+            only.writestr(name, content)
+    assert go(path).classes == {"a": 3, "b": 3}
+
+
+def test_a_folder_of_annotations_is_no_class_of_a_split(make_photos, go, tmp_path):
+    root = make_photos(4)
+    for split in ("train", "test"):
+        shutil.copytree(root, tmp_path / "own" / split)
+    (tmp_path / "own/train/annotations").mkdir()
+    (tmp_path / "own/train/annotations/1.xml").write_text("x")
+    assert go(tmp_path / "own").classes == {"blue": 8, "red": 8}
+    (tmp_path / "own/train/green").mkdir()
+    (tmp_path / "own/train/green/1.tif").write_bytes(b"II*\0")
+    with pytest.raises(PipelineError, match="class 'green' has no photo"):
+        go(tmp_path / "own")
+
+
 def test_files_of_the_same_name_get_numbers(make_photos, go, tmp_path):
     root = make_photos(1)
     photo = (root / "red" / "000.png").read_bytes()

@@ -42,6 +42,26 @@ def test_classes_weigh_the_same():
     assert compare_recalls(first, first, labels, 0.95).p_value == 1
 
 
+def test_a_model_that_gives_up_rare_classes_is_worse_only_if_all_classes_weigh_the_same():
+    labels = np.repeat([0, 1], [360, 40])
+
+    def model(wrong_common, wrong_rare):
+        right = np.full(400, 0.9)
+        right[:wrong_common] = right[360 : 360 + wrong_rare] = 0.1
+        return np.where(labels[:, None] == np.arange(2), right[:, None], 1 - right[:, None])
+
+    careless, careful = model(0, 25), model(60, 5)
+    plain, balanced = (
+        compare(careless, careful, labels, 500, 0.95, 0.02, balanced=each) for each in (False, True)
+    )
+    assert plain.verdicts == {BETTER}
+    assert balanced.verdicts == {WORSE}
+    assert str(balanced.accuracy).count("all classes weigh the same") == 1
+    assert str(balanced.log_loss).endswith("all classes weigh the same")
+    # Mean log loss of each class, half and half: 25 of 40 instead of 5 of 40, and 0 instead of 60 of 360.
+    assert balanced.log_loss.value == pytest.approx((20 / 40 - 60 / 360) / 2 * np.log(9))
+
+
 def test_with_equal_classes_it_is_mcnemars_test():
     random = np.random.default_rng(0)
     first, second = random.random(1000) < 0.9, random.random(1000) < 0.87

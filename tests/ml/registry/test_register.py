@@ -269,6 +269,34 @@ def test_registering_a_file_twice_makes_one_version(registered, named):
         assert json.loads(PROMOTION.read_text())["promoted"]
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_champion_that_somebody_has_taken_back_stays_away(registered, named, moved):
+    first, _ = registered(graph(0.02))
+    number, _ = registered(graph(0.04))
+    client, name = mlflow.MlflowClient(), named.tracking.model
+    if moved:
+        client.set_registered_model_alias(name, registry.CHAMPION, first)
+    else:
+        client.delete_registered_model_alias(name, registry.CHAMPION)
+    for _ in range(2):
+        promotion = register.run(named)[2]
+        assert not promotion.promoted
+        assert "somebody has taken that back" in promotion.reasons[0]
+    assert register.run(named, accept_candidate=True)[2].promoted
+    assert registry.champion(name).number == number
+
+
+def test_classes_that_others_registered_under_the_name_meanwhile_are_not_replaced(registered, named):
+    registered(graph())
+    name, client = named.tracking.model, mlflow.MlflowClient()
+    client.set_registered_model_tag(name, registry.CLASSES, registry.classes_digest(["melanoma", "nevus"]))
+    with mlflow.start_run() as run, pytest.raises(StoreError, match=f"registered other classes as {name}"):
+        registry.register(
+            name, Path("models/model.pt"), ["red", "blue"], run.info.run_id, {"sha256": "a" * 64}
+        )
+    assert len(client.search_model_versions(f"name='{name}'")) == 1
+
+
 def test_a_decision_holds_as_long_as_the_champion(registered, named):
     registered(graph(0.03, known=1.0))
     weaker = {"onnx": graph(0.002, known=1.0), "version": "weaker"}

@@ -96,7 +96,7 @@ def card_text(**changes):
         # known failures
         "- Wrong answers on the test photos: red 1 of 50, blue 2 of 50.",
         "changes the most labels is watermarked: 4.12 %.",
-        "The slice with the lowest accuracy is breed Cobalt: 87.65 %.",
+        "The slice with the lowest accuracy is file name Cobalt: 87.65 %.",
         "Of the OOD photos, 1.89 % still get one of the classes.",
         "only the largest square in the middle",
         "| ![a wall][drawn-1] | a wall | red 81.00 % | 0.73 | yes |",
@@ -156,7 +156,7 @@ def test_names_cannot_break_the_card(project):
     )
     path = project / "reports/evaluate/slices.json"
     slices = json.loads(path.read_text())
-    slices["breed"]["[evil](http://evil/) | x"] = slices["breed"].pop("Azure")
+    slices["file_name"]["[evil](http://evil/) | x"] = slices["file_name"].pop("Azure")
     path.write_text(json.dumps(slices))
     text = card(model_manifest(classes=names), MEASURED | {"twin": figures, "torch": figures}, load(PARAMS))
     assert "<script>" not in text.replace("\\<script\\>", "")
@@ -206,7 +206,7 @@ def test_a_broken_report_is_named(project):
 
 def test_a_report_of_another_version_is_named(project):
     path = project / "reports/evaluate/slices.json"
-    path.write_text(json.dumps({"breed": {"Azure": {"photos": 33}}}))
+    path.write_text(json.dumps({"file_name": {"Azure": {"photos": 33}}}))
     with pytest.raises(PipelineError, match=r"another version.*dvc repro"):
         load(PARAMS)
 

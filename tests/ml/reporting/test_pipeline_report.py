@@ -67,7 +67,7 @@ def test_every_section_holds_its_results(project):
         ],
         "Stability": ["over the limit: watermarked", "mirrored 1.00 % 0.34 % to 2.90 % 2.00 %", "grey 1"],
         "Slices": [
-            "lowest: 87.65 %", "breed Cobalt", "over 112 to 224 33 96.97 %", "84.68 % to 99.46 % 95.12 %",
+            "lowest: 87.65 %", "file name Cobalt", "over 112 to 224 33 96.97 %", "84.68 % to 99.46 % 95.12 %",
         ],
         "Worst mistakes": [
             "1 of 2 drawn images get a class", "a wall red 81.00 % 0.730 red", "0.020 unknown",
@@ -101,7 +101,7 @@ def test_names_are_escaped(project):
     edit("reports/package/package.json", lambda p: p.update(version=EVIL))
     edit("reports/evaluate/metrics.json", lambda m: m["test"].update({f"recall_{EVIL}": 0.5}))
     edit("reports/evaluate/metrics.json", lambda m: m["known"].update({EVIL: {"refused": 0.1}}))
-    edit("reports/evaluate/slices.json", lambda s: s["breed"].update({EVIL: s["breed"]["Azure"]}))
+    edit("reports/evaluate/slices.json", lambda s: s["file_name"].update({EVIL: s["file_name"]["Azure"]}))
     edit("reports/package/stability.json", lambda s: s["changes"].update({EVIL: CHANGED}))
     edit("reports/promotion.json", lambda p: p.update(reasons=[EVIL]))
     edit("reports/package/drawn_images.json", lambda s: [s[0] | {"name": EVIL, "label": EVIL}])
