@@ -152,7 +152,8 @@ class Settings:
     max_photo_mb: int | None = _setting(
         "Memory that decoding one photo may take, in units of 1,048,576 bytes; a photo that takes more gets "
         "422. Up to MAX_CONCURRENCY photos are decoded at the same time, or as many as the container has "
-        "memory for. A JPEG takes little, a PNG 4 to 9 bytes per pixel, AVIF, HEIC 8 to 19, WebP 16 to 18.",
+        "memory for. A JPEG takes little, a PNG 4 to 18 bytes per pixel (usually 4), AVIF, HEIC 8 to 19, "
+        "WebP 16 to 18.",
         parsers.integer(16, 65_536),
         shown="what the container's memory limit leaves for each worker, from 64 to 1,024",
     )

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ def download(source: str | None, folder: Path) -> Path:
         from ml.data.download import fetch  # which imports the HTTP client
 
         return fetch(source, folder)
+    if source.startswith("file:///"):  # as in MODEL_URL
+        return Path(url2pathname(source.removeprefix("file://")))
     return Path(source)
 
 

@@ -8,7 +8,7 @@ from ml.model.formats.structure import Structure
 from ml.model.image import Resize
 
 _CPU_S = 2
-"""CPU time that a photo may take in the sandbox; one of 50 megapixels takes less than one second."""
+"""CPU time that a photo may take in the sandbox. A JPEG of 50 megapixels takes less than one second."""
 _DEADLINE_S = 30.0
 """How long it may take: a container with a tenth of a CPU takes 20 s for the CPU time above."""
 _NICENESS = 10  # as the workers of `app.http.admission`

@@ -131,6 +131,7 @@ def test_photos_of_none_of_the_classes_are_unknown(run):
         (["none.jpg"], 1, "error: there is no file or folder none.jpg"),
         ([], 2, "usage"),
         ([CAT, "--model", "none.pt"], 1, "error: none.pt can't be used"),
+        ([CAT, "--model", (ROOT / "none.pt").as_uri()], 1, f"error: {ROOT / 'none.pt'} can't be used"),
         ([CAT, "--model", CAT], 1, "can't be used"),
         ([ROOT / "monitoring"], 1, "no photos in"),
     ],

@@ -11,6 +11,8 @@ _ESSENTIAL = frozenset({_LOSSY, _LOSSLESS, _EXTENDED, _ALPHA, _FRAME, b"ANIM"})
 _FLAGS = 0x12  # transparency and animation; the others announce metadata, which is left out
 _EXIF_FLAG = 0x08
 _EXIF_BYTES = 64 * 1024
+_FRAME_BYTES = 512
+"""An animation may have one more part for so many bytes."""
 
 
 def inspect(data: bytes) -> Structure:
@@ -18,7 +20,7 @@ def inspect(data: bytes) -> Structure:
     chunks: dict[bytes, bytes] = {}  # the first of each kind that is kept
     orientation: int | None = None
     position = 12
-    for _ in range(PARTS):
+    for _ in range(PARTS + len(data) // _FRAME_BYTES):
         if position + 8 > len(data):
             break
         name, length = struct.unpack_from("<4sI", data, position)

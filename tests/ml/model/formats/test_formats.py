@@ -184,6 +184,22 @@ def test_passes_and_coefficients_of_a_jpeg():
         inspect(bombs.repeated_scans(64, 64, 101), LIMIT)
 
 
+@pytest.mark.parametrize(("side", "accepted"), [(32, True), (1, False)])
+def test_a_webp_may_have_many_frames_but_not_for_a_few_bytes_each(side, accepted):
+    first, second = (
+        np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8) for seed in range(2)
+    )
+    data = encode(first, "WEBP", save_all=True, append_images=[Image.fromarray(second)], lossless=True)
+    last = data.rindex(b"ANMF")
+    long = data[:last] + data[last:] * 3000
+    long = long[:4] + struct.pack("<I", len(long) - 8) + long[8:]
+    if accepted:
+        assert np.array_equal(image.decode(long, 32), image.decode(data, 32))
+    else:
+        with pytest.raises(BrokenImageError, match="too many parts"):
+            inspect(long, LIMIT)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
 def test_a_file_cut_anywhere_raises_only_image_errors(form):
     whole = encode(PHOTO, form)
