@@ -119,8 +119,8 @@ def _environment() -> Mapping[str, str]:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"can't read .env: {reason}") from error
-    set_here = {name: value for name, value in os.environ.items() if value.strip()}
-    return os.environ | {name: value or "" for name, value in values.items()} | set_here
+    used = {name: value or "" for name, value in values.items() if not os.environ.get(name, "").strip()}
+    return os.environ | used
 
 
 def _load(service: Service, server: Server) -> None:

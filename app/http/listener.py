@@ -161,8 +161,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return
         now = time.monotonic()
         for channel in sorted(channels, key=lambda each: each.unread * (each.last_activity - now)):
-            if excess > 0:
-                excess -= channel.unread
+            if excess > 0 and (unread := channel.unread):  # it may have been sent since
+                excess -= unread
                 self._evict(channel, "unread")
 
     def may_read(self, quiet: bool) -> bool:

@@ -199,12 +199,10 @@ class Client:
         """
 
         def one(photo: Photo | ClassifierError) -> Prediction | ClassifierError:
+            if isinstance(photo, ClassifierError):
+                return photo
             try:
-                return (
-                    photo
-                    if isinstance(photo, ClassifierError)
-                    else self.predict(photo, explain=explain, top=top, keep=keep)
-                )
+                return self.predict(photo, explain=explain, top=top, keep=keep)
             except ClassifierError as error:
                 return error
 

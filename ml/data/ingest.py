@@ -161,9 +161,8 @@ def _counted(out: Path) -> dict[str, int]:
 def _check(source: str, layout: Layout, others: Iterable[PurePosixPath]) -> None:
     for name in sorted(layout.empty):
         inside = _suffixes(path for path in others if name in path.parts[:-1])
-        if (
-            layout.splits and inside.keys() <= _TEXTS
-        ):  # annotations beside the classes of a split, for example
+        # Such as annotations beside the classes of a split.
+        if layout.splits and inside.keys() <= _TEXTS:
             continue
         content = f"has no photo, only other files ({_listed(inside)})" if inside else "is empty"
         raise PipelineError(

@@ -71,9 +71,9 @@ def promote_uncompared(reason: str) -> Promotion:
 
 
 def keep_taken_back() -> Promotion:
-    """Refuse a model that was the champion, and whose alias somebody has moved or removed since."""
+    """Refuse a model that was the champion once, and is not any more: somebody may have taken it back."""
     advice = "to compare it with the champion again, run `python -m ml register --candidate`"
-    return Promotion(False, INCOMPARABLE, [f"it was, and somebody has taken that back: {advice}"])
+    return Promotion(False, INCOMPARABLE, [f"it was before, and does not come back by itself: {advice}"])
 
 
 def refuse_candidate(shortfalls: Sequence[str]) -> Promotion:

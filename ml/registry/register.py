@@ -59,8 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--candidate",
         action="store_true",
-        help="promote the model even if packaging marked it as a candidate, or if it was the champion before "
-        "and somebody has taken that back, unless the champion is better",
+        help="promote the model even if packaging marked it as a candidate, or if it was the champion before,"
+        " unless the champion is better",
     )
     parser.add_argument(
         "--or-later",

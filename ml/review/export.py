@@ -97,10 +97,9 @@ def export(
         if after != before:
             collected.save(after.values())
         listed = {photo.path for photo in after.values()}
-        for path, name in collected.files(folder).items():
-            if (
-                path not in listed and name in before.keys() | entries.keys()
-            ):  # an export that was killed, too
+        ours = before.keys() | entries.keys()
+        for path, name in collected.files(folder).items():  # what an export that was killed has left, too
+            if path not in listed and name in ours:
                 (folder / path).unlink()
     moved = sum(name in after and after[name].label != photo.label for name, photo in before.items())
     return Export(added, moved, len(before.keys() - after.keys()), missing, len(after))
