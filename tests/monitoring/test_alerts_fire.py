@@ -79,11 +79,11 @@ def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
         story = Story(running)
         with running.traffic(photos, rate=20):
             story.stays_calm(12)
-        with running.traffic(photos, "dark", rate=20):
+        with running.traffic(photos, "dark"):
             alerts = story.wait_for("ModelDrift", scaled("1h") + scaled("10m"))
         statistics = {alert["statistic"] for alert in alerts}
         assert statistics == {"brightness"}
-        with running.traffic(photos, rate=40):  # so that dark photos are soon a small share again
+        with running.traffic(photos, rate=25):  # so that dark photos are soon a small share again
             story.wait_until_over("ModelDrift", scaled("1d"), NO_DRIFT)
         with running.traffic(photos, "burst", rate=200):
             story.wait_for("PredictRefusing", scaled("1h") + scaled("2m"))
