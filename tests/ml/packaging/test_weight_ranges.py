@@ -5,6 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from app.settings import EMBEDDED
+from ml.model import bundle
 from ml.model.onnx_model import FITS_16_BITS, OnnxModel
 from ml.packaging.quantize import _quantize
 from ml.packaging.weight_ranges import largest_sums, weight_ranges
@@ -94,14 +96,20 @@ def quantized(photos):
     return onnx.load_from_string(_quantize(network(np.random.default_rng(0)).SerializeToString(), photos))
 
 
+def int8_weights(graph):
+    """Yield the name and the value of each, also of those in branches."""
+    for constant in graph.initializer:
+        if constant.data_type == TensorProto.INT8 and len(constant.dims) > 1:
+            yield constant.name.removesuffix("_quantized"), numpy_helper.to_array(constant).astype(int)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from int8_weights(attribute.g)
+
+
 def test_all_quantized_weights_fit(quantized):
-    weights = {
-        constant.name.removesuffix("_quantized"): numpy_helper.to_array(constant).astype(int)
-        for constant in quantized.graph.initializer
-        if constant.data_type == TensorProto.INT8 and constant.dims
-    }
-    assert weights.keys() >= {*CONVOLUTIONS, "known.head.weight"}
-    sums = {name: largest_sums(weights[name]) for name in weights if weights[name].ndim > 1}
+    sums = {name: largest_sums(weights) for name, weights in int8_weights(quantized.graph)}
+    assert sums.keys() == {*CONVOLUTIONS, "known.head.weight"}
     assert sums.pop("depthwise").max() > 128  # its products are added in 32 bits
     assert all(most.max() <= 128 for most in sums.values()), sums
     assert all(most.min() >= 120 for most in sums.values()), "no precision is given away"
@@ -115,6 +123,16 @@ def test_answers_are_exact_without_the_slow_way_of_cpus_without_vnni(quantized, 
     exact = OnnxModel(quantized.SerializeToString(), 1).run(photos)
     assert np.ptp(exact["known"]) > 0
     assert all((fast[name] == exact[name]).all() for name in exact)
+
+
+def test_the_default_model_takes_the_fast_way_rightly():
+    model = onnx.load_from_string(bundle.read(EMBEDDED).onnx)
+    assert FITS_16_BITS in [entry.key for entry in model.metadata_props]
+    weights = [
+        value for _, value in int8_weights(model.graph) if value.shape[1] > 1
+    ]  # not the depthwise ones
+    assert len(weights) > 60, "those of both networks"
+    assert max(largest_sums(value).max() for value in weights) == 128
 
 
 def test_gemm_has_its_outputs_where_its_attribute_says():
