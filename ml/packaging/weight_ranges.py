@@ -30,12 +30,12 @@ def weight_ranges(model: ModelProto, float_nodes: Collection[str] = ()) -> dict[
     for node in model.graph.node:
         if node.op_type not in ("Conv", "Gemm") or node.name in float_nodes or node.input[1] not in constants:
             continue
-        weights = constants[node.input[1]]
-        axis = _output_axis(node)
-        by_output = np.moveaxis(weights, axis, 0)
-        if node.op_type == "Gemm" or by_output.shape[1] > 1:
-            most = largest_sums(by_output)
-            ranges[node.input[1]] = [{"axis": axis, "rmin": -edge, "rmax": edge} for edge in most]
+        weights, attributes = constants[node.input[1]], _attributes(node)
+        if 1 < attributes.get("group", 1) == weights.shape[0]:
+            continue  # depthwise
+        axis = 1 if node.op_type == "Gemm" and not attributes.get("transB") else 0
+        most = largest_sums(np.moveaxis(weights, axis, 0))
+        ranges[node.input[1]] = [{"axis": axis, "rmin": -edge, "rmax": edge} for edge in most]
     return ranges
 
 
@@ -50,9 +50,8 @@ def largest_sums(weights: NDArray[Any]) -> NDArray[Any]:
     return most
 
 
-def _output_axis(node: NodeProto) -> int:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return 1 if node.op_type == "Gemm" and not attributes.get("transB") else 0
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _neighbours(weights: NDArray[Any]) -> Iterator[NDArray[Any]]:

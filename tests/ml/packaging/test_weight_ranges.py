@@ -18,6 +18,9 @@ CONVOLUTIONS = {  # weights [outputs, inputs per group, height, width]; groups
     "point": ((16, 9, 1, 1), 1),
     "grouped": ((16, 4, 3, 3), 4),
     "depthwise": ((16, 1, 5, 5), 16),
+    "doubled": ((32, 1, 3, 3), 16),  # two outputs for each input, which no depthwise kernel does
+    "one": ((1, 32, 1, 1), 1),
+    "from one": ((16, 1, 3, 3), 1),
     "last": ((64, 16, 1, 1), 1),
 }
 
