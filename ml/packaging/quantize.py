@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, helper, load, load_from_string, numpy_helper
 
 from ml.data.dataset import Dataset
 from ml.evaluation.compare import compare_losses
@@ -148,7 +148,6 @@ def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
     CPUs without VNNI add two such products in 16 bits, which can saturate (ONNX Runtime's documentation,
     "Quantize ONNX models"); the weights' ranges avoid that.
     """
-    import onnx as onnx_format
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -157,7 +156,7 @@ def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
         source, prepared, target = (Path(folder, f"{name}.onnx") for name in ("float", "prepared", "int8"))
         source.write_bytes(onnx)
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        model = onnx_format.load(prepared)
+        model = load(prepared)
         # The last layer must stay exact. The OOD score, a thousand times its size, need not.
         last_layers = _last_layers(model)
         quantize_static(
@@ -173,27 +172,23 @@ def _quantize(onnx: bytes, photos: NDArray[np.uint8]) -> bytes:
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"TensorQuantOverrides": weight_ranges(model, last_layers)},
         )
-        quantized = onnx_format.load(target)
+        quantized = load(target)
         quantized.metadata_props.add(key=FITS_16_BITS, value="yes")
         return cast(bytes, quantized.SerializeToString())
 
 
 def _constant(onnx: bytes, name: str) -> float:
     """Return the value of a constant number, 0 if there is none of that name."""
-    import onnx as onnx_format
-
-    constants = onnx_format.load_from_string(onnx).graph.initializer
-    return next((onnx_format.numpy_helper.to_array(one).item() for one in constants if one.name == name), 0.0)
+    constants = load_from_string(onnx).graph.initializer
+    return next((numpy_helper.to_array(one).item() for one in constants if one.name == name), 0.0)
 
 
 def _with_constant(onnx: bytes, name: str, value: float) -> bytes:
     """Return the model with another value of a constant number, if it has one of that name."""
-    import onnx as onnx_format
-
-    model = onnx_format.load_from_string(onnx)
+    model = load_from_string(onnx)
     for one in model.graph.initializer:
         if one.name == name:
-            one.CopyFrom(onnx_format.numpy_helper.from_array(np.array(value, np.float32), name))
+            one.CopyFrom(numpy_helper.from_array(np.array(value, np.float32), name))
     return cast(bytes, model.SerializeToString())
 
 
@@ -208,17 +203,15 @@ def _last_layers(model: ModelProto) -> list[str]:
 
 def _recalibrate(onnx: bytes, temperature: float, edge: float, slope: float) -> bytes:
     """Divide the logits by a temperature once more, and calibrate the OOD score, see `fit_calibration`."""
-    import onnx as onnx_format
-
-    model = onnx_format.load_from_string(onnx)
+    model = load_from_string(onnx)
     producers = {output: node for node in model.graph.node for output in node.output}
 
     def insert_before(output: str, name: str, operator: str, operand: float) -> None:
         """Insert a node between the producer of an output and its first input."""
         producer = producers[output]
-        constant = onnx_format.numpy_helper.from_array(np.array(operand, np.float32), f"{name}.by")
+        constant = numpy_helper.from_array(np.array(operand, np.float32), f"{name}.by")
         model.graph.initializer.append(constant)
-        node = onnx_format.helper.make_node(operator, [producer.input[0], f"{name}.by"], [name], name=name)
+        node = helper.make_node(operator, [producer.input[0], f"{name}.by"], [name], name=name)
         model.graph.node.insert(list(model.graph.node).index(producer), node)
         producer.input[0] = name
 

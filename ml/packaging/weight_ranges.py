@@ -13,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-Weights = NDArray[np.float32]
-
 
 def weight_ranges(model: ModelProto, float_nodes: Collection[str] = ()) -> dict[str, list[dict[str, Any]]]:
     """Return the range of each output channel of each weight, as ONNX Runtime's `TensorQuantOverrides`.

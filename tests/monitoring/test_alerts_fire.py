@@ -87,7 +87,7 @@ def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
             story.wait_until_over("ModelDrift", scaled("1d"), NO_DRIFT)
         with running.traffic(photos, "burst", rate=200):
             story.wait_for("PredictRefusing", scaled("1h") + scaled("2m"))
-        # It also asks for a ticket, an hour after the burst and for six hours: here 20 s and two minutes.
+        # The burst opens a ticket, too, from an hour after it to six hours: here from 20 s to two minutes.
         story.may_fire("PredictRefusing", "ticket")
         with running.traffic(photos):
             story.wait_until_over("PredictRefusing", scaled("30m"), NO_REJECTIONS)

@@ -131,11 +131,9 @@ def test_answers_are_exact_without_the_slow_way_of_cpus_without_vnni(quantized, 
 def test_the_default_model_takes_the_fast_way_rightly():
     model = onnx.load_from_string(bundle.read(EMBEDDED).onnx)
     assert FITS_16_BITS in [entry.key for entry in model.metadata_props]
-    weights = [
-        value for _, value in int8_weights(model.graph) if value.shape[1] > 1
-    ]  # not the depthwise ones
-    assert len(weights) > 60, "those of both networks"
-    assert max(largest_sums(value).max() for value in weights) == 128
+    dense = [value for _, value in int8_weights(model.graph) if value.shape[1] > 1]
+    assert len(dense) > 60, "those of both networks"
+    assert max(largest_sums(value).max() for value in dense) <= 128
 
 
 def test_gemm_has_its_outputs_where_its_attribute_says():
