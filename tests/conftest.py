@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from ml.model.manifest import Manifest
+from scripts.common import process
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -135,8 +136,11 @@ SLOW = {
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder for what killed processes leave behind, and remove it at the end."""
-    if hasattr(config, "workerinput"):
-        return  # workers of xdist get the folder of their parent
+    if worker := getattr(config, "workerinput", None):  # of xdist; it gets the folder of its parent
+        # Each has ports of its own, or two could choose the same free one at the same time.
+        size = len(process.PORTS) // worker["workercount"]
+        process.PORTS = process.PORTS[int(worker["workerid"].removeprefix("gw")) * size :][:size]
+        return
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # in all processes: tests keep the CPUs busy
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path of failed tests stays
     folder = tempfile.mkdtemp(prefix="tests-")

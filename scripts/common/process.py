@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _READY_S, _END_S = 120, 60
-_PORTS = range(10_240, 32_000)
+PORTS = range(10_240, 32_000)
 """Below the ports that systems give to connections, and to servers that ask for any port: one of them could
 get a free port before the server for which it was chosen."""
 
@@ -62,7 +62,7 @@ def service(**env: str) -> Iterator[tuple[str, int]]:
 def free_port() -> int:
     """Return a port of this machine that nothing listens on."""
     while True:
-        port = secrets.choice(_PORTS)
+        port = secrets.choice(PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

@@ -33,7 +33,9 @@ def test_healthy_where_it_listens(make_model, host):
 
         until(listens)
         assert check(HOST=host, PORT=f" {service.port} ") == (0, "")
-        assert check(HOST=host, PORT=str(service.port + 1))[0] == 1
+        with socket.socket(asked[0]) as closed:  # nobody listens there
+            closed.bind((asked[4][0], 0))
+            assert check(HOST=host, PORT=str(closed.getsockname()[1]))[0] == 1
 
 
 def test_healthy_while_the_model_is_downloaded_unhealthy_afterwards(server):

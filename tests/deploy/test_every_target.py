@@ -108,6 +108,7 @@ def test_a_first_deploy_has_nothing_to_go_back_to(empty_place, deploy):
 def test_a_rollback_that_fails(place, deploy):
     image = "stuck" if place.target == "cloud-run" else "broken"
     place.provider.start_s = 1
+    place.provider.gate.clear()
     process = deploy.begin(
         "--image", f"{IMAGE}:{image}", "--model-url", NEW_URL, "--smoke-test", "/no/such/script"
     )
@@ -116,6 +117,7 @@ def test_a_rollback_that_fails(place, deploy):
     if place.target == "cloud-run":
         with place.provider.lock:
             place.provider.statuses = []  # no revision gets any traffic
+    place.provider.gate.set()
     done = deploy.end(process)
     assert done.code == 2
     assert "and so did the rollback" in done.error

@@ -1,7 +1,9 @@
 """An image with several models, and `python -m deploy docker` for containers of one name."""
 
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import uuid
 from pathlib import Path
@@ -34,11 +36,21 @@ class Models:
         return ("--image", self.image, "--model-url", url, "--model-sha256", self.sha256[name])
 
 
+def port_with_free_neighbours() -> int:
+    """Return a free port whose next two are free too: the two versions of a canary get them."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for neighbour in (port + 1, port + 2):
+                stack.enter_context(socket.create_server(("127.0.0.1", neighbour)))
+            return port
+
+
 class Machine:
     """The containers of one name, and `python -m deploy docker` for them."""
 
     def __init__(self, folder: Path) -> None:
-        self.name, self.port = f"test-deploy-{uuid.uuid4().hex[:8]}", free_port()
+        self.name, self.port = f"test-deploy-{uuid.uuid4().hex[:8]}", port_with_free_neighbours()
         self.url = f"http://127.0.0.1:{self.port}"
         self.deploying = Deploying(folder, "docker", (KEY,))
         quick = folder / "quick.sh"

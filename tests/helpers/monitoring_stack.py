@@ -66,7 +66,7 @@ class Stack:
         return [alert for body in bodies for alert in body["alerts"]]
 
     @contextlib.contextmanager
-    def traffic(self, photos: Path, mode: str = "normal", rate: float = 15) -> Iterator[None]:
+    def traffic(self, photos: Path, mode: str = "normal", *, rate: float) -> Iterator[None]:
         """Let `scripts/traffic.py` send such photos meanwhile."""
         options = ["--mode", mode, "--rate", str(rate), "--seconds", "inf", "--feedback", "0.1"]
         command = [sys.executable, "-m", "scripts.traffic", self.url, str(photos), *options]

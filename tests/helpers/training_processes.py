@@ -15,14 +15,17 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ml import params as parameters
 from ml.training import train
 from ml.training.loop import Loop
+from scripts.common.process import free_port
 
 PROCESSES = 4
 
 
-def run(folder: str, environment: dict[str, str], killed: int | None) -> None:
+def run(folder: str, environment: dict[str, str], killed: int | None, ports: list[int]) -> None:
     """Train as one of the processes."""
     rank, train_epoch, save = int(os.environ["RANK"]), Loop._train_epoch, Loop._save
-    first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    starts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    # torchrun's choice is a port of connections, which one may have by the time the photos are loaded.
+    os.environ["MASTER_PORT"] = str(ports[starts])
 
     def note_and_train(loop: Loop, epoch: int) -> dict[str, float]:
         if rank == 0:
@@ -32,7 +35,7 @@ def run(folder: str, environment: dict[str, str], killed: int | None) -> None:
 
     def save_and_die(loop: Loop) -> None:
         save(loop)
-        if rank == killed and first_start:
+        if rank == killed and starts == 0:
             Path("killed.txt").touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -65,4 +68,4 @@ def main(trainings: str) -> None:
             max_restarts=0 if killed is None else 1,
             start_method="forkserver",
         )
-        elastic_launch(config, run)(folder, environment, killed)
+        elastic_launch(config, run)(folder, environment, killed, [free_port(), free_port()])

@@ -23,6 +23,8 @@ OF_SLOW_MACHINES = {"PredictSlow", "Saturated"}
 """Alerts that a slow machine raises rightly; this test is about the others."""
 NO_DRIFT = "max(model:drift:1h) <= 0.25 and max(model:drift:1d) <= 0.25"
 NO_REJECTIONS = "max(predict:refusal_ratio:rate5m) == 0"
+LATE_SCRAPES = f"max(max_over_time(scrape_duration_seconds[10s])) > {0.9 * INTERVAL_S}"
+"""On a slow machine: the service answers, but later than within half a second, which counts as down."""
 
 
 def test_the_substitution_shortens_every_duration_and_keeps_every_name():
@@ -77,23 +79,32 @@ def test_each_problem_raises_its_alert_and_no_other(tmp_path, make_model):
     # Room for the seconds in which a slow machine does nothing, and too little for the bursts.
     with stack(tmp_path, MAX_CONCURRENCY="1", MAX_QUEUE="256", REQUEST_TIMEOUT_S="60", **settings) as running:
         story = Story(running)
-        with running.traffic(photos, rate=20):
+        most = half_of_what_is_possible(running, photos)
+        with running.traffic(photos, rate=min(20, most)):
             story.stays_calm(12)
-        with running.traffic(photos, "dark"):
+        with running.traffic(photos, "dark", rate=min(15, most)):
             alerts = story.wait_for("ModelDrift", scaled("1h") + scaled("10m"))
         statistics = {alert["statistic"] for alert in alerts}
         assert statistics == {"brightness"}
-        with running.traffic(photos, rate=25):  # so that dark photos are soon a small share again
+        with running.traffic(photos, rate=min(25, most)):  # so that dark photos are soon a small share again
             story.wait_until_over("ModelDrift", scaled("1d"), NO_DRIFT)
         with running.traffic(photos, "burst", rate=200):
             story.wait_for("PredictRefusing", scaled("1h") + scaled("2m"))
         # The burst opens a ticket, too, from an hour after it to six hours: here from 20 s to two minutes.
         story.may_fire("PredictRefusing", "ticket")
-        with running.traffic(photos):
+        with running.traffic(photos, rate=min(15, most)):
             story.wait_until_over("PredictRefusing", scaled("30m"), NO_REJECTIONS)
         running.service.process.terminate()
         story.wait_for("ServiceDown", scaled("2m"))
         check_notifications(running)
+
+
+def half_of_what_is_possible(running: Stack, folder: Path) -> float:
+    """Return a rate of photos per second; more of them would only make a slow machine refuse some."""
+    photos = [photo.read_bytes() for photo in list(folder.rglob("*.jpg"))[:20]]
+    started = time.monotonic()
+    assert {running.service.predict(photo)[0] for photo in photos} == {200}
+    return len(photos) / (time.monotonic() - started) / 2
 
 
 def check_notifications(running: Stack) -> None:
@@ -138,15 +149,17 @@ class Story:
         self._later.add((name, severity))
 
     def _alerts(self) -> list[dict[str, str]]:
+        late = query(self._running.prometheus, LATE_SCRAPES)
+        excused = OF_SLOW_MACHINES | ({"ServiceDown"} if late else set())
         return [
             alert
             for alert in self._running.alerts()
-            if alert["alertname"] not in OF_SLOW_MACHINES
+            if alert["alertname"] not in excused
             and (alert["alertname"], alert["severity"]) not in self._later
         ]
 
     def _photos(self) -> float:
-        return sum(float(series["value"][1]) for series in query(self._running.prometheus, "model:photos:1h"))
+        return sum(float(series["value"][1]) for series in query(self._running.prometheus, "model:photos:1d"))
 
     def wait_for(self, name: str, within_s: float) -> list[dict[str, str]]:
         """Wait for an alert; no other fires before it or in the next two seconds. Return its labels.

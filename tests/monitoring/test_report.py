@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,8 +94,9 @@ REFERENCE = {
 
 
 @pytest.fixture
-def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[str]:
-    """A Prometheus with the repository's rules, after traffic, a burst and a new model."""
+def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[tuple[str, float]]:
+    """A Prometheus with the repository's rules, after traffic, a burst and a new model; when this began."""
+    began = time.time()
     (tmp_path / "rules").mkdir()
     for file in (ROOT / "monitoring" / "rules").glob("*.yml"):
         # Alerts fire at once.
@@ -128,13 +130,15 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
             with running(MODEL_URL=models[1].as_uri(), **settings) as again:
                 again.wait()
                 until(lambda: query(url, 'model_info{version="v2"} offset 2s'))  # a point of the charts
-                yield url
+                yield url, began
 
 
 @needs("prometheus")
-def test_a_period_of_the_real_service(watched: str, tmp_path: Path) -> None:
+def test_a_period_of_the_real_service(watched: tuple[str, float], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    command = [*COMMAND, watched, "--out", str(out), "--hours", "0.03"]
+    url, began = watched
+    hours = (time.time() - began + 60) / 3600  # and a minute in which the report starts
+    command = [*COMMAND, url, "--out", str(out), "--hours", str(hours)]
     printed = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=True).stdout
     assert printed == f"{out}\n"
     page = out.read_text()

@@ -76,15 +76,15 @@ def test_a_public_url_with_a_token(tmp_path):
         ):
             service.predict(CAT)
             wait_for(url, 'up{job="cats-vs-dogs"}', lambda value: value == 0)
-            assert errors(url) == ["server returned HTTP status 401 UNAUTHORIZED"]
+            until(lambda: errors(url) == ["server returned HTTP status 401 UNAUTHORIZED"])
             assert "ServiceDown" in pending(url)
             token.write_text("sesame\n")  # read for every scrape
             wait_for(url, 'up{job="cats-vs-dogs"}', lambda value: value == 1)
             wait_for(url, CATS, lambda value: value == 1)
             wait_for(url, "predict:requests:rate5m", lambda value: value >= 0)
-            assert pending(url) == set()
+            until(lambda: pending(url) == set())
             wait_for(doubting, 'up{job="cats-vs-dogs"}', lambda value: value == 0)
-            assert "certificate" in errors(doubting)[0]
+            until(lambda: "certificate" in errors(doubting)[0])
 
 
 @needs("prometheus", "prometheus-pushgateway")
@@ -100,11 +100,11 @@ def test_metrics_that_are_pushed(tmp_path):
         service.wait()
         service.predict(CAT)
         wait_for(url, CATS, lambda value: value == 1)
-        (series,) = tools.query(url, CATS)
+        (series,) = tools.query(url, f"last_over_time({CATS}[5m])")
         assert series["metric"]["job"] == "cats-vs-dogs"
         assert len(series["metric"]["instance"]) == 12
         wait_for(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
-        assert pending(url) == set()
+        until(lambda: pending(url) == set())
         assert service.end(signal.SIGTERM)[0] == 0
         until(lambda: not tools.query(url, CATS))
         assert "ServiceDown" in pending(url)

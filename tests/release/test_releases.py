@@ -263,12 +263,12 @@ def limited(headers, status=403, message="You have exceeded a secondary rate lim
     ],
 )
 def test_rate_limits_are_waited_for_and_any_request_repeated(github, fault, least):
+    started = time.monotonic()
     date = email.utils.formatdate(time.time() + 2, usegmt=True)  # in whole seconds: at least one
     now = str(int(time.time()))
     fault["headers"] = tuple((k, v.replace("NOW", now).replace("DATE", date)) for k, v in fault["headers"])
     github.hook = fail(1, **fault)
     releases = client(github)
-    started = time.monotonic()
     releases.create_draft("v1", "", "", False)
     assert time.monotonic() - started >= least * 0.9
     assert len(releases.lines) == 1

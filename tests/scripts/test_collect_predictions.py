@@ -285,7 +285,7 @@ def test_lasting_failures_end(cats: Path, tmp_path: Path) -> None:
         return prediction(sent)
 
     with endpoint(answering(predict)) as (url, _):
-        arguments = ("--no-mlflow", "--patience", 2)
+        arguments = ("--no-mlflow", "--patience", 4)
         output, written = collect(url, cats, tmp_path, *arguments, code=1)
         dead, rows = collect("http://127.0.0.1:1", cats, tmp_path, *arguments, code=1)
     assert "failed: 3 photos are left without an answer" in output

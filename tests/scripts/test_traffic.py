@@ -61,13 +61,13 @@ def test_modes_on_the_service(photos: Path) -> None:
     with running(**patient) as service:
         service.wait()
         url = f"http://127.0.0.1:{service.port}"
-        output = traffic(url, photos, "--rate", 20, "--seconds", 2, "--feedback", 1)
+        output = traffic(url, photos, "--rate", 20, "--seconds", 3, "--feedback", 1)
         answers = table(output)
         count = answers["200"]
         assert set(answers) == {"200", "/feedback"}
         assert f"{count} requests sent in " in output
         assert f"label cat: {count} (100.0 %)" in output
-        assert re.search(r"^ +1 s  \d+ sent; .*200: \d+", output, re.MULTILINE)
+        assert re.search(r"^ +[12] s  \d+ sent; .*200: \d+", output, re.MULTILINE)
         judgements = metric(service.port, "feedback_total")
         assert set(judgements) == {
             f'feedback_total{{actual="{name}",predicted="cat"}}' for name in ("cat", "dog")
@@ -170,10 +170,9 @@ def test_an_interrupted_run_reports(photos: Path) -> None:
         command = [*COMMAND, url, photos, "--seconds", "inf"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert process.stdout
-        first = process.stdout.readline()  # after a second
+        assert any("200: " in line for line in process.stdout)  # one comes every second
         process.send_signal(signal.SIGINT)
         rest, error = process.communicate(timeout=HANG_S)
-    assert "200: " in first
     assert process.returncode == 0
     assert not error
     assert "label cat: " in rest

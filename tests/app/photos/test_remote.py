@@ -64,6 +64,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_TIMEOUTS", Timeouts(connect_s=HANG_S, read_s=HANG_S, answer_s=0.5))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that stalls is waited for, however long the test takes."""
+    monkeypatch.setattr(remote, "_TOTAL_S", HANG_S)
+    monkeypatch.setattr(remote, "_TIMEOUTS", Timeouts(HANG_S, HANG_S, HANG_S))
+
+
 def test_it_is_off_by_default(make_app: Make, photos: ModelServer) -> None:
     with served(make_app) as service:
         assert "ALLOWED_IMAGE_HOSTS" in detail(ask(service, f"{photos.url}/red.jpg"), 400)
@@ -288,7 +295,15 @@ def test_what_hosts_send(make_app: Make, photos: ModelServer) -> None:
         assert detail(ask(service, f"{photos.url}/text"), 415)
 
 
-def test_a_host_that_is_not_there(make_app: Make) -> None:
+def test_a_host_that_is_not_there(make_app: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = socket.getaddrinfo
+
+    def resolve(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "does-not-exist.invalid":  # without asking a name server
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return original(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -402,6 +417,7 @@ def in_background(service: Served, url: str) -> tuple[threading.Thread, list[htt
     return thread, responses
 
 
+@pytest.mark.usefixtures("patient")
 def test_waiting_for_a_host_occupies_no_worker_and_few_threads(
     make_app: Make, photos: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,6 +445,7 @@ def test_nothing_is_fetched_if_every_worker_is_busy(
     assert photos.seen == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_fetched_bytes_count_like_uploaded_ones(
     make_app: Make, photos: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,6 +468,7 @@ def test_fetched_bytes_count_like_uploaded_ones(
             assert ask(service, f"{photos.url}/large").status == 200
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_client_that_leaves_meanwhile(make_app: Make, photos: ModelServer) -> None:
     photos.answers["/red.jpg"] = [Answer(stall=100)]
     body = json.dumps({"url": f"{photos.url}/red.jpg"}).encode()

@@ -12,7 +12,7 @@ from scripts.common.process import free_port
 from tests.app.routes.test_predict import RED_JPEG
 from tests.app.telemetry.test_trace_context import SPAN, TRACE, VALID
 from tests.helpers.collector import Collector
-from tests.helpers.service import Service, running
+from tests.helpers.service import COMMAND, Service, running
 from tests.helpers.waiting import HANG_S, until
 
 SERVER = 2  # the kind of a span that answers a request
@@ -26,9 +26,9 @@ def collector():
 
 
 @contextlib.contextmanager
-def traced(collector: Collector, make_model, **env: str):
+def traced(collector: Collector, make_model, command=COMMAND, **env: str):
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | SOON | env
-    with running(MODEL_URL=make_model().as_uri(), **env) as service:
+    with running(command=command, MODEL_URL=make_model().as_uri(), **env) as service:
         service.wait()
         yield service
 
@@ -175,13 +175,25 @@ def test_sampling(collector, make_model, sampler, traced_ids):
         other = VALID.replace(TRACE, "1" * 32)[:-2] + "00"
         assert predict(service, traceparent=other) == 200  # this client says: not recorded
         assert predict(service, traceparent=VALID) == 200
+        collector.wait(4 * len(traced_ids))
         logged = [line["trace_id"] for line in lines_of(service) if line.get("route") == "/predict"]
     assert logged == ["1" * 32, TRACE]
     assert {span.trace_id for span in collector.spans} == traced_ids
 
 
+_PATIENT = """
+import sys
+from app.__main__ import main
+from app.telemetry import tracing
+
+tracing._SHUTDOWN_S = 60
+sys.exit(main([]))
+"""
+
+
 def test_what_waits_at_the_end_is_sent(collector, make_model):
-    with traced(collector, make_model, OTEL_BSP_SCHEDULE_DELAY="3600000") as service:
+    command = (sys.executable, "-c", _PATIENT)
+    with traced(collector, make_model, command=command, OTEL_BSP_SCHEDULE_DELAY="3600000") as service:
         assert predict(service) == 200
         assert not collector.spans
         assert service.end()[0] == 0
@@ -304,7 +316,8 @@ sys.exit(code)
 
 @pytest.mark.parametrize("env", OFF)
 def test_nothing_of_it_is_loaded_unless_it_is_wanted(make_model, env):
-    command = (sys.executable, "-c", _REPORTING.format(prelude=""))
+    # Nothing else is loaded once it is ready, or it would end without the two lines.
+    command = (sys.executable, "-c", _REPORTING.format(prelude="sys.modules['pillow_heif'] = None"))
     with running(command=command, MODEL_URL=make_model().as_uri(), LOG_FORMAT="text", **env) as service:
         service.wait()
         assert predict(service, traceparent=VALID) == 200

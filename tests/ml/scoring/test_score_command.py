@@ -139,7 +139,8 @@ def test_a_photo_that_kills_its_decoder_is_an_error(photos, tmp_path, make_model
 def test_memory_does_not_depend_on_the_number_of_photos(photos, tmp_path, make_model):
     model, peaks = make_model(), []
     for count in (300, 3000):
-        process = start(photos(count, f"p{count}"), tmp_path / f"o{count}", "--model", model)
+        folders = photos(count, f"p{count}"), tmp_path / f"o{count}"
+        process = start(*folders, "--model", model, "--threads", 2)  # few photos would keep few threads busy
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
         assert status == 0
