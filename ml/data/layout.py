@@ -8,9 +8,9 @@ Recognised are
 - a table, .csv or .tsv, with a column of file names, and one of classes or one per class, see
   `ml.data.label_tables`
 
-Folders come first, unless they are only parts of the photos (`images_1`, `images_2`), or a table has a column
-called `label` or `class` that divides nearly all of these photos in another way. Masks are left out, see
-`ml.data.masks`.
+Folders come first, unless they are only parts of the photos (`images_1`, `images_2`) or numbers of people or
+samples (`00/palm`, `01/palm`), or a table has a column called `label` or `class` that divides nearly all of
+these photos in another way. Masks are left out, see `ml.data.masks`.
 """
 
 import dataclasses
@@ -55,6 +55,7 @@ _EXPECTED = """expected one folder of photos per class:
   dog/1.jpg
 or train/cat/1.jpg, val/cat/1.jpg, test/cat/1.jpg; or names such as cat.1.jpg; or a .csv file with a column of
 file names and a column called label"""
+_RENAME = "; if {}, which each has in it, are the classes, rename the others to part_1, part_2, ..."
 _PARTS_ARE_NO_CLASSES = (
     "\nFolders that differ only in a number (part_1, part_2) aren't taken for classes: rename them."
 )
@@ -230,7 +231,9 @@ def _by_class(top: _Folder) -> Layout | None:
     names = [name.lower() for name in filled]
     splits = split_names(filled)
     splits_beside = splits is None or {"val", "test"} & {*splits.values()}
-    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
+    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names):
+        return None
+    if _are_parts(names) or _are_samples(filled):
         return None
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     empty = tuple(top.folders.keys() - top.filled())
@@ -245,7 +248,9 @@ def _by_class(top: _Folder) -> Layout | None:
             for photo in part.below()
         }
         return Layout("splits in folders of classes", labels, own, empty)
-    return Layout("one folder per class", labels, empty=empty)
+    shared = one_line(", ".join(_in_each(filled)), 60)
+    kind = f"one folder per class{_RENAME.format(shared) if shared else ''}"
+    return Layout(kind, labels, empty=empty)
 
 
 def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
@@ -264,9 +269,11 @@ def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
 
 
 def _by_parts(top: _Folder) -> Layout | None:
-    """Recognise batch_1/cat/1.jpg, batch_2/cat/2.jpg."""
-    parts = top.filled()
-    if not _are_parts([name.lower() for name in parts]) or any(part.photos for part in parts.values()):
+    """Recognise batch_1/cat/1.jpg, batch_2/cat/2.jpg, and 00/cat/1.jpg, 01/cat/2.jpg."""
+    parts = _without_copy(top.filled())
+    if not (_are_parts([name.lower() for name in parts]) or _are_samples(parts)):
+        return None
+    if any(part.photos for part in parts.values()):
         return None
     merged = _Folder()
     for part in parts.values():
@@ -281,6 +288,26 @@ def _are_parts(names: Sequence[str]) -> bool:
     """Return whether the folders only divide the photos: images_part_1, images_part_2."""
     common = {match and match[1] for match in map(_NUMBERED.fullmatch, names)}
     return len(common) == 1 and not _PARTS.isdisjoint(re.findall(r"[^\W\d_]+", str(*common)))
+
+
+def _are_samples(folders: Mapping[str, _Folder]) -> bool:
+    """Return whether the folders are numbers of people or samples, with photos of the same classes in each.
+
+    Numbers counted from 0 or 1 are classes, such as digits, whatever their folders are divided into.
+    """
+    counted = [{str(number + first) for number in range(len(folders))} for first in (0, 1)]
+    if {*folders} in counted or not all(map(str.isdecimal, folders)):
+        return False
+    return bool(_in_each(folders))
+
+
+def _in_each(folders: Mapping[str, _Folder]) -> list[str]:
+    """Return the names of the subfolders, if nearly all folders have the same ones, which may be classes."""
+    inner = [folder.filled().keys() for folder in folders.values()]
+    names = sorted({name for each in inner for name in each})
+    if len(names) < 2 or any(name.lower() in _GENERIC | _RENDERINGS or split_name(name) for name in names):
+        return []
+    return names if sum(each == {*names} for each in inner) >= MATCHED * len(folders) else []
 
 
 def _by_name(top: _Folder) -> Layout | None:

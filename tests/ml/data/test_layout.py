@@ -398,6 +398,37 @@ def test_parts_of_the_photos_with_the_classes_in_each() -> None:
     assert found(laid_out(*eyes, tables={"labels.csv": table})) == {"cat": 8, "dog": 4}
 
 
+@pytest.mark.parametrize("people", [("00", "01", "02"), ("9173", "8863")])
+@pytest.mark.parametrize("copy", ["", "all/"])
+def test_numbered_people_or_samples_with_the_same_classes_in_each(people: tuple[str, ...], copy: str) -> None:
+    photos = [f"{top}{one}/{label}/#" for one in people for label in ("0", "1") for top in {"", copy}]
+    assert found(laid_out(*photos)) == {"0": 3 * len(people), "1": 3 * len(people)}
+
+
+@pytest.mark.parametrize(
+    ("names", "inner"),
+    [
+        (("0", "1", "2"), ("printed", "handwritten")),
+        (("1", "2"), ("left", "right")),
+        (("00", "01"), ("rgb", "gray")),
+        (("00", "01"), ("a",)),
+        (("00", "b1"), ("a", "b")),
+    ],
+)
+def test_numbers_may_be_classes(names: tuple[str, ...], inner: tuple[str, ...]) -> None:
+    photos = [f"{name}/{one}/#" for name in names for one in inner]
+    assert found(laid_out(*photos)) == dict.fromkeys(names, 3 * len(inner))
+
+
+def test_folders_that_each_has_in_it_may_be_the_classes() -> None:
+    each = [f"{place}/{label}/#" for place in ("home", "street") for label in ("cat", "dog")]
+    assert "if cat, dog, which each has in it, are the classes, rename" in laid_out(*each).kind
+    renamed = [path.replace("home", "part_1").replace("street", "part_2") for path in each]
+    assert found(laid_out(*renamed)) == {"cat": 6, "dog": 6}
+    for others in (each[:-1], ["cat/images/#", "cat/masks/#", "dog/images/#", "dog/masks/#"]):
+        assert laid_out(*others).kind == "one folder per class"
+
+
 @pytest.mark.parametrize(
     "patterns",
     [
