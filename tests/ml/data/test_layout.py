@@ -11,8 +11,12 @@ from ml.model.errors import PipelineError
 
 
 def tree(*patterns: str) -> list[PurePosixPath]:
-    """Return paths; cat/# stands for three photos."""
-    paths = [pattern.replace("#", f"{number}.jpg") for pattern in patterns for number in (1, 2, 3)]
+    """Return paths; cat/# stands for three photos, cat/* for three pictures of another format."""
+    paths = [
+        pattern.replace("#", f"{number}.jpg").replace("*", f"{number}.png")
+        for pattern in patterns
+        for number in (1, 2, 3)
+    ]
     return [PurePosixPath(path) for path in dict.fromkeys(paths)]
 
 
@@ -377,6 +381,10 @@ def test_what_means_nothing_is_refused_with_what_is_there(patterns: tuple[str, .
         (("masks/#", "photos/#", "gloves/#"), 3),
         (("mask/#", "no_mask/#", "mask/man_mask.png", "no_mask/man.png"), 4),
         (("ana/#", "ana/1_mask.jpg", "ben/#", "ben/1_mask.jpg"), 4),  # people with and without one
+        (("birds/images/cat/#", "birds/images/dog/#", "Segmentations/cat/*", "Segmentations/dog/*"), 3),
+        (("cat/#", "cat/masks/*", "dog/#", "dog/masks/*"), 3),
+        (("masks/*", "gloves/#"), 3),
+        (("masks/new/*", "gloves/old/#"), 3),
     ],
 )
 def test_masks_of_photos_are_no_photos(patterns: tuple[str, ...], count: int) -> None:
