@@ -137,7 +137,8 @@ SLOW = {
 def pytest_configure(config: pytest.Config) -> None:
     """Make a folder for what killed processes leave behind, and remove it at the end."""
     if worker := getattr(config, "workerinput", None):  # of xdist; it gets the folder of its parent
-        # Each has ports of its own, or two could choose the same free one at the same time.
+        # Each chooses from ports of its own, or two could choose the same free one at the same time. What it
+        # starts chooses from all.
         size = len(process.PORTS) // worker["workercount"]
         process.PORTS = process.PORTS[int(worker["workerid"].removeprefix("gw")) * size :][:size]
         return

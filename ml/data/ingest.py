@@ -138,7 +138,8 @@ def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
         if splits:
             (out / OWN_SPLITS).write_text(json.dumps(splits, indent=0, ensure_ascii=False), "utf-8")
         unlabelled = len(source.photos) - len(layout.labels)
-        return IngestReport(name, layout.kind, _counted(out), _suffixes(source.skipped), unlabelled)
+        kind = layout.kind + layout.remark
+        return IngestReport(name, kind, _counted(out), _suffixes(source.skipped), unlabelled)
 
 
 def _add_collected(source: str, out: Path) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
+from ml.data.masks import MASK_FOLDERS
 from ml.data.splits import split_name
 from ml.model.errors import one_line
 from ml.model.formats import SUFFIXES
@@ -22,7 +23,7 @@ EXPLICIT = ("label", "labels", "labelname", "class", "classname")
 """Titles, in lower case and without spaces and the like, that leave no doubt where the classes are."""
 _CLASS_COLUMNS = (*EXPLICIT, "category", "breed", "species", "variety", "dx", "target", "diagnosis", "type")
 _SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold", "partition")
-_BESIDE = {"masks", "mask", "labels", "annotations"}
+_BESIDE = MASK_FOLDERS | {"mask"}
 """Folders of pictures that are called like the photos to which they belong."""
 _DUMMIES = 10
 """Rows of a table with one and the same label that mean nothing, if other tables have several labels."""

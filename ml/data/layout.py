@@ -8,7 +8,7 @@ Recognised are
 - a table, .csv or .tsv, with a column of file names, and one of classes or one per class, see
   `ml.data.label_tables`
 
-Folders come first, unless they are only parts of the photos (`images_1`, `images_2`) or numbers of people or
+Folders come first, unless they are only parts of the photos (`images_1`, `images_2`) or numbered people or
 samples (`00/palm`, `01/palm`), or a table has a column called `label` or `class` that divides nearly all of
 these photos in another way. Masks are left out, see `ml.data.masks`.
 """
@@ -55,7 +55,8 @@ _EXPECTED = """expected one folder of photos per class:
   dog/1.jpg
 or train/cat/1.jpg, val/cat/1.jpg, test/cat/1.jpg; or names such as cat.1.jpg; or a .csv file with a column of
 file names and a column called label"""
-_RENAME = "; if {}, which each has in it, are the classes, rename the others to part_1, part_2, ..."
+_NOT_INNER = "; each contains {}: if these are the classes, rename the outer folders to part_1, part_2, ..."
+_NOT_OUTER = "; each of {} contains these: if those are the classes, rename them to class_1, class_2, ..."
 _PARTS_ARE_NO_CLASSES = (
     "\nFolders that differ only in a number (part_1, part_2) aren't taken for classes: rename them."
 )
@@ -73,12 +74,14 @@ class Layout:
         labels: the class of each photo by its path; photos of no class are left out.
         splits: train, val or test by path, if the owner has split the photos.
         empty: classes that have a folder but no photo.
+        remark: what else it might be, and how to say so; it follows `kind`.
     """
 
     kind: str
     labels: dict[PurePosixPath, str]
     splits: dict[PurePosixPath, str] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def classes(self) -> list[str]:
@@ -204,7 +207,7 @@ def _by_split(top: _Folder) -> Layout | None:
         return None
     if len(top.photos) > _LOOSE * sum(len(part.below()) for part in parts.values()):
         return None
-    folders = {name: _by_class(part) for name, part in parts.items() if split_of[name]}
+    folders = {name: _by_class(part) or _by_parts(part) for name, part in parts.items() if split_of[name]}
     labelled = {name: layout or _by_name(parts[name]) for name, layout in folders.items()}
     training = [layout for name, layout in labelled.items() if layout and split_of[name] == "train"]
     train = {label for layout in training for label in layout.classes}
@@ -223,7 +226,8 @@ def _by_split(top: _Folder) -> Layout | None:
             labels |= layout.labels
             splits |= dict.fromkeys(layout.labels, split_of[name])
     kind = f"classes in {', '.join(sorted(name for name, layout in labelled.items() if layout))}"
-    return Layout(kind, labels, splits, tuple({name for layout in training for name in layout.empty}))
+    empty = tuple({name for layout in training for name in layout.empty})
+    return Layout(kind, labels, splits, empty, training[0].remark)
 
 
 def _by_class(top: _Folder) -> Layout | None:
@@ -231,10 +235,14 @@ def _by_class(top: _Folder) -> Layout | None:
     names = [name.lower() for name in filled]
     splits = split_names(filled)
     splits_beside = splits is None or {"val", "test"} & {*splits.values()}
-    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names):
+    if len(filled) < 2 or splits_beside or all(name in _GENERIC for name in names) or _are_parts(names):
         return None
-    if _are_parts(names) or _are_samples(filled):
-        return None
+    in_each = _in_each(filled)
+    if _are_samples([*filled], in_each):
+        pairs = [pair for folder in filled.values() for pair in folder.filled().items()]
+        labels = {photo: name for name, folder in pairs for photo in folder.below()}
+        remark = _NOT_OUTER.format(_some(sorted(filled)))
+        return Layout("one folder per class in numbered folders", labels, remark=remark)
     labels = {photo: name for name, folder in filled.items() for photo in folder.below()}
     empty = tuple(top.folders.keys() - top.filled())
     inner = {name for folder in filled.values() for name in folder.filled()}
@@ -248,9 +256,12 @@ def _by_class(top: _Folder) -> Layout | None:
             for photo in part.below()
         }
         return Layout("splits in folders of classes", labels, own, empty)
-    shared = one_line(", ".join(_in_each(filled)), 60)
-    kind = f"one folder per class{_RENAME.format(shared) if shared else ''}"
-    return Layout(kind, labels, empty=empty)
+    remark = _NOT_INNER.format(_some(in_each)) if in_each else ""
+    return Layout("one folder per class", labels, empty=empty, remark=remark)
+
+
+def _some(names: Sequence[str]) -> str:
+    return one_line(", ".join([*names[:4], *["..."] * (len(names) > 4)]), 100)
 
 
 def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
@@ -269,11 +280,9 @@ def _without_copy(folders: dict[str, _Folder]) -> dict[str, _Folder]:
 
 
 def _by_parts(top: _Folder) -> Layout | None:
-    """Recognise batch_1/cat/1.jpg, batch_2/cat/2.jpg, and 00/cat/1.jpg, 01/cat/2.jpg."""
-    parts = _without_copy(top.filled())
-    if not (_are_parts([name.lower() for name in parts]) or _are_samples(parts)):
-        return None
-    if any(part.photos for part in parts.values()):
+    """Recognise batch_1/cat/1.jpg, batch_2/cat/2.jpg."""
+    parts = top.filled()
+    if not _are_parts([name.lower() for name in parts]) or any(part.photos for part in parts.values()):
         return None
     merged = _Folder()
     for part in parts.values():
@@ -290,21 +299,24 @@ def _are_parts(names: Sequence[str]) -> bool:
     return len(common) == 1 and not _PARTS.isdisjoint(re.findall(r"[^\W\d_]+", str(*common)))
 
 
-def _are_samples(folders: Mapping[str, _Folder]) -> bool:
-    """Return whether the folders are numbers of people or samples, with photos of the same classes in each.
+def _are_samples(names: Sequence[str], in_each: Sequence[str]) -> bool:
+    """Return whether folders are numbered people or samples, with photos of the same classes in each.
 
-    Numbers counted from 0 or 1 are classes, such as digits, whatever their folders are divided into.
+    Numbers counted from 0 or 1 are classes, such as digits, whatever is in them. So are those with two
+    folders in each, such as banknotes (front and back) or irises (left and right), unless these are 0 and 1.
     """
-    counted = [{str(number + first) for number in range(len(folders))} for first in (0, 1)]
-    if {*folders} in counted or not all(map(str.isdecimal, folders)):
+    counted = [{str(number + first) for number in range(len(names))} for first in (0, 1)]
+    if {*names} in counted or not all(map(str.isdecimal, names)):
         return False
-    return bool(_in_each(folders))
+    return len(in_each) > 2 or [*in_each] == ["0", "1"]
 
 
 def _in_each(folders: Mapping[str, _Folder]) -> list[str]:
-    """Return the names of the subfolders, if nearly all folders have the same ones, which may be classes."""
+    """Return the subfolders' names if nearly all folders have the same ones: these may be the classes."""
     inner = [folder.filled().keys() for folder in folders.values()]
     names = sorted({name for each in inner for name in each})
+    if any(folder.photos for folder in folders.values()) or _are_parts([name.lower() for name in names]):
+        return []
     if len(names) < 2 or any(name.lower() in _GENERIC | _RENDERINGS or split_name(name) for name in names):
         return []
     return names if sum(each == {*names} for each in inner) >= MATCHED * len(folders) else []

@@ -16,7 +16,7 @@ _SUFFIXES = {".png", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 def without_masks(photos: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Leave out what lies in MASK_FOLDERS, and `1_mask.png` beside `1.png`."""
+    """Leave out folders of masks, see MASK_FOLDERS, and `1_mask.png` beside `1.png`."""
     names = {(photo.parent, photo.stem) for photo in photos}
     folders = {folder for parent, _ in names for folder in (parent, *parent.parents) if folder.name}
     beside: dict[PurePosixPath, set[str]] = {}
@@ -48,7 +48,9 @@ def _named_like_photos(photos: Sequence[PurePosixPath], may_be: set[PurePosixPat
         if folder:
             masks.setdefault(folder, []).append(photo)
         elif photo.suffix.lower() not in _SUFFIXES:
-            others |= {(photo.parent, photo.stem), (photo.parent.name, photo.stem)}
+            others.add((photo.parent, photo.stem))
+            if not IMAGE_FOLDERS.isdisjoint(folder.name.lower() for folder in photo.parent.parents):
+                others.add((photo.parent.name, photo.stem))
 
     def has_photo(mask: PurePosixPath, folder: PurePosixPath) -> bool:
         where = folder.parent if mask.parent == folder else mask.parent.name

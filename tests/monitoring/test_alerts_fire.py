@@ -23,8 +23,8 @@ OF_SLOW_MACHINES = {"PredictSlow", "Saturated"}
 """Alerts that a slow machine raises rightly; this test is about the others."""
 NO_DRIFT = "max(model:drift:1h) <= 0.25 and max(model:drift:1d) <= 0.25"
 NO_REJECTIONS = "max(predict:refusal_ratio:rate5m) == 0"
-LATE_SCRAPES = f"max(max_over_time(scrape_duration_seconds[10s])) > {0.9 * INTERVAL_S}"
-"""On a slow machine: the service answers, but later than within half a second, which counts as down."""
+LATE_SCRAPES = f"max(max_over_time(scrape_duration_seconds{{job='cats-vs-dogs'}}[10s])) > {0.9 * INTERVAL_S}"
+"""On a slow machine: the service answers, but after more than half a second, which counts as down."""
 
 
 def test_the_substitution_shortens_every_duration_and_keeps_every_name():

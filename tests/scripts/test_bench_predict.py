@@ -20,6 +20,7 @@ def test_the_ratio_is_that_of_the_rates(command):
     assert done.returncode == 0, done.stderr
     photos, command, bare, ratio = map(float, done.stdout.splitlines()[-1].split())
     assert photos == 2
+    assert min(command, bare) > 0
     half = 0.05  # the rates are rounded to tenths, the ratio to hundredths
     assert (command - half) / (bare + half) - 0.006 < ratio < (command + half) / (bare - half) + 0.006
 

@@ -316,7 +316,7 @@ sys.exit(code)
 
 @pytest.mark.parametrize("env", OFF)
 def test_nothing_of_it_is_loaded_unless_it_is_wanted(make_model, env):
-    # Nothing else is loaded once it is ready, or it would end without the two lines.
+    # It ends without the two lines while it still loads something, such as pillow_heif.
     command = (sys.executable, "-c", _REPORTING.format(prelude="sys.modules['pillow_heif'] = None"))
     with running(command=command, MODEL_URL=make_model().as_uri(), LOG_FORMAT="text", **env) as service:
         service.wait()

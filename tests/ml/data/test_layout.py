@@ -384,7 +384,8 @@ def test_what_means_nothing_is_refused_with_what_is_there(patterns: tuple[str, .
         (("birds/images/cat/#", "birds/images/dog/#", "Segmentations/cat/*", "Segmentations/dog/*"), 3),
         (("cat/#", "cat/masks/*", "dog/#", "dog/masks/*"), 3),
         (("masks/*", "gloves/#"), 3),
-        (("masks/new/*", "gloves/old/#"), 3),
+        (("masks/new/*", "gloves/new/#"), 3),
+        (("masks/images/*", "gloves/images/#"), 3),
     ],
 )
 def test_masks_of_photos_are_no_photos(patterns: tuple[str, ...], count: int) -> None:
@@ -406,11 +407,20 @@ def test_parts_of_the_photos_with_the_classes_in_each() -> None:
     assert found(laid_out(*eyes, tables={"labels.csv": table})) == {"cat": 8, "dog": 4}
 
 
-@pytest.mark.parametrize("people", [("00", "01", "02"), ("9173", "8863")])
+@pytest.mark.parametrize(
+    ("people", "classes"),
+    [(("00", "01", "02"), ("fist", "ok", "palm")), (("9173", "8863"), ("0", "1"))],
+)
 @pytest.mark.parametrize("copy", ["", "all/"])
-def test_numbered_people_or_samples_with_the_same_classes_in_each(people: tuple[str, ...], copy: str) -> None:
-    photos = [f"{top}{one}/{label}/#" for one in people for label in ("0", "1") for top in {"", copy}]
-    assert found(laid_out(*photos)) == {"0": 3 * len(people), "1": 3 * len(people)}
+def test_numbered_people_or_samples(people: tuple[str, ...], classes: tuple[str, ...], copy: str) -> None:
+    photos = [f"{top}{one}/{label}/#" for one in people for label in classes for top in {"", copy}]
+    layout = laid_out(*photos)
+    assert found(layout) == dict.fromkeys(classes, 3 * len(people))
+    assert f"each of {', '.join(sorted(people))} contains these: if those are" in layout.remark
+    table = "file,type\n" + "".join(f"{path.as_posix()},{path.stem}\n" for path in layout.labels)
+    assert found(laid_out(*photos, tables={"more.csv": table})) == found(layout)
+    split = [f"{part}/{one}/{label}/#" for part in ("train", "test") for one in people for label in classes]
+    assert found(laid_out(*split)) == dict.fromkeys(classes, 6 * len(people))
 
 
 @pytest.mark.parametrize(
@@ -420,21 +430,31 @@ def test_numbered_people_or_samples_with_the_same_classes_in_each(people: tuple[
         (("1", "2"), ("left", "right")),
         (("00", "01"), ("rgb", "gray")),
         (("00", "01"), ("a",)),
+        (("000", "001"), ("left", "right")),
+        (("1", "5", "10"), ("front", "back")),
+        (("00", "01"), ("1", "2")),
+        (("00", "01"), ("part_1", "part_2", "part_3")),
         (("00", "b1"), ("a", "b")),
     ],
 )
 def test_numbers_may_be_classes(names: tuple[str, ...], inner: tuple[str, ...]) -> None:
     photos = [f"{name}/{one}/#" for name in names for one in inner]
     assert found(laid_out(*photos)) == dict.fromkeys(names, 3 * len(inner))
+    photos = [*photos, *(f"{name}/{one}/#" for name in names for one in ("c", "d", "e")), f"{names[0]}/1.jpg"]
+    assert set(found(laid_out(*photos))) == {*names}
 
 
 def test_folders_that_each_has_in_it_may_be_the_classes() -> None:
     each = [f"{place}/{label}/#" for place in ("home", "street") for label in ("cat", "dog")]
-    assert "if cat, dog, which each has in it, are the classes, rename" in laid_out(*each).kind
+    assert "each contains cat, dog: if these are the classes" in laid_out(*each).remark
+    split = [f"{part}/{path}" for part in ("train", "test") for path in each]
+    assert "each contains cat" in laid_out(*split).remark
     renamed = [path.replace("home", "part_1").replace("street", "part_2") for path in each]
     assert found(laid_out(*renamed)) == {"cat": 6, "dog": 6}
+    split = [f"{part}/{path}" for part in ("train", "test") for path in renamed]
+    assert found(laid_out(*split)) == {"cat": 12, "dog": 12}
     for others in (each[:-1], ["cat/images/#", "cat/masks/#", "dog/images/#", "dog/masks/#"]):
-        assert laid_out(*others).kind == "one folder per class"
+        assert not laid_out(*others).remark
 
 
 @pytest.mark.parametrize(
