@@ -56,7 +56,7 @@ _EXPECTED = """expected one folder of photos per class:
 or train/cat/1.jpg, val/cat/1.jpg, test/cat/1.jpg; or names such as cat.1.jpg; or a .csv file with a column of
 file names and a column called label"""
 _NOT_INNER = "; each contains {}: if these are the classes, rename the outer folders to part_1, part_2, ..."
-_NOT_OUTER = "; each of {} contains these: if those are the classes, rename them to class_1, class_2, ..."
+_NOT_OUTER = "; if {} are the classes instead, rename them to class_1, class_2, ..."
 _PARTS_ARE_NO_CLASSES = (
     "\nFolders that differ only in a number (part_1, part_2) aren't taken for classes: rename them."
 )

@@ -49,7 +49,7 @@ def _named_like_photos(photos: Sequence[PurePosixPath], may_be: set[PurePosixPat
             masks.setdefault(folder, []).append(photo)
         elif photo.suffix.lower() not in _SUFFIXES:
             others.add((photo.parent, photo.stem))
-            if not IMAGE_FOLDERS.isdisjoint(folder.name.lower() for folder in photo.parent.parents):
+            if not IMAGE_FOLDERS.isdisjoint(outer.name.lower() for outer in photo.parent.parents):
                 others.add((photo.parent.name, photo.stem))
 
     def has_photo(mask: PurePosixPath, folder: PurePosixPath) -> bool:

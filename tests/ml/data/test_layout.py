@@ -416,7 +416,7 @@ def test_numbered_people_or_samples(people: tuple[str, ...], classes: tuple[str,
     photos = [f"{top}{one}/{label}/#" for one in people for label in classes for top in {"", copy}]
     layout = laid_out(*photos)
     assert found(layout) == dict.fromkeys(classes, 3 * len(people))
-    assert f"each of {', '.join(sorted(people))} contains these: if those are" in layout.remark
+    assert f"if {', '.join(sorted(people))} are the classes instead" in layout.remark
     table = "file,type\n" + "".join(f"{path.as_posix()},{path.stem}\n" for path in layout.labels)
     assert found(laid_out(*photos, tables={"more.csv": table})) == found(layout)
     split = [f"{part}/{one}/{label}/#" for part in ("train", "test") for one in people for label in classes]
