@@ -507,7 +507,7 @@ def test_a_malformed_header_does_not_put_the_secret_url_in_the_log(make_model, c
             self.wfile.write(model)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Malformed) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         try:
             url = f"http://127.0.0.1:{server.server_address[1]}/model.pt?key=hidden"
             with running(MODEL_URL=url, MODEL_CACHE_DIR=str(cache)) as service:

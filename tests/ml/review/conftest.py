@@ -75,7 +75,7 @@ def review(store: Path, make_model: Callable[..., Path]) -> Callable[..., Collec
 def served(items: Items, lease_s: float = 600) -> Iterator[Ask]:
     """Serve the page of items, and yield a function that asks it."""
     server = make_server(HOST, 0, create_app(items, TOKEN, lease_s), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
 
     def ask(method: str, path: str, body: object = None, token: str = TOKEN, **headers: str) -> Answer:
