@@ -70,9 +70,9 @@ COPY ml/__init__.py ml/
 COPY ml/model/ ml/model/
 # The build fails unless each installed engine loads and runs the default model. The model gets a layer of its own
 # below. Files that a checkout makes private to their owner must be readable for another user here.
-RUN /venv/bin/python -B -c "from importlib.util import find_spec; from app import settings; from app.inference import engine; \
+RUN /venv/bin/python -B -c "from importlib.util import find_spec; from app import settings; from app.inference import loading; \
       kinds = ['onnx', 'torch'] if find_spec('torch') else ['onnx']; \
-      [engine.load(settings.EMBEDDED, kind, 1) for kind in kinds]" && \
+      [loading.load(settings.EMBEDDED, kind, 1) for kind in kinds]" && \
     mv app/default /default && \
     python -m compileall -q --invalidation-mode unchecked-hash . && \
     chmod -R a+rX . /default

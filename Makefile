@@ -112,7 +112,7 @@ gate: $(VENV)/.dev  ## decide whether models/model.pt may be released
 	$(BIN)/python -m release gate $(if $(filter true,$(ALLOW_INCOMPARABLE)),--allow-incomparable) \
 		$(if $(filter true,$(CANDIDATE)),--candidate)
 
-# The scripts below take the interpreter that they run from PYTHON, which is another one than make's.
+# The scripts below read PYTHON too: there it is the interpreter of .venv, not the one that makes .venv.
 check-tag: $(VENV)/.release  ## check that a release can get the tag TAG=v1.2.3
 	$(BIN)/python -m release publish --check-tag --tag "$(TAG)" --target "$(GITHUB_SHA)"
 
@@ -125,9 +125,9 @@ retraining-issue: $(VENV)/.release  ## open, update or close the issue about a r
 due: $(VENV)/.release  ## decide whether to train again since the latest release
 	PYTHON=$(BIN)/python scripts/due.sh
 
-# TARGET: docker, render, cloud-run or kubernetes. DEPLOY_FLAGS: such as --model-url URL.
+# TARGET: docker, render, cloud-run or kubernetes.
 deploy: $(VENV)/$(if $(filter cloud-run,$(TARGET)),.deploy,.serve)  ## deploy IMAGE to TARGET, test it, roll back if it fails
-	$(BIN)/python -m deploy $(TARGET) --image $(IMAGE) $(DEPLOY_FLAGS)
+	$(BIN)/python -m deploy $(TARGET) --image $(IMAGE)
 
 deploy-tools: $(VENV)/.deploy  ## create .venv with what deploys and releases: enough for the runbook, without torch
 
@@ -192,7 +192,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-19s%s\n", $$1, $$2 }' Makefile
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.*
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage .coverage.*
 
 # One environment, to which each target adds what it needs, at the same versions. A stamp says which files are
 # installed. scripts/environment.sh removes the whole environment if it can't be completed.

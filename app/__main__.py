@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app import create_app
 from app.collecting.writer import THREAD as COLLECTOR
+from app.http.admission import WORKER
 from app.http.server import Server
 from app.inference.model import LOADER
 from app.model_source.source import ModelSourceError
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         exit_code = server.run()
         service.collector.stop()  # while the metrics are still pushed
     loading.join(timeout=1.0)
-    if any(thread.name in ("load", LOADER, COLLECTOR) for thread in threading.enumerate()):
+    in_libraries = ("load", LOADER, COLLECTOR, WORKER)
+    if any(thread.name.startswith(in_libraries) for thread in threading.enumerate()):
         # An interpreter that ends while a thread is inside a library may crash, so the process ends at once.
         logging.shutdown()
         sys.stderr.flush()
@@ -141,7 +143,7 @@ def _load(service: Service, server: Server) -> None:
             if problem := service.decoder.heic_problem():
                 _log.warning("HEIC photos are rejected: %s", problem)
         except NoWorkerError as error:
-            _log.warning("only cheap photos can be decoded: %s", error)
+            _log.warning("photos that need a process of their own to decode get 503: %s", error)
 
 
 def _drain(server: Server, number: int) -> None:

@@ -7,8 +7,8 @@ from app.collecting.collector import Collector
 from app.http.admission import Admission
 from app.http.channel import Channel
 from app.http.gate import PREDICTIONS
-from app.inference.answers import Engine
 from app.inference.decoding import Decoder
+from app.inference.engine import Engine
 from app.inference.model import Model
 from app.settings import Settings
 from app.telemetry.feedback import SignedPredictions

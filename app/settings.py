@@ -207,7 +207,7 @@ class Settings:
     allowed_image_hosts: tuple[Origin, ...] = _setting(
         'Hosts that `/predict` may fetch an image from if it gets `{"url": ...}`. Only https, except for a '
         "host written as `http://HOST`; only the usual port, except for one written as `HOST:PORT`. A host "
-        "with an address that isn't public is refused, unless that address itself is in this list. "
+        "with an address that isn't public is rejected, unless that address itself is in this list. "
         "Subdomains and redirects to other hosts don't count as allowed. The service connects directly, "
         "not through a proxy. Unset: no image is fetched.",
         parsers.Parser("comma-separated hosts such as `photos.example.org`", parsers.origins),

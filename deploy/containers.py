@@ -1,8 +1,9 @@
 """Containers of the service on this machine: how one replaces another, and how a run that was cut off ends.
 
 The container NAME is the last one that passed the smoke test. A new one runs as NAME-next on the same port
-while NAME is stopped; once it has passed, NAME becomes NAME-previous and NAME-next becomes NAME. So the
-names alone say how far a killed run came, and the next run completes or undoes it.
+while NAME is stopped; once it has passed, NAME becomes NAME-previous and NAME-next becomes NAME. A rollback
+does the same with NAME-previous, which is called NAME-back meanwhile. So the names alone say how far a killed
+run came, and the next run completes or undoes it.
 
 After a canary, containers are behind a proxy (`deploy.haproxy`), which has the port; each of them has a port
 of its own. A deploy without a canary goes back to a container that has the port itself.
@@ -47,8 +48,9 @@ class Containers:
         if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,60}", options.name):
             raise DeployError("--name: a container's name consists of letters, digits and _.-")
         self._engine, self._timeout_s, self._poll_s = ContainerEngine(environ), options.timeout, options.poll
-        ends = ("", "-next", "-previous", "-clone")
-        self._name, self._next, self._previous, self._clone = (options.name + end for end in ends)
+        self._name: str = options.name
+        ends = ("-next", "-previous", "-back", "-clone")
+        self._next, self._previous, self._back, self._clone = (self._name + end for end in ends)
         self._port = options.port
         self._host = f"[{options.bind}]" if ":" in options.bind else options.bind
         address = f"{self._host}:{options.port}"
@@ -72,21 +74,13 @@ class Containers:
     def stage(self, image: str, variables: Variables) -> str:
         """Run the image as NAME-next in place of the container that runs. See `Target`."""
         self._create(self._next, image, self._kept_variables() | dict(variables))
-        return self._start_next()
+        return self._start_in_place(self._next)
 
     def promote(self) -> str:
         """Make NAME-next NAME, and NAME NAME-previous. See `Target`."""
-        staged = self._engine.inspect(self._next) or {}
-        if is_behind(staged):
-            self._proxy.route({port_of(staged): 100})
-        self._engine.remove(self._previous)
-        if named := self._engine.inspect(self._name):
-            if runs(named):
-                self._engine.run("stop", self._name)
-            self._engine.run("rename", self._name, self._previous)
-        self._engine.run("rename", self._next, self._name)
+        url = self._replace_name(self._next)
         self._promoted = True
-        return self._address(staged)
+        return url
 
     def roll_back(self, to: Deployment | None) -> str:
         """Run the container before again. See `Target`."""
@@ -125,27 +119,48 @@ class Containers:
 
     def _swap(self) -> str:
         """Run NAME-previous as NAME, which becomes NAME-previous; undo it if that fails."""
-        self._engine.run("rename", self._previous, self._next)
+        self._engine.run("rename", self._previous, self._back)
         try:
-            self._start_next()
-            return self.promote()
+            self._start_in_place(self._back)
+            return self._replace_name(self._back)
         except BaseException:
-            if self._engine.inspect(self._next):
-                self._engine.run("stop", self._next)
-                self._engine.run("rename", self._next, self._previous)
             with contextlib.suppress(DeployError):  # the first error is the one to report
-                self._restart()
+                self._end_swap()
             raise
 
-    def _start_next(self) -> str:
-        """Start NAME-next, in place of NAME unless each has its own port; return its URL once it is ready."""
-        staged, named = self._engine.inspect(self._next) or {}, self._engine.inspect(self._name)
-        if not is_behind(staged):
+    def _end_swap(self) -> None:
+        """Undo what `_swap` has done; complete it if NAME has become NAME-previous already."""
+        if self._engine.inspect(self._back) and (named := self._engine.inspect(self._name)):
+            if is_behind(named) and runs(named):
+                self._proxy.route({port_of(named): 100})  # before the other one ends
+            self._engine.run("stop", self._back)
+            self._engine.run("rename", self._back, self._previous)
+        elif self._engine.inspect(self._back):
+            self._engine.run("rename", self._back, self._name)
+        self._restart()
+
+    def _start_in_place(self, name: str) -> str:
+        """Start one, in place of NAME unless each has a port of its own; return its URL once it is ready."""
+        new, named = self._engine.inspect(name) or {}, self._engine.inspect(self._name)
+        if not is_behind(new):
             self._proxy.remove()
-        if named and not (is_behind(staged) and is_behind(named)):
+        if named and not (is_behind(new) and is_behind(named)):
             self._engine.run("stop", self._name)
-        self._engine.run("start", self._next)
-        return self._until_ready(self._next)
+        self._engine.run("start", name)
+        return self._until_ready(name)
+
+    def _replace_name(self, name: str) -> str:
+        """Make a container NAME, and NAME NAME-previous; return the public URL."""
+        new = self._engine.inspect(name) or {}
+        if is_behind(new):
+            self._proxy.route({port_of(new): 100})
+        self._engine.remove(self._previous)
+        if named := self._engine.inspect(self._name):
+            if runs(named):
+                self._engine.run("stop", self._name)
+            self._engine.run("rename", self._name, self._previous)
+        self._engine.run("rename", name, self._name)
+        return self._address(new)
 
     def _restart(self) -> str:
         """Start NAME unless it runs, and return the URL where it answers once it is ready."""
@@ -161,6 +176,9 @@ class Containers:
 
     def _repair(self) -> None:
         """Complete or undo what a killed run left."""
+        if self._engine.inspect(self._back):
+            say("a rollback was cut off: completing or undoing it")
+            self._end_swap()
         named, previous = self._engine.inspect(self._name), self._engine.inspect(self._previous)
         if self._engine.inspect(self._next) is None:
             return

@@ -16,7 +16,7 @@ IMAGE = "haproxy:3.2"
 _FILE = "/haproxy.cfg"
 _RELOAD_S = 1.0  # to start, or for a former process to accept no connections any more
 _RELOADS = 5
-"""So often the signal is sent until it has an effect. Of 400 signals right after a start, 9 had none."""
+"""How often the signal is sent at most. Of 400 signals right after a start, 9 had none."""
 _KEEP_ALIVE_S = 10
 _DRAIN_S = 10
 _LABEL = "cats-vs-dogs.address"

@@ -33,7 +33,7 @@ def session(
     give_up: Callable[[], bool] = lambda: False,
     report: Callable[[str], None] = lambda _: None,
 ) -> requests.Session:
-    """Return a session that retries transient failures, to which untrusted certificates do not belong.
+    """Return a session that retries transient failures. An untrusted certificate is not one of them.
 
     The response to the last attempt is returned whatever its status; a connection that fails in every attempt
     raises `requests.RequestException`. No text of such an error is fit for a log: it may hold the URL.

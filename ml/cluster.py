@@ -35,8 +35,8 @@ _STORE = 100 << 20  # bytes of shared memory on a cluster of this machine: what 
 def joined() -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine, until the context ends.
 
-    The nodes get this package, so that they never work with another version. They need nothing of their own
-    but the packages that it imports.
+    The nodes get this package, so that they never work with another version. They need only the packages
+    that it imports.
 
     Raises:
         PipelineError: there is no such cluster, its nodes can't get the code, or a task failed.

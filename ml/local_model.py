@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ml.model import bundle
 from ml.model.decision import Decision, decide_label
-from ml.model.errors import BundleError, NoOnnxModelError, PipelineError
+from ml.model.errors import BundleError, NoOnnxModelError, PipelineError, first_line
 from ml.model.manifest import Manifest
-from ml.model.onnx_model import OnnxModel, first_line
+from ml.model.onnx_model import OnnxModel
 from ml.paths import DEFAULT_MODEL, MODEL
 
 Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.model.image import Resize
 from ml.model.manifest import ARCHITECTURES, LIBRARIES, is_arch
 
@@ -283,12 +283,14 @@ def read_text(path: Path) -> str:
     """Return the content of the file.
 
     Raises:
-        PipelineError: it is missing or not text.
+        PipelineError: it is missing, cannot be read or is not text.
     """
     try:
         return path.read_text("utf-8")
-    except OSError as error:
+    except FileNotFoundError as error:
         raise PipelineError(f"{path} is missing: run this from the project's root") from error
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path} is not UTF-8 text") from error
 
@@ -298,7 +300,7 @@ def parse(text: str, name: object) -> Any:
     try:
         return YAML(typ="safe").load(text)
     except YAMLError as error:
-        raise PipelineError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise PipelineError(f"{name}: not valid YAML: {one_line(str(error))}") from error
 
 
 def check(text: str, path: Path) -> Params:

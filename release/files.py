@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml.evaluation.verdicts import WORSE
+from ml.evaluation.compare import WORSE
 from ml.model import VERSION, bundle
 from ml.model.errors import PipelineError
 from ml.model.manifest import Manifest

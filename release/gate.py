@@ -24,10 +24,9 @@ from ml.cli import say
 from ml.data.dataset import FOLDER, Dataset
 from ml.data.download import fetch
 from ml.evaluation.baselines import has_few_test_photos
-from ml.evaluation.compare import Counts, Difference, Paired, compare
+from ml.evaluation.compare import WORSE, Counts, Difference, Paired, compare
 from ml.evaluation.metrics import Floats, classification_metrics
 from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
-from ml.evaluation.verdicts import WORSE
 from ml.model import bundle
 from ml.model.errors import PipelineError
 from ml.model.onnx_model import OnnxModel

@@ -1,9 +1,9 @@
 """Keep one GitHub issue about a retrained model that is not in service.
 
 If the gate has rejected the model, as reports/gate.json says, or if the run has failed, the open issue with
-the label `retraining` gets the reason, and a comment; if there is none, one is opened. Nobody would be told
-otherwise: GitHub sends no mail about runs that a workflow has started. If neither is so, an open issue is
-closed.
+the label `retraining` gets the reason, and a comment; if there is none, one is opened. GitHub sends no mail
+about runs that a workflow has started, so nobody would notice without the issue. If the run succeeded and the
+gate passed the model, an open issue is closed.
 
 Environment: GITHUB_REPOSITORY, GITHUB_TOKEN; optional: GITHUB_API_URL, GITHUB_SHA, RUN_URL (address of the
 workflow run), RELEASED (result of the jobs that train, publish and deploy; `success` by default).

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from app.inference.answers import Engine
-from app.inference.engine import load
+from app.inference.engine import Engine
+from app.inference.loading import load
 from app.settings import EMBEDDED, Settings
 from ml.cli import whole_number
 from ml.model.host import available_cpus
@@ -37,7 +37,7 @@ _TO_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 class Figures(NamedTuple):
     """What one measurement gives."""
 
-    rate: float  # answers a second
+    rate: float  # answers per second
     cpu_ms: float  # CPU time per answer
     median_ms: float = 0.0  # latency
     p99_ms: float = 0.0
@@ -143,7 +143,7 @@ def main() -> int:
     except (process.ProcessError, FileNotFoundError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{'':11} {'answers a second':^27} {'CPU ms an answer':^27} {'latency, ms':^17}")
+    print(f"{'':11} {'answers per second':^27} {'CPU ms per answer':^27} {'latency, ms':^17}")
     columns = [*2 * (f"{'service':>9}", f"{'limit':>9}", f"{'ratio':>7}"), f"{'median':>8}", f"{'p99':>8}"]
     print(f"{'connections':>11}", *columns)
     for connections, rounds in rows.items():

@@ -88,7 +88,7 @@ def main() -> int:
     add("--balance", choices=BALANCES, default="round-robin", help="default: round-robin")
     options = parser.parse_args()
     photos = decodable(parser, options.photos, _PHOTOS)
-    print(f"{'':24} {'answers a second':^18} " + " ".join(f"{name + ' ms':^22}" for name in _COMPARED))
+    print(f"{'':24} {'answers per second':^18} " + " ".join(f"{name + ' ms':^22}" for name in _COMPARED))
     columns = " ".join([f"{'model':>8} {'measured':>9}"] + 3 * [f"{'model':>7} {'real':>7} {'ratio':>6}"])
     print(f"{'instances':>9} {'load':>6} {'drift':>7} {columns}")
     try:

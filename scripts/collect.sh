@@ -15,7 +15,7 @@ if [ -z "${SERVICE_URL:-}" ]; then
   echo "error: set SERVICE_URL to the URL of the service" >&2
   exit 1
 fi
-# Without feedback: that of users would be lost among it, in the accuracy that an alert watches.
+# Send no feedback: it would outweigh that of users in the live accuracy that an alert watches.
 arguments=(--no-feedback --min-accuracy "${MONITOR_MIN_ACCURACY:-0.9}" --out "${MONITOR_OUT:-predictions_batch.json}")
 [ -z "${MONITOR_DATA:-}" ] || arguments+=(--data "$MONITOR_DATA")
 [ -n "${MLFLOW_TRACKING_URI:-}" ] || arguments+=(--no-mlflow)

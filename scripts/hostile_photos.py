@@ -58,7 +58,7 @@ def _sent(client: Client, photo: bytes) -> str:
     except BROKEN as error:
         return f"no answer: {error!r}"
     busy = response.status == 503 and "Retry-After" in response.headers
-    return "" if busy else complaint(response) or str(response.status)
+    return "503" if busy else complaint(response) or str(response.status)
 
 
 class Measured:

@@ -12,9 +12,6 @@ if [ "${GITHUB_REF_TYPE:?}" != tag ] && [ "$ref" != main ]; then
   ref=branch-$ref # a branch must not look like a commit or a version
 fi
 tags=("$name:${GITHUB_SHA:?}" "$name:${ref:0:128}")
-if [ "$GITHUB_REF_TYPE" = tag ] && [[ $ref =~ ^v?[0-9]+(\.[0-9]+)*$ ]]; then # neither v1.2.3-rc.1 nor v1.2.3rc1
-  tags+=("$name:latest")
-fi
 
 label=org.opencontainers.image
 echo "name=$name"

@@ -25,8 +25,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from ml.evaluation.compare import compare_hits
-from ml.evaluation.verdicts import BETTER
+from ml.evaluation.compare import BETTER, compare_hits
 from monitoring.client import PrometheusError
 from scripts.common import arguments
 from scripts.common.process import ROOT, ProcessError

@@ -227,7 +227,7 @@ def prepared(name: str) -> Iterator[tuple[dict[str, str], GitHub]]:
         try:
             yield {"CONTAINER": engine.command} | github.environment(), github
         finally:
-            for suffix in ("-proxy", "", "-next", "-previous", "-clone"):
+            for suffix in ("-proxy", "", "-next", "-previous", "-back", "-clone"):
                 with contextlib.suppress(DeployError):
                     engine.remove(name + suffix)
 

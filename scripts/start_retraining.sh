@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start the workflow retrain.yml on this branch. .github/workflows/monitor.yml calls this. Environment:
+# Start the workflow retrain.yml on this branch. monitor.yml and weekly.yml call this. Environment:
 #   GITHUB_REPOSITORY, GITHUB_REF_NAME, GH_TOKEN   the token needs actions: write
 set -euo pipefail
 

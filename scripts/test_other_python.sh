@@ -1,19 +1,16 @@
 #!/usr/bin/env bash
 # Run the tests of the service, of scoring and of what they share on another Python than .venv's, in a temporary environment
 # without torch. Takes the newest of Python 3.11 to 3.14 that is installed; without one, it says so and succeeds.
-# Environment: OTHER_PYTHON names the interpreter
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C
 
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-candidates=(${OTHER_PYTHON:+"$OTHER_PYTHON"})
-if [ ${#candidates[@]} = 0 ]; then
-  for minor in 14 13 12 11; do
-    candidates+=("python3.$minor" "$HOME/.pyenv/versions/3.$minor."*/bin/python3)
-  done
-fi
+candidates=()
+for minor in 14 13 12 11; do
+  candidates+=("python3.$minor" "$HOME/.pyenv/versions/3.$minor."*/bin/python3)
+done
 own=$(version .venv/bin/python)
 python=
 for candidate in "${candidates[@]}"; do

@@ -47,7 +47,7 @@ SLOW = {
     "app/inference/test_copies.py::test_the_longer_side_of_a_copy_is_limited",
     "app/inference/test_decoding.py::test_a_photo_that_takes_too_long_frees_its_worker_and_is_counted",
     "app/inference/test_decoding.py::test_the_time_in_the_sandbox_counts_for_the_request",
-    "app/inference/test_engine.py",
+    "app/inference/test_loading.py",
     "app/inference/test_evidence.py",
     "app/inference/test_model_description.py",
     "app/routes/test_api_docs.py::test_the_service_matches_its_description",

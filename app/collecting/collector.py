@@ -10,9 +10,9 @@ from app import memory
 from app.collecting.awaiting import Awaiting, Candidate
 from app.collecting.limits import BYTES, CLIENT, PHOTOS, DailyLimits
 from app.collecting.writer import FAILURES, Writer
-from app.inference.answers import Engine
 from app.inference.classify import Prediction
 from app.inference.decoding import Decoder
+from app.inference.engine import Engine
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model import kept_photos

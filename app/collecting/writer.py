@@ -33,7 +33,7 @@ is counted, such as the fork of the process that copies: with 0.01, throughput f
 _POLL_S, _TIDY_S = 0.05, 5.0
 _REOPEN_S = 60.0
 """Least time between two new stores while writing fails: a new client of a bucket takes 0.1 s of CPU time."""
-_STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
+_STOP_S = 2.0
 
 _log = logging.getLogger(__name__)
 

@@ -44,12 +44,12 @@ INTERNALS = {
     "server.TcpWSGIServer.add_task": "overridden: decides which thread answers a request",
     "server.TcpWSGIServer.handle_accept": "overridden: connections are accepted after the others were served",
     "server.TcpWSGIServer.accept": "called: accepts one connection",
-    "server.TcpWSGIServer.set_socket_options": "called: for an accepted connection",
+    "server.TcpWSGIServer.set_socket_options": "overridden: for an accepted connection",
     "server.TcpWSGIServer.maintenance": "overridden: fails when a thread closes a connection",
-    "server.TcpWSGIServer.readable": "overridden: waitress stops to accept connections at the limit",
+    "server.TcpWSGIServer.readable": "overridden: waitress stops accepting connections at the limit",
     "server.TcpWSGIServer.accepting": "read: whether the socket listens",
     "server.TcpWSGIServer.channel_class": "set to Channel",
-    "server.TcpWSGIServer.pull_trigger": "called: wakes the event loop from another thread",
+    "server.TcpWSGIServer.pull_trigger": "overridden: wakes the event loop from another thread",
     "server.TcpWSGIServer.del_channel": "called: takes the listening socket out of the event loop",
     "task.ThreadedTaskDispatcher.add_task": "called: passes a request to waitress's threads",
     "task.ThreadedTaskDispatcher.shutdown": "called: ends waitress's threads",
@@ -88,7 +88,7 @@ INTERNALS = {
     "receiver.FixedStreamReceiver": "read: `remain`, the bytes that are still to come",
     "receiver.ChunkedReceiver": "replaced: it takes quadratic time",
     "task.WSGITask": "base class of AppTask",
-    "task.WSGITask.get_environment": "overridden: adds REJECTION and STARTED",
+    "task.WSGITask.get_environment": "overridden: adds what the app must know of the request",
     "task.WSGITask.build_response_header": "overridden: closes the connection after a response in a drain",
     "task.WSGITask.close_on_finish": "read: whether the response closes the connection",
     "task.WSGITask.set_close_on_finish": "called: closes the connection after the response",
@@ -96,4 +96,4 @@ INTERNALS = {
     "task.ErrorTask": "base class of ProblemTask",
     "task.ErrorTask.execute": "overridden: answers with a problem document",
 }
-"""Names below `waitress` that this package overrides, calls or reads, each with the reason."""
+"""Names below `waitress` that this package overrides or calls, and most that it reads, with the reason."""

@@ -19,9 +19,12 @@ FETCHED = "app.fetched"
 """Key in the WSGI environment: the photo at the URL in the body, or the exception that explains why there is
 none; None if the body has no URL. See `app.http.fetching`."""
 
+WORKER = "predict-"
+"""What the names of the threads begin with that predict."""
+
 _NICENESS = 10
 _MOMENT_S = 0.25  # between two requests of a full load, a worker is free for less
-_STOP_S = 2.0  # with the default of DRAIN_SECONDS, the process ends before an orchestrator's 30 s are over
+_STOP_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,12 +43,18 @@ class RejectedError(ServiceUnavailable):
     """A prediction is rejected: 503, and the client may try again.
 
     Attributes:
-        reason: `queue_full`, `timeout`, `draining`, `uploads` or `fetches`, the label of its metric.
+        reason: `queue_full`, `timeout`, `draining`, `uploads`, `fetches` or `no_resources`, the label of its
+            metric.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{message}; try again", retry_after=1)
         self.reason = reason
+
+
+def queue_full() -> RejectedError:
+    """Return the reason for which a prediction is rejected if no more can wait."""
+    return RejectedError("queue_full", "every worker is busy and the queue is full")
 
 
 class Admission(Generic[_T]):
@@ -97,7 +106,7 @@ class Admission(Generic[_T]):
         """
         with self._changed:
             if self.full:
-                raise RejectedError("queue_full", "every worker is busy and the queue is full")
+                raise queue_full()
             if len(self._threads) < self.workers:
                 self._start_worker()
             self._queue.append((time.monotonic() + self._timeout_s, task))
@@ -136,12 +145,12 @@ class Admission(Generic[_T]):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _start_worker(self) -> None:
-        thread = threading.Thread(target=self._work, name=f"predict-{len(self._threads)}", daemon=True)
+        thread = threading.Thread(target=self._work, name=f"{WORKER}{len(self._threads)}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the system has no more threads: existing workers serve the queue
             if not self._threads:
-                raise RejectedError("queue_full", "no thread can be started to predict in") from error
+                raise RejectedError("queue_full", "can't start a worker thread") from error
         else:
             self._threads.append(thread)
 

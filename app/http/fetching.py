@@ -6,7 +6,7 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from app.http.admission import RejectedError
+from app.http.admission import RejectedError, queue_full
 from app.http.request import uploads_rejected
 from app.photos import documents
 from app.photos.remote import AT_ONCE, RemotePhotos
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class Fetching:
-    """One thread per photo. The event loop's thread begins, and the others end with `Listener.admit`."""
+    """One thread per photo, which ends with `Listener.admit` or `Listener.reject`."""
 
     def __init__(self, settings: Settings, listener: Any) -> None:
         self._listener = listener
@@ -41,7 +41,7 @@ class Fetching:
         if url is None:
             return False
         if self._listener.admission.full:
-            raise RejectedError("queue_full", "every worker is busy and the queue is full")
+            raise queue_full()
         if not self._room.acquire(blocking=False):
             raise RejectedError("fetches", "too many images are being fetched")
         try:

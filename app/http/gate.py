@@ -40,7 +40,7 @@ def keyed_route(path: str) -> str | None:
 
 
 class Gate:
-    """Checks the key, the rate and the announced length of requests. Only the event loop's thread uses it."""
+    """Checks the key, the rate and the length of requests. Only the event loop's thread calls `check`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -226,6 +226,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             if error.errno in _NO_DESCRIPTOR:  # other programs of this machine may have taken them
                 for victim in least_valuable(self.active_channels.values(), 1):
                     self._evict(victim)
+                self._full_until = time.monotonic() + _RETRY_S  # the socket stays readable: don't spin
             return False
         if pair is None:
             return False
@@ -265,7 +266,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             return  # until the client has read the response before; in waitress, a thread would wait for that
         if request.path in PROBES:
             self._immediate.appendleft(channel)
-        elif request.rejection or request.error:
+        elif request.error or (request.rejection and request.predicts):
             self._immediate.append(channel)
         elif request.predicts:
             try:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from flask import Flask, Response
 
+from app.photos.tensors import JSON_SIZE
 from app.settings import Settings
 
 HEADERS = {
@@ -18,10 +19,9 @@ HEADERS = {
 }
 
 
-_BINARY = "Inference-Header-Content-Length"  # of binary tensors: where the JSON ends
 _ALLOWED = ["Authorization", "Content-Encoding", "Content-Type", "X-API-Key", "X-Request-ID"]
-_ALLOWED += [_BINARY, "traceparent", "tracestate"]
-_EXPOSED = [_BINARY, "Retry-After", "X-Request-ID"]  # sorted, as flask-cors does
+_ALLOWED += [JSON_SIZE, "traceparent", "tracestate"]
+_EXPOSED = [JSON_SIZE, "Retry-After", "X-Request-ID"]  # sorted, as flask-cors does
 
 
 def register(app: Flask, settings: Settings) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.answers import Engine
 from app.inference.decoding import Decoder
+from app.inference.engine import Engine
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.request_trace import stage
@@ -94,7 +94,7 @@ def classify(
             raise type(error)(f"file {number} of {len(photos)}: {error}") from error
         decoded.append(each)
         elsewhere_s += cpu_s
-    answers = []
+    results = []
     for each in decoded:  # one by one: a batch is no faster, and takes memory for good
         check_time()
         with stage("inference", metrics.inference):
@@ -105,14 +105,14 @@ def classify(
         if explained and answer.evidence is not None:
             explanation = explain(answer.evidence[0], decision.likeliest, each, manifest.resize)
         prediction = Prediction(decision.label, decision.probabilities, decision.known, explanation)
-        answers.append((prediction, None if answer.components is None else answer.components[0].tolist()))
+        results.append((prediction, None if answer.components is None else answer.components[0].tolist()))
     for each, (prediction, components), size in zip(
-        decoded, answers, sizes or [None] * len(decoded), strict=True
+        decoded, results, sizes or [None] * len(decoded), strict=True
     ):
         _count(each, prediction, metrics, size or (each.width, each.height))
         if components is not None:
             metrics.count_components(components)
-    return [prediction for prediction, _ in answers]
+    return [prediction for prediction, _ in results]
 
 
 def _count(photo: Decoded, prediction: Prediction, metrics: Metrics, size: tuple[int, int]) -> None:

@@ -6,8 +6,8 @@ import time
 from concurrent.futures import Future
 from pathlib import Path
 
-from app.inference.answers import Engine
-from app.inference.engine import load
+from app.inference.engine import Engine
+from app.inference.loading import load
 from app.model_source import source
 from app.model_source.source import ModelSourceError
 from app.settings import Settings

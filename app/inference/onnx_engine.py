@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.inference.answers import Answers, Engine
+from app.inference.engine import Answers, Engine
 from app.inference.watchdog import WATCHDOG
 from ml.model.bundle import Bundle
 from ml.model.errors import AnswerError, BundleError

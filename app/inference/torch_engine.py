@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.inference.answers import Answers, Engine
+from app.inference.engine import Answers, Engine
 from ml.model.answering import restore
 from ml.model.checkpoint import Checkpoint
 

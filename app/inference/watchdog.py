@@ -11,7 +11,7 @@ _POLL_S = 0.25
 
 
 class Watchdog:
-    """One thread for the runs of all models. To watch a run costs it about a microsecond.
+    """One thread for the runs of all models. Watching a run adds about a microsecond to it.
 
     ONNX Runtime looks at the options' `terminate` before each node and each turn of a loop; a single node
     that takes long ends only by itself.
@@ -35,7 +35,7 @@ class Watchdog:
             self._runs[run] = time.monotonic() + limit_s
 
     def forget(self, run: "RunOptions") -> None:
-        """Stop to watch a run, which has ended."""
+        """Stop watching a run, which has ended."""
         with self._lock:
             del self._runs[run]
 

@@ -39,7 +39,7 @@ def is_text(data: bytes) -> bool:
 def too_large(max_bytes: int) -> str:
     """Return why a body is rejected that has more bytes than it may have."""
     if max_bytes % _MB:
-        where = "photos are taken by POST /predict and POST /v2/models/NAME/infer only"
-        return f"the body is larger than {max_bytes} bytes; {where}"
+        where = "send photos to POST /predict or POST /v2/models/NAME/infer"
+        return f"the body is larger than {max_bytes} bytes, the limit of requests without photos; {where}"
     advice = "send a smaller photo, or fewer photos per request"
     return f"the body is larger than {max_bytes // _MB} MB, the limit of this service; {advice}"

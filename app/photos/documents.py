@@ -58,10 +58,10 @@ def url(document: dict[str, Any]) -> str | None:
     """Return the URL in a document, if it has one.
 
     Raises:
-        BadRequest: it is not a text.
+        BadRequest: it is not a string.
     """
     if "url" in document and not isinstance(document["url"], str):
-        raise BadRequest("'url' must be a text")
+        raise BadRequest("'url' must be a string")
     return document.get("url")
 
 

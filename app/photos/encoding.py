@@ -47,7 +47,7 @@ def decoded(body: bytes, encoding: str, max_bytes: int) -> bytes:
     try:
         data = inflater.decompress(body, max_bytes + 1)
     except zlib.error:
-        raise BadRequest(f"the body is not what its Content-Encoding {name} says") from None
+        raise BadRequest(f"the body isn't valid {name}, which its Content-Encoding states") from None
     if len(data) > max_bytes:
         raise RequestEntityTooLarge(too_large(max_bytes))
     # One stream only: to inflate very many small ones would take long.

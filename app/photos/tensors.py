@@ -16,6 +16,8 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from app.photos import MAX_PHOTOS, documents
 
+JSON_SIZE = "Inference-Header-Content-Length"
+"""Header of a body with binary tensors: how many of its bytes are JSON."""
 IMAGE, PIXELS = "image", "pixels"
 """The inputs, of which a request has one: encoded photos as BYTES [N], pixels as UINT8 [N, size, size, 3]."""
 
@@ -55,12 +57,12 @@ def parse(body: bytes, json_size: str, size: int) -> InferenceRequest:
         RequestEntityTooLarge: it has too many photos, numbers or texts.
     """
     if json_size and not (_SIZE.fullmatch(json_size) and int(json_size) <= len(body)):
-        raise BadRequest("Inference-Header-Content-Length must be the size of the JSON in the body")
+        raise BadRequest(f"{JSON_SIZE} must be the size of the JSON in the body")
     end = int(json_size) if json_size else len(body)
     document = _load(body[:end] if json_size else body, size)
     inputs, own_id = document.get("inputs"), document.get("id")
     if not (own_id is None or isinstance(own_id, str)):
-        raise BadRequest("'id' must be a text")
+        raise BadRequest("'id' must be a string")
     expected = f"'{IMAGE}' (BYTES [N]) or '{PIXELS}' (UINT8 [N, {size}, {size}, 3])"
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
         raise BadRequest(f"'inputs' must be a list of one tensor: {expected}")
@@ -86,7 +88,7 @@ def _load(text: bytes, size: int) -> dict[str, Any]:
     if text.count(b",") > numbers + _MAX_TEXTS or text.count(b"[") > numbers // 2 + _MAX_TEXTS:
         raise RequestEntityTooLarge(f"the JSON has more than {numbers} numbers; send pixels in binary form")
     if text.count(b'"') > 2 * _MAX_TEXTS or text.count(b"{") > _MAX_TEXTS:
-        raise RequestEntityTooLarge(f"the JSON has more than {_MAX_TEXTS} texts")
+        raise RequestEntityTooLarge(f"the JSON has more than {_MAX_TEXTS} strings or objects")
     try:
         document = json.loads(text, strict=False)
     except (ValueError, RecursionError):
@@ -130,7 +132,7 @@ def _pixels(data: Any, binary: memoryview | None, shape: tuple[int, ...]) -> Seq
     except (TypeError, ValueError):
         raise BadRequest(f"the data of '{PIXELS}' must be whole numbers from 0 to 255") from None
     if len(content) != math.prod(shape):
-        raise BadRequest(f"'{PIXELS}' has {len(content)} numbers, but its shape {math.prod(shape)}")
+        raise BadRequest(f"'{PIXELS}' has {len(content)} numbers, but its shape requires {math.prod(shape)}")
     return list(np.frombuffer(content, np.uint8).reshape(shape))
 
 
@@ -141,7 +143,7 @@ def _images(data: Any, binary: memoryview | None, shape: tuple[int, ...]) -> Seq
     else:
         images = _split(binary, shape[0])
     if len(images) != shape[0]:
-        raise BadRequest(f"'{IMAGE}' has {len(images)} photos, but its shape {shape[0]}")
+        raise BadRequest(f"'{IMAGE}' has {len(images)} photos, but its shape requires {shape[0]}")
     for number, image in enumerate(images, 1):
         if not image:
             raise BadRequest(f"element {number} of '{IMAGE}' is empty")

@@ -31,7 +31,7 @@ def respond(path: Path) -> Response:
     return respond_with(content, tag, _TYPES[path.suffix])
 
 
-def respond_with(content: bytes, tag: str, kind: str | None) -> Response:
+def respond_with(content: bytes, tag: str, kind: str) -> Response:
     """Return a content that all responses share; `tag` identifies it, `kind` is its media type."""
     response = Response(
         wrap_file(request.environ, io.BytesIO(content)), mimetype=kind, direct_passthrough=True

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from flask import request
 
-from app.http.keys import sent_key
+from app.http.keys import KEY_ADVICE, sent_key
 from app.service import current_service
+
+_TOKEN_ADVICE = "send METRICS_TOKEN as 'Authorization: Bearer TOKEN' or 'X-API-Key: TOKEN'"  # noqa: S105
 
 
 def require_api_key() -> None:
@@ -16,7 +18,10 @@ def require_api_key() -> None:
     Raises:
         Unauthorized: the request has none of the keys.
     """
-    _require(current_service().settings.api_keys)
+    keys = current_service().settings.api_keys
+    # Browsers send OPTIONS without a key, to ask whether they may send one.
+    if keys and request.method != "OPTIONS":
+        _sent(keys, KEY_ADVICE)
 
 
 def require_metrics_token() -> None:
@@ -25,11 +30,9 @@ def require_metrics_token() -> None:
     Raises:
         Unauthorized: the request doesn't have the token.
     """
-    token = current_service().settings.metrics_token
-    _require((token,) if token else ())
+    if token := current_service().settings.metrics_token:
+        _sent((token,), _TOKEN_ADVICE)
 
 
-def _require(keys: Sequence[str]) -> None:
-    # Browsers send OPTIONS without a key, to ask whether they may send one.
-    if keys and request.method != "OPTIONS":
-        sent_key(request.headers.get("Authorization", ""), request.headers.get("X-API-Key", ""), keys)
+def _sent(keys: Sequence[str], advice: str) -> None:
+    sent_key(request.headers.get("Authorization", ""), request.headers.get("X-API-Key", ""), keys, advice)

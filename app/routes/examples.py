@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from urllib.parse import quote
 
-from app.inference.answers import Engine
+from app.inference.engine import Engine
 
 _FOLDER = Path(__file__).parents[1] / "static" / "examples"
 

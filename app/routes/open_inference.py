@@ -11,15 +11,14 @@ from flask import Blueprint, Response, json, jsonify, request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from app.http.gate import INFER, INFER_VERSION
-from app.inference.answers import Engine
 from app.inference.classify import Prediction
+from app.inference.engine import Engine
 from app.photos import tensors
 from app.routes import auth, operations, predict, uploads
 from app.service import Service, current_service
 from ml.model import NAME, VERSION
 
 MODEL = NAME
-_JSON_SIZE = "Inference-Header-Content-Length"
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_state_dict"}
 
 blueprint = Blueprint("open_inference", __name__, url_prefix="/v2")
@@ -89,7 +88,7 @@ def infer(model: str, version: str | None = None) -> Response:
     _check(engine, model, version)
     with service.metrics.in_flight.track_inprogress():
         body = uploads.read_body(request, service.settings)
-        asked = tensors.parse(body, request.headers.get(_JSON_SIZE, ""), engine.manifest.image_size)
+        asked = tensors.parse(body, request.headers.get(tensors.JSON_SIZE, ""), engine.manifest.image_size)
         kinds = _outputs(engine)
         wanted = asked.outputs or dict.fromkeys(kinds, asked.binary)
         if unknown := set(wanted) - set(kinds):
@@ -111,7 +110,7 @@ def infer(model: str, version: str | None = None) -> Response:
     if blobs:
         text = response.get_data()
         response = Response(b"".join((text, *blobs)), mimetype="application/octet-stream")
-        response.headers[_JSON_SIZE] = str(len(text))
+        response.headers[tensors.JSON_SIZE] = str(len(text))
     return response
 
 

@@ -19,8 +19,8 @@ from werkzeug.exceptions import (
 
 from app.http.addresses import CLIENT
 from app.http.admission import REJECTION
-from app.inference.answers import Engine
 from app.inference.classify import Prediction, TooMuchWorkError, classify
+from app.inference.engine import Engine
 from app.routes import auth, uploads
 from app.service import Service, current_service
 from ml.model.errors import AnswerError

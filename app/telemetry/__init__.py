@@ -1,1 +1,1 @@
-"""Metrics, request log, and metrics push."""
+"""Metrics and their push, the request log, traces, and the signed ids for feedback."""

@@ -90,7 +90,7 @@ class Metrics:
         self.stopped_decoders = counter(
             "decoders_stopped_total", "Photos whose decoding took more memory or time than a photo may take"
         )
-        self.workers = gauge("predictions_slots", "Workers: requests that are predicted in parallel")
+        self.workers = gauge("predictions_workers", "Workers: requests that are predicted in parallel")
         self.in_flight = gauge("predictions_in_flight", "Requests that workers are predicting")
         self.waiting = gauge("predictions_waiting", "Requests in the queue")
         self.rejected = counter("predictions_rejected_total", "Prediction requests rejected", ["reason"])
@@ -161,7 +161,7 @@ class Metrics:
             self.rejected.labels(reason)
         for reason in ("no_resources", "uploads", "fetches"):
             self.rejected.labels(reason)
-        for reason in ("idle", "slow", "limit", "rejected"):
+        for reason in ("idle", "slow", "limit", "rejected", "unread"):
             self.closed.labels(reason)
         for correct in ("true", "false"):
             self.judged.labels(correct)

@@ -12,8 +12,10 @@ from urllib.parse import unquote, urlsplit
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
 from ml.model import NAME
+from ml.model.urls import bare
 
 _TIMEOUT_S = 5.0
+_END_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def pushing(settings: Settings, metrics: Metrics) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(_TIMEOUT_S)  # a gateway that hangs must not delay the end
+        thread.join(_END_S)  # a gateway that hangs must not delay the end
 
 
 def _push(url: str, every_s: float, metrics: Metrics, ended: threading.Event) -> None:
@@ -67,8 +69,7 @@ def _gateway(url: str) -> tuple[str, Callable[..., Any]]:
     from prometheus_client.exposition import basic_auth_handler, default_handler
 
     parts = urlsplit(url)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
     if parts.username is None:
-        return bare, default_handler
+        return bare(parts), default_handler
     user, password = unquote(parts.username), unquote(parts.password or "")
-    return bare, partial(basic_auth_handler, username=user, password=password)
+    return bare(parts), partial(basic_auth_handler, username=user, password=password)

@@ -71,7 +71,7 @@ class Reader:
     def restarts(self) -> int:
         """How often processes of the candidate had started again when `read` was last called.
 
-        What a crash costs is counted by the proxy at most, not by the service.
+        The service cannot count the requests that a crash costs; only a proxy can.
         """
         return self._restarts
 

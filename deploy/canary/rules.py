@@ -1,6 +1,6 @@
 """The rules by which a candidate is judged beside the champion, and where a canary ends.
 
-Apart from what judges by them, which imports numpy: most deploys have no canary, and start sooner without it.
+Separate from `judge`, which imports numpy, so that deploys without a canary start sooner.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,8 @@ RULES: Mapping[str, Rule] = {
     "errors": Rule("requests answered with 5xx", 0.005),
     "slow": Rule("predictions slower than the current version's 99th percentile before the canary", 0.01),
     UNKNOWN: Rule("photos answered `unknown`", 0.05),
-    # Of those that got a class: a model that knows more photos must not look different by that.
+    # Share of the photos that got a class, so that a model that answers fewer photos as unknown does not
+    # count as different.
     LABELS: Rule("photos that got this label, of those that got a class", 0.05, both_ways=True),
     "unsure": Rule("photos answered with a confidence of at most 0.8", 0.1),
     FEEDBACK: Rule("answers that users judged wrong", 0.005),

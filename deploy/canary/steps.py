@@ -20,7 +20,7 @@ from monitoring.client import Prometheus, PrometheusError
 
 _QUERY_S = 30
 _BLIND_S = 180.0
-"""How long Prometheus may be silent, or a shorter step takes."""
+"""Prometheus may be silent for this long, or for a whole step if that is shorter."""
 _NOT_READY = 3  # looks
 _ALL = 100  # percent
 

@@ -32,7 +32,7 @@ from ml.review.server import PORT, serve
 EXAMPLE = "python -m ml audit"
 SUSPECTS = Path("reports/audit/suspects.json")
 _MOST = 200
-_METHOD = 1  # another number when the code finds other suspects
+_METHOD = 2  # another number when the code finds other suspects or shows other probabilities
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

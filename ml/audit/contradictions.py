@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ml.data.decisions import LabelDecision
 from ml.model.image import ImageError, Resize, decode
+from ml.model.partial import sha256_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def read(
     """
     for group in _groups(_pairs(dropped)):
         paths = [path for path in group if (raw / path).is_file()]
-        hashes = [_sha256(raw / path) for path in paths]
+        hashes = [sha256_of(raw / path) for path in paths]
         made = [decisions.get(sha256) for sha256 in hashes]
         labels = [
             decision.label if decision and decision.label else path.split("/", 1)[0]
@@ -57,11 +57,6 @@ def read(
         except ImageError:
             continue
         yield Contradiction(paths, hashes, labels, pixels)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pairs(dropped: Path) -> Iterator[tuple[str, str]]:

@@ -49,7 +49,8 @@ def find(
     Args:
         data: the prepared photos, of all splits.
         network: computes the features; its head is overwritten.
-        contradictions: photos with several labels, which `prepare` left out.
+        contradictions: photos with several labels, of which `prepare` kept none, or one of several near
+            duplicates.
         decided: SHA-256 of the photos about which a person has decided; they are not shown again.
         most: the largest number of suspects of each kind.
 
@@ -58,7 +59,7 @@ def find(
     """
     features = extract_features(network, data.images).embeddings
     probabilities, known = predict_out_of_sample(network, features, data.labels)
-    suspects = _contradicting(network, contradictions, data.classes)
+    suspects = _contradicting(network, contradictions, data, probabilities)
     hidden = decided.union(*(suspect.hashes for suspect in suspects))
     issues, disagreements = label_issues(data.labels, probabilities)
     wrong = set(issues)
@@ -165,16 +166,23 @@ def _ood_score(network: Network, features: Tensor, labels: NDArray[np.int64]) ->
 
 
 def _contradicting(
-    network: Network, contradictions: list[Contradiction], classes: tuple[str, ...]
+    network: Network, contradictions: list[Contradiction], data: Dataset, probabilities: Floats
 ) -> list[Suspect]:
-    """Return the contradictions as suspects; the head that was fitted last did not learn from them."""
+    """Return the contradictions as suspects, judged by a head that did not learn from them.
+
+    If `prepare` kept one of the photos, its out-of-sample probabilities [N, classes] are shown. From the
+    others no head has learned, so they are judged by the one that was fitted last.
+    """
     if not contradictions:
         return []
+    rows = {sha256: row for row, sha256 in enumerate(data.hashes)}
     logits = extract_features(network, np.stack([each.pixels for each in contradictions])).logits
-    return [
-        Suspect("contradiction", each.paths, each.hashes, each.labels, _shown(row, classes, each.labels))
-        for each, row in zip(contradictions, softmax(logits, 1), strict=True)
-    ]
+    suspects = []
+    for each, predicted in zip(contradictions, softmax(logits, 1), strict=True):
+        row = next((rows[sha256] for sha256 in each.hashes if sha256 in rows), None)
+        shown = _shown(predicted if row is None else probabilities[row], data.classes, each.labels)
+        suspects.append(Suspect("contradiction", each.paths, each.hashes, each.labels, shown))
+    return suspects
 
 
 def _suspect(kind: Kind, data: Dataset, row: int, probabilities: Floats) -> Suspect:

@@ -12,7 +12,7 @@ from ml.model import kept_photos
 from ml.model.errors import PipelineError, one_line
 from ml.model.kept_photos import MAX_RECORD_BYTES, Record, RecordError
 
-MAX_PHOTO_BYTES = 4 * 1024 * 1024
+MAX_KEPT_BYTES = 4 * 1024 * 1024
 """The largest photo that is read: one of 1,024 x 1,024 pixels takes less."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _OWN = re.compile(r"[0-9a-f]{32}\.(jpg|json)|\.[0-9a-f]{32}\.(jpg|json)\.\d+\.part", re.ASCII)
@@ -115,9 +115,9 @@ class Collected:
         path = f"{self._root}/{record.photo_path}"
         with self._reported():
             entry = self._files.info(path)
-            if not _is_file(entry) or entry["size"] > MAX_PHOTO_BYTES:
+            if not _is_file(entry) or entry["size"] > MAX_KEPT_BYTES:
                 raise PipelineError(f"{self.address}: {record.photo_path} is not a kept photo")
-            content = bytes(self._files.cat_file(path, end=MAX_PHOTO_BYTES))
+            content = bytes(self._files.cat_file(path, end=MAX_KEPT_BYTES))
         if hashlib.sha256(content).hexdigest() != record.sha256:
             raise PipelineError(f"{self.address}: {record.photo_path} is not the photo of its record")
         return content

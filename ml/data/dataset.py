@@ -10,9 +10,9 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.remote import RemoteShards, is_url, read_file
+from ml.data.remote import RemoteShards, is_url, read_object
 from ml.data.shards import Shards
-from ml.model.errors import PipelineError
+from ml.model.errors import ImageError, PipelineError
 from ml.model.onnx_model import Images
 
 FOLDER = Path("data/processed")
@@ -60,7 +60,7 @@ class Dataset:
         folder = folder or os.environ.get("PREPARED_URL", "").rstrip("/") or FOLDER
         try:
             remote = is_url(folder)
-            text = read_file(f"{folder}/{SPLITS}") if remote else (Path(folder) / SPLITS).read_bytes()
+            text = read_object(f"{folder}/{SPLITS}") if remote else (Path(folder) / SPLITS).read_bytes()
             index = json.loads(text)
             photos, size = index["photos"], index["image_size"]
             rows = np.array([photo["row"] for photo in photos], np.int64)
@@ -104,3 +104,21 @@ class Dataset:
         rows = self.rows(split)
         lines = sorted(f"{self.hashes[row]} {self.classes[self.labels[row]]}\n" for row in rows)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_raw(data: Dataset, row: int, raw: Path) -> bytes:
+    """Return the content of the ingested file of a prepared photo.
+
+    Args:
+        data: the prepared photos.
+        row: of the photo.
+        raw: the ingested photos.
+
+    Raises:
+        ImageError: the file has changed since it was prepared.
+        OSError: it cannot be read.
+    """
+    content = (raw / data.paths[row]).read_bytes()
+    if hashlib.sha256(content).hexdigest() != data.hashes[row]:
+        raise ImageError("it has changed since it was prepared")
+    return content

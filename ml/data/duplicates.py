@@ -39,7 +39,10 @@ def drop_duplicates(photos: list[Photo], keep_evaluated: bool) -> list[Photo]:
 
 
 def drop_near_duplicates(photos: list[Photo], max_bits: int) -> list[Photo]:
-    """Drop photos that nearly equal one in another split; of a pair, the one in the evaluated split stays."""
+    """Drop photos that nearly equal one in another split; of a pair, the one in the evaluated split stays.
+
+    A photo that is dropped drops no other.
+    """
     if max_bits < 0:
         return photos
     hashed = [photo for photo in photos if photo.code and not photo.reason]
@@ -47,7 +50,8 @@ def drop_near_duplicates(photos: list[Photo], max_bits: int) -> list[Photo]:
     hashed.sort(key=lambda photo: photo.sha256, reverse=True)
     dropped: dict[str, Photo] = {}
     for number, split in enumerate(EVALUATED_FIRST):
-        stay = [photo for photo in hashed if photo.split in EVALUATED_FIRST[:number]]
+        earlier = EVALUATED_FIRST[:number]
+        stay = [photo for photo in hashed if photo.split in earlier and photo.path not in dropped]
         go = [photo for photo in hashed if photo.split == split]
         for photo, row in zip(go, first_near(_codes(go), _codes(stay), max_bits).tolist(), strict=True):
             if row >= 0:

@@ -26,7 +26,7 @@ _SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold", "partition")
 _BESIDE = MASK_FOLDERS | {"mask"}
 """Folders of pictures that are called like the photos to which they belong."""
 _DUMMIES = 10
-"""Rows of a table with one and the same label that mean nothing, if other tables have several labels."""
+"""A table with at least this many rows, all of one label, is made up if other tables have several labels."""
 _MAX_CELLS = 5_000_000
 """Of one table. They take about 100 bytes each while it is read."""
 _YES, _NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}

@@ -1,4 +1,4 @@
-"""Masks: pictures that say what is where in a photo, and lie in the data sets of segmentation beside it."""
+"""Masks mark the regions of a photo. Segmentation data sets store them beside the photos."""
 
 import re
 from collections.abc import Sequence

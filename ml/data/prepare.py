@@ -197,8 +197,7 @@ def _check(result: PrepareReport) -> None:
 
 
 def _write_report(report: Path, photos: list[Photo], result: PrepareReport, own: list[str]) -> None:
-    content = {"kept": result.kept, "dropped": result.dropped, "relabelled": result.decided["relabel"]}
-    content |= {"own_splits": own}
+    content = {"kept": result.kept, "dropped": result.dropped, "own_splits": own}
     (report / "report.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     with (report / DROPPED).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

@@ -30,8 +30,8 @@ def decode_parts(
     Memory is bounded by two shards per CPU of the cluster: their files, and their pixels.
 
     Raises:
-        PipelineError: there is no such cluster, its nodes can't run the code, or each process with
-            some shard dies.
+        PipelineError: there is no such cluster, its nodes can't run the code, or every process that
+            decodes one of the shards dies.
         OSError: a shard cannot be written.
     """
     with cluster.joined():

@@ -42,7 +42,7 @@ def store_errors(url: str) -> Iterator[None]:
         raise PipelineError(f"{url} cannot be used: {reason}") from error
 
 
-def read_file(url: str) -> bytes:
+def read_object(url: str) -> bytes:
     """Return the content of a file in an object store.
 
     Raises:

@@ -142,7 +142,8 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
     collected.csv, so that no export lists the photo again.
 
     Returns:
-        The deleted files. If there are any, `dvc add collected` and a commit must follow.
+        The deleted files, among them those that an earlier call deleted before it was killed. If there are
+        any, `dvc add collected` and a commit must follow.
 
     Raises:
         PipelineError: a list cannot be read.
@@ -155,9 +156,9 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
     files = [path for path, name in collected.files().items() if name in unwanted]
     for path in files:
         (collected.FOLDER / path).unlink()
-    if found:
-        collected.save([photo for photo in photos if photo not in found])
     decided = [entries[name] for name in sorted(unwanted & entries.keys())]
     if decided:
         append(dataclasses.replace(entry, time=now(), decision="undo", label="") for entry in decided)
-    return [collected.FOLDER / path for path in sorted(files)]
+    if found:  # last: a second call finds the photos of the requests in the list, if this one was killed
+        collected.save([photo for photo in photos if photo not in found])
+    return [collected.FOLDER / path for path in sorted({*files, *(photo.path for photo in found)})]

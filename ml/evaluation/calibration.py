@@ -8,9 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from ml.evaluation.compare import compare_losses
+from ml.evaluation.compare import WORSE, compare_losses
 from ml.evaluation.metrics import Floats, Labels, bin_numbers, calibration_error, log_losses
-from ml.evaluation.verdicts import WORSE
 from ml.params import Evaluate
 
 _QUANTILE = 0.99
@@ -27,7 +26,6 @@ class Calibration:
     Attributes:
         ece: expected calibration error.
         ece_by_chance: what it would be at most by chance if the probabilities were right.
-        ece_uncalibrated: expected calibration error at temperature 1.
         log_loss: with the temperature.
         log_loss_uncalibrated: at temperature 1.
         worse_than_none: whether the temperature clearly makes the log loss larger.
@@ -35,7 +33,6 @@ class Calibration:
 
     ece: float
     ece_by_chance: float
-    ece_uncalibrated: float
     log_loss: float
     log_loss_uncalibrated: float
     worse_than_none: bool
@@ -63,11 +60,9 @@ def check_calibration(
     """Compare probabilities [N, classes] with those at temperature 1 and with the true labels [N]."""
     losses, plain = log_losses(probabilities, labels), log_losses(uncalibrated, labels)
     change = compare_losses(losses, plain, params.resamples, params.confidence, params.min_change)
-    bins = params.calibration_bins
     return Calibration(
-        ece=calibration_error(probabilities, labels, bins),
+        ece=calibration_error(probabilities, labels, params.calibration_bins),
         ece_by_chance=error_by_chance(params, probabilities),
-        ece_uncalibrated=calibration_error(uncalibrated, labels, bins),
         log_loss=float(losses.mean()),
         log_loss_uncalibrated=float(plain.mean()),
         worse_than_none=change.verdict == WORSE and len(labels) >= _MIN_PHOTOS,

@@ -10,8 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.evaluation.metrics import Floats, Labels, bootstrap_mean, log_losses
-from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
 
+BETTER = "better"
+WORSE = "worse"
+UNSURE = "no clear difference"
+INCOMPARABLE = "incomparable"
+"""Verdicts on a candidate."""
 _DRAWS = 10_000
 
 

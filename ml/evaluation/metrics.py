@@ -148,7 +148,9 @@ def _area(scores: list[Floats], positives: list[NDArray[np.bool_]], confidence: 
         area = float(place[positive].mean())
         areas.append(area)
         for kind in (positive, ~positive):
-            influence[kind] += (place[kind] - area) / kind.sum() / len(scores)
+            # Squared and summed, this is the variance of the kind's places divided by their number.
+            scale = np.sqrt(kind.sum() * max(kind.sum() - 1, 1))
+            influence[kind] += (place[kind] - area) / scale / len(scores)
     value = float(np.mean(areas))
     half = float(norm.ppf(0.5 + confidence / 2) * np.sqrt((influence**2).sum()))
     return Interval(value, max(0.0, value - half), min(1.0, value + half))

@@ -1,16 +1,15 @@
 """The answers of a `model.pt` to the test photos, computed by its ONNX model as the service does."""
 
 import dataclasses
-import hashlib
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.data.dataset import Dataset
+from ml.data.dataset import Dataset, read_raw
 from ml.data.ingest import RAW
 from ml.evaluation.metrics import Floats
 from ml.model.bundle import Bundle
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, one_line
 from ml.model.image import ImageError, decode
 from ml.model.manifest import Manifest
 from ml.model.onnx_model import OnnxModel
@@ -53,9 +52,7 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     except PipelineError:  # about the photos
         raise
     except Exception as error:
-        raise IncomparableError(
-            f"its ONNX model does not run: {' '.join(str(error).split()):.200}"
-        ) from error
+        raise IncomparableError(f"its ONNX model does not run: {one_line(str(error), 200)}") from error
     if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
         raise IncomparableError("its ONNX model does not return one probability per class")
     columns = [manifest.classes.index(name) for name in data.classes]
@@ -75,13 +72,11 @@ class _PreparedAgain:
     def __getitem__(self, rows: int | NDArray[np.int64], /) -> NDArray[np.uint8]:
         if isinstance(rows, np.ndarray):
             return np.stack([self[int(row)] for row in rows])
-        size, resize, path = self.manifest.image_size, self.manifest.resize, RAW / self.data.paths[rows]
+        size, resize = self.manifest.image_size, self.manifest.resize
         try:
-            content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest() != self.data.hashes[rows]:
-                raise ImageError("the file has changed")
-            return decode(content, size, resize)
+            return decode(read_raw(self.data, rows, RAW), size, resize)
         except (OSError, ImageError) as error:
+            path = RAW / self.data.paths[rows]
             raise IncomparableError(
                 f"it needs photos of {size} pixels ({resize}); {path} cannot be prepared: {error}"
             ) from error

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ml.evaluation.compare import Counts, Paired, compare, compare_hits
+from ml.evaluation.compare import (
+    BETTER,
+    INCOMPARABLE,
+    UNSURE,
+    WORSE,
+    Counts,
+    Paired,
+    compare,
+    compare_hits,
+)
 from ml.evaluation.metrics import Floats, Labels
-from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.decision import is_unknown
 from ml.params import Evaluate
 from ml.paths import PROMOTION
@@ -35,7 +43,7 @@ class Promotion:
 
     Attributes:
         promoted: whether the candidate becomes the champion.
-        verdict: verdict on the candidate, see `ml.evaluation.verdicts`.
+        verdict: verdict on the candidate, see `ml.evaluation.compare`.
         reasons: reasons for the decision, in sentences without a full stop.
         paired: comparison of labels and probabilities; None if the two models cannot be compared.
         accepted: comparison on test photos, which should not be classified as unknown; None if the champion

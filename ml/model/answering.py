@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ml.model.checkpoint import Checkpoint
-from ml.model.errors import BundleError, PipelineError
+from ml.model.errors import BundleError, PipelineError, one_line
 from ml.model.networks import Network, Normalization, build
 from ml.model.ood import OodScore, load_score
 
@@ -61,9 +61,7 @@ def restore(checkpoint: Checkpoint) -> Answering:
         if checkpoint.known_state_dict and manifest.known:
             known = load_score(str(manifest.known["method"]), checkpoint.known_state_dict)
     except (PipelineError, RuntimeError) as error:
-        raise BundleError(
-            f"its weights do not fit {manifest.arch}: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise BundleError(f"its weights do not fit {manifest.arch}: {one_line(str(error), 200)}") from error
     answering = Answering(prepare(network), manifest.temperature, known)
     answering.normalize = Normalization(manifest.mean, manifest.std)
     return answering

@@ -9,7 +9,7 @@ from ml.model.errors import BrokenImageError, TooCostlyError, UnsupportedImageEr
 from ml.model.formats import heif, inspect
 from ml.model.formats.structure import Structure
 from ml.model.image import DEFAULT_MAX_PIXELS, Decoded, Resize
-from ml.model.sandbox.sandbox import AVAILABLE, NoWorkerError, Sandbox
+from ml.model.sandbox.sandbox import AVAILABLE, OUT_OF_RESOURCES, NoWorkerError, Sandbox
 
 _CHEAP_BYTES = 32 * 1024 * 1024
 _CHEAP_PIXELS = 64_000_000
@@ -93,7 +93,7 @@ class CarefulDecoder:
             try:
                 square = decoder.square(photo, size, resize)
             except (OSError, MemoryError) as error:
-                raise NoWorkerError("the system is out of memory or file descriptors") from error
+                raise NoWorkerError(OUT_OF_RESOURCES) from error
             return Decoded.of(photo, np.asarray(square)), 0.0
         rgb, cpu_s = self.in_sandbox(photo, size, resize)
         return Decoded.of(photo, np.frombuffer(rgb, np.uint8).reshape(size, size, 3)), cpu_s
@@ -121,7 +121,7 @@ class CarefulDecoder:
             try:
                 content, cpu_s = decoder.copy(photo, side), 0.0
             except (OSError, MemoryError) as error:
-                raise NoWorkerError("the system is out of memory or file descriptors") from error
+                raise NoWorkerError(OUT_OF_RESOURCES) from error
         # The process is not trusted, see `Sandbox`: what it returns must be a small JPEG and nothing else.
         copied = inspect(content, side * side, side)
         if copied.kind != "JPEG" or max(copied.width, copied.height) > side or not copied.bounded:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ml.model import bundle
-from ml.model.errors import BundleError
+from ml.model.errors import BundleError, first_line
 from ml.model.examples import Example
 from ml.model.manifest import Manifest
 from ml.model.networks import build
@@ -53,7 +53,7 @@ def read(path: Path) -> Checkpoint:
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of errors, with long messages
-        raise BundleError(f"torch cannot load it: {str(error).partition(chr(10))[0][:120]}") from error
+        raise BundleError(f"torch cannot load it: {first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise BundleError(f"a {type(content).__name__}, expected a checkpoint or a state_dict")
     if "state_dict" in content and "arch" in content:

@@ -45,3 +45,8 @@ def one_line(text: str, longest: int = 400) -> str:
     """Return a text as one line without control characters, cut to a length."""
     line = " ".join(text[: 10 * longest].split())[:longest]
     return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, cut to 200 characters, or the error's type."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.model.errors import BundleError
+from ml.model.errors import BundleError, first_line
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -106,8 +106,3 @@ class OnnxModel:
         ]
         arrays = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         return {name: array.astype(np.float64) for name, array in zip(names, arrays, strict=True)}
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, cut to 200 characters, or the error's type."""
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

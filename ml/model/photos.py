@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -15,6 +16,7 @@ __all__ = [
     "SUFFIXES",
     "UnreadablePhotoError",
     "check_size",
+    "files",
     "find",
     "head",
     "is_photo",
@@ -46,7 +48,7 @@ def is_photo(path: PurePath, head: Callable[[], bytes]) -> bool:
 
 
 def leads_to_photo(link: Path) -> bool:
-    """Return whether a link may be a photo: it doesn't give another file the suffix of one.
+    """Return whether a link may be a photo: its target has the same suffix, or begins as a photo does.
 
     In a store of files whose names are hashes, as DVC's and those of model hubs, the content tells.
     """
@@ -67,11 +69,11 @@ def head(file: Path) -> bytes:
         return b""
 
 
-def read(path: str | Path, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
+def read(path: str | Path) -> bytes:
     """Return the content of a photo.
 
     Raises:
-        UnreadablePhotoError: it is no file, or larger than `max_bytes`.
+        UnreadablePhotoError: it is no file, or larger than `MAX_PHOTO_BYTES`.
         OSError: it can't be read.
     """
     # A named pipe would block, and a device would never end.
@@ -80,14 +82,14 @@ def read(path: str | Path, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise UnreadablePhotoError("not a file")
-        check_size(status.st_size, max_bytes)
-        return file.read(status.st_size)  # `max_bytes` would reserve as much memory for each photo
+        check_size(status.st_size)
+        return file.read(status.st_size)  # `MAX_PHOTO_BYTES` would reserve as much memory for each photo
 
 
-def check_size(size: int, max_bytes: int = MAX_PHOTO_BYTES) -> None:
+def check_size(size: int) -> None:
     """Raise UnreadablePhotoError for a file that is too large."""
-    if size > max_bytes:
-        raise UnreadablePhotoError(f"larger than {max_bytes >> 20} MB")
+    if size > MAX_PHOTO_BYTES:
+        raise UnreadablePhotoError(f"larger than {MAX_PHOTO_BYTES >> 20} MB")
 
 
 def find(path: Path) -> list[Path]:
@@ -95,10 +97,49 @@ def find(path: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: there is no such file or folder.
+        OSError: a folder can't be read.
     """
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
     if not path.is_dir():
         return [path]
-    files = (file for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in files if is_photo(file.relative_to(path), partial(head, file)))
+    return sorted(map(Path, files(str(path))))
+
+
+def files(root: str) -> Iterator[str]:
+    """Yield the photos in a folder and its subfolders.
+
+    Links to folders are followed last, and each folder is read once.
+
+    Raises:
+        OSError: a folder can't be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    folders, links = [root], deque[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.popleft()
+        status = os.stat(folder)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner: list[str] = []
+        linked: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = PurePath(entry.name)
+                if not is_visible(name):
+                    continue
+                if os.path.isdir(entry):  # noqa: PTH112  (the entry's own method fails for a loop of links)
+                    (linked if entry.is_symlink() else inner).append(entry.path)
+                elif os.path.isfile(entry) and _is_photo_file(entry, name):  # noqa: PTH113
+                    yield entry.path
+        folders += sorted(inner, reverse=True)
+        links += sorted(linked)
+
+
+def _is_photo_file(entry: "os.DirEntry[str]", name: PurePath) -> bool:
+    """Return whether a file of a folder is a photo; `ml.data.sources` decides in the same way."""
+    file = Path(entry.path)
+    if entry.is_symlink() and not leads_to_photo(file):
+        return False
+    return is_photo(name, partial(head, file))

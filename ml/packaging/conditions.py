@@ -12,9 +12,8 @@ import numpy as np
 from ml.data.dataset import Dataset
 from ml.evaluation.baselines import Probe, answer_majority, has_few_test_photos
 from ml.evaluation.calibration import CANDIDATE_FROM, error_by_chance
-from ml.evaluation.compare import compare_hits, compare_recalls
+from ml.evaluation.compare import WORSE, compare_hits, compare_recalls
 from ml.evaluation.metrics import Floats, Interval, Labels, balanced_accuracy, wilson
-from ml.evaluation.verdicts import WORSE
 from ml.params import Package, Params
 
 IMBALANCED = 1.5

@@ -3,7 +3,6 @@
 They are made small and encoded anew, so that no place, camera or comment of the original is published.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ml.data.dataset import Dataset
+from ml.data.dataset import Dataset, read_raw
 from ml.data.ingest import RAW
 from ml.evaluation.metrics import Floats
 from ml.model import photos
@@ -82,9 +81,10 @@ def choose_test_photos(
     for label, name in enumerate(data.classes):
         for row in _best(data, probabilities, label):
             path = raw / data.paths[row]
-            content = _bytes(path)
-            if hashlib.sha256(content).hexdigest() != data.hashes[row]:
-                raise PipelineError(f"{path} has changed since it was prepared: run `dvc repro`")
+            try:
+                content = read_raw(data, row, raw)
+            except (OSError, ImageError) as error:
+                raise PipelineError(f"{path} cannot be used ({error}): run `dvc repro`") from error
             example = Example(name, _small(content, path))
             if not wrong_answers([example], manifest, model, _CONFIDENT):
                 examples.append(example)

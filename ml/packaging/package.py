@@ -70,7 +70,7 @@ def run(params: Params) -> dict[str, Any]:
         `sha256` of model.pt, `run_id` of the training, `test_digest` (see `Dataset.digest`), metrics of
         the test photos (`torch`, and `twin` of the ONNX model), metrics of its OOD score (`known`, see
         `ml.evaluation.ood.measure_scores`),
-        `mean_difference` and `not_taken`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
+        `mean_difference`, see `ml.packaging.quantize.ChosenModel`, the `conditions`, see
         `ml.packaging.conditions.Condition`, the labels of the example photos (`examples`), and what is wrong
         with the model's answers to them (`wrong_examples`).
 
@@ -121,7 +121,6 @@ def run(params: Params) -> dict[str, Any]:
         "twin": metrics,
         "known": known,
         "mean_difference": chosen.mean_difference,
-        "not_taken": chosen.not_taken,
         "conditions": [dataclasses.asdict(condition) for condition in conditions],
         "examples": [example.label for example in examples],
         "wrong_examples": wrong_answers(examples, manifest, chosen.model),

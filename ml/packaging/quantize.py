@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper, load, load_from_string, numpy_helper
 
 from ml.data.dataset import Dataset
-from ml.evaluation.compare import compare_losses
+from ml.evaluation.compare import WORSE, compare_losses
 from ml.evaluation.metrics import Floats, Labels, fit_temperature, log_losses
-from ml.evaluation.verdicts import WORSE
 from ml.model.onnx_model import FITS_16_BITS, OnnxModel
 from ml.model.ood import fit_calibration
 from ml.packaging.conditional import run_if_unsure
@@ -42,7 +41,7 @@ class ChosenModel:
         answers: its outputs for the test photos, by name, see `ml.packaging.export`.
         mean_difference: mean over the test photos of the largest difference of a probability from torch's.
         comparison: its precision, and how its answers differ from torch's.
-        not_taken: the same of the precisions that were tried before.
+        not_taken: comparisons of the precisions that were tried and rejected.
         remedies: the parameters whose limits it exceeds, with values that it would meet; empty: its answers
             are close enough.
     """

@@ -5,7 +5,6 @@ The photos come from the test split of the prepared photos.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from ml import params as parameters
 from ml.cli import say
-from ml.data.dataset import FOLDER, Dataset
+from ml.data.dataset import FOLDER, Dataset, read_raw
 from ml.data.ingest import RAW
 from ml.evaluation.metrics import wilson
 from ml.model import bundle
@@ -136,9 +135,7 @@ def _perturb(number: int, row: int, data: Dataset, raw: Path) -> NDArray[np.uint
     """Return a photo without and with each perturbation, [1 + perturbations, H, W, 3]."""
     path = raw / data.paths[row]
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != data.hashes[row]:
-            raise ImageError("it has changed since it was prepared")
+        content = read_raw(data, row, raw)
         photo = decode_whole(content, data.image_size)
         files = [content, *(perturbation(photo, number) for perturbation in PERTURBATIONS.values())]
         return np.stack([decode(file, data.image_size, data.resize) for file in files])

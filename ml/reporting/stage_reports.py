@@ -64,6 +64,8 @@ class Reports:
     """The results of all stages; a value is empty if its stage has not run.
 
     Attributes:
+        params: content of params.yaml.
+        source: of the photos, as params.yaml names it; `public_source` has no secrets.
         image_size: height and width of the prepared photos, in pixels.
         kept: number of photos, by class and split.
         dropped: number of photos that `prepare` dropped, by reason.
@@ -80,6 +82,7 @@ class Reports:
         baselines: metrics of simpler methods on the test photos, by name as in `BASELINES`.
         cross_validation: metrics of the cross-validated probe; empty if the test split is large enough.
         warnings: of `evaluate`, in sentences without a full stop.
+        temperature: by which logits are divided, see `ml.evaluation.metrics.fit_temperature`.
         torch_ood: what `evaluate` measured of each method of OOD detection.
         slices: by kind, such as `brightness`: `name`, `photos`, `accuracy`, its interval, and `confidence`.
         stability_photos: number of test photos that were perturbed.

@@ -18,8 +18,7 @@ from ml.model.explain import explain
 from ml.model.formats.structure import Structure
 from ml.model.host import available_cpus
 from ml.model.image import inspect
-from ml.model.kept_photos import CONTRADICTED, MAX_SIDE, RANDOM, UNSURE, Record
-from ml.model.manifest import UNKNOWN
+from ml.model.kept_photos import CONTRADICTED, MAX_SIDE, RANDOM, UNKNOWN, UNSURE, Record
 from ml.review import figures
 from ml.review.groups import group
 from ml.review.items import LABEL, Action, Choice, Item, Picture

@@ -76,7 +76,7 @@ def export(
         for entry in pending(entries, before):
             old = before.get(entry.id)
             try:
-                if old:
+                if old and old.sha256 == entry.sha256:
                     content, ids = old.read(folder), (old.answer, old.request)
                 else:
                     content, ids = _from_store(store, records.get(entry.id), entry)

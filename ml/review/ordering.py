@@ -6,7 +6,7 @@ _EVERY = 4  # one item in so many comes from the random sample, as long as there
 
 
 def kind_of(record: Record) -> str:
-    """Return the reason that decides where a photo is shown: whatever else it is, a random one is one."""
+    """Return the reason that decides where a photo is shown. `random` comes before all others."""
     order = (RANDOM, CONTRADICTED, UNKNOWN, UNSURE)
     return next(reason for reason in order if reason in record.reasons)
 

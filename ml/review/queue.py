@@ -68,7 +68,7 @@ class Queue:
         """
         with self._lock:
             item = self.items.items[self._places[name]]
-            if self._is_leased(name, but_by=session):
+            if self._is_leased(name, except_by=session):
                 raise TakenError("somebody else is looking at this photo")
             self._give_back(session)
             return self._lease(session, item)
@@ -91,7 +91,7 @@ class Queue:
             before = self.items.choices().get(name)
             if before and _is_same(before, choice):
                 return item
-            own = self._is_leased(name) and not self._is_leased(name, but_by=session)
+            own = self._is_leased(name) and not self._is_leased(name, except_by=session)
             if not own and (before or self._is_leased(name)):
                 raise TakenError("somebody else has this photo, or has decided about it")
             self.items.decide(item, choice)
@@ -113,7 +113,7 @@ class Queue:
             if present is None or not _is_same(present, choice):
                 history.pop()
                 raise TakenError("somebody else has decided about that photo since then")
-            if self._is_leased(name, but_by=session):
+            if self._is_leased(name, except_by=session):
                 raise TakenError("somebody else is looking at that photo")
             item = self.items.items[self._places[name]]
             self.items.decide(item, before)
@@ -121,9 +121,9 @@ class Queue:
             self._give_back(session)
             return self._lease(session, item)
 
-    def _is_leased(self, name: str, but_by: str = "") -> bool:
+    def _is_leased(self, name: str, except_by: str | None = None) -> bool:
         lease = self._leases.get(name)
-        return lease is not None and lease.end > self._clock() and lease.session != but_by
+        return lease is not None and lease.end > self._clock() and lease.session != except_by
 
     def _lease(self, session: str, item: Item) -> Item:
         self._leases[item.id] = Lease(session, self._clock() + self._lease_s)

@@ -4,8 +4,8 @@ import threading
 import time
 
 from ml.model.body import ResponseBody
-from ml.model.errors import ImageError
 from ml.model.http import Client, Timeouts, UnreachableError, refusal
+from ml.model.photos import check_size
 from ml.model.urls import origin
 
 ATTEMPTS = 3
@@ -18,18 +18,18 @@ _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity"}
 _kept = threading.local()  # each thread's last client, whose connection stays open
 
 
-def fetch(url: str, max_bytes: int) -> bytes:
+def fetch(url: str) -> bytes:
     """Return the content behind a URL; failures that may pass are tried again.
 
     Raises:
-        ImageError: it is larger than `max_bytes`.
+        UnreadablePhotoError: it is larger than `ml.model.photos.MAX_PHOTO_BYTES`.
         DownloadError: it cannot be fetched.
         ValueError: the URL is not valid.
     """
     client = _client(url)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _fetch(client, url, max_bytes)
+            return _fetch(client, url)
         except UnreachableError as error:
             if attempt == ATTEMPTS:
                 raise
@@ -45,7 +45,7 @@ def _client(url: str) -> Client:
     return client
 
 
-def _fetch(client: Client, url: str, max_bytes: int) -> bytes:
+def _fetch(client: Client, url: str) -> bytes:
     deadline, photo = time.monotonic() + _TOTAL_S, bytearray()
     with client.open(url, _HEADERS, _TIMEOUTS) as response:
         if response.status_code != 200:
@@ -53,8 +53,7 @@ def _fetch(client: Client, url: str, max_bytes: int) -> bytes:
         with ResponseBody(response) as body:
             while piece := body.read(deadline):
                 photo += piece
-                if len(photo) > max_bytes:
-                    raise ImageError(f"larger than {max_bytes >> 20} MB")
+                check_size(len(photo))
                 if time.monotonic() > deadline:
                     raise UnreachableError(f"not complete after {_TOTAL_S:.0f} s")
     length = response.headers.get("Content-Length", "")

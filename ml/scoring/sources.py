@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
@@ -17,7 +16,7 @@ from pyarrow import fs
 from ml.cli import note
 from ml.model import formats, photos
 from ml.model.errors import PipelineError, one_line
-from ml.model.photos import MAX_PHOTO_BYTES, UnreadablePhotoError
+from ml.model.photos import UnreadablePhotoError
 from ml.scoring import stores
 
 COLUMNS = ("path", "url")
@@ -54,7 +53,7 @@ def list_photos(source: str) -> Iterator[str]:
         elif in_store:
             yield from _objects(root)
         else:
-            yield from map(stores.utf8, _files(root))
+            yield from map(stores.utf8, photos.files(root))
     except (OSError, ValueError, NotImplementedError) as error:  # the last one: a column of lists
         place = error.filename if isinstance(error, OSError) and error.filename else root
         raise stores.unusable(str(place), error) from error
@@ -74,26 +73,25 @@ def canonical(source: str) -> str:
         raise PipelineError(f"{one_line(source)}: {error}") from error
 
 
-def read_photo(path: str, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
+def read_photo(path: str) -> bytes:
     """Return the content of a photo.
 
     Args:
         path: as `list_photos` yields it.
-        max_bytes: the largest photo that is read.
 
     Raises:
-        UnreadablePhotoError: it does not exist, cannot be read or is larger; the message is one line.
+        UnreadablePhotoError: it does not exist, cannot be read or is too large; the message is one line.
     """
     kind = stores.scheme(path)
     try:
         if kind in _HTTP:
-            return _fetch(path, max_bytes)
+            return _fetch(path)
         if kind in stores.STORES:
             file_system, key = stores.locate(path)
             with file_system.open_input_file(key) as stream:
-                photos.check_size(stream.size(), max_bytes)
+                photos.check_size(stream.size())
                 return bytes(stream.read())
-        return photos.read(stores.local_path(path), max_bytes)
+        return photos.read(stores.local_path(path))
     except UnreadablePhotoError:
         raise
     except MemoryError as error:
@@ -102,12 +100,12 @@ def read_photo(path: str, max_bytes: int = MAX_PHOTO_BYTES) -> bytes:
         raise UnreadablePhotoError(stores.explain(error)) from error
 
 
-def _fetch(url: str, max_bytes: int) -> bytes:
+def _fetch(url: str) -> bytes:
     from ml.model.http import DownloadError  # takes time and memory: only if needed
     from ml.scoring.fetching import fetch
 
     try:
-        return fetch(url, max_bytes)
+        return fetch(url)
     except DownloadError as error:
         raise UnreadablePhotoError(one_line(str(error), 200)) from error
 
@@ -123,39 +121,6 @@ def _is_folder(root: str) -> bool:
     if not exists:
         raise PipelineError(f"there is no file or folder {one_line(root)}")
     return is_folder
-
-
-def _files(root: str) -> Iterator[str]:
-    """Yield the photos below a folder. Links to folders are followed last, and each folder is read once."""
-    seen: set[tuple[int, int]] = set()
-    folders, links = [root], deque[str]()
-    while folders or links:
-        folder = folders.pop() if folders else links.popleft()
-        status = os.stat(folder)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner: list[str] = []
-        linked: list[str] = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = PurePosixPath(entry.name)
-                if not photos.is_visible(name):
-                    continue
-                if os.path.isdir(entry):  # noqa: PTH112  (the entry's own method fails for a loop of links)
-                    (linked if entry.is_symlink() else inner).append(entry.path)
-                elif os.path.isfile(entry) and _is_photo_file(entry, name):  # noqa: PTH113
-                    yield entry.path
-        folders += sorted(inner, reverse=True)
-        links += sorted(linked)
-
-
-def _is_photo_file(entry: "os.DirEntry[str]", name: PurePosixPath) -> bool:
-    """Return what `ml.data.sources` does."""
-    file = Path(entry.path)
-    if entry.is_symlink() and not photos.leads_to_photo(file):
-        return False
-    return photos.is_photo(name, partial(photos.head, file))
 
 
 def _objects(root: str) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""MLflow: runs, the model registry, and the provenance of a model."""
+"""MLflow: the runs, and the provenance of a model."""

@@ -8,11 +8,17 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ml.data import collected, decisions
+from ml.data import collected, decisions, reviewed
 from ml.model.urls import public_name
 from ml.params import PATH as PARAMS
 
-_NOT_CODE = (str(PARAMS), "dvc.lock", "metrics", str(collected.PATH), str(decisions.PATH))
+_NOT_CODE = (
+    str(PARAMS),
+    "dvc.lock",
+    "metrics",
+    f"{collected.FOLDER}.dvc",
+    *map(str, (collected.PATH, reviewed.PATH, decisions.PATH)),
+)
 _SOURCES = ("ingest.source", "evaluate.other")
 
 
@@ -20,9 +26,10 @@ def git_commit() -> str:
     """Return the checked-out commit, or an empty string outside a repository.
 
     It ends with `-dirty` if tracked files differ from the commit, or if git does not track a file in ml/,
-    such as the module of a new architecture. params.yaml, dvc.lock, metrics/, collected.csv and
-    label_decisions.csv do not count: each training may change them. `parameters_changed` records the
-    parameters, and dvc.lock the MD5 of both lists.
+    such as the module of a new architecture. params.yaml, dvc.lock, metrics/, collected.csv, collected.dvc,
+    collected_decisions.csv and label_decisions.csv do not count: each training or review may change them.
+    `parameters_changed` records the parameters, and dvc.lock the MD5 of collected.csv and of
+    label_decisions.csv.
     """
     commit = _git("rev-parse", "HEAD").strip()
     exclusions = [f":(exclude){path}" for path in _NOT_CODE]
@@ -51,11 +58,11 @@ def parameters_changed() -> dict[str, Any]:
 
 
 def dataset_md5() -> str:
-    """Return DVC's MD5 of the ingested photos, or an empty string if DVC has none yet."""
+    """Return DVC's MD5 of the ingested photos, or an empty string if dvc.lock names none."""
     try:
         lock = YAML(typ="safe").load(Path("dvc.lock"))
         return str(lock["stages"]["ingest"]["outs"][0]["md5"])
-    except (OSError, KeyError, TypeError, IndexError):
+    except (OSError, YAMLError, KeyError, TypeError, IndexError):
         return ""
 
 

@@ -192,7 +192,7 @@ def log_training(
         for epoch in history:
             metrics = {name: value for name, value in epoch.items() if name != "epoch"}
             log_metrics(metrics, step=int(epoch["epoch"]))
-        mlflow.log_metric("refined_val_loss", choices[0]["val_loss"])
+        mlflow.log_metric("averaged_val_loss", choices[0]["val_loss"])
         with transferring():
             mlflow.log_dict({"tried": list(choices)}, "choices.json")
         if PREPARE_REPORT.is_dir():

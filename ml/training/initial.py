@@ -20,10 +20,20 @@ HEAD_PHOTOS = 50_000
 
 
 def initial_network(params: Params, data: Dataset) -> tuple[Network, bool]:
-    """Build the network, and return it and whether it has pretrained weights."""
+    """Build the network, and return it and whether it has pretrained weights.
+
+    Raises:
+        PipelineError: it has none, but its batch normalization should keep their statistics.
+    """
     network = build(params.train.network, len(data.classes))
     network.to(memory_format=torch.channels_last)  # twice as fast on CPUs as torch's default
-    return network, network.load_pretrained()
+    pretrained = network.load_pretrained()
+    if params.recipe.freeze_batch_norm and not pretrained:
+        raise PipelineError(
+            f"{params.train.network} has no pretrained weights, so its batch normalization has no statistics "
+            f"to keep: set recipes.{params.train.arch}.freeze_batch_norm to false"
+        )
+    return network, pretrained
 
 
 def check_size(params: Params, size: int) -> None:

@@ -187,10 +187,8 @@ def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tupl
     def unfamiliar() -> dict[str, Any]:
         return {"unfamiliar": is_unfamiliar(fabric, params, data)}
 
-    if params.recipe.unfamiliar:
-        decision = _decided(fabric, state.with_name(f"{state.stem}-photos.json"), unfamiliar)
-        if decision["unfamiliar"]:
-            params = params.with_recipe(params.recipe.for_unfamiliar())
+    if _decided(fabric, state.with_name(f"{state.stem}-photos.json"), unfamiliar)["unfamiliar"]:
+        params = params.with_recipe(params.recipe.for_unfamiliar())
     if params.train.minutes is None:
         photos = len(data.rows("train"))
         recipe = params.recipe.for_photos(photos)
@@ -257,8 +255,7 @@ def _train_runs(
 def _fingerprint(params: Params, data: Dataset, fabric: Fabric) -> str:
     """Identify everything that a run depends on, so that only the same run is resumed."""
     parts = [
-        # Each look is a training of its own.
-        params.train.model_dump_json(exclude={"second_look", "first_model"}),
+        params.train.model_dump_json(),
         params.recipe.model_dump_json(),
         fabric.strategy.precision.precision,
         f"{data.image_size} {data.resize}",

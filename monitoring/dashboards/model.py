@@ -21,8 +21,8 @@ def board() -> Dashboard:
         "Now": [
             number(
                 "Model",
-                "Version and architecture that the instances serve. Two at once: a deployment is under way, "
-                "or has stopped halfway. Alerts ModelChanged and ModelsDiffer.",
+                "Version and architecture that the instances serve. Two at once: a canary or a deployment "
+                "is under way, or has stopped halfway. Alerts ModelChanged and ModelsDiffer.",
                 (f"group by (version, arch) (model_info{{{OF}}})", "{{version}} ({{arch}})"),
             ).text_mode(BigValueTextMode.NAME),
             number(

@@ -46,11 +46,11 @@ def new_board(title: str, uid: str, rows: Rows) -> dashboard.Dashboard:
         uid: Grafana's id for it.
         rows: of panels.
     """
-    job = dashboard.QueryVariable("job").datasource(SOURCE).query("label_values(predictions_slots, job)")
+    job = dashboard.QueryVariable("job").datasource(SOURCE).query("label_values(predictions_workers, job)")
     instance = (
         dashboard.QueryVariable("instance")
         .datasource(SOURCE)
-        .query('label_values(predictions_slots{job="$job"}, instance)')
+        .query('label_values(predictions_workers{job="$job"}, instance)')
         .multi(True)
         .include_all(True)
         .all_value(".*")

@@ -87,8 +87,9 @@ def board() -> Dashboard:
             ),
             lines(
                 "Average time per step",
-                "Usual: 1 to 2 ms for decoding, 3 to 5 ms for the network. Slower decoding: larger photos. "
-                "A slower network: less CPU than expected.",
+                "Usual on a CPU with VNNI: 1 to 2 ms for decoding, 3 to 5 ms for the network; on a slow CPU "
+                "without it, 15 to 20 ms together. Slower decoding: larger photos. A slower network: less "
+                "CPU than expected.",
                 (_average("preprocess_duration_seconds"), "decoding"),
                 (_average("inference_duration_seconds"), "network"),
                 unit="s",
@@ -100,7 +101,7 @@ def board() -> Dashboard:
                 "If `in progress` stays at `workers`, photos are queued, and then rejected. Alert Saturated.",
                 (f"sum(predictions_in_flight{{{OF}}})", "in progress"),
                 (f"sum(predictions_waiting{{{OF}}})", "queued"),
-                (f"sum(predictions_slots{{{OF}}})", "workers"),
+                (f"sum(predictions_workers{{{OF}}})", "workers"),
             ),
             stacked(
                 "Rejected by reason",

@@ -74,7 +74,7 @@ class Batch:
         return figures | {
             "accuracy_of_all": correct / len(self.rows),
             "unknown": float(len(self.unknown)),
-            "refused": float(len(self.rejected)),
+            "rejected": float(len(self.rejected)),
             "unanswered": float(len(self.failed)),
             **{f"latency_ms_{name}": float(ms) for name, ms in zip(_LATENCIES, latencies, strict=True)},
         }

@@ -15,8 +15,8 @@ from scripts.common.process import ROOT
 from scripts.rehearsal import random_part
 
 _OWN = ("cat", "dog")
-_QUALITY = 88  # of JPEG
 """Classes of the photos in tests/photos."""
+_QUALITY = 88  # of JPEG
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,9 @@ class Sender:
                 return
             self.labels[document["request_id"]] = photo.label
         if with_feedback:
-            told = {"predicted": document["label"], "actual": photo.label}
+            judgement = {"predicted": document["label"], "actual": photo.label}
             with contextlib.suppress(requests.RequestException):
-                body = told | {"request_id": document["request_id"]}
+                body = judgement | {"request_id": document["request_id"]}
                 session.post(f"{self.url}/feedback", json=body, timeout=_TIMEOUT_S)
 
 

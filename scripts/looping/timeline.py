@@ -9,6 +9,7 @@ from ml.evaluation.metrics import wilson
 from ml.model import NAME
 from ml.reporting.rendering import render, write
 from scripts.reporting import charts
+from scripts.reporting.model import DRIFT_ALLOWED
 from scripts.reporting.prometheus import Period, Source
 
 CONFIDENCE = 0.95
@@ -66,7 +67,7 @@ _CHARTS = {
         "A photo may have several reasons. Only processes that run are counted.",
     ),
 }
-_LIMITS = {"drift": {"ModelDrift": 0.25}}
+_LIMITS = {"drift": {"ModelDrift": DRIFT_ALLOWED}}
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The parts of scripts/report.py."""
+"""Data of Prometheus, charts and sections, for scripts/report.py and the rehearsal's page."""

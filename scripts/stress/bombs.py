@@ -222,7 +222,7 @@ METADATA: dict[str, Callable[[int], bytes]] = {
     "BMP, ends of lines": lambda size: bmp(3400, 3400, 8, 1, (b"\1\0" + b"\0\0") * (size // 4)),
     "BMP, jumps": lambda size: bmp(3400, 3400, 8, 1, b"\0\2\1\0" * (size // 4)),
     "BMP, one-pixel runs of a long line": lambda size: bmp(60_000, 190, 8, 1, b"\1\0" * (size // 2)),
-    "BMP, one bit a pixel": lambda size: bmp(4000, size // 500, 1, 0, bytes(size)),
+    "BMP, one bit per pixel": lambda size: bmp(4000, size // 500, 1, 0, bytes(size)),
     "BMP, bit fields": lambda size: _bit_fields(size),
 }
 """Makes a file of about so many bytes, by name; few of them are pixels."""
@@ -251,13 +251,13 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
     "PNG, 16-bit grey, one column": lambda width, height: encoded(
         Image.new("I;16", (1, width * height // 4)), "PNG", compress_level=1
     ),
-    "PNG, one bit a pixel, one column": lambda width, height: encoded(
+    "PNG, one bit per pixel, one column": lambda width, height: encoded(
         Image.new("1", (1, width * height // 3)), "PNG", compress_level=1
     ),
     "PNG, transparent, one row": lambda width, height: encoded(
         Image.new("RGBA", (width * height // 4, 1)), "PNG", compress_level=1
     ),
-    "PNG, one bit a pixel": lambda width, height: encoded(Image.new("1", (width, height)), "PNG"),
+    "PNG, one bit per pixel": lambda width, height: encoded(Image.new("1", (width, height)), "PNG"),
     "GIF": lambda width, height: encoded(Image.new("P", (width, height)), "GIF"),
     "GIF, transparent": lambda width, height: encoded(Image.new("P", (width, height)), "GIF", transparency=0),
     "GIF, a canvas around a small image": _canvas,
@@ -269,7 +269,7 @@ _PIXELS: dict[str, Callable[[int, int], bytes]] = {
         Image.new("RGBA", (width, height), (1, 2, 3, 4)), "WEBP", method=0
     ),
     "WebP, an animation": _animation,
-    "BMP, one pixel a byte": lambda width, height: bmp(
+    "BMP, one pixel per byte": lambda width, height: bmp(
         width, min(height, 10 * _MB // width), 8, 0, bytes(width * min(height, 10 * _MB // width))
     ),
 }

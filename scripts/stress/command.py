@@ -1,4 +1,4 @@
-"""The command line that the fuzz test and the soak test share."""
+"""The command line of the tests that put a service under load."""
 
 import argparse
 import contextlib

@@ -11,11 +11,6 @@ from PIL import Image
 
 HEIC_INSTALLED = find_spec("pillow_heif") is not None
 """Whether there is an encoder of HEIC; Pillow has that of AVIF."""
-_ALPHA_OF = {
-    b"av01": b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha",
-    b"hvc1": b"urn:mpeg:hevc:2015:auxid:1",
-}
-_DEPTH = b"urn:mpeg:hevc:2015:auxid:2"
 
 
 @dataclass(frozen=True)
@@ -68,21 +63,6 @@ def size_box(width: int, height: int) -> bytes:
 def turn_box(quarters: int) -> bytes:
     """Return the property that turns an image anticlockwise by so many quarters."""
     return box(b"irot", bytes([quarters]))
-
-
-def mirror_box(axis: int) -> bytes:
-    """Return the property that mirrors an image: 0 exchanges top and bottom, 1 left and right."""
-    return box(b"imir", bytes([axis]))
-
-
-def alpha_box(kind: bytes) -> bytes:
-    """Return the property that makes an auxiliary image the transparency."""
-    return full_box(b"auxC", _ALPHA_OF[kind] + b"\0")
-
-
-def depth_box() -> bytes:
-    """Return the property that makes an auxiliary image the distances from the camera."""
-    return full_box(b"auxC", _DEPTH + b"\0")
 
 
 def coded(image: Image.Image, kind: bytes, **options: object) -> Item:

@@ -74,7 +74,7 @@ def _allow_many_connections() -> None:
 
 def print_latencies(latencies: dict[str, list[float]], seconds: float) -> None:
     """Print a table with one row per status."""
-    print(f"{'answer':9} {'count':>7} {'a second':>9} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
+    print(f"{'answer':9} {'count':>7} {'per second':>10} {'median':>8} {'p99':>8} {'max':>8}  (ms)")
     for status, values in latencies.items():
         row = " ".join(f"{1000 * value:8.1f}" for value in np.percentile(values, (50, 99, 100)))
-        print(f"{status:9} {len(values):7} {len(values) / seconds:9.1f} {row}")
+        print(f"{status:9} {len(values):7} {len(values) / seconds:10.1f} {row}")

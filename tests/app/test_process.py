@@ -1,5 +1,6 @@
 """`python -m app` as a real process: start, bad models, signals, and invalid HTTP."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -19,7 +20,7 @@ from app.telemetry.metrics import Metrics
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.paths import ROOT
 from tests.helpers.service import fails, running
-from tests.helpers.waiting import HANG_S
+from tests.helpers.waiting import HANG_S, until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -65,6 +66,23 @@ def test_a_connection_that_stays_open_does_not_keep_it_from_ending(make_model):
             connection.sendall(f"{head}\r\nContent-Length: {len(RED_JPEG)}\r\n\r\n".encode() + RED_JPEG)
             assert connection.recv(15) == b"HTTP/1.1 200 OK"
             assert service.end()[0] == 0
+
+
+def test_a_prediction_that_is_cut_off_does_not_crash_it():
+    boundary = b"--b\r\nContent-Disposition: form-data; name=file; filename=a.jpg\r\n\r\n%s\r\n"
+    body = boundary % Path(ROOT, "tests/photos/cat.jpg").read_bytes() * 100 + b"--b--\r\n"
+    head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with running(DRAIN_SECONDS="0", LOG_FORMAT="text") as service:
+        service.wait()
+        with contextlib.ExitStack() as connections:
+            for _ in range(4):  # so many that they take longer than the service waits for its threads
+                connection = socket.create_connection(("127.0.0.1", service.port))
+                connections.enter_context(connection)
+                connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            until(lambda: "predictions_in_flight 0.0" not in service.metrics())
+            code, output, _ = service.end()
+    assert "requests cut off" in output
+    assert code == 0
 
 
 def test_idle_memory(make_model):

@@ -1,5 +1,6 @@
 """Deploys of the real image: by docker or podman, and to a stand-in of Render that runs containers."""
 
+import shutil
 import signal
 import socket
 import threading
@@ -7,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from tests.helpers.container import engine, needs_container
+from tests.helpers.container import ENGINE, engine, needs_container
 from tests.helpers.deployed_containers import KEY, engine_that
 from tests.helpers.deploying import Deploying, Done
 from tests.helpers.paths import ROOT
@@ -100,6 +101,33 @@ def test_cut_off_between_two_renames(models, machine):
     assert "a run was cut off after " in done.out
     assert machine.model() == models.sha256["v2"]
     assert set(machine.containers()) == {machine.name, f"{machine.name}-previous"}
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "serves"),
+    [
+        pytest.param("rename", "-previous", "v2", id="the container before has another name"),
+        pytest.param("stop", "", "v2", id="the one that serves has stopped"),
+        pytest.param("start", "", "v2", id="the container before runs"),
+        pytest.param("rename", " ", "v1", id="the one that serves is renamed"),
+    ],
+)
+def test_a_rollback_is_killed(models, machine, tmp_path, command, name, serves):
+    """The next run undoes or completes it, and removes neither version."""
+    assert machine(*models.options("v1")).code == 0
+    assert machine(*models.options("v2")).code == 0
+    run = f'"{shutil.which(str(ENGINE))}" "$@"'
+    matches = f'[[ $1 == {command} && " $* " == *"{machine.name}{name}"* ]]'
+    kill = f"if {matches}; then {run}; touch done; kill -9 $PPID; exit; fi"
+    killed = machine("--rollback", CONTAINER=engine_that(tmp_path, kill))
+    assert (tmp_path / "done").exists(), killed.output
+    assert killed.code == -9
+    assert "there is no deployment no-such-id" in machine("--rollback", "no-such-id").error
+    assert machine.model() == models.sha256[serves]
+    previous = f"{machine.name}-previous"
+    assert machine.containers() == {machine.name: "running", previous: "exited"}
+    assert machine("--rollback").code == 0
+    assert machine.model() == models.sha256["v1" if serves == "v2" else "v2"]
 
 
 @pytest.mark.parametrize("name", ["-next", "-previous"])

@@ -13,17 +13,21 @@ from scripts.common.pictures import encoded
 from scripts.stress.bombs import chunk
 from scripts.stress.heif import (
     Item,
-    alpha_box,
+    box,
     coded,
-    depth_box,
+    full_box,
     grid,
-    mirror_box,
     turn_box,
     written,
 )
 from tests.helpers.bitmaps import bitmap, fields
 from tests.helpers.paths import ROOT
 
+_ALPHA_OF = {
+    b"av01": b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha",
+    b"hvc1": b"urn:mpeg:hevc:2015:auxid:1",
+}
+_DEPTH = b"urn:mpeg:hevc:2015:auxid:2"
 _TILE = 64
 WIDTH, HEIGHT = 7 * _TILE, 4 * _TILE
 PHOTO = Image.open(ROOT / "tests" / "photos" / "cat.jpg").resize((WIDTH, HEIGHT))
@@ -108,6 +112,21 @@ def damaged() -> dict[str, tuple[bytes, bytes]]:
             _png(half_white(SMALL)),
         ),
     }
+
+
+def mirror_box(axis: int) -> bytes:
+    """Return the property that mirrors an image: 0 exchanges top and bottom, 1 left and right."""
+    return box(b"imir", bytes([axis]))
+
+
+def alpha_box(kind: bytes) -> bytes:
+    """Return the property that makes an auxiliary image the transparency."""
+    return full_box(b"auxC", _ALPHA_OF[kind] + b"\0")
+
+
+def depth_box() -> bytes:
+    """Return the property that makes an auxiliary image the distances from the camera."""
+    return full_box(b"auxC", _DEPTH + b"\0")
 
 
 def variants(kind: bytes) -> dict[str, Callable[[], tuple[bytes, Image.Image]]]:

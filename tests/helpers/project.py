@@ -54,7 +54,6 @@ def make_project(
         "known": {},
         "test_digest": "e" * 64,
         "mean_difference": 0.001,
-        "not_taken": [],
         "conditions": [],
     }
     (folder / "reports/package/package.json").write_text(json.dumps(packaged))

@@ -71,7 +71,7 @@ def test_a_second_look_joins_two_architectures_of_this_project(copy):
         "efficientnet_lite0",
     )
     with pytest.raises(
-        PipelineError, match="second_look: both networks have to be one of efficientnet_lite0"
+        PipelineError, match=r"second_look: both networks have to be one of .*efficientnet_lite0"
     ):
         set_params.assign({"train.second_look": "timm"}, copy)
     with pytest.raises(PipelineError, match="second_look: both networks"):
@@ -168,3 +168,9 @@ def test_the_command_sets_and_checks_values(run_ml, copy):
     for arguments in ([], ["train.seed=1"]):
         done = run_ml("params", *arguments, folder=copy.parent)
         assert done == (1, "", "error: params.yaml is missing: run this from the project's root\n")
+
+
+def test_parameters_that_are_a_folder(tmp_path):
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(PipelineError, match=r"params\.yaml cannot be read: Is a directory"):
+        params.load(tmp_path / "params.yaml")

@@ -6,7 +6,7 @@ import urllib.request
 
 from app.inference.classify import _count, classify
 from app.inference.decoding import Decoder
-from app.inference.engine import load
+from app.inference.loading import load
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
 from ml.model.image import read

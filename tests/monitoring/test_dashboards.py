@@ -211,7 +211,7 @@ def test_every_query_finds_series(tmp_path):
             with contextlib.suppress(AssertionError):
                 until(all_have_series)
             assert not left
-            assert tools.ask(jobs, **{"match[]": "predictions_slots"})["data"] == ["cats-vs-dogs"]
+            assert tools.ask(jobs, **{"match[]": "predictions_workers"})["data"] == ["cats-vs-dogs"]
             rejected = "sum(predictions_rejected_total{reason='queue_full'}) > 0"
             assert tools.query(url, rejected), "there was not enough traffic"
 

@@ -99,7 +99,10 @@ def test_links_are_filled_in(tmp_path, grafana):
               "Above the limit the process is killed, and the requests in progress are lost.")  # fmt: skip
     missing = ("a:80 runs without a model",
                "The model is still being downloaded, or is downloaded again after each failure.")  # fmt: skip
-    differ = ("cats-vs-dogs serves 2 different models at the same time", "A deployment has stopped halfway.")
+    differ = (
+        "cats-vs-dogs serves 2 different models at the same time",
+        "A canary or a deployment is under way, or has stopped halfway.",
+    )
     watchdog = ("Alerts are evaluated and delivered",
                 "Always fires. A service outside, which alertmanager.yml names, must raise the alarm when it "
                 "stops.")  # fmt: skip

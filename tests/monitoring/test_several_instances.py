@@ -93,7 +93,7 @@ def test_totals_shares_quantiles_and_the_report_add_up(
 ) -> None:
     services, url = fleet
     # An increase needs a sample from before.
-    until(lambda: len(query(url, "predictions_slots and predictions_slots offset 3s")) == 3)
+    until(lambda: len(query(url, "predictions_workers and predictions_workers offset 3s")) == 3)
     answers = []
     for service, photos, broken in zip(services, PHOTOS, BROKEN, strict=True):
         for _ in range(photos):
@@ -161,9 +161,9 @@ def test_one_instance_that_ends_is_not_all_of_them(fleet: tuple[list[Service], s
     until(lambda: len(query(url, 'up{job="cats-vs-dogs"} == 1')) == 3)
     until(lambda: whose() == set())
     slots = [
-        re.search(r"^predictions_slots (.*)$", service.metrics(), re.MULTILINE)[1] for service in services
+        re.search(r"^predictions_workers (.*)$", service.metrics(), re.MULTILINE)[1] for service in services
     ]
-    becomes(url, "sum by (job) (predictions_slots)", sum(map(float, slots)))
+    becomes(url, "sum by (job) (predictions_workers)", sum(map(float, slots)))
     services[1].end()
     until(lambda: whose() == {names[1]})
     for service in (services[0], services[2]):

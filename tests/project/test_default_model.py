@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.inference.engine import load
+from app.inference.loading import load
 from app.settings import EMBEDDED
 from ml.model.image import decode
 from ml.model.reference import COMPONENTS

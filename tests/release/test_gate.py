@@ -237,7 +237,7 @@ def test_a_model_for_another_image_size_is_compared_on_the_same_photos(judge, tm
     kept = photo.read_bytes()
     photo.write_bytes(encode(coloured((9, 9, 9)), "PNG"))
     try:
-        assert "the file has changed" in judge("--compare-with", str(other))[2]
+        assert "it has changed since it was prepared" in judge("--compare-with", str(other))[2]
     finally:
         photo.write_bytes(kept)
 

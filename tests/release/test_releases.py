@@ -13,7 +13,7 @@ import requests
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 
-from app.inference.engine import load
+from app.inference.loading import load
 from app.model_source import source as model_source
 from app.settings import Settings
 from ml import cli

@@ -169,7 +169,7 @@ def assert_linked(store: str, written: dict[str, Any]) -> None:
     experiment = client.get_experiment_by_name("cats-vs-dogs")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.metrics["live_accuracy"] == pytest.approx(11 / 12)
-    assert run.data.metrics["live_refused"] == 2
+    assert run.data.metrics["live_rejected"] == 2
     assert run.data.tags["url"] == written["url"]
     assert run.data.tags["sha256"] == written["model"]["sha256"]
     assert run.data.tags["registered_version"] == "cats-vs-dogs/2"

@@ -83,7 +83,7 @@ def names(kind: str, ref: str) -> dict[str, list[str]]:
         ("branch", "latest", ["branch-latest"]),
         ("branch", "f" * 40, ["branch-" + "f" * 40]),
         ("branch", "x" * 200, ["branch-" + "x" * 121]),
-        ("tag", "v1.2.3", ["v1.2.3", "latest"]),
+        ("tag", "v1.2.3", ["v1.2.3"]),
         ("tag", "v1.2.3-rc.1", ["v1.2.3-rc.1"]),
         ("tag", "v1.2.3rc1", ["v1.2.3rc1"]),
     ],
@@ -136,7 +136,7 @@ def test_the_archives_are_pushed_unchanged_and_joined(tmp_path: Path) -> None:
     for platform, copy in zip(("amd64", "arm64"), copies, strict=True):
         assert copy.startswith("skopeo copy --quiet --all --preserve-digests --digestfile ")
         assert copy.endswith(f"oci-archive:images/image-{platform}.tar docker://{name}:{SHA}-{platform}")
-    tags = " ".join(f"--tag {name}:{tag}" for tag in (SHA, "v1.2.3", "latest"))
+    tags = " ".join(f"--tag {name}:{tag}" for tag in (SHA, "v1.2.3"))
     platforms = " ".join(f"{name}@sha256:of-image-{platform}" for platform in ("amd64", "arm64"))
     assert create.startswith("docker buildx imagetools create --metadata-file ")
     assert create.endswith(f" {tags} {platforms}")

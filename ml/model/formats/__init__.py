@@ -18,7 +18,7 @@ SUFFIXES = frozenset({
 })  # fmt: skip
 """Usual suffixes of files that `inspect` accepts, in lower case."""
 HEAD_BYTES = 64
-"""So many bytes tell the format, see `is_photo`."""
+"""Number of bytes from which `is_photo` tells the format."""
 _SIGNATURES = {
     b"\xff\xd8\xff": jpeg,
     b"\x89PNG\r\n\x1a\n": png,

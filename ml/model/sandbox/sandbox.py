@@ -29,6 +29,9 @@ _LOWEST_PRIORITY = 19
 _SPARE_BYTES = 16 * 1024 * 1024
 """Memory of a worker beside what decoding takes, for the interpreter and the answer."""
 
+OUT_OF_RESOURCES = "the system is out of memory or file descriptors"
+"""Message of a NoWorkerError."""
+
 
 class NoWorkerError(RuntimeError):
     """No process could be started, or it lacked a resource; the photo may be good."""
@@ -75,7 +78,7 @@ class Sandbox:
         result = messages.CROPPED if resize == "center_crop" else messages.SQUASHED
         content, cpu_s = self._work(photo, size, result, seconds, self.memory, self._niceness)
         if len(content) != 3 * size * size:
-            raise self._too_costly(seconds)
+            raise self._too_costly(self.memory, seconds)
         return content, cpu_s
 
     def copy(self, photo: Structure, side: int, seconds: float, memory: int) -> tuple[bytes, float]:
@@ -107,7 +110,7 @@ class Sandbox:
             try:
                 packed = messages.receive(ours, messages.PROCESS_ID.size, deadline)
             except (EOFError, OSError) as error:
-                raise NoWorkerError("no process was started to decode the photo in") from error
+                raise NoWorkerError("the process that decodes the photo did not start") from error
             (process,) = messages.PROCESS_ID.unpack(packed)
             try:
                 outcome, cpu_s, content = _exchange(ours, photo, size, result, deadline)
@@ -115,17 +118,17 @@ class Sandbox:
                 # Its end of the socket is open, so it runs, and no other process can have its number.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                raise self._too_costly(seconds) from None
+                raise self._too_costly(memory, seconds) from None
             except (EOFError, OSError):  # it was ended: by a limit, or by its own fault
-                raise self._too_costly(seconds) from None
+                raise self._too_costly(memory, seconds) from None
         # A decoder that an attacker has taken over may answer anything.
         if outcome == messages.DONE:
             return content, min(max(cpu_s, 0.0), self.cpu_s) if math.isfinite(cpu_s) else self.cpu_s
         if outcome in _ERRORS:
             raise _ERRORS[outcome](one_line(content[:_MESSAGE_BYTES].decode(errors="replace")))
         if outcome == messages.NO_RESOURCES:
-            raise NoWorkerError("the system is out of memory or file descriptors")
-        raise self._too_costly(seconds)
+            raise NoWorkerError(OUT_OF_RESOURCES)
+        raise self._too_costly(memory, seconds)
 
     def _fork(self, worker: socket.socket, limits: bytes) -> None:
         with self._lock, _no_worker():
@@ -156,9 +159,9 @@ class Sandbox:
             self._end = weakref.finalize(self, _close, ours, zygote)  # with this process at the latest
         return self._control
 
-    def _too_costly(self, seconds: float) -> TooCostlyError:
+    def _too_costly(self, memory: int, seconds: float) -> TooCostlyError:
         return TooCostlyError(
-            f"decoding it takes more than {self.memory >> 20:,} MB of memory, {self.cpu_s} s of CPU time "
+            f"decoding it takes more than {memory >> 20:,} MB of memory, {self.cpu_s} s of CPU time "
             f"or {seconds:g} s"
         )
 
@@ -199,4 +202,4 @@ def _no_worker() -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or "an unknown error"
-        raise NoWorkerError(f"no process can be started to decode the photo in: {reason}") from error
+        raise NoWorkerError(f"can't start a process that decodes the photo: {reason}") from error

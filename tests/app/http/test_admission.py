@@ -153,7 +153,7 @@ def test_a_thread_that_cannot_be_started_costs_no_worker_for_good(monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RejectedError, match="no thread"):
+        with pytest.raises(RejectedError, match="can't start a worker thread"):
             admission.submit(Work())
     held = [occupy(admission), Work(held=True)]
     with monkeypatch.context() as patched:

@@ -16,12 +16,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import flask
 import pytest
 
 from app.http import request
 from tests.app.routes.test_predict import RED_JPEG
 from tests.conftest import REQUIRE_ALL, not_installed
-from tests.helpers.served import Served
+from tests.helpers.served import Served, served
 from tests.helpers.service import COMMAND, Service, blocked, running
 from tests.helpers.waiting import HANG_S, until
 
@@ -304,3 +305,21 @@ def test_a_client_that_connects_at_the_last_moment_is_answered(make_app, monkeyp
     assert service.server.run() == 0
     with clients[0] as client:
         assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_in_a_drain_the_event_loop_renders_no_page(make_app):
+    """Or /health would wait for it."""
+    threads = {}
+    app = make_app(host="127.0.0.1", port=0, drain_seconds=3600)
+
+    @app.before_request
+    def remember() -> None:
+        threads[flask.request.path] = threading.current_thread().name
+
+    with served(lambda **_: app) as service, service.connect() as upload:
+        upload.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        until(lambda: service.listener.active_channels)
+        service.server.drain()
+        assert service.ask("GET", "/docs").status == 200
+        assert service.ask("POST", "/predict", RED_JPEG).status == 503
+    assert threads["/docs"].startswith("waitress")

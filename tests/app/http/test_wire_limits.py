@@ -323,7 +323,7 @@ def test_only_photos_may_be_large(make_app, line, statuses):
                     connection.sendall(start.replace(b"POST /predict HTTP/1.1", line) + body)
                     answer = read_all(connection) if status == 413 else connection.recv(65536)
                     assert answer.startswith(b"HTTP/1.1 %d " % status)
-                    assert (b"photos are taken by POST /predict" in answer) == (status == 413)
+                    assert (b"send photos to POST /predict" in answer) == (status == 413)
 
 
 NEXT = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nConnection: close\r\n\r\n"

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from flask import Flask
 
-from app.inference import engine
+from app.inference import loading
 from app.telemetry import logs
 from ml.model import host
 from ml.model.errors import BundleError
@@ -32,7 +32,7 @@ def test_a_network_that_fails_while_it_is_tried_is_refused(
     make_model: Callable[..., Path], kind: str, limit: float
 ) -> None:
     with pytest.raises(BundleError, match=MESSAGES[kind]) as caught:
-        engine.load(make_model(graph=wrong_for_bright(kind, limit)), "onnx", 1, limit_s=1)
+        loading.load(make_model(graph=wrong_for_bright(kind, limit)), "onnx", 1, limit_s=1)
     assert str(caught.value).isprintable()
 
 
@@ -49,7 +49,7 @@ def test_a_network_whose_other_outputs_are_no_numbers_is_refused(
     reference = {f"component_{number}": {"0.0": 0.5} for number in (1, 2)}
     model = make_model(graph=graph.SerializeToString(), known=KNOWN, reference=reference)
     with pytest.raises(BundleError, match=message):
-        engine.load(model, "onnx", 1)
+        loading.load(model, "onnx", 1)
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
@@ -96,12 +96,12 @@ def test_a_file_too_large_for_the_memory_is_refused_before_it_is_read(
     monkeypatch.setattr(host, "CGROUPS", groups)
     monkeypatch.setattr(host, "MEMBERSHIP", groups / "membership")
     path = make_model()
-    assert engine.load(path, "onnx", 1).name == "onnx"
+    assert loading.load(path, "onnx", 1).name == "onnx"
     with path.open("r+b") as file:
         file.truncate(100_000_001)  # takes no space on the disk
     for kind in ("onnx", "torch"):
         with pytest.raises(BundleError, match=r"100,000,001 bytes, but .* suffices for at most 100,000,000"):
-            engine.load(path, kind, 1)
+            loading.load(path, kind, 1)
 
 
 def test_a_load_that_does_not_end_ends_the_start(make_model: Callable[..., Path]) -> None:

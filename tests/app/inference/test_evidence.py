@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from app.inference.answers import Engine
 from app.inference.classify import classify
 from app.inference.decoding import Decoder
-from app.inference.engine import load
+from app.inference.engine import Engine
+from app.inference.loading import load
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
 from tests.conftest import REQUIRE_ALL, SHARED, encode

@@ -13,11 +13,11 @@ from flask.testing import FlaskClient
 from onnx import TensorProto
 from PIL import Image
 
-from app.inference import engine
+from app.inference import loading
 from ml.model.errors import BundleError
 from ml.model.explain import explain
 from ml.model.image import Decoded
-from tests.app.inference.test_engine import baseline
+from tests.app.inference.test_loading import baseline
 from tests.app.routes.test_predict import RED_JPEG, is_problem, send
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.graphs import GREEN, KNOWN, telling_graph
@@ -155,7 +155,7 @@ def test_evidence_of_a_wrong_shape_is_rejected(
     make_model: Callable[..., Path], shape: list, message: str
 ) -> None:
     with pytest.raises(BundleError, match=f"its ONNX model has evidence .*{message}") as caught:
-        engine.load(make_model(graph=with_evidence(shape)), "onnx", 1)
+        loading.load(make_model(graph=with_evidence(shape)), "onnx", 1)
     assert "\n" not in str(caught.value)
 
 

@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.inference import engine
+from app.inference import loading
 from app.telemetry import logs
 from ml.model.errors import BundleError
-from tests.app.inference.test_engine import baseline
+from tests.app.inference.test_loading import baseline
 from tests.app.routes.test_predict import is_problem, send, signed
 from tests.conftest import BLUE, RED, SIZE, coloured, encode
 from tests.helpers.graphs import GREEN, KNOWN, telling_graph
@@ -119,7 +119,7 @@ def test_an_invalid_score_is_replaced(telling: MakeClient, known: str, photo: by
 def test_a_model_with_invalid_scores_is_rejected_at_load(make_model: Callable[..., Path]) -> None:
     path = make_model(graph=telling_graph(known="log"), known=KNOWN)
     with pytest.raises(BundleError, match="not from 0 to 1") as caught:
-        engine.load(path, "onnx", 1)
+        loading.load(path, "onnx", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -180,7 +180,7 @@ def test_model_describes_the_ood_score(telling: MakeClient) -> None:
 
 
 def test_a_batch_scores_like_single_photos(make_model: Callable[..., Path]) -> None:
-    loaded = engine.load(make_model(graph=telling_graph(), known=KNOWN), "auto", 1)
+    loaded = loading.load(make_model(graph=telling_graph(), known=KNOWN), "auto", 1)
     images = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
     together = loaded.answer(images)
     for number in range(5):

@@ -167,7 +167,7 @@ def test_shapes_and_nesting(client):
         ({"inputs": [images("aGk=", name="input-0")]}, "name and datatype"),
         ({"inputs": [images("aGk=", datatype="UINT8")]}, "name and datatype"),
         ({"inputs": [images("aGk=", name=["image"])]}, "name and datatype"),
-        ({"inputs": [images("aGk=", shape=[2])]}, "1 photos, but its shape 2"),
+        ({"inputs": [images("aGk=", shape=[2])]}, "1 photos, but its shape requires 2"),
         ({"inputs": [images("aGk=", shape=[1, 2])]}, "shape"),
         ({"inputs": [images("aGk=", shape=[])]}, "shape"),
         ({"inputs": [images("aGk=", shape=[True])]}, "shape"),

@@ -120,7 +120,7 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         "process_resident_memory_bytes",
         "process_memory_limit_bytes",
         "predictions_waiting 0.0",
-        "predictions_slots ",
+        "predictions_workers ",
         "photo_brightness_count 2.0",
         'photo_aspect_ratio_bucket{le="1.45"} 0.0',
         'photo_aspect_ratio_bucket{le="1.9"} 2.0',

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from app.inference import engine
+from app.inference import loading
 from ml.model.errors import BundleError
 from ml.model.reference import COMPONENTS
 from tests.app.routes.test_predict import send
@@ -56,4 +56,4 @@ def test_a_model_without_them_answers_and_lacks_the_metric(
 @pytest.mark.parametrize("count", [COMPONENTS + 1, 100])
 def test_more_components_than_there_are_metrics_for_are_rejected(make_model: MakeModel, count: int) -> None:
     with pytest.raises(BundleError, match=f"has {count} components, expected 1 to {COMPONENTS}"):
-        engine.load(make_model("telling.pt", graph=telling_graph(components=count), known=KNOWN), "onnx", 1)
+        loading.load(make_model("telling.pt", graph=telling_graph(components=count), known=KNOWN), "onnx", 1)

@@ -149,3 +149,20 @@ def test_killed_at_a_step(models, machine, canary, watched, tmp_path, command, n
         assert machine.model() == models.sha256["v1"]
     left = set(machine.containers()) - {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
     assert not left
+
+
+def test_a_rollback_to_a_former_candidate_is_killed(models, machine, canary, watched, tmp_path):
+    """It is not taken for a canary that was cut off."""
+    first(machine, models, watched)
+    assert machine(*models.options("v2"), *canary).code == 0
+    assert machine("--rollback").code == 0
+    run = f'"{shutil.which(str(ENGINE))}" "$@"'
+    kill = f"if [[ $1 == start ]]; then {run}; touch done; kill -9 $PPID; exit; fi"
+    killed = machine("--rollback", CONTAINER=engine_that(tmp_path, kill))
+    assert (tmp_path / "done").exists(), killed.output
+    assert machine.model() == models.sha256["v1"]
+    done = machine("--rollback")
+    assert done.code == 0, done.output
+    assert machine.model() == models.sha256["v2"]
+    names = {machine.name, f"{machine.name}-previous", f"{machine.name}-proxy"}
+    assert set(machine.containers()) == names

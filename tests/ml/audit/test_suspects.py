@@ -12,7 +12,7 @@ from PIL import Image
 
 from ml import set_params
 from ml.audit import audit, contradictions
-from ml.audit.find import DEFAULT_BODY, body, label_issues, outliers, predict_out_of_sample
+from ml.audit.find import DEFAULT_BODY, body, find, label_issues, outliers, predict_out_of_sample
 from ml.audit.suspects import Suspects
 from ml.data import decisions
 from ml.data.dataset import Dataset
@@ -96,6 +96,31 @@ def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
     assert not list(contradictions.read(dropped, raw, made, 96, "center_crop"))
     shutil.rmtree(raw)
     assert not list(contradictions.read(dropped, raw, {}, 96, "center_crop"))
+
+
+def test_contradictions_are_judged_by_a_head_that_did_not_learn_from_them(prepared, params, monkeypatch):
+    """`prepare` keeps one photo of near duplicates, from which the head of the last fold may have learned."""
+    raw = Path("data/raw")
+    with Image.open(raw / "cat/3.png") as photo:
+        for quality in range(60, 99):  # until the copy falls into another split
+            photo.save(raw / "dog/copy.jpg", quality=quality)
+            if reprepare(params, near_duplicate_bits=3).dropped.get("near_duplicate"):
+                break
+    data, judged = Dataset.load(), []
+
+    def predict(*arguments):
+        judged.append(predict_out_of_sample(*arguments))
+        judged[-1][0][:, :2] = [0.25, 0.75]
+        return judged[-1]
+
+    monkeypatch.setattr("ml.audit.find.predict_out_of_sample", predict)
+    groups = list(contradictions.read(Path("reports/prepare/dropped.csv"), raw, {}, 96, "center_crop"))
+    found = {
+        tuple(each.paths): each.probabilities
+        for each in find(data, body("simple_cnn", 2), groups, frozenset(), 5)
+    }
+    assert found["cat/3.png", "dog/copy.jpg"] == {"dog": 0.75, "cat": 0.25}
+    assert found[tuple(sorted(SAME))] != {"dog": 0.75, "cat": 0.25}  # `prepare` kept none of these
 
 
 def test_no_photo_is_judged_by_a_head_that_learned_from_it():

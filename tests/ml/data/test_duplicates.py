@@ -86,6 +86,19 @@ def test_few_pairs_are_compared(monkeypatch):
     assert sum(compared) < 100_000
 
 
+def test_a_dropped_photo_drops_no_other():
+    """The val photo is near to the test photo; the train photo is near to the val photo only."""
+    code = random_codes(np.random.default_rng(0), 1)[0]
+    codes = [code, code ^ np.array([0xFF, 0, 0, 0], np.uint64), code ^ np.array([0xFFFF, 0, 0, 0], np.uint64)]
+    photos = [
+        Photo(f"a/{split}", sha256=f"{number}" * 64, split=split, code=codes[number].tobytes())
+        for number, split in enumerate(("test", "val", "train"))
+    ]
+    left = drop_near_duplicates(photos, 8)
+    assert [photo.other for photo in left] == ["", "a/test", ""]
+    assert left[2] == photos[2]
+
+
 @pytest.mark.parametrize("max_bits", [-1, 0, 8, 16, 24])
 def test_dropped_photos(max_bits):
     """The rule, applied to all pairs: the photo of the split that is evaluated first stays."""
@@ -102,12 +115,13 @@ def test_dropped_photos(max_bits):
     expected = {}
     hashed = sorted((photo for photo in photos if photo.code and not photo.reason), key=lambda p: p.sha256)
     codes = np.array([np.frombuffer(photo.code, np.uint64) for photo in hashed])
-    for first, photo in enumerate(hashed):
-        bits = np.bitwise_count(codes ^ codes[first]).sum(1, dtype=int)
-        for other in np.flatnonzero(bits <= max_bits):
-            pair = photo, hashed[other]
-            stays, goes = sorted(pair, key=lambda photo: EVALUATED_FIRST.index(photo.split))
-            if other > first and stays.split != goes.split:
-                expected[goes.path] = goes.drop("near_duplicate", f"nearly {stays.path}", stays.path)
+    place = {photo.path: EVALUATED_FIRST.index(photo.split) for photo in hashed}
+    for row in sorted(range(len(hashed)), key=lambda row: place[hashed[row].path]):
+        goes, bits = hashed[row], np.bitwise_count(codes ^ codes[row]).sum(1, dtype=int)
+        near = [hashed[other] for other in np.flatnonzero(bits <= max_bits)]
+        stay = [p for p in near if p.path not in expected and place[p.path] < place[goes.path]]
+        if stay:
+            path = stay[-1].path
+            expected[goes.path] = goes.drop("near_duplicate", f"nearly {path}", path)
     assert drop_near_duplicates(photos, max_bits) == [expected.get(photo.path, photo) for photo in photos]
     assert len(expected) > 100 or max_bits < 16

@@ -169,6 +169,30 @@ def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
     assert list((folder / "collected").rglob("*.jpg")) == [folder / "collected" / photos[2].path]
 
 
+def test_a_killed_deletion_is_finished_by_the_next_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = CollectedPhoto(
+        ENTRY.id, ENTRY.day, "cat", ENTRY.sha256, hashed("request.signature"), hashed("request")
+    )
+    (folder / "collected" / photo.path).parent.mkdir(parents=True)
+    (folder / "collected" / photo.path).write_bytes(b"x")
+    collected.save([photo])
+    reviewed.append([ENTRY])
+
+    def kill(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(collected, "save", kill)
+        with pytest.raises(KeyboardInterrupt):
+            reviewed.delete([], ["request"])
+    assert not (folder / "collected" / photo.path).exists()
+    assert reviewed.delete([], ["request"]) == [Path("collected") / photo.path]
+    assert collected.load() == []
+    assert reviewed.load() == {}
+    assert reviewed.PATH.read_text().count("\n") == 3
+    assert reviewed.delete([], ["request"]) == []
+
+
 @pytest.mark.parametrize(
     "cells",
     [

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from ml.evaluation.compare import compare, compare_hits, compare_losses, compare_recalls
-from ml.evaluation.verdicts import BETTER, UNSURE, WORSE
+from ml.evaluation.compare import (
+    BETTER,
+    UNSURE,
+    WORSE,
+    compare,
+    compare_hits,
+    compare_losses,
+    compare_recalls,
+)
 
 LABELS = np.arange(1000) % 2
 

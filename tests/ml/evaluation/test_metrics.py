@@ -60,7 +60,7 @@ def test_area_under_the_curve_with_ties_and_its_interval():
     # DeLong's standard error by its definition, pair by pair
     pairs = scores[positive][:, None] - scores[~positive][None]
     wins = (pairs > 0) + 0.5 * (pairs == 0)
-    error = np.sqrt(wins.mean(1).var() / positive.sum() + wins.mean(0).var() / (~positive).sum())
+    error = np.sqrt(wins.mean(1).var(ddof=1) / positive.sum() + wins.mean(0).var(ddof=1) / (~positive).sum())
     assert found.high - found.value == pytest.approx(1.959964 * error)
     three = metrics.softmax(random.normal(0, 1, (300, 3)) + np.eye(3)[np.arange(300) % 3])
     mean = metrics.roc_auc(three, np.arange(300) % 3, 0.95)

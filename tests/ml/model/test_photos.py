@@ -1,11 +1,14 @@
 """Which files are photos, by their content and their names, is the same everywhere."""
 
+import os
 from pathlib import PurePosixPath
 
 import pytest
 
+from ml.data.sources import opened
 from ml.model import photos
 from ml.model.formats import inspect
+from ml.scoring.sources import list_photos
 from scripts.common.photos import find as find_labelled
 from tests.conftest import RED, coloured, encode
 
@@ -24,6 +27,24 @@ def test_photos_in_folders_and_files(tmp_path):
     assert photos.find(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # named by the user
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         photos.find(tmp_path / "none")
+
+
+def test_links_are_followed_as_ml_score_and_ingest_do(tmp_path):
+    folder, outside = tmp_path / "photos", tmp_path / "outside"
+    (folder / "cat").mkdir(parents=True)
+    outside.mkdir()
+    photo = encode(coloured(RED))
+    (folder / "cat/1.jpg").write_bytes(photo)
+    (outside / "2.jpg").write_bytes(photo)
+    (outside / "notes.txt").write_text("no photo")
+    (folder / "cat/3.jpg").symlink_to(outside / "notes.txt")
+    (folder / "cat/all").symlink_to(folder)  # a loop
+    (folder / "dog").symlink_to(outside)
+    expected = ["cat/1.jpg", "dog/2.jpg"]
+    assert [file.relative_to(folder).as_posix() for file in photos.find(folder)] == expected
+    assert [os.path.relpath(path, folder) for path in list_photos(str(folder))] == expected
+    with opened(folder) as source:
+        assert [file.path.as_posix() for file in source.photos] == expected
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from ml.data.dataset import Dataset
-from ml.evaluation.verdicts import BETTER, INCOMPARABLE, UNSURE, WORSE
+from ml.evaluation.compare import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.errors import PipelineError
 from ml.registry import register, registry
 from ml.tracking.store import StoreError, reported

@@ -1,5 +1,6 @@
 """Reviewed photos become photos of the data set, once, and can be found again."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -146,6 +147,18 @@ def test_a_photo_that_is_not_the_reviewed_one_is_left_out(store: Path, review: R
     (store / "2026-11-27" / f"{1:032x}.json").unlink()
     assert go(store) == Export({"red": 1}, 0, 0, 2, 1)
     assert files() == [f"photos/red/{name(2)}"]
+
+
+def test_another_photo_with_the_id_of_an_exported_one_replaces_it(store: Path, review: Review) -> None:
+    kept(store, 0)
+    decide_all(review(), _0=RED)
+    go(store)
+    other = kept(store, 0, encode(coloured(BLUE, seed=99)))
+    (entry,) = reviewed.load().values()
+    reviewed.append([dataclasses.replace(entry, sha256=other.sha256, label="blue")])
+    assert go(store) == Export({}, 1, 0, 0, 1)
+    assert files() == [f"photos/blue/{name(0)}"]
+    collected.load()[0].read()  # would fail if the file were not the one that the list names
 
 
 def test_what_the_list_names_must_be_there(

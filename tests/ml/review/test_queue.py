@@ -101,6 +101,18 @@ def test_undo_goes_back_step_by_step_and_the_last_decision_wins(queue: Queue) ->
     assert reviewed.load()[items[0].id].label == "blue"
 
 
+def test_a_person_without_a_session_can_change_a_decision(queue: Queue) -> None:
+    """As in the label audit, where every request has the same, empty session."""
+    item = queue.next("")
+    assert item
+    queue.decide("", item.id, RED)
+    queue.open("", item.id)
+    queue.decide("", item.id, BLUE)
+    assert queue.items.choices()[item.id] == BLUE
+    assert queue.undo("") == item
+    assert queue.items.choices()[item.id] == RED
+
+
 def test_what_is_undone_is_not_taken_from_somebody_else(queue: Queue) -> None:
     item = queue.next("one")
     assert item

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ml.model import photos
 from ml.model.errors import PipelineError
 from ml.scoring import fetching
 from ml.scoring.sources import UnreadablePhotoError, list_photos, read_photo
@@ -129,7 +130,7 @@ def test_bad_sources_are_one_line(tmp_path, name, content, message):
     assert len(str(failed.value).splitlines()) == 1
 
 
-def test_photos_that_cannot_be_read(folder):
+def test_photos_that_cannot_be_read(folder, monkeypatch):
     os.mkfifo(folder / "pipe")
     for path, message in {
         folder / "none.jpg": "there is no such file",
@@ -145,9 +146,11 @@ def test_photos_that_cannot_be_read(folder):
     }.items():
         with pytest.raises(UnreadablePhotoError, match=message):
             read_photo(str(path))
+    monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", len(CAT))
+    assert read_photo(f"file://localhost{folder}/a.jpg") == CAT
+    monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", len(CAT) - 1)
     with pytest.raises(UnreadablePhotoError, match="larger than 0 MB"):
-        read_photo(str(folder / "a.jpg"), max_bytes=len(CAT) - 1)
-    assert read_photo(f"file://localhost{folder}/a.jpg", max_bytes=len(CAT)) == CAT
+        read_photo(str(folder / "a.jpg"))
 
 
 def test_reading_a_photo_takes_memory_for_that_photo_and_not_for_the_largest_one(folder):
@@ -175,8 +178,9 @@ def test_photos_of_a_web_server(monkeypatch):
         assert len(seen) == 5
         with pytest.raises(UnreadablePhotoError, match=r"127\.0\.0\.1 answered 404"):
             read_photo(f"{url}/none.jpg?key=secret")
+        monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", 1000)
         with pytest.raises(UnreadablePhotoError, match="larger than"):
-            read_photo(f"{url}/chunked.jpg", max_bytes=1000)
+            read_photo(f"{url}/chunked.jpg")
     with pytest.raises(UnreadablePhotoError, match="no connection"):
         read_photo(f"{url}/a.jpg")
 
@@ -210,8 +214,9 @@ def test_an_object_store(tmp_path, monkeypatch):
             read_photo(f"{prefix}double//c.jpg")
         with pytest.raises(UnreadablePhotoError, match="there is no such file"):
             read_photo(f"{prefix}none.jpg")
+        monkeypatch.setattr(photos, "MAX_PHOTO_BYTES", 10)
         with pytest.raises(UnreadablePhotoError, match="larger"):
-            read_photo(f"{prefix}a.jpg", max_bytes=10)
+            read_photo(f"{prefix}a.jpg")
         store.pipe_file("photos/lists/list.csv", b"path\n../x.jpg\nhttp://host/y.jpg\n")
         assert list(list_photos("s3://photos/lists/list.csv")) == [
             "s3://photos/lists/../x.jpg", "http://host/y.jpg",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml import set_params
-from ml.tracking.provenance import git_commit, parameters_changed, publishable
+from ml.tracking.provenance import dataset_md5, git_commit, parameters_changed, publishable
 from tests.helpers.params import copy_params
 
 
@@ -21,7 +21,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     copy_params(folder)
     (folder / "code.py").write_text("one\n")
-    (folder / "label_decisions.csv").touch()
+    for name in ("label_decisions.csv", "collected.csv", "collected_decisions.csv", "collected.dvc"):
+        (folder / name).touch()
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "start")
@@ -37,7 +38,8 @@ def test_other_parameters_leave_the_commit_clean_and_are_recorded(repository):
     assert (git_commit(), parameters_changed()) == (commit, {})
     set_params.assign({"ingest.source": "/home/somebody/my photos", "train.seed": "7"}, Path("params.yaml"))
     (repository / "dvc.lock").write_text("schema: '2.0'\n")
-    (repository / "label_decisions.csv").write_text("a decision\n")
+    for name in ("label_decisions.csv", "collected.csv", "collected_decisions.csv", "collected.dvc"):
+        (repository / name).write_text("a review\n")
     (repository / "notes.txt").write_text("a file that git does not track\n")
     assert git_commit() == commit
     assert parameters_changed() == {"ingest.source": "my photos", "train.seed": 7}
@@ -67,6 +69,16 @@ def test_other_code_makes_it_dirty(repository):
     assert git_commit() == f"{commit}-dirty"
     git("add", "code.py")
     assert git_commit() == f"{commit}-dirty"
+
+
+def test_the_md5_of_the_photos_in_dvc_lock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert dataset_md5() == ""
+    lock = "stages:\n  ingest:\n    outs:\n    - md5: abc.dir\n"
+    Path("dvc.lock").write_text(lock)
+    assert dataset_md5() == "abc.dir"
+    Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> other\n")
+    assert dataset_md5() == ""
 
 
 def test_a_new_module_makes_it_dirty(repository):

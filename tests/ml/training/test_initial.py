@@ -2,9 +2,10 @@
 
 import pytest
 
+from ml.data.dataset import Dataset
 from ml.model.errors import PipelineError
 from ml.params import Params
-from ml.training.initial import check_size
+from ml.training.initial import check_size, initial_network
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,11 @@ def test_a_transformer_takes_photos_of_one_size(params, arch, body, size, messag
         return
     with pytest.raises(PipelineError, match=message):
         check_size(changed, size)
+
+
+def test_batch_normalization_without_statistics_is_not_frozen(params: Params, data: Dataset) -> None:
+    plain = params.model_dump()
+    plain["recipes"]["simple_cnn"]["freeze_batch_norm"] = True
+    frozen = Params.model_validate(plain)
+    with pytest.raises(PipelineError, match=r"set recipes\.simple_cnn\.freeze_batch_norm to false"):
+        initial_network(frozen, data)

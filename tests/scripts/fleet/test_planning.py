@@ -80,16 +80,16 @@ def test_an_autoscaler_keeps_to_its_maximum() -> None:
 
 
 BENCH = """\
-                 answers a second          CPU ms an answer          latency, ms
+                answers per second           CPU ms per answer         latency, ms
 connections   service     limit   ratio   service     limit    ratio   median      p99
           1     200.0     500.0    0.40      4.00      2.00    2.00      5.0      6.0
           8     400.0     500.0    0.80      4.00      2.00    2.00     19.0     26.0
 workers: 2, memory (PSS): 77 MB idle, 90 MB after load
 """
 LOAD_TEST = """\
-answer      count  a second   median      p99      max  (ms)
-/health        20      10.0      1.0      2.0      2.1
-200            40      20.0      5.0      8.0      9.0
+answer      count per second   median      p99      max  (ms)
+/health        20       10.0      1.0      2.0      2.1
+200            40       20.0      5.0      8.0      9.0
 """
 
 

@@ -24,7 +24,7 @@ SEEN_BY_DECODERS = {
     "JPEG, fill bytes", "JPEG, segments behind the image", "JPEG, comments between scans",
     "GIF, pixels in one-byte sub-blocks", "PNG, more pixels than it has", "WebP, frames of an animation",
     "BMP, run lengths", "BMP, run lengths of four bits", "BMP, ends of lines", "BMP, jumps",
-    "BMP, one-pixel runs of a long line", "BMP, one bit a pixel", "BMP, bit fields",
+    "BMP, one-pixel runs of a long line", "BMP, one bit per pixel", "BMP, bit fields",
 }  # fmt: skip
 
 

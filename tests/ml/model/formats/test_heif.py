@@ -12,20 +12,18 @@ from ml.model.formats import inspect
 from ml.model.image import decode
 from scripts.stress.heif import (
     HEIC_INSTALLED,
-    alpha_box,
     box,
     boxes,
     coded,
-    depth_box,
     full_box,
     grid,
-    mirror_box,
     size_box,
     small,
     turn_box,
     written,
 )
 from tests.conftest import REQUIRE_ALL, not_installed
+from tests.helpers.photo_files import alpha_box, depth_box, mirror_box
 
 LIMIT = 10**8
 AV1, HEVC = b"av01", b"hvc1"

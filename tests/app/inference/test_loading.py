@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from app.inference import engine
+from app.inference import loading
 from ml.model import bundle
 from ml.model.errors import BundleError
 from ml.model.image import decode
@@ -43,7 +43,7 @@ def graph(source="image", target="probabilities", kind=TensorProto.FLOAT, rows="
 
 
 def test_predicts_batches_of_any_size(make_model):
-    loaded = engine.load(make_model(), "auto", 1)
+    loaded = loading.load(make_model(), "auto", 1)
     images = np.zeros((5, SIZE, SIZE, 3), np.uint8)
     images[1::2, ..., 2] = 255
     images[::2, ..., 0] = 255
@@ -71,7 +71,7 @@ def test_predicts_batches_of_any_size(make_model):
 )
 def test_unusable_onnx_models_are_rejected(make_model, onnx_model, message):
     with pytest.raises(BundleError, match=message) as caught:
-        engine.load(make_model(graph=onnx_model), "onnx", 1)
+        loading.load(make_model(graph=onnx_model), "onnx", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -88,7 +88,7 @@ def baseline(arch: str, path: Path, outputs: int = 2) -> Path:
 @pytest.mark.parametrize("arch", ["simple_cnn", "simple_cnn_legacy"])
 def test_bare_weights_are_recognised_and_predict_like_plain_torch(arch, tmp_path):
     path = baseline(arch, tmp_path / "bare.pt")
-    loaded = engine.load(path, "auto", 1)
+    loaded = loading.load(path, "auto", 1)
     assert (loaded.name, loaded.manifest.arch, loaded.manifest.classes) == ("torch", arch, ("cat", "dog"))
     assert (loaded.manifest.resize, loaded.manifest.image_size) == ("squash", 224)
     images = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
@@ -112,19 +112,19 @@ def test_a_file_that_is_no_checkpoint_is_rejected_with_the_reason(tmp_path):
         ("short", "cut short"),
     ]:
         with pytest.raises(BundleError, match=found):
-            engine.load(tmp_path / f"{name}.pt", "auto", 1)
+            loading.load(tmp_path / f"{name}.pt", "auto", 1)
 
 
 def test_the_onnx_engine_rejects_a_checkpoint_without_onnx_model(tmp_path):
     with pytest.raises(BundleError, match=r"without extra/model\.json"):
-        engine.load(baseline("simple_cnn", tmp_path / "bare.pt"), "onnx", 1)
+        loading.load(baseline("simple_cnn", tmp_path / "bare.pt"), "onnx", 1)
 
 
 def test_both_engines_give_the_same_answers():
     from app.settings import EMBEDDED
 
     photo = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
-    engines = [engine.load(EMBEDDED, kind, 1) for kind in ("onnx", "torch")]
+    engines = [loading.load(EMBEDDED, kind, 1) for kind in ("onnx", "torch")]
     size = engines[0].manifest.image_size
     noise = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)
     images = np.stack([decode(photo, size), decode(photo, size)[:, ::-1], noise])
@@ -168,7 +168,7 @@ def knowing(path: Path, method: str = "distance", drop: int = 0) -> Path:
 def test_an_exact_onnx_model_scores_like_torch(method, tmp_path):
     path = knowing(tmp_path / "model.pt", method)
     images = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
-    engines = [engine.load(path, kind, 1) for kind in ("onnx", "torch")]
+    engines = [loading.load(path, kind, 1) for kind in ("onnx", "torch")]
     assert [set(e.outputs) for e in engines] == [{"probabilities", "known", "components", "evidence"}] * 2
     assert [e.card for e in engines] == ["# Card"] * 2
     first, second = (e.answer(images) for e in engines)
@@ -184,7 +184,7 @@ def test_an_exact_onnx_model_scores_like_torch(method, tmp_path):
 def test_weights_for_other_features_are_rejected_with_one_line(method, tmp_path):
     path = knowing(tmp_path / "model.pt", method, drop=1)
     with pytest.raises(BundleError, match="its network doesn't run") as caught:
-        engine.load(path, "torch", 1)
+        loading.load(path, "torch", 1)
     assert "\n" not in str(caught.value)
 
 
@@ -200,6 +200,6 @@ def test_without_a_threshold_there_is_no_score(tmp_path):
         known.state_dict(),
     )
     for kind in ("onnx", "torch"):
-        loaded = engine.load(tmp_path / "m.pt", kind, 1)
+        loaded = loading.load(tmp_path / "m.pt", kind, 1)
         assert set(loaded.outputs) == {"probabilities", "evidence"}
         assert loaded.answer(np.zeros((1, SIZE, SIZE, 3), np.uint8)).known is None
