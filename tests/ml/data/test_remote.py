@@ -89,6 +89,17 @@ def test_a_photo_is_fetched_once(images):
         data.images[40]
 
 
+def test_a_shard_that_is_cut_off_later_is_an_error(images):
+    share.run(URL)
+    data = Dataset.load(URL)
+    store = fsspec.filesystem("memory")
+    (last,) = [name for name in store.find(URL) if name.endswith("00002.npy")]
+    store.pipe_file(last, store.cat_file(last)[:-1])
+    assert (data.images[PHOTOS - 2] == images[PHOTOS - 2]).all()
+    with pytest.raises(PipelineError, match="has a shard that is too short: copy the photos there again"):
+        data.images[PHOTOS - 1]
+
+
 def test_the_cache_has_a_limit(images, monkeypatch):
     monkeypatch.setenv("PREPARED_CACHE_GB", str(10.5 * SIZE * SIZE * 3 / 1e9))
     share.run(URL)
