@@ -88,8 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     in_libraries = ("load", LOADER, COLLECTOR, WORKER)
     if any(thread.name.startswith(in_libraries) for thread in threading.enumerate()):
         # An interpreter that ends while a thread is inside a library may crash, so the process ends at once.
-        logging.shutdown()
-        sys.stderr.flush()
         os._exit(exit_code)
     return exit_code
 

@@ -3,7 +3,7 @@
 The container NAME is the last one that passed the smoke test. A new one runs as NAME-next on the same port
 while NAME is stopped; once it has passed, NAME becomes NAME-previous and NAME-next becomes NAME. A rollback
 does the same with NAME-previous, which is called NAME-back meanwhile. So the names alone say how far a killed
-run came, and the next run completes or undoes it.
+run came, and the next run completes or undoes it. If that run was rolling back, `--rollback` does so again.
 
 After a canary, containers are behind a proxy (`deploy.haproxy`), which has the port; each of them has a port
 of its own. A deploy without a canary goes back to a container that has the port itself.
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.cancellation import CANCELLATION
 from deploy.engine import ContainerEngine
 from deploy.haproxy import Proxy
 from deploy.output import quote, say
@@ -124,6 +125,7 @@ class Containers:
             self._start_in_place(self._back)
             return self._replace_name(self._back)
         except BaseException:
+            CANCELLATION.ignore()
             with contextlib.suppress(DeployError):  # the first error is the one to report
                 self._end_swap()
             raise
@@ -132,7 +134,8 @@ class Containers:
         """Undo what `_swap` has done; complete it if NAME has become NAME-previous already."""
         if self._engine.inspect(self._back) and (named := self._engine.inspect(self._name)):
             if is_behind(named) and runs(named):
-                self._proxy.route({port_of(named): 100})  # before the other one ends
+                with contextlib.suppress(DeployError):  # `_restart` tries again
+                    self._proxy.route({port_of(named): 100})  # before the other one ends
             self._engine.run("stop", self._back)
             self._engine.run("rename", self._back, self._previous)
         elif self._engine.inspect(self._back):
@@ -178,7 +181,8 @@ class Containers:
         """Complete or undo what a killed run left."""
         if self._engine.inspect(self._back):
             say("a rollback was cut off: completing or undoing it")
-            self._end_swap()
+            with contextlib.suppress(DeployError):  # NAME may be the bad version, which is never ready
+                self._end_swap()
         named, previous = self._engine.inspect(self._name), self._engine.inspect(self._previous)
         if self._engine.inspect(self._next) is None:
             return

@@ -135,6 +135,7 @@ class Docker(Containers):
                 self._until_ready(self._name)
             return  # `unfinished` tells of it
         super()._repair()
+        self._write_targets()
 
     def _repair_clone(self) -> None:
         """Undo or complete `_put_behind_proxy`."""

@@ -6,6 +6,6 @@ import os
 # decoding and augmenting workers need: an epoch of a small network then takes 1.7 times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# ONNX Runtime reads this when it is imported. By default it collects usage data and sends it to its makers.
-# Users' photos must not be near that. Set the variable to 0 to allow the collection.
+# ONNX Runtime reads this when it is imported. By default it collects usage data and sends it to its makers,
+# which users who upload photos have not agreed to. Set the variable to 0 to allow it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

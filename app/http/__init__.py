@@ -96,4 +96,4 @@ INTERNALS = {
     "task.ErrorTask": "base class of ProblemTask",
     "task.ErrorTask.execute": "overridden: answers with a problem document",
 }
-"""Names below `waitress` that this package overrides or calls, and most that it reads, with the reason."""
+"""Names below `waitress` that this package overrides or calls, and most of those that it reads."""

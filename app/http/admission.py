@@ -20,7 +20,7 @@ FETCHED = "app.fetched"
 none; None if the body has no URL. See `app.http.fetching`."""
 
 WORKER = "predict-"
-"""What the names of the threads begin with that predict."""
+"""Prefix of the names of the threads that predict."""
 
 _NICENESS = 10
 _MOMENT_S = 0.25  # between two requests of a full load, a worker is free for less

@@ -71,7 +71,7 @@ def manifest() -> Response:
 @blueprint.get("/static/<path:filename>")
 def static(filename: str) -> Response:
     """Answer with a file that the page consists of."""
-    if filename not in _files():
+    if filename not in _files(_STATIC):
         raise NotFound
     response = assets.respond(_STATIC / filename)
     response.headers["Cache-Control"] = "no-cache"
@@ -79,8 +79,8 @@ def static(filename: str) -> Response:
 
 
 @functools.cache
-def _files() -> frozenset[str]:
-    return frozenset(path.relative_to(_STATIC).as_posix() for path in _STATIC.rglob("*") if path.is_file())
+def _files(folder: Path) -> frozenset[str]:
+    return frozenset(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 class _Collecting(NamedTuple):
@@ -109,5 +109,5 @@ def _html(tag: str, max_upload_bytes: int, needs_key: bool, collect: _Collecting
         needs_key=needs_key,
         collect=collect,
         address=_ADDRESS,
-        modules=sorted(name for name in _files() if name.endswith(".js") and name != "page.js"),
+        modules=sorted(name for name in _files(_STATIC) if name.endswith(".js") and name != "page.js"),
     )

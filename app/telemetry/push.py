@@ -16,6 +16,7 @@ from ml.model.urls import bare
 
 _TIMEOUT_S = 5.0
 _END_S = 1.0
+"""How long the end of the service may wait for a gateway that hangs: orchestrators kill it after 30 s."""
 
 _log = logging.getLogger(__name__)
 

@@ -170,8 +170,8 @@ def _contradicting(
 ) -> list[Suspect]:
     """Return the contradictions as suspects, judged by a head that did not learn from them.
 
-    If `prepare` kept one of the photos, its out-of-sample probabilities [N, classes] are shown. From the
-    others no head has learned, so they are judged by the one that was fitted last.
+    If `prepare` kept one of the photos, its out-of-sample probabilities [N, classes] are shown. If it kept
+    none, no head has learned from them, and the last one judges them.
     """
     if not contradictions:
         return []

@@ -47,7 +47,10 @@ def pending(entries: Mapping[str, Entry], listed: Mapping[str, CollectedPhoto]) 
         entry
         for entry in entries.values()
         if entry.decision in ("label", "none")
-        and (entry.id not in listed or listed[entry.id].label != entry.label)
+        and (
+            entry.id not in listed
+            or (listed[entry.id].label, listed[entry.id].sha256) != (entry.label, entry.sha256)
+        )
     ]
 
 

@@ -187,8 +187,10 @@ def _planned(fabric: Fabric, params: Params, data: Dataset, state: Path) -> tupl
     def unfamiliar() -> dict[str, Any]:
         return {"unfamiliar": is_unfamiliar(fabric, params, data)}
 
-    if _decided(fabric, state.with_name(f"{state.stem}-photos.json"), unfamiliar)["unfamiliar"]:
-        params = params.with_recipe(params.recipe.for_unfamiliar())
+    if params.recipe.unfamiliar:  # otherwise there is nothing to decide, and no file of the decision
+        decision = _decided(fabric, state.with_name(f"{state.stem}-photos.json"), unfamiliar)
+        if decision["unfamiliar"]:
+            params = params.with_recipe(params.recipe.for_unfamiliar())
     if params.train.minutes is None:
         photos = len(data.rows("train"))
         recipe = params.recipe.for_photos(photos)

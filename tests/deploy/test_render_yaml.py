@@ -149,7 +149,7 @@ def test_a_fork_puts_its_name_in(tmp_path) -> None:
             "image: ghcr.io/ann-lee/pets:main",
             "reference: ghcr.io/ann-lee/pets:model-VERSION",
             "#   printf 'FROM scratch\\nCOPY model.pt /model.pt\\n' | docker build "
-            "--tag ghcr.io/ann-lee/pets:model-VERSION --file - .",
+            "--tag ghcr.io/ann-lee/pets:model-VERSION --file - models",
             '{name: MODEL_URL, value: "https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt"}',
             "value: https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",
             "MODEL_URL=https://github.com/Ann-Lee/Pets/releases/latest/download/model.pt",

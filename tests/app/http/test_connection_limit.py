@@ -44,6 +44,7 @@ def test_without_descriptors_the_listening_socket_rests(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(ours._listening[0], "accept", accept)
+    monkeypatch.setattr(listener, "_RETRY_S", 1.0)
     assert ours.readable()
     ours._accept_one()
     assert not ours.readable()

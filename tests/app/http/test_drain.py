@@ -317,8 +317,10 @@ def test_in_a_drain_the_event_loop_renders_no_page(make_app):
         threads[flask.request.path] = threading.current_thread().name
 
     with served(lambda **_: app) as service, service.connect() as upload:
-        upload.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
-        until(lambda: service.listener.active_channels)
+        upload.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        )
+        assert upload.recv(100).startswith(b"HTTP/1.1 100")  # so it is in progress
         service.server.drain()
         assert service.ask("GET", "/docs").status == 200
         assert service.ask("POST", "/predict", RED_JPEG).status == 503

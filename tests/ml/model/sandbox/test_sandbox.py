@@ -143,7 +143,7 @@ def test_the_pixels_are_those_of_the_same_decoder_here(form):
 @pytest.mark.parametrize(
     ("behaviour", "seconds"),
     [
-        ("loop", HANG_S), ("loop_deaf_to_signals", HANG_S), ("sleep", 1), ("allocate", HANG_S),
+        ("loop", HANG_S), ("loop_deaf_to_signals", HANG_S), ("sleep", 3), ("allocate", HANG_S),
         ("allocate_in_c", HANG_S), ("crash", HANG_S), ("leave", HANG_S),
     ],
 )  # fmt: skip
