@@ -21,7 +21,7 @@ def require_api_key() -> None:
     keys = current_service().settings.api_keys
     # Browsers send OPTIONS without a key, to ask whether they may send one.
     if keys and request.method != "OPTIONS":
-        _sent(keys, KEY_ADVICE)
+        _require_one_of(keys, KEY_ADVICE)
 
 
 def require_metrics_token() -> None:
@@ -31,8 +31,8 @@ def require_metrics_token() -> None:
         Unauthorized: the request doesn't have the token.
     """
     if token := current_service().settings.metrics_token:
-        _sent((token,), _TOKEN_ADVICE)
+        _require_one_of((token,), _TOKEN_ADVICE)
 
 
-def _sent(keys: Sequence[str], advice: str) -> None:
+def _require_one_of(keys: Sequence[str], advice: str) -> None:
     sent_key(request.headers.get("Authorization", ""), request.headers.get("X-API-Key", ""), keys, advice)

@@ -120,6 +120,7 @@ def test_metrics_count_what_happened_and_stay_bounded(client):
         "process_resident_memory_bytes",
         "process_memory_limit_bytes",
         "predictions_waiting 0.0",
+        'connections_closed_total{reason="unread"} 0',
         "predictions_workers ",
         "photo_brightness_count 2.0",
         'photo_aspect_ratio_bucket{le="1.45"} 0.0',
@@ -162,7 +163,7 @@ def test_reference_bounds_are_written_like_the_histograms(make_app, make_model):
 
 def test_a_token_protects_only_the_metrics(make_app):
     client = make_app(metrics_token="sesame").test_client()
-    assert is_problem(client.get("/metrics"), 401)["title"] == "Unauthorized"
+    assert "send METRICS_TOKEN as" in is_problem(client.get("/metrics"), 401)["detail"]
     is_problem(client.get("/metrics", headers={"Authorization": "Bearer wrong"}), 401)
     assert "http_requests_total" in client.get("/metrics", headers={"Authorization": "Bearer sesame"}).text
     assert client.get("/health").status_code == client.get("/ready").status_code == 200

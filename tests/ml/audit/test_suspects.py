@@ -78,13 +78,19 @@ def test_after_keeping_all_of_them_others_are_shown(prepared):
     assert not {sha256 for suspect in again.suspects for sha256 in suspect.hashes} & first
 
 
-def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
+def prepare_near_copy(params):
+    """Add a copy with another label that falls into another split; return the folder of the photos."""
     raw = Path("data/raw")
     with Image.open(raw / "cat/3.png") as photo:
-        for quality in range(60, 99):  # until the copy falls into another split
+        for quality in range(60, 99):
             photo.save(raw / "dog/copy.jpg", quality=quality)
             if reprepare(params, near_duplicate_bits=3).dropped.get("near_duplicate"):
                 break
+    return raw
+
+
+def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
+    raw = prepare_near_copy(params)
     dropped = Path("reports/prepare/dropped.csv")
     groups = contradictions.read(dropped, raw, {}, 96, "center_crop")
     assert ["cat/3.png", "dog/copy.jpg"] in [group.paths for group in groups]
@@ -100,12 +106,7 @@ def test_copies_that_nearly_equal_each_other_contradict_too(prepared, params):
 
 def test_contradictions_are_judged_by_a_head_that_did_not_learn_from_them(prepared, params, monkeypatch):
     """`prepare` keeps one photo of near duplicates, from which the head of the last fold may have learned."""
-    raw = Path("data/raw")
-    with Image.open(raw / "cat/3.png") as photo:
-        for quality in range(60, 99):  # until the copy falls into another split
-            photo.save(raw / "dog/copy.jpg", quality=quality)
-            if reprepare(params, near_duplicate_bits=3).dropped.get("near_duplicate"):
-                break
+    raw = prepare_near_copy(params)
     data, judged = Dataset.load(), []
 
     def predict(*arguments):
