@@ -18,6 +18,7 @@ def configure(settings: Settings) -> None:
     # urllib3 logs whole URLs, including secrets in the query; waitress logs one line per queued request.
     for name in ("urllib3", "waitress"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
 
 
 class JsonFormatter(logging.Formatter):

@@ -14,6 +14,7 @@ from ml.collected.store import Collected
 from ml.model import kept_photos
 from ml.model.errors import PipelineError
 from ml.model.kept_photos import Folder, Record
+from tests.helpers.http_server import Handler, Server
 from tests.ml.model.test_kept_photos import RECORD
 
 
@@ -122,6 +123,21 @@ def test_a_store_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         command(tmp_path / "nowhere")
     with pytest.raises(SystemExit, match="must be a folder"):
         command("ftp://x")
+
+
+class _Forbidden(Handler):
+    def do_GET(self) -> None:
+        self.answer(403)
+
+
+def test_a_bucket_that_may_not_be_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Server(_Forbidden) as server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        with pytest.raises(SystemExit, match=r"^error: gs://forbidden/live: Forbidden"):
+            command("gs://forbidden/live")
+    assert not caplog.records  # gcsfs would log its traceback
 
 
 def test_nothing_in_a_store_is_trusted(store: Path, tmp_path: Path) -> None:
