@@ -25,7 +25,6 @@ from ml.model.manifest import Manifest
 from scripts.common import process
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
 REQUIRE_ALL = bool(os.environ.get("REQUIRE_ALL"))  # where set, nothing may be skipped for what is missing
 NOT_INSTALLED = "not installed: "
 CONTAINERS = "podman or docker"

@@ -237,7 +237,8 @@ def _train_runs(
         if recipe.runs > 1:
             if not pretrained:
                 raise PipelineError(
-                    f"{params.train.network} has no pretrained weights, so its runs have no mean: set runs: 1"
+                    f"{params.train.network} has no pretrained weights, so its runs have no mean: "
+                    f"set recipes.{params.train.arch}.runs to 1"
                 )
             if fabric.is_global_zero:
                 note(f"run {number + 1} of {recipe.runs}")

@@ -1,11 +1,8 @@
 """The overlay for many pods and the manifest for KServe: schemas, and whether their parts fit the service."""
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -16,10 +13,10 @@ from app.http.gate import PREDICTIONS
 from app.routes.open_inference import MODEL
 from app.settings import Settings
 from app.telemetry.metrics import Metrics
-from tests.conftest import SHARED, needs
+from tests.conftest import needs
 from tests.deploy.test_kubernetes_manifests import FLEET, FOLDER, rendered
+from tests.helpers.beside import check_custom_resource
 
-CRDS = SHARED / "crds"
 KSERVE = FOLDER / "kserve" / "inferenceservice.yaml"
 pytestmark = needs("kubectl")
 Objects = dict[tuple[str, str], dict[str, Any]]
@@ -53,17 +50,6 @@ def pod(objects: Objects, name: str = "cats-vs-dogs") -> dict[str, Any]:
     return spec
 
 
-def check(document: dict[str, Any]) -> None:
-    group, _, version = document["apiVersion"].rpartition("/")
-    file: Path = CRDS / f"{document['kind'].lower()}-{group}-{version}.json"
-    if not file.exists():
-        pytest.skip(f"{file} is missing")
-    schema = json.loads(file.read_text().replace('"^(?i)', '"(?i)^'))
-    jsonschema.Draft7Validator(schema).validate(document)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft7Validator(schema).validate(document | {"spec": {"unknown": 1}})
-
-
 def test_kubernetes_own_objects_meet_their_schemas(objects: Objects) -> None:
     for document in objects.values():
         if "." not in document["apiVersion"] or document["apiVersion"].endswith("k8s.io/v1"):
@@ -72,11 +58,11 @@ def test_kubernetes_own_objects_meet_their_schemas(objects: Objects) -> None:
 
 @pytest.mark.parametrize("kind", ["ScaledObject", "ServiceMonitor", "PrometheusRule"])
 def test_others_meet_theirs(objects: Objects, kind: str) -> None:
-    check(objects[kind, "cats-vs-dogs"])
+    check_custom_resource(objects[kind, "cats-vs-dogs"])
 
 
 def test_the_inference_service_meets_kserve_s_schema(inference_service: dict[str, Any]) -> None:
-    check(inference_service)
+    check_custom_resource(inference_service)
 
 
 def queries(objects: Objects, inference_service: dict[str, Any]) -> list[str]:

@@ -1,21 +1,18 @@
 """deploy/k8s/score: the RayJob against KubeRay's schema, and against the code that it runs."""
 
 import argparse
-import json
 import re
 import tomllib
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from ml.scoring import score
-from tests.conftest import SHARED
+from tests.helpers.beside import check_custom_resource
 from tests.helpers.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "k8s" / "score"
-SCHEMA = SHARED / "crds" / "rayjob-ray.io-v1.json"
 
 
 @pytest.fixture
@@ -34,13 +31,8 @@ def groups(job: dict) -> list[dict]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
-@pytest.mark.skipif(not SCHEMA.exists(), reason=f"{SCHEMA} is missing")
 def test_the_job_meets_kuberay_s_schema(job: dict) -> None:
-    validator = jsonschema.Draft7Validator(json.loads(SCHEMA.read_text()))
-    validator.validate(job)
-    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replica"] = 1
-    with pytest.raises(jsonschema.ValidationError, match="replica"):
-        validator.validate(job)
+    check_custom_resource(job)
 
 
 def test_pods_and_accounts_meet_kubernetes_schemas(objects: list[dict], job: dict) -> None:

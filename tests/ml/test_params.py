@@ -8,6 +8,7 @@ import pytest
 from ml import params, set_params
 from ml.model.errors import PipelineError
 from ml.model.manifest import ARCHITECTURES, LIBRARIES
+from ml.model.networks import network_class
 from tests.helpers.params import copy_params
 from tests.helpers.paths import ROOT
 
@@ -19,6 +20,13 @@ def copy(tmp_path):
 
 def test_every_architecture_has_a_recipe():
     assert set(params.load(ROOT / "params.yaml").recipes) == {*ARCHITECTURES, *LIBRARIES}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_without_pretrained_weights_a_recipe_relies_on_none(arch):
+    recipe = params.load(ROOT / "params.yaml").recipes[arch]
+    if not network_class(arch).pretrained:
+        assert (recipe.runs, recipe.freeze_batch_norm) == (1, False)
 
 
 def test_assign_changes_no_other_line(copy):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ml.model.image import read
 from ml.model.reference import brightness, describe
-from tests.conftest import BLUE, RED, SHARED, SIZE, colour_graph, coloured, encode, needs
+from tests.conftest import BLUE, RED, SIZE, colour_graph, coloured, encode, needs
+from tests.helpers.beside import SHARED
 from tests.helpers.monitoring_stack import INTERVAL_S, Stack, faster, scaled, stack
 from tests.helpers.monitoring_tools import query
 from tests.helpers.waiting import HANG_S, until

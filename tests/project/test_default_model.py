@@ -3,7 +3,6 @@
 import io
 import time
 import timeit
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from app.settings import EMBEDDED
 from ml.model.image import decode
 from ml.model.reference import COMPONENTS
 from scripts.common.pictures import encoded
-from tests.conftest import REQUIRE_ALL, SHARED
+from tests.helpers.beside import camera_photos
 from tests.helpers.paths import ROOT
 
 PHOTOS = ROOT / "tests" / "photos"
-EXTRA = SHARED / "data" / "originals.zip"
 
 
 @pytest.fixture(scope="module")
@@ -99,22 +97,16 @@ def test_a_large_jpeg_costs_little_and_gets_the_same_answer(engine, monkeypatch)
     assert cost < least_cost(lambda: answer(engine, data))
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(
-    not (EXTRA.is_file() or REQUIRE_ALL), reason="the development photos are not beside the repository"
-)
 def test_photos_as_cameras_make_them(engine, monkeypatch):
     from PIL import JpegImagePlugin
 
-    with zipfile.ZipFile(EXTRA) as archive:
-        names = [name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png"))]
-        photos = [archive.read(name) for name in names]
-    reduced = np.stack([answer(engine, photo) for photo in photos])
+    photos = camera_photos()
+    reduced = np.stack([answer(engine, photo) for photo in photos.values()])
     classes = engine.manifest.classes
     right = sum(
-        classes[row.argmax()] == Path(name).parts[-2] for row, name in zip(reduced, names, strict=True)
+        classes[row.argmax()] == Path(name).parent.name for row, name in zip(reduced, photos, strict=True)
     )
-    assert right >= len(names) - 2
+    assert right >= len(photos) - 2
     monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", lambda *_: None)
-    full = np.stack([answer(engine, photo) for photo in photos])
+    full = np.stack([answer(engine, photo) for photo in photos.values()])
     assert np.abs(full - reduced).max() < 0.01

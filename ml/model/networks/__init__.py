@@ -24,8 +24,8 @@ class Network(nn.Module, ABC):
         image_size: height and width of the photos that the architecture was designed for, in pixels.
         mean: per-channel mean of the inputs, which are scaled to 0..1 before.
         std: per-channel standard deviation of the inputs.
-        dense: False if most convolutions are depthwise, which gain nothing from bfloat16 on a CPU, or if that
-            isn't known for each model of a library.
+        dense: False if its blocks have depthwise convolutions, which gain nothing from bfloat16 on a CPU, or
+            if that isn't known for each model of a library.
         pretrained: source and licence of the weights that `load_pretrained` loads; empty: there are none.
     """
 

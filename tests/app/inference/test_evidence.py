@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,11 +14,11 @@ from app.inference.engine import Engine
 from app.inference.loading import load
 from app.settings import EMBEDDED, Settings
 from app.telemetry.metrics import Metrics
-from tests.conftest import REQUIRE_ALL, SHARED, encode
+from tests.conftest import encode
+from tests.helpers.beside import camera_photos
 from tests.helpers.paths import ROOT
 
 PHOTOS = ROOT / "tests" / "photos"
-ORIGINALS = SHARED / "data" / "originals.zip"
 SIDES = ("left", "right", "top", "bottom")
 CANVASES = ((128, 128, 128), (0, 0, 0), (255, 255, 255))
 LEAST = 0.95  # of the cases
@@ -87,19 +86,9 @@ def test_the_evidence_is_in_the_half_with_the_photo(engine: Engine) -> None:
     assert found(engine, cases) >= LEAST
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(
-    not (ORIGINALS.is_file() or REQUIRE_ALL), reason="the development photos are not beside the repository"
-)
 def test_the_evidence_is_right_for_camera_photos(engine: Engine) -> None:
-    with zipfile.ZipFile(ORIGINALS) as archive:
-        names = sorted(
-            name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg", ".png"))
-        )
-        photos = [
-            ImageOps.exif_transpose(Image.open(io.BytesIO(archive.read(name)))).convert("RGB")
-            for name in names
-        ]
+    pictures = (Image.open(io.BytesIO(photo)) for photo in camera_photos().values())
+    photos = [ImageOps.exif_transpose(picture).convert("RGB") for picture in pictures]
     # Each on every side, by turns on each canvas.
     canvases = itertools.cycle(CANVASES)
     cases = [(photo, side, next(canvases), 500) for photo in photos for side in SIDES]

@@ -17,14 +17,14 @@ from werkzeug.test import TestResponse
 from app.http import gate
 from ml.model.image import decode
 from tests.app.routes.test_predict import BLUE_PNG, RED_JPEG, send
-from tests.conftest import SHARED, SIZE
+from tests.conftest import SIZE
+from tests.helpers.beside import beside
 from tests.helpers.graphs import KNOWN, telling_graph
 from tests.helpers.served import Served, served
 from tests.helpers.service import running
 
 MODEL = "/v2/models/cats-vs-dogs"
 INFER = f"{MODEL}/infer"
-DOCUMENT = SHARED / "crds" / "open_inference_rest.yaml"
 PHOTOS = [RED_JPEG, BLUE_PNG]
 
 
@@ -325,9 +325,7 @@ def test_no_url_is_fetched(make_app):
 
 @pytest.fixture(scope="module")
 def schemas() -> dict:
-    if not DOCUMENT.exists():
-        pytest.skip(f"{DOCUMENT} is missing")
-    return yaml.safe_load(DOCUMENT.read_text())
+    return yaml.safe_load(beside("crds/open_inference_rest.yaml").read_text())
 
 
 def valid(schemas: dict, name: str, document: object) -> None:

@@ -1,7 +1,6 @@
 """Whether everyone can use the pages: small screens, colour schemes, screen readers, languages."""
 
 import re
-import zipfile
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.app.routes.test_page_browser import BROKEN, CAT, card, choose, colour
-from tests.conftest import BLUE, RED, REQUIRE_ALL, SHARED, colour_graph
+from tests.conftest import BLUE, RED, colour_graph
+from tests.helpers.beside import camera_photos
 from tests.helpers.chromium import opened
 from tests.helpers.graphs import GREEN, write_telling
 from tests.helpers.paths import ROOT
@@ -194,15 +194,10 @@ def test_a_thousand_classes(browser: Browser, make_model: Callable[..., Path]) -
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.shared
 def test_real_photos_and_their_answers_fit_on_a_phone(browser: Browser, service: Service) -> None:
-    archive = SHARED / "data" / "originals.zip"
-    if not archive.exists() and not REQUIRE_ALL:
-        pytest.skip(f"no development photos at {archive}")
-    with zipfile.ZipFile(archive) as photos:
-        for name in [name for name in photos.namelist() if name.endswith(".jpg")][::8]:
-            with opened(browser, service.port, viewport={"width": 390, "height": 664}) as page:
-                choose(page, {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photos.read(name)})
-                expect(page.locator(".label")).to_be_visible()
-                expect(page.locator(".bars")).to_be_in_viewport(ratio=1)
-                expect(page.locator(".frame")).to_be_in_viewport(ratio=1)
+    for photo in list(camera_photos().values())[::8]:
+        with opened(browser, service.port, viewport={"width": 390, "height": 664}) as page:
+            choose(page, {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photo})
+            expect(page.locator(".label")).to_be_visible()
+            expect(page.locator(".bars")).to_be_in_viewport(ratio=1)
+            expect(page.locator(".frame")).to_be_in_viewport(ratio=1)

@@ -7,7 +7,6 @@ import json
 import re
 import time
 import urllib.request
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, FileChooser, Locator, Page, Route, expect
 
-from tests.conftest import BLUE, RED, REQUIRE_ALL, SHARED, colour_graph, coloured, encode
+from tests.conftest import BLUE, RED, colour_graph, coloured, encode
+from tests.helpers.beside import camera_photos
 from tests.helpers.chromium import opened, wait_until
 from tests.helpers.model_server import Answer, ModelServer
 from tests.helpers.paths import ROOT
@@ -562,21 +562,15 @@ def test_the_most_likely_of_many_classes_show_and_others_unfold(
             assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-@pytest.mark.shared
 def test_real_photos_in_one_go(page: Page, tmp_path: Path) -> None:
-    archive = SHARED / "data" / "originals.zip"
-    if not archive.exists() and not REQUIRE_ALL:
-        pytest.skip(f"no development photos at {archive}")
-    with zipfile.ZipFile(archive) as photos:
-        names = [name for name in photos.namelist() if name.endswith(".jpg")]
-        chosen = [name for kind in ("cat", "dog") for name in names if f"{kind}/" in name][::6]
-        photos.extractall(tmp_path, chosen)
-    choose(page, *(tmp_path / name for name in chosen))
+    chosen = list(camera_photos().items())[::6]
+    for number, (_, photo) in enumerate(chosen):
+        (tmp_path / f"{number}.jpg").write_bytes(photo)
+    choose(page, *(tmp_path / f"{number}.jpg" for number in range(len(chosen))))
     expect(page.locator('[data-state="answered"]')).to_have_count(len(chosen))
     right = [
-        card(page, re.escape(Path(name).name)).locator(".label").inner_text().lower()
-        == Path(name).parent.name
-        for name in chosen
+        card(page, rf"{number}\.jpg").locator(".label").inner_text().lower() == Path(path).parent.name
+        for number, (path, _) in enumerate(chosen)
     ]
     assert len(right) >= 8
     assert sum(right) >= len(right) - 1

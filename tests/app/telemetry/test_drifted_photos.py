@@ -8,10 +8,8 @@ import random
 import re
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 
@@ -21,11 +19,10 @@ from ml.model.reference import brightness
 from monitoring.dashboards.model import DRIFT
 from scripts.common.pictures import encoded
 from tests.app.routes.test_predict import send
-from tests.conftest import REQUIRE_ALL, SHARED
+from tests.helpers.beside import beside
 
-USUAL = [SHARED / "data" / name for name in ("cats-vs-dogs.zip", "more-kaggle.zip")]
+USUAL = ("cats-vs-dogs.zip", "more-kaggle.zip")
 """Half of the photos that the default model was trained on come from each."""
-OTHER = SHARED / "data" / "other.zip"
 COUNT = 200
 OF_THE_PHOTO = ("brightness", "aspect_ratio", "short_side_pixels")
 METRICS = {
@@ -35,17 +32,10 @@ METRICS = {
 }
 LABELS = r'_bucket\{(?:le="([^"]+)")(?:,statistic="(\w+)",version="\w+")?\} (\S+)'
 
-pytestmark = [
-    pytest.mark.shared,
-    pytest.mark.skipif(
-        not (OTHER.is_file() or REQUIRE_ALL), reason="the development photos are not beside the repository"
-    ),
-]
 
-
-def photos(path: Path, prefix: str, count: int) -> list[bytes]:
+def photos(name: str, prefix: str, count: int) -> list[bytes]:
     """Return some photos of a folder in a zip."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(beside(f"data/{name}")) as archive:
         names = [
             name for name in archive.namelist() if name.startswith(prefix) and name.endswith((".jpg", ".png"))
         ]
@@ -89,11 +79,11 @@ def distances(client: FlaskClient, sent: Sequence[bytes]) -> dict[str, float]:
 def test_features_notice_what_brightness_shape_and_size_do_not(make_app) -> None:
     usual = [
         photo
-        for path in USUAL
+        for name in USUAL
         for label in ("cat/", "dog/")
-        for photo in photos(path, label, COUNT // 2 // len(USUAL))
+        for photo in photos(name, label, COUNT // 2 // len(USUAL))
     ]
-    others = photos(OTHER, "other/", COUNT)
+    others = photos("other.zip", "other/", COUNT)
     drifted = [as_usual(photo, other) for photo, other in zip(others, usual, strict=True)]
     before, after = (
         distances(make_app(model_url=EMBEDDED.as_uri()).test_client(), sent) for sent in (usual, drifted)

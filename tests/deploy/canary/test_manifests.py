@@ -8,19 +8,18 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from deploy.kubernetes_canary import ANNOTATION, CANARY, NAME, manifests, share_of, weights
 from deploy.target import DeployError
-from tests.conftest import SHARED, needs
+from tests.conftest import needs
+from tests.helpers.beside import check_custom_resource
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import HANG_S
 
 K8S = ROOT / "deploy" / "k8s"
-CRDS = SHARED / "crds"
 ARGO = [yaml.safe_load(file.read_text()) for file in sorted((K8S / "argo-rollouts").glob("*.yaml"))]
 Object = dict[str, Any]
 
@@ -49,20 +48,9 @@ def named(overlay) -> dict[tuple[str, str], Object]:
     return {(one["kind"], one["metadata"]["name"]): one for one in items}
 
 
-def check(document: Object) -> None:
-    group, _, version = document["apiVersion"].rpartition("/")
-    file = CRDS / f"{document['kind'].lower()}-{group}-{version}.json"
-    if not file.exists():
-        pytest.skip(f"{file} is missing")
-    schema = json.loads(file.read_text())
-    jsonschema.Draft7Validator(schema).validate(document)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft7Validator(schema).validate(document | {"spec": {"unknown": 1}})
-
-
 @needs("kubectl")
 def test_the_route_meets_the_schema_of_the_gateway_api(named) -> None:
-    check(named["HTTPRoute", NAME])
+    check_custom_resource(named["HTTPRoute", NAME])
 
 
 OF_ARGO = [one for one in ARGO if one["apiVersion"].startswith("argoproj.io/")]
@@ -70,7 +58,7 @@ OF_ARGO = [one for one in ARGO if one["apiVersion"].startswith("argoproj.io/")]
 
 @pytest.mark.parametrize("document", OF_ARGO, ids=lambda document: document["kind"])
 def test_the_example_meets_the_schemas_of_argo_rollouts(document) -> None:
-    check(document)
+    check_custom_resource(document)
 
 
 @needs("kubectl")

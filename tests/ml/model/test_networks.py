@@ -16,10 +16,11 @@ from tests.conftest import RED, coloured, encode
 from tests.ml.test_predict_command import CAT
 
 
+@pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_logits_embedding_and_evidence(arch):
+def test_logits_embedding_and_evidence(arch, size):
     network = build(arch, 3).eval()
-    images = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, size, size)
     assert network(images).shape == (2, 3)
     features = network.map(images)
     assert network.evidence(features).shape == (2, 3, *features.shape[2:])
