@@ -190,7 +190,18 @@ def test_every_alert_has_a_section_in_the_runbook_with_commands_for_every_platfo
         assert alert["labels"]["severity"] in ("page", "ticket", "info", "none")
 
 
-PROGRAMS = ("curl", "docker", "export", "for", "gcloud", "kubectl", "python", "render", "[A-Z_]+=")
+PROGRAMS = (
+    "curl",
+    "docker",
+    "export",
+    "for",
+    "gcloud",
+    "kubectl",
+    "promtool",
+    "python",
+    "render",
+    "[A-Z_]+=",
+)
 
 
 def commands() -> tuple[list[str], list[str]]:
