@@ -65,7 +65,7 @@ lint: $(VENV)/.dev  ## check style: Python, shell, workflows, Dockerfile, genera
 	@for name in $(REFERENCES); do $(BIN)/python -m scripts.$$name --check || exit 1; done
 
 format: $(VENV)/.dev  ## format the Python code, and correct what can be corrected without you
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 types: $(VENV)/.dev  ## check types with mypy

@@ -147,7 +147,7 @@ for (const record of store.kept()) {
 }
 page.changed();
 next();
-if (classes.length <= 3) $("title").textContent = document.title = capitalized(`${listed(classes)}?`);
+if (classes.length <= 3) $("title").textContent = document.title = text("which", { classes: capitalized(listed(classes)) });
 offerExamples((examples ?? []).slice(0, MAX_EXAMPLES), addAddress);
 const facts = [text("model", { version, arch })];
 if (metrics?.accuracy) {

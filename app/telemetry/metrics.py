@@ -1,6 +1,6 @@
 """Prometheus metrics: their names, labels and text format.
 
-A new metric is an attribute of `Metrics`, documented in docs/monitoring.md.
+A new metric is an attribute of `Metrics`.
 """
 
 from collections.abc import Iterable

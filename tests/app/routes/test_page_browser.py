@@ -22,6 +22,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, blocked, running
 
 CAT = ROOT / "tests" / "photos" / "cat.jpg"
+TEXTS = ROOT / "app" / "texts"
 BROKEN = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": CAT.read_bytes()[:20_000]}
 TEXT = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no photo at all"}
 
@@ -91,6 +92,17 @@ def test_a_chosen_photo_is_predicted(page: Page) -> None:
     expect(page.locator("#announce")).to_have_text(re.compile(r"^cat\.jpg: cat, "))
     expect(page).to_have_title("Cat or dog?")
     expect(page.locator("#model")).to_contain_text("efficientnet_lite0")
+
+
+@pytest.mark.parametrize("file", sorted(TEXTS.glob("*.json")), ids=lambda file: file.stem)
+def test_a_text_with_a_count_has_each_plural_category_of_its_language(page: Page, file: Path) -> None:
+    categories = page.evaluate(
+        "tag => new Intl.PluralRules(tag).resolvedOptions().pluralCategories", file.stem
+    )
+    texts = json.loads(file.read_text("utf-8"))
+    counted = {key: set(text) for key, text in texts.items() if isinstance(text, dict)}
+    assert counted
+    assert counted == {key: set(categories) for key in counted}
 
 
 @pytest.mark.parametrize("how", ["drop", "paste"])
