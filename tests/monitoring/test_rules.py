@@ -200,6 +200,7 @@ PROGRAMS = (
     "promtool",
     "python",
     "render",
+    "unset",
     "[A-Z_]+=",
 )
 
