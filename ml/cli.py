@@ -13,7 +13,6 @@ import argparse
 import errno
 import importlib
 import io
-import logging
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ml.model import VERSION
-from ml.model.errors import PipelineError, one_line
+from ml.model.errors import PipelineError, one_line, quiet_stores
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _INSTALLERS = {"ml": "make dev", "release": "make deploy-tools", "deploy": "make deploy-tools"}
@@ -47,7 +46,7 @@ def run(
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
+    quiet_stores()
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog=f"python -m {package}", description=description)
     parser.add_argument("--version", action="version", version=VERSION)

@@ -194,6 +194,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Fabric and DVC must find no store or server of the person who runs the tests.
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ["NO_GCE_CHECK"] = "true"  # nor may Google's library look for credentials in the network
 # What a shell without job control runs in its background has SIGINT ignored, and processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

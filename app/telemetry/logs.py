@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 
 from app.settings import Settings
+from ml.model.errors import quiet_stores
 
 
 def configure(settings: Settings) -> None:
@@ -18,7 +19,7 @@ def configure(settings: Settings) -> None:
     # urllib3 logs whole URLs, including secrets in the query; waitress logs one line per queued request.
     for name in ("urllib3", "waitress"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the traceback of what it raises
+    quiet_stores()
 
 
 class JsonFormatter(logging.Formatter):

@@ -1,5 +1,7 @@
 """The errors with a message for people."""
 
+import logging
+
 
 class PipelineError(RuntimeError):
     """Bad data, a bad parameter or a failed check; the message is one line for the person at the terminal."""
@@ -45,6 +47,15 @@ def one_line(text: str, longest: int = 400) -> str:
     """Return a text as one line without control characters, cut to a length."""
     line = " ".join(text[: 10 * longest].split())[:longest]
     return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def quiet_stores() -> None:
+    """Keep the clients of object stores from logging what they also raise.
+
+    gcsfs logs the traceback; Google's library, several lines for each place where it found no credentials.
+    """
+    for name in ("gcsfs", "google.auth"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def first_line(error: Exception) -> str:

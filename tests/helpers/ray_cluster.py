@@ -21,8 +21,8 @@ from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.paths import ROOT
 from tests.helpers.waiting import until
 
-PORT = 6000 + os.getpid() % 3000
-"""Of the cluster's head: one per test process, outside 10002 to 19999, where Ray's processes listen."""
+PORT = 6000 + os.getpid() % 2000
+"""Of the cluster's head: one per test process. Others of Ray listen at 8265, and at 10001 and above."""
 
 _NO_RAY = importlib.util.find_spec("ray") is None and not REQUIRE_ALL
 needs_ray = pytest.mark.skipif(
