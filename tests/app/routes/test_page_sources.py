@@ -105,6 +105,8 @@ def test_an_address_that_cannot_be_used(
     browser: Browser, service: Service, elsewhere: str, path: str, message: str
 ) -> None:
     with opened(browser, service.port, allowed=elsewhere, quiet="CORS", ignore_https_errors=True) as page:
+        # Else, on a machine without a network, the page would say what to do about that.
+        page.evaluate("Object.defineProperty(navigator, 'onLine', { value: true })")
         enter(page, elsewhere + path)
         expect(page.locator("#source-message")).to_contain_text(message)
         expect(page.locator(".photo")).to_have_count(0)
