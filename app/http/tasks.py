@@ -19,6 +19,7 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
     """Calls the app."""
 
     wrote_header: bool
+    _ends_by_itself = False
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment."""
@@ -32,11 +33,21 @@ class AppTask(WSGITask):  # type: ignore[misc]  # waitress has no types
 
     def build_response_header(self) -> bytes:
         """Return the response's header."""
-        if self.channel.server.admission.draining:
-            self.set_close_on_finish()  # the client's next request goes elsewhere
+        options = self.request.headers.get("CONNECTION", "").lower().split(",")
+        # While the service drains, the client's next request goes elsewhere.
+        if self.channel.server.admission.draining or "close" in map(str.strip, options):
+            self.set_close_on_finish()
         _say_only_close(self)
+        self._ends_by_itself = self.version == "1.1" and not (self.has_body or self.close_on_finish)
         header: bytes = super().build_response_header()
+        self._ends_by_itself = False
         return header
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection after the response."""
+        # waitress calls it for want of a Content-Length, which a response without a body does not need.
+        if not self._ends_by_itself:
+            super().set_close_on_finish()
 
     def write(self, data: bytes) -> None:
         """Send a part of the response."""

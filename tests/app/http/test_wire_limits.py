@@ -383,6 +383,37 @@ def test_a_response_has_one_connection_header(make_app):
             assert re.findall(rb"\r\nconnection: (\S+)", head) == [b"close"]
 
 
+def test_a_response_without_a_body_keeps_the_connection(make_app):
+    with served(make_app) as service, service.connect() as connection:
+        get = b"GET /static/page.css HTTP/1.1\r\nHost: x\r\n"
+        connection.sendall(get.replace(b"GET", b"HEAD") + b"\r\n")
+        tag = re.findall(rb"(?i)\r\netag: (\S+)", connection.recv(65536))[0]
+        for more in (b"", b"Connection: keep-alive, te\r\n", b"Connection: TE, Close\r\n"):
+            connection.sendall(get + more + b"If-None-Match: " + tag + b"\r\n\r\n")
+            head = connection.recv(65536)
+            assert head.startswith(b"HTTP/1.1 304 ")
+            assert (b"\r\nConnection: close\r\n" in head) == (b"Close" in more)
+        assert not connection.recv(65536)
+    with served(make_app) as service, service.connect() as connection:
+        signed_id = service.service.signed_predictions.sign("id", "red", "0" * 64)
+        body = json.dumps({"predicted": "red", "actual": "red", "request_id": signed_id}).encode()
+        kind = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for draining in (False, True):
+            service.service.admission.draining = draining
+            connection.sendall(b"POST /feedback HTTP/1.1\r\nHost: x\r\n" + kind + body)
+            head = connection.recv(65536)
+            assert head.startswith(b"HTTP/1.1 204 ")
+            assert (b"\r\nConnection: close\r\n" in head) == draining
+        assert not connection.recv(65536)
+
+
+@pytest.mark.parametrize("option", ["close", "CLOSE , te", "te,close"])
+def test_close_among_the_options_of_a_connection_closes_it(make_app, option):
+    with served(make_app) as service, service.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: %s\r\n\r\n" % option.encode())
+        assert b"\r\nConnection: close\r\n" in read_all(connection)
+
+
 def test_an_error_for_head_has_no_body(make_app):
     with served(make_app) as service, service.connect() as connection:
         connection.sendall(b"HEAD /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
