@@ -152,7 +152,8 @@ export async function feedback(predicted, actual, request_id) {
   const response = await fetch("feedback", { method: "POST", body, headers, keepalive: true }).catch(() => {
     throw noResponse();
   });
-  if (!response.ok) throw new ApiError(response.status, reason(response.status));
+  const { ok, status } = response;
+  if (!ok) throw new ApiError(status, status === 400 ? text("answer_unknown") : reason(status));
 }
 
 /** The description of the model, as soon as it is loaded; until then, `onWait(reason)` is called for each attempt. */

@@ -1,6 +1,7 @@
 // The user's judgement of one answer. It can be changed for a while, and is then sent: the service counts an answer once.
 
 import * as api from "./api.js";
+import { keepFocus } from "./focus.js";
 import { text } from "./texts.js";
 
 const CHANGEABLE_MS = 8000;
@@ -91,8 +92,13 @@ export class Feedback {
     const right = this.actual === this.photo.answer.label;
     this.part("up").setAttribute("aria-pressed", String(Boolean(this.actual) && right));
     this.part("down").setAttribute("aria-pressed", String(Boolean(this.actual) && !right));
-    for (const control of this.part("feedback").querySelectorAll("button, select")) control.disabled = this.sent;
-    if (this.sent || right) this.part("others").hidden = this.part("actual").hidden = true;
+    // Not `disabled`: it would take the focus away.
+    for (const thumb of [this.part("up"), this.part("down")]) thumb.setAttribute("aria-disabled", String(this.sent));
+    if (this.sent || right) {
+      keepFocus(this.part("feedback"), this.part(right ? "up" : "down"), () => {
+        this.part("others").hidden = this.part("actual").hidden = true;
+      });
+    }
     this.part("feedback").dataset.sent = String(this.sent);
     this.part("thanks").classList.toggle("not-sent", failed);
     this.part("thanks").textContent = message;

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { always, mayKeep } from "./collecting.js";
 import { place } from "./evidence.js";
 import { Feedback } from "./feedback.js";
+import { keepFocus } from "./focus.js";
 import { HeatMap } from "./heat.js";
 import { fromDataUrl, shrunk, thumbnail } from "./shrink.js";
 import { chance, duration, listed, megabytes, percent, text } from "./texts.js";
@@ -100,8 +101,10 @@ export class Photo {
     this.element.dataset.state = state;
     this.element.setAttribute("aria-busy", String(state === "waiting" || state === "asking"));
     this.part("message").textContent = message;
-    this.part("retry").hidden = state !== "failed";
-    this.part("sent").hidden = this.part("cancel").hidden = true;
+    keepFocus(this.element, this.part("remove"), () => {
+      this.part("retry").hidden = state !== "failed";
+      this.part("sent").hidden = this.part("cancel").hidden = true;
+    });
     this.page.changed();
   }
 
@@ -149,7 +152,9 @@ export class Photo {
     let slow = false;
     const show = () => {
       if (!slow || signal.aborted || this.state !== "asking") return;
-      this.part("sent").hidden = this.part("cancel").hidden = sent === 1;
+      keepFocus(this.element, this.part("remove"), () => {
+        this.part("sent").hidden = this.part("cancel").hidden = sent === 1;
+      });
       this.part("sent").value = sent;
       this.part("message").textContent = sent === 1 ? text("predicting") : text("sending", { share: percent(sent) });
     };

@@ -37,7 +37,7 @@ async function load(address, signal) {
   if (/^data:image\/[^,]*;base64,/i.test(address)) return fromDataUrl(address);
   const url = parsed(address);
   if (url?.protocol !== "https:" && url?.origin !== location.origin) throw new SourceError(text("address_invalid"));
-  const response = await fetch(url, { credentials: "omit", referrerPolicy: "no-referrer", signal });
+  const response = await fetch(url, { credentials: "same-origin", referrerPolicy: "no-referrer", signal });
   if (!response.ok) throw new SourceError(text("address_not_image"));
   const type = response.headers.get("Content-Type") ?? "";
   if (/^(text|application\/(json|xhtml))/.test(type)) throw new SourceError(text("address_not_image"));

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.app.routes.test_page_browser import BROKEN, CAT, card, choose, colour
+from tests.app.routes.test_page_browser import BROKEN, CAT, card, choose, colour, send_feedback
 from tests.conftest import BLUE, RED, colour_graph
 from tests.helpers.beside import camera_photos
 from tests.helpers.chromium import opened
@@ -140,6 +140,33 @@ def test_each_answer_has_a_heading_a_name_and_one_announcement(browser: Browser,
             "cat.jpg: cat, 99.9%",
             "dog.jpg: dog, 99.9%",
         ]
+
+
+def test_the_focus_stays_at_the_photo_when_its_control_goes(
+    browser: Browser, service: Service, make_model: Callable[..., Path]
+) -> None:
+    with opened(browser, service.port) as page:
+        page.context.set_offline(True)
+        choose(page, CAT)
+        again = card(page, "cat.jpg").get_by_role("button", name="Try again")
+        expect(again).to_be_visible()
+        page.context.set_offline(False)
+        again.press("Enter")
+        expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
+        expect(card(page, "cat.jpg").locator(".remove")).to_be_focused()
+        card(page, "cat.jpg").locator(".up").press("Enter")
+        send_feedback(page)
+        expect(card(page, "cat.jpg").locator(".up")).to_be_focused()
+    model = make_model(graph=colour_graph(outputs=3), classes=["red", "green", "blue"])
+    with running(LOG_LEVEL="error", MODEL_URL=model.as_uri()) as of_three:
+        of_three.wait()
+        with opened(browser, of_three.port) as page:
+            choose(page, colour("a.jpg", RED))
+            card(page, "a.jpg").locator(".down").press("Enter")
+            page.get_by_role("button", name="blue", exact=True).press("Enter")
+            expect(page.get_by_role("button", name="blue", exact=True)).to_be_focused()  # it can be changed
+            send_feedback(page)
+            expect(card(page, "a.jpg").locator(".down")).to_be_focused()
 
 
 def test_the_page_speaks_german(browser: Browser, service: Service) -> None:

@@ -396,6 +396,18 @@ def test_feedback_that_fails_can_be_sent_again(page: Page) -> None:
     assert said.evaluate("e => getComputedStyle(e).color") != lost
 
 
+def test_feedback_on_an_answer_that_the_service_no_longer_knows_does_not_blame_the_photo(page: Page) -> None:
+    def forget(route: Route) -> None:
+        route.continue_(post_data=route.request.post_data_json | {"request_id": f"a.{'A' * 36}"})
+
+    page.route("**/feedback", forget)
+    choose(page, CAT)
+    page.get_by_role("button", name="The prediction is right").click()
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    said = card(page, "cat.jpg").locator(".thanks")
+    expect(said).to_have_text("Not sent. The service no longer knows this answer.")
+
+
 def test_only_the_photo_is_sent_not_its_name(page: Page) -> None:
     with page.expect_request("**/predict*") as sent:
         choose(page, CAT)

@@ -93,6 +93,17 @@ def test_a_photo_by_its_address(reaching: Page, elsewhere: str) -> None:
     expect(reaching.get_by_label("Address of a photo")).to_have_value("")
 
 
+def test_cookies_go_to_the_page_s_own_site_only(reaching: Page, elsewhere: str) -> None:
+    """A proxy in front of the service may ask for one, of the examples too."""
+    reaching.context.add_cookies([{"name": "login", "value": "1", "url": "http://127.0.0.1"}])
+    with reaching.expect_request("**/examples/*") as example:
+        reaching.get_by_role("button", name="Example: Cat").click()
+    assert example.value.all_headers()["cookie"] == "login=1"
+    with reaching.expect_request("**/open/*") as other:
+        enter(reaching, f"{elsewhere}/open/cat.jpg")
+    assert "cookie" not in other.value.all_headers()
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

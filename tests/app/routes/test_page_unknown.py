@@ -99,8 +99,9 @@ def test_feedback_offers_neither(
     expect(card(page, "a.jpg").locator(".thanks")).to_contain_text(thanks)
     send_feedback(page)
     counted_feedback(service, page, sample, before + 1)
-    for button in card(page, "a.jpg").locator(".feedback button").all():
-        expect(button).to_be_disabled()
+    for thumb in card(page, "a.jpg").locator(".thumb").all():
+        expect(thumb).to_be_disabled()
+    expect(card(page, "a.jpg").locator(".others")).to_be_hidden()
 
 
 def test_a_judgement_that_is_being_corrected_is_not_sent(browser: Browser, service: Service) -> None:
