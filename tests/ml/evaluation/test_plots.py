@@ -53,3 +53,14 @@ def test_the_legend_of_the_roc_plot_names_the_worst_classes(draw: Draw) -> None:
     assert len(many.axes[0].lines) == 100
     assert len(named(many)) == 10
     assert all(int(name[1:]) >= 49 for name in named(many))
+
+
+def test_the_reliability_plot_shows_how_often_answers_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    confidence = np.repeat([0.6, 0.9], 10)
+    labels = np.array([0] * 5 + [1] * 5 + [0] * 10)  # half of the unsure answers are right, and all others
+    plots.reliability(np.stack([confidence, 1 - confidence], 1), labels, 2, Path("unused"))
+    _, model = figures[0].axes[0].lines
+    assert np.allclose(model.get_xdata(), [0.6, 0.9])
+    assert np.allclose(model.get_ydata(), [0.5, 1])

@@ -45,6 +45,12 @@ def test_bit_fields(depth, masks, tolerance, header):
     assert same(data, PHOTO, tolerance)
 
 
+@pytest.mark.parametrize("blue", [0, 0xFF0000], ids=["none", "beyond the pixel"])
+def test_a_colour_without_bits_is_black(blue):
+    values = fields(PHOTO, (0xFF00, 0xFF, 0))
+    assert same(bitmap(values, 16, 40, 3, (0xFF00, 0xFF, blue)), PHOTO * np.array([1, 1, 0], np.uint8))
+
+
 def test_transparency_of_bit_fields():
     masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     half = fields(PHOTO, masks)

@@ -146,6 +146,15 @@ def test_a_gif_with_odd_blocks_is_whole(inserted):
     assert np.array_equal(image.decode(bombs.gif(inserted)), image.decode(bombs.gif(b"")))
 
 
+def test_a_gif_may_have_many_sub_blocks_but_not_any_number():
+    def commented(count: int) -> bytes:
+        return bombs.gif(b"!\xfe" + b"\1x" * count + b"\0")
+
+    assert np.array_equal(image.decode(commented(1000)), image.decode(bombs.gif(b"")))
+    with pytest.raises(BrokenImageError):
+        inspect(commented(1500), LIMIT)
+
+
 def test_a_gif_s_transparency_counts_however_long_its_block_is():
     photo = Image.new("P", (16, 16), 0)
     photo.putpalette([255, 0, 0] + [0, 0, 255] * 255)
