@@ -116,21 +116,26 @@ def store(name: str, text: str) -> str:
     return text
 
 
-def items(values: str, pattern: str, *, lower: bool = False) -> Parser:
+def items(values: str, pattern: str, read: Callable[[str], str] = str) -> Parser:
     """Return the parser of comma-separated items that match a pattern; `values` describes them.
 
-    With `lower`, case does not matter: they are read in lower case.
+    `read` brings an item into the one form in which the service compares it.
     """
 
     def parse(name: str, text: str) -> tuple[str, ...]:
-        text = text.lower() if lower else text
-        items = tuple(item.strip() for item in text.split(",") if item.strip())
+        items = tuple(read(item.strip()) for item in text.split(",") if item.strip())
         # An empty list is an error too, because setting API_KEYS is meant to restrict access.
         if not items or not all(re.fullmatch(pattern, item, re.ASCII) for item in items):
             raise SettingsError(f"{name}: must be {values}")
         return items
 
     return Parser(values, parse)
+
+
+def origin(text: str) -> str:
+    """Return an origin as browsers send it: in lower case, without the port that its scheme has anyway."""
+    text = text.lower()
+    return text.removesuffix(":443" if text.startswith("https:") else ":80")
 
 
 def public_keys(name: str, text: str) -> tuple[bytes, ...]:

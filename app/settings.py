@@ -220,7 +220,7 @@ class Settings:
     )
     cors_origins: tuple[str, ...] = _setting(
         "Origins whose pages may call the service from a browser; `*` for all. Unset: only its own page.",
-        parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN, lower=True),
+        parsers.items("comma-separated origins such as https://example.org, or `*`", _ORIGIN, parsers.origin),
         (),
     )
     collect_to: str | None = _setting(

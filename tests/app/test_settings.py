@@ -49,7 +49,8 @@ def test_bad_values(name, value):
 def test_good_values():
     settings = Settings.from_env(
         {"PORT": "80", "API_KEYS": " a, b ,", "MODEL_SHA256": "AB" * 32, "LOG_LEVEL": "DEBUG", "OTHER": "x"}
-        | {"CORS_ORIGINS": "https://A.example, *", "MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
+        | {"CORS_ORIGINS": "https://A.example, https://b:443,http://c:80, http://d:443, *"}
+        | {"MODEL_PUBLIC_KEY": "A" * 43 + "=," + "B" * 42 + "A="}
         | {"FEEDBACK_SECRET": "A+/b" * 10 + "==", "DEPLOYMENT": "5f2a01bc-9d3e"}
         | {"TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8, ::ffff:192.0.2.1"}
         | {"ALLOWED_IMAGE_HOSTS": "A.example, http://b.example, c.ex:8443,https://[0::1]:1, 127.0.0.1:80"}
@@ -59,7 +60,7 @@ def test_good_values():
     assert settings.model_sha256 == "ab" * 32
     assert [len(key) for key in settings.model_public_key] == [32, 32]
     assert settings.log_level == "debug"
-    assert settings.cors_origins == ("https://a.example", "*")
+    assert settings.cors_origins == ("https://a.example", "https://b", "http://c", "http://d:443", "*")
     assert settings.feedback_secret == "A+/b" * 10 + "=="  # as Render makes it
     assert list(map(str, settings.trusted_proxies)) == ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]
     assert settings.allowed_image_hosts == (
