@@ -38,6 +38,10 @@ EXAMPLE = "python -m ml prepare"
 MIN_PHOTOS = 10
 """Smallest number of photos per class that can be split in three."""
 
+_ALIKE = (
+    "; if photos of one camera look alike although they differ, "
+    "`python -m ml params prepare.near_duplicate_bits=-1` keeps them"
+)
 _SHEET_CLASSES = 50  # a JPEG is at most 65,535 pixels high
 _IMAGES, _UNFINISHED = "images-", ".unfinished-"
 
@@ -183,16 +187,17 @@ def _count(
 def _check(result: PrepareReport) -> None:
     if len(result.kept) < 2:
         raise PipelineError(f"there is only one class, {', '.join(result.kept)}; at least two are needed")
+    alike = _ALIKE if "near_duplicate" in result.dropped else ""
     for name, splits in result.kept.items():
         if sum(splits.values()) < MIN_PHOTOS:
             raise PipelineError(
                 f"class {name!r} has {sum(splits.values())} usable photos, at least {MIN_PHOTOS} are needed; "
-                f"dropped in all classes: {result.dropped or 'none'}"
+                f"dropped in all classes: {result.dropped or 'none'}{alike}"
             )
         if empty := [split for split, count in splits.items() if not count]:
             raise PipelineError(
                 f"class {name!r} has no photo in {' and '.join(empty)}: add photos of it, to that split if "
-                "the source has its own"
+                f"the source has its own; dropped in all classes: {result.dropped or 'none'}{alike}"
             )
 
 

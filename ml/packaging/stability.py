@@ -162,7 +162,7 @@ def _limit(share: float, error_rate: float) -> float:
 
 def _judge(flips: int, photos: int, limit: float | None, refused: float | None, confidence: float) -> Flips:
     share = wilson(flips, photos, confidence)
-    over = limit is not None and flips > max(limit * photos, 1)
+    over = limit is not None and flips > 1 and flips / photos > limit  # a product may round to less
     return Flips(flips, share.value, share.low, share.high, limit, over, refused)
 
 

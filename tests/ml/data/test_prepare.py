@@ -184,6 +184,17 @@ def test_of_two_near_duplicates_the_evaluated_one_stays(
     assert f"{other}/{last}" not in splits
 
 
+def test_photos_of_a_fixed_camera_are_told_from_copies_on_request(make_photos, go):
+    raw = make_photos(60)
+    scene = coloured(RED, 200, 200, seed=1)
+    for number, file in enumerate(sorted(raw.rglob("*.png"))):
+        scene[100:108, 100:108] = 2 * number
+        file.write_bytes(encode(scene, "PNG"))
+    with pytest.raises(PipelineError, match=r"near_duplicate.*prepare.near_duplicate_bits=-1` keeps"):
+        go(raw, near_duplicate_bits=16)
+    assert go(raw, near_duplicate_bits=-1).dropped == {}
+
+
 def sparse(seed):
     """A small object on white."""
     pixels = np.full((64, 64, 3), 255, np.uint8)

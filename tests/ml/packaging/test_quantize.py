@@ -52,6 +52,17 @@ def test_a_thousand_photos_may_lose_two(close):
     assert not close(answers(labels, 3, sure=0.501), expected, labels)
 
 
+def test_a_loss_of_exactly_the_limit_is_no_reason(params):
+    labels = np.arange(100) % 2
+    plain = params.model_dump()
+    plain["package"] |= {"max_accuracy_drop": 0.29, "max_mean_difference": 1.0}
+    for lost, reasons in ((29, []), (30, ["package.max_accuracy_drop=0.3"])):
+        found = _remedies(
+            Params.model_validate(plain), answers(labels, lost), answers(labels, 0), labels, 0.5
+        )
+        assert found == reasons
+
+
 def test_probabilities_of_a_model_with_many_errors_may_move_more(close):
     labels = np.arange(200) % 2
     good, weak = answers(labels, 2), answers(labels, 30)

@@ -224,6 +224,8 @@ def test_few_photos_have_no_limits(sided, measure):
         (2, 12, 0.01, True),
         (6, 300, 0.02, False),
         (7, 300, 0.02, True),
+        (29, 100, 0.29, False),
+        (123, 150, 0.82, False),
         (9, 9, None, False),
     ],
 )
