@@ -214,6 +214,10 @@ def _by_split(top: _Folder) -> Layout | None:
     others = [folder for name, folder in parts.items() if not split_of[name]]
     if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
         return None
+    beside = sum(len(folder.photos) for folder in others) > _LOOSE * len(top.below())
+    # One folder beside a train with folders in it has photos of no class, such as those to predict.
+    if beside and {*split_of.values()} == {"", "train"} and (len(others) > 1 or not any(folders.values())):
+        return None
     for name, layout in labelled.items():
         if layout and not train.issuperset(layout.labels.values()):
             if folders[name] or not train.isdisjoint(layout.labels.values()):

@@ -133,6 +133,26 @@ def test_a_class_may_be_called_train() -> None:
 
 
 @pytest.mark.parametrize(
+    "train",
+    [("train/google_#", "train/bing_#"), ("train/steam/#", "train/electric/#")],
+    ids=["several sources", "folders"],
+)
+def test_a_class_called_train_does_not_hide_the_others(train: tuple[str, ...]) -> None:
+    layout = laid_out(*train, "bus/google_#", "bus/bing_#", "car/#")
+    assert (layout.kind, found(layout)) == ("one folder per class", {"bus": 6, "car": 3, "train": 6})
+
+
+def test_two_classes_one_of_which_is_called_train() -> None:
+    assert found(laid_out("train/google_#", "train/bing_#", "car/#")) == {"car": 3, "train": 6}
+
+
+def test_folders_beside_the_classes_in_train_may_have_photos_of_no_class() -> None:
+    classes = [f"train/{label}/{number}#" for label in ("cat", "dog") for number in range(7)]
+    for others in (["unlabelled/#"], ["readme/1.jpg", "icons/1.jpg"], ["a/#", "b/#", "test/#"]):
+        assert found(laid_out(*classes, *others)) == {"cat": 21, "dog": 21}
+
+
+@pytest.mark.parametrize(
     ("patterns", "table"),
     [
         (("images/#",), "file,label\n1.jpg,cat\n2.jpg,dog\n3.jpg,cat\n9.jpg,dog\n" + "1.jpg,cat\n" * 40),
