@@ -341,7 +341,7 @@ def _by_name(top: _Folder) -> Layout | None:
 def _by_table(source: str, table: LabelTable) -> Layout:
     if table.error:
         raise PipelineError(f"{source}: {table.error}")
-    return Layout(f"classes in {table.names}", table.labels, table.splits)
+    return Layout(f"classes in {table.names}", table.labels, table.splits, remark=table.remark)
 
 
 def _outranks(table: LabelTable, folders: Layout) -> bool:

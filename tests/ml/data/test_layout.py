@@ -248,7 +248,29 @@ def test_the_labels_of_a_test_table_may_be_made_up() -> None:
     test = [f"t{number}.jpg" for number in range(12)]
     dummies = "\n".join(["file,label", *(f"{name},?" for name in test)])
     tables = {"train.csv": labels(*NAMES), "test.csv": dummies}
-    assert found(laid_out("#", *test, tables=tables)) == {"cat": 2, "dog": 1}
+    layout = laid_out("#", *test, tables=tables)
+    assert found(layout) == {"cat": 2, "dog": 1}
+    assert layout.remark.startswith("; left out: test.csv, whose rows all have the same label")
+    tables["test.csv"] = dummies.replace("?", "")  # these photos are of no class anyway
+    assert not laid_out("#", *test, tables=tables).remark
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "more", "splits"),
+    [
+        (("labels.csv", "more_dogs.csv"), "dog", {"cat": 2, "dog": 13}, set()),
+        (("labels.csv", "birds.csv"), "bird", {"cat": 2, "dog": 1, "bird": 12}, set()),
+        (("train.csv", "val.csv"), "cat", {"cat": 14, "dog": 1}, {"train", "val"}),
+    ],
+)
+def test_a_table_may_have_one_class_only(
+    names: tuple[str, str], label: str, more: dict[str, int], splits: set[str]
+) -> None:
+    files = [f"x{number}.jpg" for number in range(12)]
+    table = "\n".join(["file,label", *(f"{name},{label}" for name in files)])
+    layout = laid_out("#", *files, tables=dict(zip(names, (labels(*NAMES), table), strict=True)))
+    assert (found(layout), layout.remark) == (more, "")
+    assert set(layout.splits.values()) == splits
 
 
 def test_tables_may_split_the_photos_of_folders() -> None:
