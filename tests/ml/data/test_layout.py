@@ -94,6 +94,32 @@ def test_folders_that_may_be_splits_or_classes_are_said_to_be_so() -> None:
         laid_out("Train Station/#", "Test Tube/#")
 
 
+@pytest.mark.parametrize(
+    ("held_out", "other"),
+    [
+        ("pregnancy_test", "thermometer"),
+        ("test", "rest"),
+        ("val", "mountain"),
+        ("covid_test", "pregnancy_test"),
+    ],
+)
+def test_a_class_called_like_a_split_is_said_to_be_so(held_out: str, other: str) -> None:
+    patterns = f"photos/{held_out}/#", f"photos/{other}/#"
+    with pytest.raises(
+        PipelineError, match=rf"no train: {held_out}[^:]*rename them, .* to {held_out}_class;"
+    ):
+        laid_out(*patterns)
+    renamed = [path.replace("test/", "test_class/").replace("val/", "val_class/") for path in patterns]
+    assert list(found(laid_out(*renamed)).values()) == [3, 3]
+
+
+@pytest.mark.parametrize("patterns", [("train/#", "test/#"), ("test/#", "#"), ("images/#", "masks/#")])
+def test_other_folders_are_not_said_to_be_classes(patterns: tuple[str, ...]) -> None:
+    with pytest.raises(PipelineError) as refused:
+        laid_out(*patterns)
+    assert "rename" not in str(refused.value)
+
+
 def test_a_photo_beside_the_splits_of_a_class_costs_no_split() -> None:
     splits = [f"{label}/{split}/#" for label in ("cat", "dog") for split in ("train", "test")]
     more = [f"{label}/train/{number}#" for label in ("cat", "dog") for number in range(8)]
