@@ -26,7 +26,11 @@ _SPLIT_COLUMNS = ("split", "set", "subset", "dataset", "fold", "partition")
 _BESIDE = MASK_FOLDERS | {"mask"}
 """Folders of pictures that are called like the photos to which they belong."""
 _DUMMIES = 10
-"""A table with at least this many rows, all of one label, is made up if other tables have several labels."""
+"""A test table with at least this many rows, all of one label, is made up if another table has several."""
+_MADE_UP = (
+    "; left out: {}, whose rows all have the same label: if it is right, put the rows of all tables "
+    "into one, with a column called split"
+)
 _MAX_CELLS = 5_000_000
 """Of one table. They take about 100 bytes each while it is read."""
 _YES, _NO = {"1", "1.0", "true"}, {"0", "0.0", "false"}
@@ -45,6 +49,7 @@ class LabelTable:
         labels: the class of each photo that has one, by its path.
         splits: train, val or test by path, if the owner has split the photos.
         error: why the labels cannot be used; empty: they can.
+        remark: which of the tables is left out, and why; it follows their names.
     """
 
     names: str
@@ -53,6 +58,7 @@ class LabelTable:
     labels: dict[PurePosixPath, str]
     splits: dict[PurePosixPath, str]
     error: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -242,7 +248,9 @@ def _labelled(titles: tuple[str, ...], rows: Sequence[_Row]) -> LabelTable | Non
             error = error or (
                 f"{row.photo} is in two splits, {splits[row.photo]} and {name}: delete one of the rows"
             )
-    return LabelTable(names, known, bool(known or per_class), labels, splits, error and f"{names}: {error}")
+    remark = _MADE_UP.format(_names([row for row in rows if row.table in dummies])) if dummies else ""
+    error = error and f"{names}: {error}"
+    return LabelTable(names, known, bool(known or per_class), labels, splits, error, remark)
 
 
 def _short(text: str) -> str:
@@ -256,12 +264,14 @@ def _has_splits(key: str, cells: Sequence[str] | None) -> bool:
 
 
 def _dummies(rows: Sequence[_Row], cells: Sequence[str]) -> set[PurePosixPath]:
-    """Return the tables whose labels are made up: all the same, while others have several."""
+    """Return the test tables whose labels are made up: all the same, while others have several."""
     labels: dict[PurePosixPath, Counter[str]] = {}
     for row, cell in zip(rows, cells, strict=True):
         labels.setdefault(row.table, Counter())[cell.strip()] += 1
     same = {table for table, counts in labels.items() if len(counts) == 1 and counts.total() >= _DUMMIES}
-    return same if any(len(counts) > 1 for counts in labels.values()) else set()
+    # The owner may have a table per class, or one with what was added later.
+    made_up = {table for table in same if _split_of_table(table) == "test" and not labels[table][""]}
+    return made_up if any(len(counts) > 1 for counts in labels.values()) else set()
 
 
 def _from_column_per_class(columns: Mapping[str, Sequence[str]]) -> list[str] | None:

@@ -16,7 +16,7 @@ these photos in another way. Masks are left out, see `ml.data.masks`.
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -62,6 +62,10 @@ _PARTS_ARE_NO_CLASSES = (
 )
 _SPLITS_MAY_BE_CLASSES = (
     "\nFolders that begin with train and test, and go on differently, may be splits or classes: rename them."
+)
+_SPLIT_MAY_BE_CLASS = (
+    "\nFolders called like those for validation or test, though there is no train: {}.\nIf they are classes, "
+    "rename them, for example to {}_class; if not, put those of the other photos into a folder called train."
 )
 
 
@@ -148,7 +152,7 @@ def recognise(
     if layout := _by_parts(top):
         return layout
     parts = _PARTS_ARE_NO_CLASSES if _are_parts([name.lower() for name in top.filled()]) else ""
-    parts += _SPLITS_MAY_BE_CLASSES if split_names(top.filled()) is None else ""
+    parts += _splits_or_classes(top.filled())
     unused = "".join(f"\n{remark}" for remark in remarks[:_TREE_LINES])
     tree = _drawn(_tree(photos, folders))
     raise PipelineError(
@@ -214,6 +218,10 @@ def _by_split(top: _Folder) -> Layout | None:
     others = [folder for name, folder in parts.items() if not split_of[name]]
     if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
         return None
+    beside = sum(len(folder.photos) for folder in others) > _LOOSE * len(top.below())
+    # One folder beside a train with folders in it has photos of no class, such as those to predict.
+    if beside and {*split_of.values()} == {"", "train"} and (len(others) > 1 or not any(folders.values())):
+        return None
     for name, layout in labelled.items():
         if layout and not train.issuperset(layout.labels.values()):
             if folders[name] or not train.isdisjoint(layout.labels.values()):
@@ -258,6 +266,17 @@ def _by_class(top: _Folder) -> Layout | None:
         return Layout("splits in folders of classes", labels, own, empty)
     remark = _NOT_INNER.format(_some(in_each)) if in_each else ""
     return Layout("one folder per class", labels, empty=empty, remark=remark)
+
+
+def _splits_or_classes(names: Collection[str]) -> str:
+    """Return a hint if folders are called like splits, and may be classes: test, beside rest."""
+    splits = split_names(names)
+    if splits is None:
+        return _SPLITS_MAY_BE_CLASSES
+    held_out = sorted(name for name, split in splits.items() if split)
+    if len(names) < 2 or not held_out or "train" in splits.values():
+        return ""
+    return _SPLIT_MAY_BE_CLASS.format(_some(held_out), one_line(held_out[0], 40))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -337,7 +356,7 @@ def _by_name(top: _Folder) -> Layout | None:
 def _by_table(source: str, table: LabelTable) -> Layout:
     if table.error:
         raise PipelineError(f"{source}: {table.error}")
-    return Layout(f"classes in {table.names}", table.labels, table.splits)
+    return Layout(f"classes in {table.names}", table.labels, table.splits, remark=table.remark)
 
 
 def _outranks(table: LabelTable, folders: Layout) -> bool:

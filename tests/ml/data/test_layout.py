@@ -94,6 +94,32 @@ def test_folders_that_may_be_splits_or_classes_are_said_to_be_so() -> None:
         laid_out("Train Station/#", "Test Tube/#")
 
 
+@pytest.mark.parametrize(
+    ("held_out", "other"),
+    [
+        ("pregnancy_test", "thermometer"),
+        ("test", "rest"),
+        ("val", "mountain"),
+        ("covid_test", "pregnancy_test"),
+    ],
+)
+def test_a_class_called_like_a_split_is_said_to_be_so(held_out: str, other: str) -> None:
+    patterns = f"photos/{held_out}/#", f"photos/{other}/#"
+    with pytest.raises(
+        PipelineError, match=rf"no train: {held_out}[^:]*rename them, .* to {held_out}_class;"
+    ):
+        laid_out(*patterns)
+    renamed = [path.replace("test/", "test_class/").replace("val/", "val_class/") for path in patterns]
+    assert list(found(laid_out(*renamed)).values()) == [3, 3]
+
+
+@pytest.mark.parametrize("patterns", [("train/#", "test/#"), ("test/#", "#"), ("images/#", "masks/#")])
+def test_other_folders_are_not_said_to_be_classes(patterns: tuple[str, ...]) -> None:
+    with pytest.raises(PipelineError) as refused:
+        laid_out(*patterns)
+    assert "rename" not in str(refused.value)
+
+
 def test_a_photo_beside_the_splits_of_a_class_costs_no_split() -> None:
     splits = [f"{label}/{split}/#" for label in ("cat", "dog") for split in ("train", "test")]
     more = [f"{label}/train/{number}#" for label in ("cat", "dog") for number in range(8)]
@@ -130,6 +156,26 @@ def test_a_class_may_be_called_train() -> None:
         "bus": 6,
         "train": 6,
     }
+
+
+@pytest.mark.parametrize(
+    "train",
+    [("train/google_#", "train/bing_#"), ("train/steam/#", "train/electric/#")],
+    ids=["several sources", "folders"],
+)
+def test_a_class_called_train_does_not_hide_the_others(train: tuple[str, ...]) -> None:
+    layout = laid_out(*train, "bus/google_#", "bus/bing_#", "car/#")
+    assert (layout.kind, found(layout)) == ("one folder per class", {"bus": 6, "car": 3, "train": 6})
+
+
+def test_two_classes_one_of_which_is_called_train() -> None:
+    assert found(laid_out("train/google_#", "train/bing_#", "car/#")) == {"car": 3, "train": 6}
+
+
+def test_folders_beside_the_classes_in_train_may_have_photos_of_no_class() -> None:
+    classes = [f"train/{label}/{number}#" for label in ("cat", "dog") for number in range(7)]
+    for others in (["unlabelled/#"], ["readme/1.jpg", "icons/1.jpg"], ["a/#", "b/#", "test/#"]):
+        assert found(laid_out(*classes, *others)) == {"cat": 21, "dog": 21}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +274,29 @@ def test_the_labels_of_a_test_table_may_be_made_up() -> None:
     test = [f"t{number}.jpg" for number in range(12)]
     dummies = "\n".join(["file,label", *(f"{name},?" for name in test)])
     tables = {"train.csv": labels(*NAMES), "test.csv": dummies}
-    assert found(laid_out("#", *test, tables=tables)) == {"cat": 2, "dog": 1}
+    layout = laid_out("#", *test, tables=tables)
+    assert found(layout) == {"cat": 2, "dog": 1}
+    assert layout.remark.startswith("; left out: test.csv, whose rows all have the same label")
+    tables["test.csv"] = dummies.replace("?", "")  # these photos are of no class anyway
+    assert not laid_out("#", *test, tables=tables).remark
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "more", "splits"),
+    [
+        (("labels.csv", "more_dogs.csv"), "dog", {"cat": 2, "dog": 13}, set()),
+        (("labels.csv", "birds.csv"), "bird", {"cat": 2, "dog": 1, "bird": 12}, set()),
+        (("train.csv", "val.csv"), "cat", {"cat": 14, "dog": 1}, {"train", "val"}),
+    ],
+)
+def test_a_table_may_have_one_class_only(
+    names: tuple[str, str], label: str, more: dict[str, int], splits: set[str]
+) -> None:
+    files = [f"x{number}.jpg" for number in range(12)]
+    table = "\n".join(["file,label", *(f"{name},{label}" for name in files)])
+    layout = laid_out("#", *files, tables=dict(zip(names, (labels(*NAMES), table), strict=True)))
+    assert (found(layout), layout.remark) == (more, "")
+    assert set(layout.splits.values()) == splits
 
 
 def test_tables_may_split_the_photos_of_folders() -> None:
