@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from deploy import attestation, flow
 from deploy.canary import options
+from deploy.cancellation import CANCELLATION
 from deploy.output import complain, hide, hide_variables
 from deploy.smoke import SCRIPT, SmokeTest
 from deploy.target import DeployError, Target
@@ -103,6 +104,7 @@ def run(
         complain(str(error))
         return flow.BROKEN
     except KeyboardInterrupt:
+        CANCELLATION.came = True  # so that `deliver` does not go on to the next target
         complain("interrupted; nothing was changed")
     except Exception as error:  # noqa: BLE001  (its text may hold a secret)
         complain(f"{flow.as_deploy_error(error)}; nothing was changed")

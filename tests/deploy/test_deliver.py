@@ -1,12 +1,19 @@
 """`python -m deploy deliver`: which targets, which image and which model it deploys."""
 
 import argparse
+import os
+import signal
 import subprocess
+import sys
+import threading
 
 import pytest
 
 from deploy import deliver
 from ml.model.errors import PipelineError
+from tests.helpers.http_server import Handler, Server
+from tests.helpers.paths import ROOT
+from tests.helpers.waiting import HANG_S, until
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 IMAGE = f"ghcr.io/ann-lee/pets:{SHA}"
@@ -139,6 +146,33 @@ def test_a_wrong_option_is_not_a_failed_rollback(runs, capsys) -> None:
     runs.monkeypatch.delenv("GCP_ACCESS_TOKEN", raising=False)
     assert runs({"CANARY": "10", "CANARY_MINUTES": "15m", "TARGET": "docker"}) == 1
     assert "invalid float value: '15m'" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_anything_was_changed_ends_the_delivery() -> None:
+    asked: list[str] = []
+    goes = threading.Event()
+
+    class Hangs(Handler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            goes.wait(HANG_S)
+
+    with Server(Hangs) as server:
+        addresses = {"RENDER_API_URL": server.url, "CLOUD_RUN_API_URL": server.url}
+        google = {"GCP_REGION": "eu", "GCP_PROJECT": "p", "GCP_ACCESS_TOKEN": "t"}
+        env = os.environ | RENDER | GOOGLE | google | addresses | {"ACTION": "rollback"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy", "deliver"], cwd=ROOT, env=env, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        until(lambda: asked)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=HANG_S)[0]
+        goes.set()
+    assert process.returncode == 1
+    assert "interrupted; nothing was changed" in output
+    assert "== cloud-run" not in output
+    assert len(asked) == 1
 
 
 def test_a_cancelled_delivery_goes_on_to_no_other_target(runs) -> None:

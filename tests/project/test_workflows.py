@@ -81,7 +81,8 @@ def test_each_job_ends_and_queues() -> None:
         groups = [flow.get("concurrency"), *(job.get("concurrency") for job in flow["jobs"].values())]
         assert any(groups), name
     # In a workflow that is called, github.workflow is the caller's name: two callers would not wait.
-    assert JOBS["cd/deploy"]["concurrency"] == {"group": "deploy-production", "cancel-in-progress": "false"}
+    queue = {"group": "deploy-production", "cancel-in-progress": "false", "queue": "max"}
+    assert JOBS["cd/deploy"]["concurrency"] == queue
 
 
 def test_no_checkout_leaves_credentials() -> None:
@@ -97,6 +98,8 @@ def test_each_step_is_a_make_target_or_a_script(name, step) -> None:
     if made := re.fullmatch(r"make ([a-z-]+)( [A-Z_]+=[\w-]+)*", command):
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert made[1] in targets
+    elif module := re.fullmatch(r"exec \.venv/bin/python -m ([a-z]+) [a-z]+", command):
+        assert (ROOT / module[1] / "__main__.py").is_file()
     else:
         script = re.fullmatch(r'(scripts/[\w.]+)( >>"\$GITHUB_OUTPUT")?', command)
         assert script, command
@@ -119,7 +122,7 @@ def test_delivery_gets_what_each_target_reads() -> None:
         reads |= {*re.findall(r"\b[A-Z]+_[A-Z_]+\b", docstring)}
     set_by_github, for_tests = {"GITHUB_REPOSITORY"}, {"RENDER_API_URL", "CLOUD_RUN_API_URL"}
     assert {"RENDER_API_KEY", "GCP_REGION", "GITHUB_TOKEN", *set_by_github, *for_tests} <= reads
-    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    _, step = (step for name, step in RUNS if name == "cd/deploy")
     assert reads - set_by_github - for_tests <= {*step["env"]}
     token = "${{ github.event.repository.private && secrets.GITHUB_TOKEN || '' }}"
     assert step["env"]["MODEL_TOKEN"] == token
@@ -127,8 +130,8 @@ def test_delivery_gets_what_each_target_reads() -> None:
 
 def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
     """deploy/attestation.py names the workflows; tests/deploy/test_attestation.py tests that it refuses."""
-    (step,) = (step for name, step in RUNS if name == "cd/deploy")
-    assert step["run"] == "make deliver"
+    _, step = (step for name, step in RUNS if name == "cd/deploy")
+    assert step["run"] == "exec .venv/bin/python -m deploy deliver"
     assert step["env"]["VERIFY"] == "${{ github.event.repository.private && 'off' || 'on' }}"
     deploying = {name for name, step in RUNS if "deliver" in step["run"]}
     assert deploying == {"cd/deploy"}  # there is no other way to a deployment
@@ -156,10 +159,25 @@ def test_what_is_deployed_was_attested_by_a_job_that_comes_before() -> None:
 def test_a_release_that_could_not_be_deployed_is_withdrawn_and_reported() -> None:
     withdraw = JOBS["release/withdraw"]
     assert withdraw["needs"] == ["publish", "deploy"]
-    assert withdraw["if"] == "${{ !cancelled() && needs.deploy.result == 'failure' }}"
+    failed = "needs.deploy.result == 'failure' || needs.deploy.result == 'cancelled'"
+    assert withdraw["if"] == f"${{{{ !cancelled() && ({failed}) }}}}"
     assert withdraw["steps"][-1]["env"]["TAG"] == "${{ needs.publish.outputs.tag }}"
     (step,) = (step for name, step in RUNS if step["run"] == "make retraining-issue")
     assert step["env"]["RELEASED"] == "${{ needs.release.result }}"
+    assert "needs.due.result == 'failure'" in JOBS["retrain/issue"]["if"]
+
+
+def test_a_deployment_gets_the_signals_and_ends_before_its_job() -> None:
+    """GitHub signals only a step's first process, and a job that takes too long counts as cancelled."""
+    (step,) = (step for name, step in RUNS if "deploy deliver" in step["run"])
+    assert step["run"].startswith("exec .venv/bin/python ")
+    assert int(step["timeout-minutes"]) < int(JOBS["cd/deploy"]["timeout-minutes"])
+
+
+def test_only_main_and_tags_make_a_latest_release() -> None:
+    main, tag, prerelease = JOBS["release/train"]["if"].removeprefix("${{ ").removesuffix(" }}").split(" || ")
+    assert (main, tag) == ("github.ref == 'refs/heads/main'", "startsWith(github.ref, 'refs/tags/')")
+    assert prerelease == "contains(inputs.tag, '-')"
 
 
 def test_secrets_and_variables_are_documented() -> None:
@@ -281,7 +299,7 @@ def test_what_a_job_with_rights_downloads_replaces_none_of_its_code() -> None:
 
 def test_a_release_brings_back_no_older_image_and_no_older_model() -> None:
     """Its commit is that of hours ago; and people publish fixes of older versions, too."""
-    (step,) = (step for name, step in RUNS if name == "cd/deploy")
+    _, step = (step for name, step in RUNS if name == "cd/deploy")
     assert (
         step["env"]["IMAGE"]
         == "${{ inputs.image || github.event_name == 'release' && 'main' || github.sha }}"
