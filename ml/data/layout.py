@@ -219,11 +219,8 @@ def _by_split(top: _Folder) -> Layout | None:
     if not train or any(folder.filled() for folder in others):  # train is the class of railways, beside bus
         return None
     beside = sum(len(folder.photos) for folder in others) > _LOOSE * len(top.below())
-    # One folder beside train has photos of no class, such as those to predict, unless its names are alike.
-    is_alike = any(
-        match and match[1] in train for folder in others for match in map(_numbered, folder.photos)
-    )
-    if beside and {*split_of.values()} == {"", "train"} and (len(others) > 1 or is_alike):
+    # A single folder beside train has photos of no class, such as those to predict.
+    if beside and len(others) > 1 and {*split_of.values()} == {"", "train"}:
         return None
     for name, layout in labelled.items():
         if layout and not train.issuperset(layout.labels.values()):
@@ -344,15 +341,11 @@ def _in_each(folders: Mapping[str, _Folder]) -> list[str]:
     return names if sum(each == {*names} for each in inner) >= MATCHED * len(folders) else []
 
 
-def _numbered(photo: PurePosixPath) -> re.Match[str] | None:
-    return _NUMBERED.fullmatch(photo.stem)
-
-
 def _by_name(top: _Folder) -> Layout | None:
     """Recognise cat.1.jpg, if every photo is called like that and no class has only one photo."""
     if top.filled() or not top.photos:
         return None
-    matches = {photo: _numbered(photo) for photo in top.photos}
+    matches = {photo: _NUMBERED.fullmatch(photo.stem) for photo in top.photos}
     labels = {photo: match[1] for photo, match in matches.items() if match}
     counts = Counter(labels.values())
     if len(labels) < len(matches) or min(counts.values()) < 2 or _CAMERA & {name.lower() for name in counts}:
