@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from scripts.common.chromium import CHROMIUM
 from tests.conftest import REQUIRE_ALL, not_installed
@@ -56,6 +56,12 @@ def wait_until(page: Page, holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end, f"the condition did not hold within {HANG_S} s"
         page.wait_for_timeout(20)
+
+
+def press_enter(control: Locator) -> None:
+    """Press Enter on a control once it can be seen: Playwright would also press it, in vain, before that."""
+    expect(control).to_be_visible()
+    control.press("Enter")
 
 
 @contextlib.contextmanager

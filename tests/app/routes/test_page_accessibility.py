@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.app.routes.test_page_browser import BROKEN, CAT, card, choose, colour, send_feedback
 from tests.conftest import BLUE, RED, colour_graph
 from tests.helpers.beside import camera_photos
-from tests.helpers.chromium import opened
+from tests.helpers.chromium import opened, press_enter
 from tests.helpers.graphs import GREEN, write_telling
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, running
@@ -151,10 +151,10 @@ def test_the_focus_stays_at_the_photo_when_its_control_goes(
         again = card(page, "cat.jpg").get_by_role("button", name="Try again")
         expect(again).to_be_visible()
         page.context.set_offline(False)
-        again.press("Enter")
+        press_enter(again)
         expect(card(page, "cat.jpg").locator(".label")).to_have_text("cat")
         expect(card(page, "cat.jpg").locator(".remove")).to_be_focused()
-        card(page, "cat.jpg").locator(".up").press("Enter")
+        press_enter(card(page, "cat.jpg").locator(".up"))
         send_feedback(page)
         expect(card(page, "cat.jpg").locator(".up")).to_be_focused()
     model = make_model(graph=colour_graph(outputs=3), classes=["red", "green", "blue"])
@@ -162,8 +162,8 @@ def test_the_focus_stays_at_the_photo_when_its_control_goes(
         of_three.wait()
         with opened(browser, of_three.port) as page:
             choose(page, colour("a.jpg", RED))
-            card(page, "a.jpg").locator(".down").press("Enter")
-            page.get_by_role("button", name="blue", exact=True).press("Enter")
+            press_enter(card(page, "a.jpg").locator(".down"))
+            press_enter(page.get_by_role("button", name="blue", exact=True))
             expect(page.get_by_role("button", name="blue", exact=True)).to_be_focused()  # it can be changed
             send_feedback(page)
             expect(card(page, "a.jpg").locator(".down")).to_be_focused()

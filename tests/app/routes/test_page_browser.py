@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, FileChooser, Locator, Page, Route, expe
 
 from tests.conftest import BLUE, RED, colour_graph, coloured, encode
 from tests.helpers.beside import camera_photos
-from tests.helpers.chromium import opened, wait_until
+from tests.helpers.chromium import opened, press_enter, wait_until
 from tests.helpers.model_server import Answer, ModelServer
 from tests.helpers.paths import ROOT
 from tests.helpers.service import Service, blocked, running
@@ -439,7 +439,7 @@ def test_a_double_tap_removes_one_photo(page: Page) -> None:
     page.mouse.dblclick(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
     expect(page.locator(".photo")).to_have_count(2)
     for name in ("1.jpg", "2.jpg"):  # keys are not tapped twice by mistake
-        card(page, name).get_by_role("button", name=f"Remove {name}").press("Enter")
+        press_enter(card(page, name).get_by_role("button", name=f"Remove {name}"))
     expect(page.locator(".photo")).to_have_count(0)
 
 

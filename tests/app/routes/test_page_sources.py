@@ -239,6 +239,24 @@ def test_the_camera_of_a_computer(camera_browser: Browser, service: Service) -> 
             assert page.evaluate("document.querySelector('video').srcObject") is None
 
 
+def test_the_shutter_stays_in_place_when_the_camera_starts(camera_browser: Browser, service: Service) -> None:
+    with opened(camera_browser, service.port) as page:
+        page.evaluate(
+            """() => {
+                const camera = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+                const allowed = new Promise((resolve) => (window.allow = resolve));
+                navigator.mediaDevices.getUserMedia = async (wanted) => (await allowed, camera(wanted));
+            }"""
+        )
+        page.get_by_role("button", name="Use the camera").click()
+        shutter = page.get_by_role("button", name="Take the photo")
+        expect(shutter).to_be_disabled()
+        before = shutter.bounding_box()
+        page.evaluate("allow()")
+        expect(shutter).to_be_enabled()
+        assert shutter.bounding_box() == before
+
+
 def test_a_camera_that_is_denied_has_a_message(camera_browser: Browser, service: Service) -> None:
     with opened(camera_browser, service.port) as page:
         page.evaluate(
