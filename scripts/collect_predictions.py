@@ -176,6 +176,8 @@ def _parse() -> argparse.Namespace:
         parser.error(
             "--concurrency must be from 1 to 256, --min-accuracy from 0 to 1, --max-photos at least 0"
         )
+    if not options.out.name or options.out.suffix.lower() == ".csv":
+        parser.error("--out names the JSON file, such as predictions.json; the CSV file is written beside it")
     if not 0 < options.patience < math.inf:
         parser.error("--patience must be positive")
     if options.mlflow and not importlib.util.find_spec("mlflow"):

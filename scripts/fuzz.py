@@ -139,7 +139,7 @@ def main() -> int:
     add(
         "--keep", type=Path, default=Path("build/fuzz"), help="folder for failed bodies (default: build/fuzz)"
     )
-    add("--growth", type=float, default=30.0, help="allowed memory growth, MB (default: 30)")
+    add("--growth", type=arguments.at_least(0), default=30.0, help="allowed memory growth, MB (default: 30)")
     return command.run_test(parser, fuzz)
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from ml.cli import whole_number
 from scripts.common import arguments
+from scripts.common.arguments import at_least
 from scripts.common.process import ROOT
 from scripts.fuzz import complaint
 from scripts.stress import command
@@ -93,8 +94,13 @@ def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("hostile_photos", __doc__, "--only WebP")
     add = parser.add_argument
-    add("--memory", type=float, default=256, help="MB that the service may take (default: 256)")
-    add("--cpu", type=float, default=3, help="CPU seconds that a photo may take (default: 3)")
+    add(
+        "--memory",
+        type=at_least(0),
+        default=256,
+        help="MB that the service may take (default: 256)",
+    )
+    add("--cpu", type=at_least(0), default=3, help="CPU seconds that a photo may take (default: 3)")
     add(
         "--at-once",
         type=whole_number(1, 1000),

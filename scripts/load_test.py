@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml.model.photos import find
 from scripts.common import arguments
+from scripts.common.arguments import at_least
 from scripts.common.web import RequestError
 from scripts.stress.client import Client
 from scripts.stress.open_loop import OpenLoop, arrivals, print_latencies
@@ -40,13 +41,15 @@ def main() -> int:
     parser = arguments.parser("load_test", __doc__, "http://localhost:8080 photos --rate 200")
     parser.add_argument("url", help="URL of the service")
     parser.add_argument("photos", nargs="+", type=Path, help="photos, or folders of photos")
-    parser.add_argument("--rate", type=float, default=100.0, help="requests per second (default: 100)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="duration (default: 10)")
+    parser.add_argument(
+        "--rate", type=at_least(0.1), default=100.0, help="requests per second (default: 100)"
+    )
+    parser.add_argument("--seconds", type=at_least(0.1), default=10.0, help="duration (default: 10)")
     text = "file to write for scripts.capacity: the latency of each photo in milliseconds, one per line"
     parser.add_argument("--times", type=Path, metavar="FILE", help=text)
     options = parser.parse_args()
-    if options.rate <= 0:
-        parser.error("--rate must be positive")
+    if options.times and not options.times.resolve().parent.is_dir():
+        parser.error(f"--times: there is no folder {options.times.parent}")
     try:
         photos = [file.read_bytes() for path in options.photos for file in find(path)]
         client = Client(options.url)

@@ -23,6 +23,7 @@ import urllib3
 from PIL import Image
 
 from scripts.common import arguments
+from scripts.common.arguments import at_least
 from scripts.common.pictures import encoded
 from scripts.common.process import ProcessError
 from scripts.stress import command, mutations, seeds, usage
@@ -212,8 +213,13 @@ def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("soak", __doc__, "--seconds 60")
     add = parser.add_argument
-    add("--seconds", type=float, default=600.0, help="duration (default: 600)")
-    add("--growth", type=float, default=5.0, help="allowed growth of memory, percent (default: 5)")
+    add("--seconds", type=at_least(0.1), default=600.0, help="duration (default: 600)")
+    add(
+        "--growth",
+        type=at_least(0),
+        default=5.0,
+        help="allowed growth of memory, percent (default: 5)",
+    )
     return command.run_test(parser, soak)
 
 

@@ -25,6 +25,7 @@ from scripts.common.process import ROOT
 from scripts.hostile_photos import Measured, render_settings
 from scripts.stress import command
 from scripts.stress.client import BROKEN, Client
+from scripts.stress.open_loop import allow_many_connections
 
 _PHOTO = (ROOT / "tests" / "photos" / "cat.jpg").read_bytes()
 _HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
@@ -151,10 +152,7 @@ def _status(client: Client, method: str, path: str) -> str:
 
 def _attackers(each: Attack, address: tuple[str, int]) -> None:
     """Attack until this process is killed."""
-    import resource  # not on Windows
-
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    allow_many_connections()
     for _ in range(each.connections):
         threading.Thread(target=_attacker, args=(each, address), daemon=True).start()
     threading.Event().wait()
@@ -179,7 +177,7 @@ def main() -> int:
     """Run the command line; return the exit code."""
     parser = arguments.parser("wire_attacks", __doc__, "--only chunks")
     add = parser.add_argument
-    add("--seconds", type=float, default=10, help="length of each attack (default: 10)")
+    add("--seconds", type=arguments.at_least(0.1), default=10, help="length of each attack (default: 10)")
     text = "highest p99 latency of /health that is allowed, in ms (default: 250)"
     add("--health-ms", type=float, default=250, help=text)
     add("--only", default="", help="run only attacks whose names contain this text (default: all)")

@@ -54,13 +54,18 @@ class Collector:
             settings.collect_random > 0,
         )
         self._writer = Writer(
-            settings.collect_to, max_bytes, metrics, self._limits, decoder, busy, self._awaiting.tidy
+            settings.collect_to, max_bytes, metrics, self._limits, decoder, busy, self._tidy
         )
         # A rate needs a series that already exists, or the first failure would be missed.
         for reason in kept_photos.REASONS:
             metrics.collected.labels(reason)
         for reason in (PHOTOS, BYTES, CLIENT, *FAILURES):
             metrics.not_collected.labels(reason)
+
+    def _tidy(self) -> None:
+        """Forget what nothing asks for any more: photos without a reason, and addresses of another day."""
+        self._awaiting.tidy()
+        self._limits.tidy()
 
     def start(self) -> None:
         """Start the writer, unless it runs already; otherwise the first photo does so."""

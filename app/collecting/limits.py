@@ -60,6 +60,11 @@ class DailyLimits:
             self._kept_bytes += size
             self._clients[client, drawn] += 1
 
+    def tidy(self) -> None:
+        """Forget the clients of a day that has ended."""
+        with self._lock:
+            self._begin_day()
+
     def _begin_day(self) -> None:
         if (day := int(time.time() // 86_400)) != self._day:
             self._day = day

@@ -119,14 +119,17 @@ async function upload({ blob, size }) {
 
 /**
  * Predict a photo's label. With `explain`, the response contains the evidence too, because a second request would
- * cost another prediction. `mayKeep()` says for each request whether the service may keep the photo; the result has the
- * last one as `mayBeKept`. While the service is busy, try again when it says; `onWait(seconds)` is called then.
+ * cost another prediction. `id` becomes a part of the answer's: as all attempts have the same one, a photo that the
+ * service kept although its answer was lost can be deleted. `mayKeep()` says for each request whether the service may
+ * keep the photo; the result has the last one as `mayBeKept`. While the service is busy, try again when it says;
+ * `onWait(seconds)` is called then.
  */
-export async function predict(photo, { explain, mayKeep, signal, onWait, onProgress }) {
+export async function predict(photo, { id, explain, mayKeep, signal, onWait, onProgress }) {
   for (let attempt = 1; ; attempt++) {
     const started = performance.now();
     try {
-      const request = { ...(await upload(photo)), signal, onProgress };
+      const { body, headers } = await upload(photo);
+      const request = { body, headers: { ...headers, "X-Request-ID": id }, signal, onProgress };
       const mayBeKept = mayKeep(); // not sooner: the user may change it until the request is sent
       const query = [explain && "explain=1", mayBeKept && "keep=1"].filter(Boolean).join("&");
       const answer = await call("POST", query ? `predict?${query}` : "predict", request);

@@ -39,6 +39,7 @@ export class Photo {
     this.file = file;
     this.page = page;
     this.name = name;
+    this.requestId = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
     this.element = document.getElementById("photo").content.cloneNode(true).firstElementChild;
     const heading = this.element.querySelector("h3");
     heading.id = `photo-${++count}`;
@@ -127,7 +128,8 @@ export class Photo {
       const onWait = (seconds) => this.show("asking", text("busy", { seconds }));
       const onProgress = this.progress(signal);
       const explain = this.page.model.explains;
-      const answer = await api.predict(photo, { explain, mayKeep, signal, onWait, onProgress });
+      const { requestId: id } = this;
+      const answer = await api.predict(photo, { id, explain, mayKeep, signal, onWait, onProgress });
       this.answer = { ...answer, mayBeKept: answer.mayBeKept || always };
       this.showAnswer();
       this.announce();

@@ -72,10 +72,11 @@ class AuditItems:
             if _choice(suspect, made) is None:  # an earlier audit may have decided about some of the files
                 earlier = {sha256: made[sha256] for sha256 in suspect.hashes if sha256 in made}
                 self._replaced[item.id] = earlier
-            for path, sha256 in zip(suspect.paths, suspect.hashes, strict=True):
+            files = zip(suspect.paths, suspect.hashes, suspect.labels, strict=True)
+            for path, sha256, label in files:
                 made.pop(sha256, None)
                 if choice is not None:
-                    made[sha256] = _decision(suspect, choice, sha256, path)
+                    made[sha256] = _decision(suspect, choice, sha256, path, label)
             if choice is None:
                 made |= self._replaced.get(item.id, {})
             decisions.save(made.values(), self.path)
@@ -117,20 +118,36 @@ def _item(number: str, suspect: Suspect) -> Item:
     return Item(number, suspect.kind, photos, question, reason, labels, suspect.probabilities)
 
 
-def _decision(suspect: Suspect, choice: Choice, sha256: str, path: str) -> LabelDecision:
-    """Return the line of one file: choosing the class that all files have already is to keep it."""
+def _decision(suspect: Suspect, choice: Choice, sha256: str, path: str, label: str) -> LabelDecision:
+    """Return the line of one file, whose present label may be that of an earlier decision.
+
+    Choosing the class that all files have already is to keep it.
+    """
+    if choice.action == "drop":
+        return LabelDecision(sha256, "drop", "", path)
     if choice.action == LABEL and set(suspect.labels) != {choice.label}:
         return LabelDecision(sha256, "relabel", choice.label, path)
-    return LabelDecision(sha256, "drop" if choice.action == "drop" else "keep", "", path)
+    if label != _folder(path):  # the line `keep` would stand for the label of the folder
+        return LabelDecision(sha256, "relabel", label, path)
+    return LabelDecision(sha256, "keep", "", path)
+
+
+def _folder(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _choice(suspect: Suspect, made: Mapping[str, LabelDecision]) -> Choice | None:
     """Return the decision about all files of a suspect, or None."""
-    choices = {(one.decision, one.label) for sha256 in suspect.hashes if (one := made.get(sha256))}
-    if len(choices) != 1 or not all(sha256 in made for sha256 in suspect.hashes):
+    lines = [made[sha256] for sha256 in suspect.hashes if sha256 in made]
+    if len(lines) < len(suspect.hashes):
         return None
+    choices = {(line.decision, line.label) for line in lines}
+    if len(choices) > 1:  # files that keep their labels, some of which are of an earlier decision
+        files = zip(lines, suspect.paths, suspect.labels, strict=True)
+        kept = (line.decision != "drop" and (line.label or _folder(path)) == old for line, path, old in files)
+        return Choice("keep") if all(kept) else None
     ((action, label),) = choices
     if action == "relabel":
         return Choice(LABEL, label)
-    kept = suspect.labels[0] if action == "keep" and len(set(suspect.labels)) == 1 else ""
-    return Choice(action, kept)
+    common = suspect.labels[0] if action == "keep" and len(set(suspect.labels)) == 1 else ""
+    return Choice(action, common)

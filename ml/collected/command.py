@@ -10,7 +10,7 @@ deleted there too. docs/privacy.md shows how to run --older-than daily.
 import argparse
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from ml.cli import note, say, whole_number
@@ -74,11 +74,10 @@ def _delete_everywhere(store: Collected, request_id: str) -> None:
     reviewed.check_delete([request_id])  # before anything is deleted
     deleted, problem = [], None
     try:
-        for record in store.records(rejected=_note_rejected):
-            if request_id in (record.request_id, record.request_id.rpartition(".")[0]):
-                store.delete(record)
-                say(f"deleted {record.photo_path} and its record")
-                deleted.append(record.id)
+        for record in _of_request(store, request_id):
+            store.delete(record)
+            say(f"deleted {record.photo_path} and its record")
+            deleted.append(record.id)
     except PipelineError as error:  # what was reviewed is deleted all the same
         problem = error
     exported = reviewed.delete(deleted, [request_id])
@@ -88,6 +87,23 @@ def _delete_everywhere(store: Collected, request_id: str) -> None:
         raise problem
     if not deleted and not exported:
         raise PipelineError(f"{store.address}: no photo has the request id {one_line(request_id, 100)}")
+
+
+def _of_request(store: Collected, request_id: str) -> Iterator[Record]:
+    """Yield the records of an answer or of a request, then those of the answer's photo from earlier attempts.
+
+    Whoever sends a photo again with the same X-Request-ID, because the answer was lost on the way, knows only
+    the id of the last answer.
+    """
+    request, copies, others = request_id.rpartition(".")[0], set(), []
+    for record in store.records(rejected=_note_rejected):
+        whole = record.request_id.rpartition(".")[0]
+        if request_id in (record.request_id, whole):
+            copies.add(record.sha256)
+            yield record
+        elif request and request == whole:
+            others.append(record)
+    yield from (record for record in others if record.sha256 in copies)
 
 
 def _delete_old(store: Collected, days: int) -> None:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ml import params as parameters
 from ml.cli import say
 from ml.data import collected, reviewed, sources
+from ml.data.collected import CollectedPhoto
 from ml.data.download import fetch
 from ml.data.layout import Layout, check_class, recognise
 from ml.data.locks import locked
@@ -68,8 +69,8 @@ def run(params: Ingest, out: Path = RAW, cache: Path = CACHE, with_collected: bo
 
     Raises:
         PipelineError: the source is missing, damaged or malicious, has fewer than two classes or an empty
-            one, cannot be read, or does not fit on the disk; a collected photo is missing or of no class; or
-            another process is replacing `out`.
+            one, cannot be read, or does not fit on the disk; a collected photo is missing or of no class;
+            collected.csv changes meanwhile; or another process is replacing `out`.
     """
     source = public(params.source)
     try:
@@ -89,8 +90,12 @@ def _run(params: Ingest, source: str, out: Path, cache: Path, with_collected: bo
             report = _oxford_pets(unfinished, cache)
         else:
             report = _copy_all(source, _file(params, cache), unfinished)
-        added = _add_collected(source, unfinished) if with_collected else 0
+        listed = collected.load() if with_collected else []
+        added = _add_collected(listed, source, unfinished)
         report = dataclasses.replace(report, classes=_counted(unfinished), collected=added)
+        # Photos may have been deleted meanwhile, and DVC would take the new list for the one that was copied.
+        if with_collected and collected.load() != listed:
+            raise PipelineError(f"{collected.PATH} has changed meanwhile: run the same command again")
         _swap(unfinished, out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -142,9 +147,9 @@ def _copy_all(name: str, path: Path, out: Path) -> IngestReport:
         return IngestReport(name, kind, _counted(out), _suffixes(source.skipped), unlabelled)
 
 
-def _add_collected(source: str, out: Path) -> int:
+def _add_collected(listed: list[CollectedPhoto], source: str, out: Path) -> int:
     """Copy the collected photos of all classes; return their number."""
-    photos = [photo for photo in collected.load() if photo.label]
+    photos = [photo for photo in listed if photo.label]
     for photo in photos:
         if not (out / photo.label).is_dir():
             raise PipelineError(

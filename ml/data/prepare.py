@@ -76,8 +76,8 @@ def run(
 
     Raises:
         PipelineError: there are no photos, fewer than two classes, or too few photos of a class; a decision
-            is invalid; a worker process was killed; the disk is full or broken; or another process is
-            preparing `out`.
+            is invalid, or was made meanwhile; a worker process was killed; the disk is full or broken; or
+            another process is preparing `out`.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -121,6 +121,8 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    if decisions.load(decided) != by_hash:  # DVC would take the new file for the one that was obeyed
+        raise PipelineError(f"{decided} has changed meanwhile: run the same command again")
     images = Shards(folder, np.array([photo.row for photo in kept]), params.image_size)
     _contact_sheet(images, kept, classes, report / "contact_sheet.jpg")
     _write_index(out, params, classes, kept, folder.name, shards)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ml.data import collected, tables
-from ml.data.collected import ID, check_day
+from ml.data.collected import ID, CollectedPhoto, check_day
 from ml.data.layout import check_class
 
 PATH = Path("collected_decisions.csv")
@@ -127,10 +127,25 @@ def _end(size: int, path: Path) -> int:
 
 def check_delete(request_ids: Iterable[str]) -> None:
     """Raise PipelineError if the folder lacks photos that would stay, so that `dvc add` would drop them."""
-    requests, photos = set(map(collected.hashed, request_ids)), collected.load()
-    staying = [photo for photo in photos if not requests & {photo.answer, photo.request}]
-    if len(staying) < len(photos):
+    photos = collected.load()
+    going = _of_requests(photos, request_ids)
+    if going:
+        staying = [photo for photo in photos if photo.id not in going]
         collected.check_present(staying if collected.FOLDER.is_dir() else photos)
+
+
+def _of_requests(photos: list[CollectedPhoto], request_ids: Iterable[str]) -> set[str]:
+    """Return the ids of the photos of answers or requests, and of the answers' photos from earlier attempts.
+
+    See `ml.collected.command`.
+    """
+    request_ids = list(request_ids)
+    named = set(map(collected.hashed, request_ids))
+    requests = {collected.hashed(one.rpartition(".")[0]) for one in request_ids if "." in one}
+    found = [photo for photo in photos if named & {photo.answer, photo.request}]
+    copies = {photo.sha256 for photo in found}
+    again = [photo for photo in photos if photo.request in requests and photo.sha256 in copies]
+    return {photo.id for photo in (*found, *again)}
 
 
 def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
@@ -149,9 +164,8 @@ def delete(ids: Iterable[str], request_ids: Iterable[str] = ()) -> list[Path]:
         PipelineError: a list cannot be read.
         OSError: a file cannot be written or deleted.
     """
-    requests = set(map(collected.hashed, request_ids))
     photos, entries = collected.load(), load()
-    unwanted = {*ids, *(photo.id for photo in photos if requests & {photo.answer, photo.request})}
+    unwanted = {*ids, *_of_requests(photos, request_ids)}
     found = [photo for photo in photos if photo.id in unwanted]
     files = [path for path, name in collected.files().items() if name in unwanted]
     for path in files:

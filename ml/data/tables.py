@@ -43,7 +43,10 @@ def load(path: Path, row: type[Row], unique: str = "", whole_lines: bool = False
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise PipelineError(f"{path} is larger than {_MAX_BYTES >> 20} MB: it is no such table")
+            raise PipelineError(
+                f"{path} is larger than {_MAX_BYTES >> 20} MB, so it can't be the table with the columns "
+                f"{','.join(columns(row))}: restore it, for example from Git"
+            )
         content = path.read_bytes()
     except FileNotFoundError:
         return []

@@ -110,7 +110,7 @@ class Record:
             _check(record)
         except RecordError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise RecordError(f"it is not valid: {one_line(str(error), 100)}") from None
         return record
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.data.collected import period_of
 from ml.data.dataset import Dataset, read_raw
 from ml.data.ingest import RAW
 from ml.evaluation.metrics import Floats
@@ -95,12 +96,17 @@ def choose_test_photos(
 
 
 def _best(data: Dataset, probabilities: Floats, label: int) -> list[int]:
-    """Return the rows of the class's test photos that the model is surest about, best first."""
+    """Return the rows of the class's test photos that the model is surest about, best first.
+
+    Photos of the service's users are not among them: examples are public.
+    """
     rows = data.rows("test")
     found = [
         (-probabilities[number, label], data.hashes[row], int(row))
         for number, row in enumerate(rows)
-        if data.labels[row] == label and probabilities[number].argmax() == label
+        if data.labels[row] == label
+        and probabilities[number].argmax() == label
+        and not period_of(data.paths[row])
     ]
     return [row for _, _, row in sorted(found)[:_TRIES]]
 

@@ -40,7 +40,9 @@ def board() -> Dashboard:
                 "Requests to /predict by status",
                 "200: answered. 4xx: a mistake of the client. 503: no capacity or no model, see *Rejected by "
                 "reason*. Other 5xx: a fault of the service, whose traceback is in the log.",
-                rates("status", f'http_requests_total{{{OF}, route=~"/predict|/v2/.+/infer"}}'),
+                rates(
+                    "status", f'http_requests_total{{{OF}, method="POST", route=~"/predict|/v2/.+/infer"}}'
+                ),
             ),
             stacked(
                 "Other requests by route",

@@ -33,13 +33,14 @@ _RATIOS = {
 def traffic(source: Source) -> Section:
     """Report the requests to /predict by status."""
     total = source.value(_REQUESTS)
-    by_status = f"sum by (status) (rate(http_requests_total{{$job, {_PREDICT}}}[$rate]))"
+    by_status = f'sum by (status) (rate(http_requests_total{{$job, method="POST", {_PREDICT}}}[$rate]))'
     rates = _not_zero(source.series(by_status, "status"))
     photos = source.value("sum(increase(prediction_confidence_count{$job}[$range]))")
     peak = np.nanmax(np.nansum([*rates.values()], axis=0)) if rates else math.nan
     peaks = f", at most {peak:.3g} requests per second over {duration(source.rate_s)}" if rates else ""
     requests = source.values(
-        f"sum by (status) (increase(http_requests_total{{$job, {_PREDICT}}}[$range]))", "status"
+        f'sum by (status) (increase(http_requests_total{{$job, method="POST", {_PREDICT}}}[$range]))',
+        "status",
     )
     rows = [
         (status, count(number), percent(number / total))

@@ -30,9 +30,10 @@ def run_test(
     parser.add_argument("--pid", type=int, help="process id of the service at --url, to watch its memory")
     options = parser.parse_args()
     running = contextlib.nullcontext((options.url, options.pid))
+    settings = {name: os.environ.get(name, value) for name, value in env.items()}
     failures: list[str] = []
     try:
-        with running if options.url else process.service(**env | os.environ) as (url, pid):
+        with running if options.url else process.service(**settings) as (url, pid):
             failures += test(Client(url), pid, options)
     except RequestError as error:
         parser.error(str(error))

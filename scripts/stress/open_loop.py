@@ -26,7 +26,7 @@ class OpenLoop:
     """Sends requests from many threads, and records their latencies."""
 
     def __init__(self, client: Client) -> None:
-        _allow_many_connections()
+        allow_many_connections()
         self._client = client
         self._lock = threading.Lock()
         self._latencies: dict[str, list[float]] = defaultdict(list)
@@ -63,13 +63,14 @@ def arrivals(rate: float, seconds: float, chance: random.Random) -> Iterator[flo
         due += chance.expovariate(rate)
 
 
-def _allow_many_connections() -> None:
+def allow_many_connections() -> None:
     """Raise this process's limit of open files: a slow server leaves hundreds of connections open."""
-    with contextlib.suppress(ImportError):  # Windows has no such limit
+    # Windows has no such limit; macOS may say that there is none, and then refuses it.
+    with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard_limit, 65_536), hard_limit))
 
 
 def print_latencies(latencies: dict[str, list[float]], seconds: float) -> None:

@@ -56,6 +56,7 @@ class Scripted:
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.seen: list[float] = []  # when requests came
         self.paths: list[str] = []
+        self.ids: list[str] = []
         self.busy = self.busiest = 0
         self.work: Callable[[], None] = lambda: None
         scripted, lock = self, threading.Lock()
@@ -66,6 +67,7 @@ class Scripted:
                 with lock:
                     scripted.seen.append(time.monotonic())
                     scripted.paths.append(self.path)
+                    scripted.ids.append(self.headers.get("X-Request-ID", ""))
                     scripted.busy += 1
                     scripted.busiest = max(scripted.busiest, scripted.busy)
                     answers = scripted.answers
@@ -359,7 +361,11 @@ def test_an_answer_that_breaks_off_is_asked_for_again(scripted: Scripted) -> Non
     scripted.answers = [(status, {"Content-Length": "1000"}, body), good()]
     with Client(scripted.url) as client:
         assert client.predict(b"photo").label == "cat"
-    assert len(scripted.seen) == 2
+        assert len(scripted.seen) == 2
+        client.predict(b"photo")
+    first, again, other = scripted.ids
+    assert len(first) == 32
+    assert first == again != other  # by which the operator finds what was kept of both attempts
 
 
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(scripted: Scripted) -> None:

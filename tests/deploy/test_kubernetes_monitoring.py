@@ -57,7 +57,8 @@ def test_every_pod_is_scraped_with_the_token(objects: Objects) -> None:
     assert secret == {"name": container["envFrom"][1]["secretRef"]["name"], "key": "METRICS_TOKEN"}
     # The same label as everywhere else: `sum by (job, instance)` must tell pods apart, and alerts name them.
     assert endpoint["relabelings"] == [
-        {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}
+        {"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"},
+        {"action": "labeldrop", "regex": "service"},  # two Services may select one pod
     ]
 
 

@@ -64,7 +64,8 @@ def test_all_parts_have_the_same_ray(job: dict) -> None:
     (version,) = {match[1] for pin in pins if (match := re.match(r"ray==([\d.]+)", str(pin)))}
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == version
     assert f"FROM rayproject/ray:{version}-py311\n" in (FOLDER / "Dockerfile").read_text()
-    images = {container["image"] for group in groups(job) for container in containers(group)}
+    (submitter,) = job["spec"]["submitterPodTemplate"]["spec"]["containers"]
+    images = {container["image"] for group in groups(job) for container in (submitter, *containers(group))}
     assert images == {f"REGISTRY/cats-vs-dogs-score:{version}"}
 
 
@@ -85,6 +86,24 @@ def test_nodes_are_closed_send_nothing_home_and_have_memory_for_each_task(job: d
         (container,) = containers(group)
         cpus, memory = (container["resources"]["requests"][name] for name in ("cpu", "memory"))
         assert int(memory.removesuffix("Gi")) * 1024 >= int(cpus) * 500 + 1024
+
+
+def test_the_namespace_admits_all_pods_of_the_job(job: dict) -> None:
+    """Its Pod Security Standard also holds for what KubeRay adds: the submitter and the autoscaler."""
+    namespace = yaml.safe_load((ROOT / "deploy/k8s/base/namespace.yaml").read_text())
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = [
+        job["spec"]["submitterPodTemplate"]["spec"],
+        *(group["template"]["spec"] for group in groups(job)),
+    ]
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"]
+    autoscaler = job["spec"]["rayClusterSpec"]["autoscalerOptions"]
+    for container in (autoscaler, *(one for pod in pods for one in pod["containers"])):
+        security = container["securityContext"]
+        assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def test_the_image_gets_only_what_its_dockerfile_copies() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 
 import monitoring.client
@@ -123,6 +124,8 @@ def watched(photos: Path, make_model: Callable[..., Path], tmp_path: Path) -> It
         with prometheus(tmp_path / "prometheus.yml", tmp_path) as url:
             until(lambda: query(url, "http_requests_total"))
             traffic("--rate", 20, "--feedback", 1)
+            for _ in range(50):  # a browser asks whether it may send, which counts for no share
+                requests.options(f"http://127.0.0.1:{port}/predict", timeout=HANG_S)
             traffic("--mode", "burst", "--rate", 40)
             until(lambda: query(url, 'ALERTS{alertname="PredictRefusing", alertstate="firing"}'))
             # Of shape and size, only with 200 photos.
@@ -151,6 +154,8 @@ def test_a_period_of_the_real_service(watched: tuple[str, float], tmp_path: Path
         assert re.search(r'role="img" aria-label="\w.{30,}"', part), title
         assert "<td>" in part or title == "Confidence"
     answered = {title: re.search(r'<p class="figure[^>]*>([^<]*)', part)[1] for title, part in found.items()}
+    shares = re.findall(r"<td>\d{3}</td><td>[^<]*</td><td>([\d.]+) %", found["Traffic"])
+    assert sum(map(float, shares)) == pytest.approx(100, abs=2)  # increase() extrapolates
     assert answered["Starts"] == "2 starts"
     assert answered["Model versions"] == "2 versions"
     assert answered["Feedback accuracy"].startswith("100.0 % (")

@@ -190,6 +190,15 @@ def test_every_alert_has_a_section_in_the_runbook_with_commands_for_every_platfo
         assert alert["labels"]["severity"] in ("page", "ticket", "info", "none")
 
 
+def test_the_commands_that_add_capacity_are_the_same_everywhere() -> None:
+    capacity = RUNBOOK.read_text().partition("\n### Capacity\n")[2].partition("\n### ")[0]
+    blocks = re.findall(
+        r"To (?:add instances or CPUs|raise the limit):\n\n((?:    .+\n)+)", RUNBOOK.read_text()
+    )
+    assert len(blocks) == 3
+    assert [block for block in blocks if block not in capacity] == []
+
+
 PROGRAMS = (
     "curl",
     "docker",

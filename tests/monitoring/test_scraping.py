@@ -103,6 +103,9 @@ def test_metrics_that_are_pushed(tmp_path):
         (series,) = tools.query(url, f"last_over_time({CATS}[5m])")
         assert series["metric"]["job"] == "cats-vs-dogs"
         assert len(series["metric"]["instance"]) == 12
+        within = 'http_request_duration_seconds_bucket{le="1.0", route="/predict"}'  # as the rules read it
+        (series,) = tools.query(url, f"last_over_time({within}[5m])")
+        assert series["value"][1] == "1"
         wait_for(url, "changes(push_time_seconds[5m])", lambda value: value > 0)
         until(lambda: pending(url) == set())
         assert service.end(signal.SIGTERM)[0] == 0

@@ -400,6 +400,9 @@ def test_user_errors(cats: Path, tmp_path: Path) -> None:
         assert not any(sent.path.startswith("/predict") for sent in seen)
         output, _ = collect(url, cats, tmp_path, "--concurrency", 0, code=2)
         assert "--concurrency must be from 1" in output
+        for out in ("rows.csv", "."):  # the CSV file would replace it
+            output, _ = collect(url, cats, tmp_path, "--out", out, code=2)
+            assert "--out names the JSON file" in output
 
 
 def test_the_daily_check_works_out_of_the_box(tmp_path: Path) -> None:

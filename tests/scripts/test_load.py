@@ -142,6 +142,24 @@ def test_soak_without_a_service() -> None:
     assert "health" in output or "probes: " in output
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seconds", "nan"], "argument --seconds: expected a number from 0.1"),
+        (["--seconds", "-3"], "argument --seconds: expected a number from 0.1"),
+        (["--rate", "inf"], "argument --rate: expected a number from 0.1"),
+        (["--times", "missing/times.txt"], "--times: there is no folder missing"),
+    ],
+)
+def test_a_load_that_would_measure_nothing_or_be_lost_is_rejected(options: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.load_test", "http://127.0.0.1:9/", CAT, *options],
+        capture_output=True, text=True, timeout=HANG_S, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
 @pytest.mark.parametrize("script", ["load_test", "traffic", "soak"])
 def test_a_host_that_is_not_valid_is_one_line(script: str) -> None:
     url = "http://a%zz/"

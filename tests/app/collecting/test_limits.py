@@ -38,6 +38,16 @@ def test_a_day_ends_at_midnight(clock: list[float]) -> None:
     assert limits.refusal("a", drawn=False, size=100) is None
 
 
+def test_the_clients_of_a_day_are_forgotten_when_it_ends(clock: list[float]) -> None:
+    limits = DailyLimits(photos=2, size=100, per_client=1, random_share=False)
+    limits.count("a", drawn=False, size=10)
+    limits.tidy()
+    assert limits._clients
+    clock[0] += DAY_S
+    limits.tidy()
+    assert not limits._clients
+
+
 def test_half_of_a_day_is_for_the_random_share(clock: list[float]) -> None:
     limits = DailyLimits(photos=10, size=1000, per_client=100, random_share=True)
     for _ in range(5):

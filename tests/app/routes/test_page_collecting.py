@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from ml.__main__ import COMMANDS
+from ml.cli import run
 from ml.collected.store import Collected
 from tests.app.routes.test_page_browser import card, choose, colour
 from tests.helpers.chromium import opened
@@ -69,6 +71,24 @@ def test_the_page_asks(open_page: Opening, store: Path) -> None:
         expect(page.get_by_role("checkbox")).not_to_be_checked()
         expect(card(page, "second.jpg").locator(".kept")).to_contain_text(request_id)
         assert ids(store) == [request_id]
+
+
+def test_a_photo_whose_answer_was_lost_can_be_deleted(open_page: Opening, store: Path) -> None:
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    with open_page() as page:
+        page.get_by_role("checkbox").check()
+        page.route("**/predict?*", lose, times=1)
+        choose(page, colour("one.jpg", GREEN))
+        card(page, "one.jpg").get_by_role("button", name="Try again").click()
+        kept = card(page, "one.jpg").locator(".kept")
+        expect(kept).to_contain_text("send this ID")
+        until(lambda: len(ids(store)) == 2)
+        (shown,) = (one for one in ids(store) if one in (kept.text_content() or ""))
+    assert run("ml", "", COMMANDS, ["collected", str(store), "--delete", shown]) == 0
+    assert ids(store) == []
 
 
 @pytest.mark.parametrize("allowed_at_first", [True, False])

@@ -25,6 +25,14 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     return Queue(AuditItems(Suspects("", ["cat", "dog"], 9, [group]), Path("raw"), decisions.PATH))
 
 
+def test_keeping_a_file_keeps_what_an_earlier_audit_made_of_it(queue: Queue) -> None:
+    item = queue.next("one")
+    assert item
+    queue.decide("one", item.id, Choice("keep"))
+    assert decisions.load() == {OLD: EARLIER, NEW: LabelDecision(NEW, "keep", "", "cat/new.jpg")}
+    assert queue.next("one") is None  # both are decided
+
+
 def test_undo_restores_the_lines_that_a_decision_replaced(queue: Queue) -> None:
     item = queue.next("one")
     assert item

@@ -87,6 +87,16 @@ def test_a_photo_is_deleted_by_its_request_id(store: Path, capsys: pytest.Captur
     assert f"{foreign.id}.jpg" in files(store)
 
 
+def test_a_photo_that_was_sent_again_is_deleted_with_its_copies(store: Path) -> None:
+    sent, other = keep(store, 1), keep(store, 2)
+    lost = replace(sent, id="a" * 32, request_id=f"request-1.{'B' * 32}")
+    kept_photos.keep(Folder(store), lost, b"photo 1")
+    beside = replace(other, id="b" * 32, request_id=f"request-1.{'C' * 32}")  # another photo of the request
+    kept_photos.keep(Folder(store), beside, b"photo 2")
+    command(store, "--delete", sent.request_id)
+    assert {name.partition(".")[0] for name in files(store)} == {other.id, beside.id}
+
+
 def test_a_file_is_no_store(store: Path) -> None:
     photo = keep(store, 1)
     with pytest.raises(SystemExit, match=" is a file"):

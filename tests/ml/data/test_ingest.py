@@ -15,8 +15,8 @@ import zipfile
 import pytest
 from tqdm import tqdm
 
+from ml.data import collected, ingest, sources
 from ml.data import download as fetch
-from ml.data import ingest, sources
 from ml.data.locks import locked
 from ml.data.splits import OWN_SPLITS
 from ml.model.errors import PipelineError
@@ -49,6 +49,30 @@ def archive(make_photos, tmp_path):
         return path
 
     return make
+
+
+def test_a_photo_that_is_deleted_meanwhile_stops_it(make_photos, go, tmp_path, monkeypatch):
+    """DVC would record the new list for the photos that still have it."""
+    monkeypatch.chdir(tmp_path)
+    content = encode(coloured(RED))
+    digest = hashlib.sha256(content).hexdigest()
+    photo = collected.CollectedPhoto("0" * 32, "2026-11-27", "red", digest, "a" * 64, "b" * 64)
+    (collected.FOLDER / photo.path).parent.mkdir(parents=True)
+    (collected.FOLDER / photo.path).write_bytes(content)
+    collected.save([photo])
+    root, add = make_photos(12), ingest._add_collected
+
+    def delete(*arguments):
+        added = add(*arguments)
+        collected.save([])
+        return added
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "_add_collected", delete)
+        with pytest.raises(PipelineError, match=r"collected\.csv has changed meanwhile"):
+            go(root)
+    assert not (tmp_path / "raw").exists()
+    assert go(root).classes == {"blue": 12, "red": 12}
 
 
 def test_a_folder(make_photos, go, tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ml.data import decode, decoding, prepare, shards
+from ml.data import decisions, decode, decoding, prepare, shards
 from ml.data.dataset import Dataset
 from ml.data.locks import locked
 from ml.data.splits import OWN_SPLITS
@@ -42,6 +42,26 @@ def test_two_at_once(make_photos, go, tmp_path):
     with locked(tmp_path / "processed"), pytest.raises(PipelineError, match="another process is writing"):
         go(raw)
     assert not (tmp_path / "report").exists()
+
+
+def test_a_decision_that_is_made_meanwhile_stops_it(make_photos, params, tmp_path, monkeypatch):
+    """DVC would record the new file for the data set that doesn't obey it."""
+    raw, decided = make_photos(40), tmp_path / "label_decisions.csv"
+    sha256 = hashlib.sha256((raw / "red/000.png").read_bytes()).hexdigest()
+
+    def decide(*arguments):
+        decisions.save([decisions.LabelDecision(sha256, "drop", "", "red/000.png")], decided)
+        return decode_all(*arguments)
+
+    decode_all = prepare.decode_all
+    run = [params.prepare, raw, tmp_path / "processed", tmp_path / "report", decided]
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "decode_all", decide)
+        with pytest.raises(PipelineError, match="has changed meanwhile: run the same command again"):
+            prepare.run(*run)
+    with pytest.raises(PipelineError):
+        Dataset.load(tmp_path / "processed")
+    assert prepare.run(*run).decided["drop"] == 1
 
 
 def split_of(data, params):

@@ -169,6 +169,21 @@ def test_a_photo_is_deleted_by_the_id_of_its_request(folder: Path) -> None:
     assert list((folder / "collected").rglob("*.jpg")) == [folder / "collected" / photos[2].path]
 
 
+def test_a_photo_that_was_sent_again_is_deleted_with_its_copies(folder: Path) -> None:
+    request = hashed("request")
+    photos = [
+        CollectedPhoto(name * 32, ENTRY.day, "cat", content * 64, hashed(f"request.{signature}"), request)
+        for name, content, signature in (("0", "a", "s"), ("1", "a", "t"), ("2", "b", "u"))
+    ]
+    for photo in photos:
+        (folder / "collected" / photo.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "collected" / photo.path).write_bytes(b"x")
+    collected.save(photos)
+    reviewed.check_delete(["request.s"])
+    assert reviewed.delete([], ["request.s"]) == [Path("collected") / photo.path for photo in photos[:2]]
+    assert collected.load() == photos[2:]
+
+
 def test_a_killed_deletion_is_finished_by_the_next_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = CollectedPhoto(
         ENTRY.id, ENTRY.day, "cat", ENTRY.sha256, hashed("request.signature"), hashed("request")

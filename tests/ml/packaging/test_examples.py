@@ -1,5 +1,6 @@
 """The example photos of a model: which are chosen, and that they contain nothing but pixels."""
 
+import dataclasses
 import hashlib
 import io
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_test_photos_that_the_model_is_sure_about_are_chosen(data: Dataset, tmp_
     (tmp_path / "raw" / "1.png").write_bytes(encode(coloured(RED), "PNG"))
     with pytest.raises(PipelineError, match="has changed since it was prepared"):
         chosen(data, tmp_path / "raw")
+
+
+def test_a_photo_of_a_user_becomes_no_example(data: Dataset, tmp_path: Path) -> None:
+    theirs = f"collected_2026-11-27_{'a' * 32}.jpg"
+    (tmp_path / "raw" / "1.png").rename(tmp_path / "raw" / theirs)
+    paths = [theirs if path == "1.png" else path for path in data.paths]
+    assert chosen(dataclasses.replace(data, paths=paths), tmp_path / "raw") == []
 
 
 def test_wrong_and_unsure_answers_are_named() -> None:
