@@ -8,7 +8,7 @@ from pathlib import Path
 from playwright.sync_api import expect, sync_playwright
 
 from scripts.common import arguments
-from scripts.common.chromium import CHROMIUM
+from scripts.common.chromium import launch
 from scripts.common.process import ROOT, service
 
 PHOTOS = [ROOT / "tests" / "photos" / name for name in ("cat.jpg", "other/duck.jpg")]
@@ -25,7 +25,7 @@ def main() -> None:
     )
     output = parser.parse_args().output
     with service() as (url, _), sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = launch(playwright.chromium)
         page = browser.new_page(viewport={"width": 900, "height": 980}, reduced_motion="reduce")
         page.goto(url)
         page.locator("#files").set_input_files(PHOTOS)

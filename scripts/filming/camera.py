@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 from playwright.sync_api import Playwright
 
-from scripts.common.chromium import CHROMIUM
+from scripts.common.chromium import launch
 
 WIDTH, HEIGHT, RATE = 1280, 720, 10
-_BROWSER = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+_BROWSER = ["--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 _TERMINAL = Path(__file__).with_name("terminal.html").as_uri()
 _CAPTION = """<div style="position: fixed; inset: auto 0 0; padding: 20px 24px; background: #22263a;
 color: #fff; font: 19px/28px 'DejaVu Sans', sans-serif">%s
@@ -37,7 +37,7 @@ class Camera:
             frames: new folder for the pictures of the film.
             target: folder for the files made from it.
         """
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_BROWSER)
+        browser = launch(playwright.chromium, _BROWSER)
         # Content security policies would forbid the style of the caption.
         self.page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, bypass_csp=True)
         self.page.add_init_script(_MLFLOW_SETTINGS)  # without an assistant that covers the page

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from scripts.common.chromium import CHROMIUM
+from scripts.common.chromium import CHROMIUM, launch
 from tests.conftest import REQUIRE_ALL, not_installed
 from tests.helpers.waiting import HANG_S
 
@@ -22,22 +22,24 @@ def launched() -> Iterator[Browser]:
         pytest.skip(not_installed("chromium"))
     assert CHROMIUM, "chromium is not installed"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = launch(playwright.chromium)
         yield browser
         browser.close()
 
 
 class Watch:
-    """What went wrong on a page: errors of scripts and of its policy, and requests to other origins."""
+    """What went wrong on a page: errors of scripts and of its policy, failed requests, other origins."""
 
     def __init__(self, page: Page, origin: str, allowed: str, quiet: str) -> None:
         self.errors: list[str] = []
         self.foreign: list[str] = []
+        self.failed: list[str] = []
         self._allowed = allowed
         self._quiet = quiet
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", self._console)
         page.on("request", lambda request: self._request(request.url, origin))
+        page.on("requestfailed", lambda request: self.failed.append(f"{request.url}: {request.failure}"))
 
     def _console(self, message: Any) -> None:
         # Chromium itself says so of every answer over 399; whether one is right is the test's business.
@@ -84,7 +86,11 @@ def opened(
     page = context.new_page()
     watch = Watch(page, origin, allowed or origin, quiet)
     page.goto(f"{origin}{path}")
-    yield page
+    try:
+        yield page
+    except BaseException as error:
+        error.add_note(f"on the page: {watch.errors}; failed requests: {watch.failed}")
+        raise
     context.close()
     assert watch.errors == []
     assert watch.foreign == []

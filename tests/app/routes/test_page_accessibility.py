@@ -146,6 +146,7 @@ def test_the_focus_stays_at_the_photo_when_its_control_goes(
     browser: Browser, service: Service, make_model: Callable[..., Path]
 ) -> None:
     with opened(browser, service.port) as page:
+        expect(page.locator("#model")).not_to_be_empty()  # without it, no photo is sent
         page.context.set_offline(True)
         choose(page, CAT)
         again = card(page, "cat.jpg").get_by_role("button", name="Try again")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from scripts.common.chromium import CHROMIUM
+from scripts.common.chromium import launch
 from tests.app.routes.test_page_browser import CAT, card, choose
 from tests.conftest import BLUE, RED, coloured, encode
 from tests.helpers.chromium import opened, wait_until
@@ -22,7 +22,7 @@ from tests.helpers.tls import certificate, context
 def camera_browser(browser: Browser) -> Iterator[Browser]:
     """A browser with a camera, whose use it allows."""
     fake = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with browser.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *fake]) as other:
+    with launch(browser.browser_type, fake) as other:
         yield other
 
 
