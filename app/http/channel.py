@@ -114,6 +114,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         self._dropped += len(self.recv(self.adj.recv_bytes))
         self.last_activity = time.time()
         if self._dropped > _LINGER_BODIES * self.server.max_body_bytes:
+            self.server.metrics.closed.labels("rejected").inc()
             self.handle_close()
 
     def received(self, data: bytes) -> bool:
@@ -293,7 +294,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
         """Return why the connection should be closed now; empty: it shouldn't."""
         quiet, patience = now - self.last_activity, self.server.patience
         if self._lingers_until:
-            return "rejected" if now > self._lingers_until or quiet > _LINGER_IDLE_S else ""
+            late = now > self._lingers_until or quiet > _LINGER_IDLE_S
+            return ("rejected" if self._dropped else "idle") if late else ""
         if self.request is not None and self.request.too_slow(now, patience):
             return "slow"
         waits = bool(self.total_outbufs_len) or not self.requests

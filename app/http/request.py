@@ -26,6 +26,7 @@ _HEADERS_S, _REQUEST_S = 15, 120
 # RFC 9112, section 5.
 _HEADER_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*(?:\r\n)?")
 _TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:[ \t]*([^\r]*?)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_HOST = re.compile(rb"^host:", re.IGNORECASE | re.MULTILINE)
 _log = logging.getLogger(__name__)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -72,6 +73,8 @@ class Request(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             super().parse_header(header_plus)
         except ValueError as error:  # from urlsplit or int; waitress would hang up without a response
             raise ParsingError("the request's target or length can't be parsed") from error
+        if len(_HOST.findall(lines)) > 1:  # RFC 9112, section 3.2: another server may read another one
+            raise ParsingError("the header has more than one line with Host")
         # RFC 9112, sections 6.1 and 6.3: another server may see another end of such a request's body.
         encodings = _TRANSFER_ENCODING.findall(lines)
         exact = self.version == "1.1" and [one.lower() for one in encodings] == [b"chunked"]

@@ -3,9 +3,11 @@
 import functools
 import hashlib
 import io
+from http import HTTPStatus
 from pathlib import Path
 
 from flask import Response, request
+from werkzeug.exceptions import PreconditionFailed
 from werkzeug.wsgi import wrap_file
 
 _TYPES = {
@@ -39,6 +41,8 @@ def respond_with(content: bytes, tag: str, kind: str) -> Response:
     response.content_length = len(content)
     response.set_etag(tag)
     response.make_conditional(request)
+    if response.status_code == HTTPStatus.PRECONDITION_FAILED:  # with the file as its body
+        raise PreconditionFailed
     return response
 
 

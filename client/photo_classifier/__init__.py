@@ -122,7 +122,7 @@ class Client:
         key: one of its API_KEYS, if it has any.
         timeout_s: longest wait for an answer, and for each of its parts, in seconds.
         deadline_s: after so many seconds for a photo, no attempt begins, and an answer that isn't complete is
-            given up when its next part arrives, or after `timeout_s` without one.
+            given up when the next part of its body arrives, or after `timeout_s` without any part.
 
     Raises:
         ValueError: the key is not one line of text.
@@ -325,7 +325,8 @@ def _encode(image: Any) -> bytes:
         raise ValueError("its mode is F, whose range is unknown: convert it to L first")
     if image.mode.startswith("I"):  # 16 bits, which convert() would clip to 8 instead of scaling
         image = image.convert("I").point(_HIGH_BYTES, "L")
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
+    of_palette = getattr(image.palette, "mode", "") == "RGBA"  # as quantize() leaves it
+    if image.mode in _TRANSPARENT or "transparency" in image.info or of_palette:
         image.convert("RGBA").save(buffer, "PNG")
     else:
         image.convert("RGB").save(buffer, "JPEG", quality=95)

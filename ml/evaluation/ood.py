@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from ml.evaluation.features import Features
 from ml.evaluation.metrics import Comparison, Floats, Interval, Labels, auroc, by_name, wilson
 from ml.model.decision import is_unknown
-from ml.model.errors import PipelineError
+from ml.model.errors import PipelineError, first_line
 from ml.model.networks import Network
 from ml.model.ood import Concepts, Distance, OodScore, apply_calibration, fit_calibration, load_score
 from ml.params import Evaluate
@@ -105,6 +105,7 @@ def load_method() -> tuple[str, OodScore]:
     path = REPORT / KNOWN
     try:
         content = torch.load(path, weights_only=True)
-    except OSError as error:
-        raise PipelineError(f"{path} is missing: run `dvc repro`") from error
-    return content["method"], load_score(content["method"], content["state_dict"])
+        method, state = content["method"], content["state_dict"]
+        return method, load_score(method, state)
+    except Exception as error:  # torch raises many kinds of errors
+        raise PipelineError(f"{path} is missing or broken ({first_line(error)}): run `dvc repro`") from error

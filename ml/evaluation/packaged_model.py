@@ -19,6 +19,10 @@ class IncomparableError(PipelineError):
     """A model that cannot answer these photos; the message says why."""
 
 
+class HereError(IncomparableError):
+    """A model that could answer these photos elsewhere: a photo is missing here, or memory."""
+
+
 def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     """Answer the test photos anew: the metrics inside the model may be of other photos.
 
@@ -32,7 +36,8 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
         classes, and, if the model has an OOD score, `known` [N].
 
     Raises:
-        IncomparableError: the classes differ, the photos are missing, or the ONNX model does not run.
+        IncomparableError: the classes differ, or the ONNX model does not run.
+        HereError: a photo is missing or has changed, or this machine has too little memory.
     """
     manifest = model.manifest
     if set(manifest.classes) != set(data.classes):
@@ -51,6 +56,8 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
         probabilities = outputs["probabilities"]
     except PipelineError:  # about the photos
         raise
+    except MemoryError as error:
+        raise HereError("this machine has too little memory for its ONNX model") from error
     except Exception as error:
         raise IncomparableError(f"its ONNX model does not run: {one_line(str(error), 200)}") from error
     if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
@@ -77,6 +84,6 @@ class _PreparedAgain:
             return decode(read_raw(self.data, rows, RAW), size, resize)
         except (OSError, ImageError) as error:
             path = RAW / self.data.paths[rows]
-            raise IncomparableError(
+            raise HereError(
                 f"it needs photos of {size} pixels ({resize}); {path} cannot be prepared: {error}"
             ) from error

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _MAX_DIRECTORY_BYTES = 4 << 20  # the list of the ZIP's entries, about 100 bytes for each
 _MAX_PICKLE_BYTES = 4 << 20  # names and shapes of the tensors: 40 kB for 300 of them
 _MAX_OPCODES = 200_000  # in the pickle: 10,000 for 300 tensors
-_MAX_DESCRIPTION_BYTES = 1 << 20
+_MAX_DESCRIPTION_BYTES = 4 << 20  # 3 MB for 1,000 classes with the longest names
 MAX_CARD_BYTES = 64 * 1024
 """Largest model card."""
 
@@ -96,7 +96,7 @@ def write(
     """
     import torch
 
-    description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True).encode()
+    description = json.dumps(manifest.to_dict(), indent=1, sort_keys=True, ensure_ascii=False).encode()
     extras = {"model.json": description, "model.onnx": onnx}
     if card:
         extras["README.md"] = card.encode()

@@ -62,8 +62,8 @@ class OodScore(nn.Module, ABC):
         """Features [N, D] to coordinates [N, W], in standard deviations of the training photos."""
 
     @abstractmethod
-    def _score(self, whitened: Tensor) -> Tensor:
-        """Coordinates [N, W] to scores [N] between 0 and 1, before the calibration."""
+    def _uncalibrated(self, whitened: Tensor) -> Tensor:
+        """Coordinates [N, W] to logits of scores [N], before the calibration: scores would saturate."""
 
     @abstractmethod
     def _components(self, whitened: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class OodScore(nn.Module, ABC):
 
     def raw(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N] between 0 and 1, before the calibration."""
-        return self._score(self._whiten(features))
+        return self._uncalibrated(self._whiten(features)).sigmoid()
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, D] to scores [N]."""
@@ -84,7 +84,7 @@ class OodScore(nn.Module, ABC):
         them. They cost nothing: the score needs them anyway.
         """
         whitened = self._whiten(features)
-        score = ((_logits(self._score(whitened)) - self.edge) * self.slope).sigmoid()
+        score = ((self._uncalibrated(whitened) - self.edge) * self.slope).sigmoid()
         return score, self._components(whitened)
 
     def calibrate(self, features: Tensor, rejected: float) -> None:
@@ -95,7 +95,7 @@ class OodScore(nn.Module, ABC):
             rejected: share of them that get a score below `THRESHOLD`.
         """
         with torch.inference_mode():
-            edge, slope = fit_calibration(self.raw(features).double().numpy(), rejected)
+            edge, slope = _line(self._uncalibrated(self._whiten(features)).double().numpy(), rejected)
             self.edge.fill_(edge)
             self.slope.fill_(slope)
 
@@ -110,7 +110,12 @@ def fit_calibration(scores: NDArray[np.float64], rejected: float) -> tuple[float
         scores: of photos of the classes, between 0 and 1, [N].
         rejected: share of them that get a score below `THRESHOLD`.
     """
-    edge, middle = _logit(np.quantile(scores, [rejected, 0.5]))
+    return _line(_logit(scores), rejected)
+
+
+def _line(logits: NDArray[np.float64], rejected: float) -> tuple[float, float]:
+    """Return what `fit_calibration` does, for scores that are given as logits."""
+    edge, middle = np.quantile(logits, [rejected, 0.5])
     edge -= _MARGIN
     slope = min(float(_logit(np.array(TYPICAL))) / max(float(middle - edge), _MARGIN), _MAX_SLOPE)
     return float(edge), slope
@@ -149,10 +154,10 @@ class Concepts(OodScore):
     def _whiten(self, features: Tensor) -> Tensor:
         return cast(Tensor, self.narrow(features))
 
-    def _score(self, whitened: Tensor) -> Tensor:
+    def _uncalibrated(self, whitened: Tensor) -> Tensor:
         share = cast(Tensor, self.head(whitened)).softmax(1) @ cast(Tensor, self.support)
         distance = whitened.square().mean(1).sqrt()
-        return (_logits(share) - distance * cast(Tensor, self.distance_weight)).sigmoid()
+        return _logits(share) - distance * cast(Tensor, self.distance_weight)
 
     def _components(self, whitened: Tensor) -> Tensor:
         return whitened[:, :COMPONENTS]  # those of the pretrained head's answers: `fit` sorts by strength
@@ -202,9 +207,10 @@ class Distance(OodScore):
     def _whiten(self, features: Tensor) -> Tensor:
         return features @ cast(Tensor, self.whitening)
 
-    def _score(self, whitened: Tensor) -> Tensor:
+    def _uncalibrated(self, whitened: Tensor) -> Tensor:
         distances = (whitened[:, None] - cast(Tensor, self.means)[None]).square().mean(2)
-        return (-distances.min(1).values).exp()
+        nearest = distances.min(1).values.clamp(min=_EPSILON)
+        return -nearest - (1 - (-nearest).exp()).log()  # the logit of exp(-nearest)
 
     def _components(self, whitened: Tensor) -> Tensor:
         # The last directions have the largest eigenvalues. Whitening makes the variance within a class 1;

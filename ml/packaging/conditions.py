@@ -5,7 +5,7 @@ photos can show. A difference that chance can explain doesn't count.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ml.evaluation.baselines import Probe, answer_majority, has_few_test_photos
 from ml.evaluation.calibration import CANDIDATE_FROM, error_by_chance
 from ml.evaluation.compare import WORSE, compare_hits, compare_recalls
 from ml.evaluation.metrics import Floats, Interval, Labels, balanced_accuracy, wilson
+from ml.model.manifest import UNKNOWN
 from ml.params import Package, Params
 
 IMBALANCED = 1.5
@@ -121,20 +122,22 @@ def check_probabilities(params: Params, probabilities: Floats, ece: float) -> Co
     )
 
 
-def check_unknown(params: Params, known: Mapping[str, float]) -> Condition:
-    """Check that the model gives an answer to most test photos.
+def check_unknown(params: Params, classes: Collection[str], known: Mapping[str, float]) -> list[Condition]:
+    """Check that the model gives an answer to most test photos, unless it always does.
 
     Args:
         params: has the share of the validation photos that become unknown, which may be larger.
+        classes: names; if `UNKNOWN` is one of them, the service ignores the score.
         known: metrics of the OOD score, see `ml.evaluation.ood.measure_scores`.
     """
     limit = max(MAX_UNKNOWN, params.evaluate.ood_rejected)
     share, low, high = (known[f"refused{end}"] for end in ("", "_low", "_high"))
-    return Condition(
+    condition = Condition(
         f"at most {limit:.0%} of the test photos answered as unknown",
         low <= limit,
         f"the share is {share:.4f} ({low:.4f} to {high:.4f})",
     )
+    return [] if UNKNOWN in classes else [condition]
 
 
 def _measure(score: str, answered: Labels, truth: Labels, confidence: float) -> Interval:

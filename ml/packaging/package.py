@@ -102,7 +102,7 @@ def run(params: Params) -> dict[str, Any]:
     conditions = [
         *check_accuracy(params, data, chosen.probabilities),
         check_probabilities(params, chosen.probabilities, metrics["ece"]),
-        check_unknown(params, known),
+        *check_unknown(params, data.classes, known),
         chosen.condition(),
         *stability.conditions(),
     ]

@@ -19,6 +19,7 @@ Perturbation = Callable[[Image.Image, int], bytes]
 
 _MAX_SCALE = 4
 """Photos are first reduced to this many times the size of the network's input: more would only cost time."""
+_LONGEST = 65_000  # pixels on a side; a JPEG has at most 65,500
 _ORIENTATION = 0x0112
 _STORED_AS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +41,9 @@ def decode_whole(data: bytes, size: int) -> Image.Image:
     """
     structure = inspect(data, DEFAULT_MAX_PIXELS)
     photo = upright(whole(structure, (_MAX_SCALE * size, _MAX_SCALE * size)), structure.orientation)
-    return _with_side(photo, min(_MAX_SCALE * size, *photo.size))
+    photo = _with_side(photo, min(_MAX_SCALE * size, *photo.size))
+    photo.thumbnail((_LONGEST, _LONGEST))
+    return photo
 
 
 def _with_side(photo: Image.Image, side: int) -> Image.Image:

@@ -19,6 +19,7 @@ from ml.cli import say
 from ml.data.dataset import FOLDER, Dataset, read_raw
 from ml.data.ingest import RAW
 from ml.evaluation.metrics import wilson
+from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
 from ml.model import bundle
 from ml.model.decision import is_unknown
 from ml.model.errors import PipelineError
@@ -177,7 +178,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Measure a model.pt and print the numbers.
 
     Raises:
-        PipelineError: the model cannot be read, or is for other photos.
+        PipelineError: the model cannot be read or does not run, or is for other photos.
     """
     data = Dataset.load(arguments.data)
     try:
@@ -190,5 +191,9 @@ def main(arguments: argparse.Namespace) -> None:
             f"{arguments.model} has other classes, another order of them, or another image size than "
             f"{arguments.data}"
         )
+    try:
+        answer_test_photos(model, data)
+    except IncomparableError as error:
+        raise PipelineError(f"{arguments.model} cannot be used: {error}") from error
     stability = measure_stability(parameters.load(), OnnxModel(model.onnx), data, arguments.raw)
     say(f"{stability.photos} test photos\n{stability.table()}")

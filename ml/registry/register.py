@@ -18,7 +18,7 @@ from ml.cli import say
 from ml.data import collected
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
-from ml.evaluation.packaged_model import IncomparableError, answer_test_photos
+from ml.evaluation.packaged_model import HereError, IncomparableError, answer_test_photos
 from ml.evaluation.promotion import (
     ModelAnswers,
     Promotion,
@@ -30,6 +30,7 @@ from ml.evaluation.promotion import (
 from ml.evaluation.result import Evaluation
 from ml.model import bundle
 from ml.model.bundle import Bundle
+from ml.model.decision import can_be_unknown
 from ml.model.errors import PipelineError, one_line
 from ml.model.onnx_model import OnnxModel
 from ml.packaging.conditions import score_of
@@ -202,6 +203,8 @@ def _compare(
     name = f"the champion, version {champion.number}"
     try:
         champion_answers = _answers(params, data, champion.read())
+    except HereError as error:  # it must not lose its place because of this machine
+        raise PipelineError(f"{name}, cannot be compared: {error}") from error
     except IncomparableError as error:
         return promote_uncompared(f"{name}, cannot answer these photos: {error}")
     labels = data.labels[data.rows("test")]
@@ -211,13 +214,15 @@ def _compare(
 
 def _answers(params: Params, data: Dataset, model: Bundle) -> ModelAnswers:
     answers, manifest = answer_test_photos(model, data), model.manifest
+    if not can_be_unknown(manifest, answers):
+        return ModelAnswers(answers["probabilities"])
     photos = None
-    if "known" in answers and (params.evaluate.other or collected.others()):
+    if params.evaluate.other or collected.others():
         from ml.evaluation.features import load_ood_photos  # imports torch, which takes seconds
 
         photos = load_ood_photos(params.evaluate.other, manifest.image_size, manifest.resize)
     ood_scores = None if photos is None else OnnxModel(model.onnx).run(photos)["known"]
-    return ModelAnswers(answers["probabilities"], answers.get("known"), ood_scores)
+    return ModelAnswers(answers["probabilities"], answers["known"], ood_scores)
 
 
 def _former_decision(facts: dict[str, str], champion: registry.RegisteredVersion | None) -> Promotion | None:

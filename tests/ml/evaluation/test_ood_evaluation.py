@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ml.evaluation.metrics import auroc, wilson
-from ml.evaluation.ood import measure_scores
+from ml.evaluation.ood import load_method, measure_scores
+from ml.model.errors import PipelineError
+from ml.paths import KNOWN, REPORT
 
 
 def test_scores_are_measured_on_test_photos_and_ood_photos():
@@ -17,3 +20,18 @@ def test_scores_are_measured_on_test_photos_and_ood_photos():
     assert metrics["refused_high"] == wilson(1, 5, 0.9).high
     assert metrics["auroc_low"] == auroc(np.concatenate([test, ood]), np.arange(9) < 5, 0.9).low
     assert measure_scores(0.9, test).keys() == {"refused", "refused_low", "refused_high"}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no checkpoint", {}, {"method": "distance", "state_dict": {}}]
+)
+def test_a_method_that_cannot_be_read_has_a_clear_error(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = REPORT / KNOWN
+    path.parent.mkdir(parents=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(PipelineError, match=f"{path} is missing or broken .*: run `dvc repro`"):
+        load_method()

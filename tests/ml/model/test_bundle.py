@@ -4,12 +4,14 @@ import struct
 import tracemalloc
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
+from ml.evaluation.metrics import classification_metrics
 from ml.model import bundle, checkpoint
 from ml.model.errors import BundleError
-from ml.model.manifest import Manifest
+from ml.model.manifest import MAX_CLASS_NAME, MAX_CLASSES, Manifest
 from ml.model.networks import build
 from tests.conftest import colour_graph, manifest
 
@@ -191,6 +193,14 @@ def test_a_list_of_very_many_entries_is_refused(make_model, tmp_path):
         bundle.read(path)
 
 
+def test_a_thousand_classes_with_the_longest_names_can_be_read(tmp_path):
+    classes = [f"{number:04}{'猫' * (MAX_CLASS_NAME - 4)}" for number in range(MAX_CLASSES)]
+    labels = np.arange(2000) % MAX_CLASSES
+    metrics = classification_metrics(np.eye(MAX_CLASSES)[labels], labels, tuple(classes), 10, 10, 0.95)
+    write(tmp_path / "model.pt", classes=classes, metrics=metrics)
+    assert dict(bundle.read(tmp_path / "model.pt").manifest.metrics) == metrics
+
+
 def test_a_huge_pickle_or_description_is_refused(make_model, tmp_path):
     with pytest.raises(BundleError, match=r"data\.pkl.* at most"):
         bundle.read(make_model(data_pkl=b"N0" * 3_000_000))
@@ -200,7 +210,7 @@ def test_a_huge_pickle_or_description_is_refused(make_model, tmp_path):
             bundle.read(make_model(data_pkl=b"\x80\x02" + opcodes + b"."))
 
     def long(archive, name, content):
-        archive.writestr(name, content + b" " * 2_000_000 if name.endswith("json") else content)
+        archive.writestr(name, content + b" " * 5_000_000 if name.endswith("json") else content)
 
     with pytest.raises(BundleError, match=r"model\.json.* at most"):
         bundle.read(rewritten(make_model(), tmp_path / "long.pt", long))

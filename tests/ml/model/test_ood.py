@@ -133,6 +133,16 @@ def test_calibration_maps_the_quantile_to_the_threshold_and_the_median_to_typica
     assert (apply_calibration(same, *fit_calibration(same, 0.1)) > THRESHOLD).all()
 
 
+@pytest.mark.parametrize("method", ["concepts", "distance"])
+def test_validation_photos_that_are_unlike_the_training_photos_set_the_threshold(head, method):
+    train, labels = photos(10)
+    known = Concepts.fit(train, head) if method == "concepts" else Distance.fit(train, labels, CLASSES)
+    shift = 8 * torch.ones(D)
+    known.calibrate(photos(20)[0] + shift, 0.02)
+    assert (scores(known, photos(30)[0] + shift) < THRESHOLD).mean() == pytest.approx(0.02, abs=0.03)
+    assert (scores(known, photos(40)[0] + 4 * shift) < THRESHOLD).mean() > 0.9
+
+
 UNUSABLE = [("magic", "unknown method"), ("concepts", "not the tensors")]
 
 

@@ -145,7 +145,8 @@ def test_probabilities_that_mislead(params):
 
 def test_a_model_that_rejects_the_photos_of_its_classes(params):
     def check(*scores):
-        return check_unknown(params, measure_scores(0.95, np.array(scores)))
+        (condition,) = check_unknown(params, ("cat", "dog"), measure_scores(0.95, np.array(scores)))
+        return condition
 
     assert check(*[0.9] * 98, 0.1, 0.1).met
     assert check(*[0.9] * 70, *[0.1] * 30).met  # may be chance
@@ -156,7 +157,9 @@ def test_a_model_that_rejects_the_photos_of_its_classes(params):
     assert check(0.1, 0.9).met  # two photos show nothing
     wanted = params.evaluate.model_copy(update={"ood_rejected": 0.4})
     known = measure_scores(0.95, np.array([0.9] * 60 + [0.1] * 40))
-    assert check_unknown(params.model_copy(update={"evaluate": wanted}), known).met
+    patient = params.model_copy(update={"evaluate": wanted})
+    assert [condition.met for condition in check_unknown(patient, ("cat", "dog"), known)] == [True]
+    assert not check_unknown(params, ("cat", "unknown"), known)  # every photo gets an answer
 
 
 def test_every_condition_can_be_written(check):

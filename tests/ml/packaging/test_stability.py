@@ -1,5 +1,6 @@
 """Perturbations do what their names say; labels that flip are counted, and checked against the limits."""
 
+import argparse
 import dataclasses
 import hashlib
 import io
@@ -19,7 +20,7 @@ from ml.packaging import stability
 from ml.packaging.perturbations import COLOUR_PERTURBATIONS, PERTURBATIONS, decode_whole
 from ml.params import MaxFlips, Params
 from scripts.common.pictures import encoded
-from tests.conftest import coloured, encode
+from tests.conftest import colour_graph, coloured, encode
 
 SIDE = 64
 PHOTO = Image.fromarray(coloured((150, 110, 70), 200, 150, seed=3))
@@ -91,6 +92,11 @@ def test_whole_photos_are_upright_opaque_and_not_too_large():
     assert decode_whole(encoded(PHOTO, exif=tagged), SIDE).size == (150, 200)
     transparent = encoded(Image.new("RGBA", (30, 20), (0, 0, 0, 0)), "PNG")
     assert np.asarray(decode_whole(transparent, SIDE)).min() == 255
+    for long in ((70_000, 300), (1, 70_000)):  # a JPEG has fewer pixels on a side
+        wide = decode_whole(encoded(Image.new("RGB", long), "PNG"), SIDE)
+        assert max(wide.size) <= 65_500
+        for perturbation in PERTURBATIONS.values():
+            perturbation(wide, 0)
     for bad in (b"", b"hello", encode(np.asarray(PHOTO))[:500]):
         with pytest.raises(ImageError):
             decode_whole(bad, SIDE)
@@ -268,6 +274,18 @@ def test_photos_that_become_unknown_are_counted(sided, measure):
     assert result.perturbations["brighter"].refused == result.perturbations["jpeg_95"].refused == 0
     never = measure(sided, NeedsLight(pattern_model(LEFT_OR_RIGHT), 255))
     assert {one.refused for one in never.perturbations.values()} == {0}  # they were unknown before
+
+
+@pytest.mark.parametrize(
+    ("onnx", "message"),
+    [(b"no graph", "does not run"), (colour_graph(SIDE, outputs=3), "one probability per class")],
+)
+def test_a_model_that_cannot_be_used_has_a_clear_error(sided, make_model, monkeypatch, onnx, message):
+    model = make_model(graph=onnx, classes=sided.classes, image_size=SIDE, resize=sided.resize)
+    monkeypatch.setattr(Dataset, "load", lambda folder: sided)
+    given = argparse.Namespace(model=model, data=None, raw=None)
+    with pytest.raises(PipelineError, match=f"cannot be used: .*{message}"):
+        stability.main(given)
 
 
 def test_photos_must_not_have_changed_since_they_were_prepared(sided, measure, tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image
 from ml.data.dataset import Dataset
 from ml.evaluation.compare import BETTER, INCOMPARABLE, UNSURE, WORSE
 from ml.model.errors import PipelineError
+from ml.model.onnx_model import OnnxModel
 from ml.registry import register, registry
 from ml.tracking.store import StoreError, reported
 from tests.conftest import colour_graph, manifest
@@ -190,15 +191,15 @@ def test_more_unknown_test_photos_are_worse_and_more_detected_ood_photos_better(
     plain["evaluate"]["other"] = str(tmp_path / "ood")
     with_ood = type(named).model_validate(plain)
 
-    registered(graph(0.02, known=1.0), with_ood)
-    more_unknown = registered(graph(0.02, known=0.1))[1]
+    registered(graph(0.02, known=1.0), with_ood, known=KNOWN)
+    more_unknown = registered(graph(0.02, known=0.1), known=KNOWN)[1]
     assert (more_unknown.promoted, more_unknown.verdict) == (False, WORSE)
     assert more_unknown.accepted.baseline > 10
-    both = registered(graph(0.045, known=0.1))[1]
+    both = registered(graph(0.045, known=0.1), known=KNOWN)[1]
     assert BETTER in both.paired.verdicts
     assert both.verdict == WORSE  # anything worse outweighs anything better
     dark = graph(0.02, known=0.1).replace(struct.pack("<f", 135), struct.pack("<f", 100))
-    detects = registered(dark, with_ood)[1]
+    detects = registered(dark, with_ood, known=KNOWN)[1]
     assert (detects.promoted, detects.verdict, detects.detected.candidate) == (True, BETTER, 50)
     assert any("OOD photos that are classified as unknown" in reason for reason in detects.reasons)
 
@@ -206,8 +207,6 @@ def test_more_unknown_test_photos_are_worse_and_more_detected_ood_photos_better(
 @pytest.mark.parametrize(
     ("changes", "onnx", "message"),
     [
-        ({"image_size": 48}, graph(size=48), "48 pixels"),
-        ({"resize": "squash"}, graph(), "(squash)"),
         ({}, b"\x08\x09 no graph", "does not run"),
         ({"format": 9}, graph(), "bad format"),
     ],
@@ -227,6 +226,45 @@ def test_a_champion_that_cannot_answer_these_photos_is_replaced(
     assert message in promotion.reasons[0]
     assert "\n" not in promotion.reasons[0]
     assert registry.champion(named.tracking.model).number == new
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"image_size": 48}, r"48 pixels \(center_crop\)"), ({"resize": "squash"}, r"\(squash\)")],
+)
+def test_a_champion_stays_if_the_photos_that_it_needs_are_missing(registered, named, changes, message):
+    number, _ = registered(graph(size=changes.get("image_size", 32)), **changes)
+    with pytest.raises(
+        PipelineError, match=rf"cannot be compared: .*{message}; data/raw/0\.png cannot be prepared"
+    ):
+        registered(graph(-0.05))
+    assert registry.champion(named.tracking.model).number == number
+
+
+def test_a_champion_stays_if_this_machine_has_too_little_memory_for_it(registered, named, monkeypatch):
+    number, _ = registered(graph())
+    run = OnnxModel.run
+    answered = []
+
+    def second_fails(*given):
+        answered.append(given)
+        if len(answered) == 2:
+            raise MemoryError("std::bad_alloc")
+        return run(*given)
+
+    monkeypatch.setattr(OnnxModel, "run", second_fails)
+    with pytest.raises(PipelineError, match="too little memory"):
+        registered(graph(-0.05))
+    assert registry.champion(named.tracking.model).number == number
+
+
+def test_a_class_called_unknown_has_no_rejected_photos(registered, data):
+    photos = Path("data/processed/splits.json")
+    photos.write_text(photos.read_text().replace('"blue"', '"unknown"'))
+    classes = {"classes": ["red", "unknown"], "known": KNOWN}
+    registered(graph(0.02, known=1.0), **classes)
+    new = registered(graph(0.045, known=0.1), **classes)[1]
+    assert (new.promoted, new.verdict, new.accepted) == (True, BETTER, None)
 
 
 def test_a_candidate_is_promoted_only_if_it_is_forced(registered, named):
