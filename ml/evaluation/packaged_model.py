@@ -19,8 +19,8 @@ class IncomparableError(PipelineError):
     """A model that cannot answer these photos; the message says why."""
 
 
-class HereError(IncomparableError):
-    """A model that could answer these photos elsewhere: a photo is missing here, or memory."""
+class MissingHereError(IncomparableError):
+    """What the model needs to answer these photos is missing here: a photo, or memory."""
 
 
 def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
@@ -37,7 +37,7 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
 
     Raises:
         IncomparableError: the classes differ, or the ONNX model does not run.
-        HereError: a photo is missing or has changed, or this machine has too little memory.
+        MissingHereError: a photo is missing or has changed, or this machine has too little memory.
     """
     manifest = model.manifest
     if set(manifest.classes) != set(data.classes):
@@ -57,7 +57,7 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
     except PipelineError:  # about the photos
         raise
     except MemoryError as error:
-        raise HereError("this machine has too little memory for its ONNX model") from error
+        raise MissingHereError("this machine has too little memory for its ONNX model") from error
     except Exception as error:
         raise IncomparableError(f"its ONNX model does not run: {one_line(str(error), 200)}") from error
     if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
@@ -84,6 +84,6 @@ class _PreparedAgain:
             return decode(read_raw(self.data, rows, RAW), size, resize)
         except (OSError, ImageError) as error:
             path = RAW / self.data.paths[rows]
-            raise HereError(
+            raise MissingHereError(
                 f"it needs photos of {size} pixels ({resize}); {path} cannot be prepared: {error}"
             ) from error

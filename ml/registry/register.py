@@ -18,7 +18,7 @@ from ml.cli import say
 from ml.data import collected
 from ml.data.dataset import Dataset
 from ml.evaluation.log import EVALUATED, log_evaluation
-from ml.evaluation.packaged_model import HereError, IncomparableError, answer_test_photos
+from ml.evaluation.packaged_model import IncomparableError, MissingHereError, answer_test_photos
 from ml.evaluation.promotion import (
     ModelAnswers,
     Promotion,
@@ -203,7 +203,7 @@ def _compare(
     name = f"the champion, version {champion.number}"
     try:
         champion_answers = _answers(params, data, champion.read())
-    except HereError as error:  # it must not lose its place because of this machine
+    except MissingHereError as error:  # it must not lose its place because of this machine
         raise PipelineError(f"{name}, cannot be compared: {error}") from error
     except IncomparableError as error:
         return promote_uncompared(f"{name}, cannot answer these photos: {error}")

@@ -157,6 +157,10 @@ def test_an_image_of_pil_loses_little() -> None:
     transparent.putpixel((0, 0), (1, 2, 3, 0))
     sent = Image.open(io.BytesIO(photo_classifier._read(transparent)))
     assert (sent.format, sent.getpixel((0, 0))) == ("PNG", (1, 2, 3, 0))
+    few = Image.new("RGBA", (8, 8), (9, 9, 9, 255))
+    few.putpixel((0, 0), (0, 0, 0, 0))
+    sent = Image.open(io.BytesIO(photo_classifier._read(few.quantize(2))))  # of a palette with transparency
+    assert (sent.format, sent.getpixel((0, 0))) == ("PNG", (0, 0, 0, 0))
 
 
 def test_an_image_of_pil_is_turned_as_its_exif_says(client: Client) -> None:

@@ -17,7 +17,7 @@ from waitress.adjustments import Adjustments
 from waitress.buffers import OverflowableBuffer
 
 from app import memory
-from app.http import body_budget, gate, listener, request
+from app.http import body_budget, channel, gate, listener, request
 from app.routes import page, predict
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.served import Served, served
@@ -101,7 +101,20 @@ def test_a_rejected_client_that_sends_on_and_on_is_cut_off(make_app):
         with contextlib.suppress(OSError):
             while sent < 500 * MB:
                 sent += connection.send(bytes(MB))
-    assert sent < 100 * MB  # four bodies, and what the system's buffers hold
+        assert sent < 100 * MB  # four bodies, and what the system's buffers hold
+        until(lambda: service.sample("connections_closed_total", reason="rejected") == 1)
+
+
+@pytest.mark.parametrize(("more", "reason"), [(b"x", "rejected"), (b"", "idle")])
+def test_a_rejected_client_that_neither_sends_on_nor_leaves_is_cut_off(make_app, monkeypatch, more, reason):
+    monkeypatch.setattr(channel, "_LINGER_IDLE_S", 0.5)
+    with served(make_app, max_upload_mb=1) as service, service.connect() as connection:
+        connection.sendall(announced(1000 * MB))
+        assert b" 413 " in read_all(connection)  # the service sends nothing after it
+        connection.sendall(more)
+        until(lambda: service.sample("connections_closed_total", reason=reason) == 1)
+        other = {"rejected": "idle", "idle": "rejected"}[reason]
+        assert service.sample("connections_closed_total", reason=other) == 0
 
 
 def test_bytes_may_come_one_by_one(make_app):
@@ -351,6 +364,15 @@ def test_a_body_whose_end_others_may_see_elsewhere_is_rejected(make_app, head, s
         answers = read_all(connection)
         assert b" %d " % status in answers.partition(b"\r\n")[0]
         assert len(re.findall(rb"HTTP/1\.\d \d{3} ", answers)) == (2 if status == 405 else 1)
+
+
+@pytest.mark.parametrize("second", [b"Host: y", b"host:x", b"HOST:"])
+def test_a_request_to_two_hosts_is_rejected(make_app, second):
+    with served(make_app) as service, service.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n" + second + b"\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert b" 400 " in head
+        assert "Host" in json.loads(body)["detail"]
 
 
 @pytest.mark.parametrize(

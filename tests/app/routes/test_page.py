@@ -110,6 +110,8 @@ def test_static_files_are_revalidated(client: FlaskClient) -> None:
             assert first.headers["Cache-Control"] == "no-cache"
         with client.get(url, headers={"If-None-Match": first.headers["ETag"]}) as again:
             assert (again.status_code, again.data) == (304, b"")
+        with client.get(url, headers={"If-Match": '"another"'}) as other:
+            assert (other.status_code, other.json["status"]) == (412, 412)
 
 
 def test_other_files_are_not_reachable_and_metrics_stay_bounded(client: FlaskClient) -> None:
