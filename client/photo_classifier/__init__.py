@@ -174,8 +174,8 @@ class Client:
             query["top"] = str(top)
         if keep is not None:
             query["keep"] = str(int(keep))
-        # The service judges a photo by its content. With one id for all attempts, a copy that it kept of one
-        # whose answer was lost can be deleted.
+        # The service judges a photo by its content. All attempts have the same id, so that copies which it
+        # kept from earlier attempts can be found and deleted.
         headers = {"Content-Type": "application/octet-stream", "X-Request-ID": uuid.uuid4().hex}
         response = self._post("/predict", data, params=query, headers=headers)
         return _prediction(response)

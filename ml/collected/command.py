@@ -86,7 +86,9 @@ def _delete_everywhere(store: Collected, request_id: str) -> None:
     if problem is not None:
         raise problem
     if not deleted and not exported:
-        raise PipelineError(f"{store.address}: no photo has the request id {one_line(request_id, 100)}")
+        shown, sent = one_line(request_id, 100), one_line(request_id.rpartition(".")[0], 100)
+        hint = f"; --delete {sent} deletes the photos of all attempts of that request" if sent else ""
+        raise PipelineError(f"{store.address}: no photo has the request id {shown}{hint}")
 
 
 def _of_request(store: Collected, request_id: str) -> Iterator[Record]:

@@ -95,7 +95,7 @@ def _run(params: Ingest, source: str, out: Path, cache: Path, with_collected: bo
         report = dataclasses.replace(report, classes=_counted(unfinished), collected=added)
         # Photos may have been deleted meanwhile, and DVC would take the new list for the one that was copied.
         if with_collected and collected.load() != listed:
-            raise PipelineError(f"{collected.PATH} has changed meanwhile: run the same command again")
+            raise PipelineError(f"{collected.PATH} changed while this stage ran: run the same command again")
         _swap(unfinished, out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

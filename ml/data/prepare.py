@@ -121,10 +121,10 @@ def _run(params: Prepare, raw: Path, out: Path, report: Path, decided: Path) -> 
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    if decisions.load(decided) != by_hash:  # DVC would take the new file for the one that was obeyed
-        raise PipelineError(f"{decided} has changed meanwhile: run the same command again")
     images = Shards(folder, np.array([photo.row for photo in kept]), params.image_size)
     _contact_sheet(images, kept, classes, report / "contact_sheet.jpg")
+    if decisions.load(decided) != by_hash:  # DVC would take the new file for the one that was obeyed
+        raise PipelineError(f"{decided} changed while this stage ran: run the same command again")
     _write_index(out, params, classes, kept, folder.name, shards)
     return result
 

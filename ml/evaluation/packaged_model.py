@@ -1,6 +1,7 @@
 """The answers of a `model.pt` to the test photos, computed by its ONNX model as the service does."""
 
 import dataclasses
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,10 @@ def answer_test_photos(model: Bundle, data: Dataset) -> dict[str, Floats]:
         probabilities = outputs["probabilities"]
     except PipelineError:  # about the photos
         raise
-    except MemoryError as error:
-        raise MissingHereError("this machine has too little memory for its ONNX model") from error
     except Exception as error:
+        # ONNX Runtime has no class of its own for this error.
+        if isinstance(error, MemoryError) or re.search(r"allocate memory|bad_alloc", str(error)):
+            raise MissingHereError("this machine has too little memory for its ONNX model") from error
         raise IncomparableError(f"its ONNX model does not run: {one_line(str(error), 200)}") from error
     if probabilities.shape != (len(rows), len(data.classes)) or not np.isfinite(probabilities).all():
         raise IncomparableError("its ONNX model does not return one probability per class")

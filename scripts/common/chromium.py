@@ -19,15 +19,15 @@ _STEADY = Path(__file__).with_name("steady_chromium.py")
 
 
 def launch(chromium: "BrowserType", args: Sequence[str] = ()) -> "Browser":
-    """Start Chromium without its sandbox, and deaf to changes of the machine's network.
+    """Start Chromium without its sandbox, and keep it from noticing changes of the machine's network.
 
     Args:
-        chromium: of Playwright.
+        chromium: of Playwright, whose own browser is started if there is no `CHROMIUM`.
         args: further arguments of its command line.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return chromium.launch(
         executable_path=_STEADY,
         args=["--no-sandbox", *args],
-        env={**os.environ, "PATH": path, "CHROMIUM": str(CHROMIUM)},
+        env={**os.environ, "PATH": path, "CHROMIUM": CHROMIUM or chromium.executable_path},
     )

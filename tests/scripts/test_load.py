@@ -148,7 +148,8 @@ def test_soak_without_a_service() -> None:
         (["--seconds", "nan"], "argument --seconds: expected a number from 0.1"),
         (["--seconds", "-3"], "argument --seconds: expected a number from 0.1"),
         (["--rate", "inf"], "argument --rate: expected a number from 0.1"),
-        (["--times", "missing/times.txt"], "--times: there is no folder missing"),
+        (["--times", "missing/times.txt"], "--times: missing/times.txt: No such file"),
+        (["--times", "."], "--times: .: Is a directory"),
     ],
 )
 def test_a_load_that_would_measure_nothing_or_be_lost_is_rejected(options: list[str], message: str) -> None:

@@ -21,7 +21,7 @@ from app.http import body_budget, channel, gate, listener, request
 from app.routes import page, predict
 from tests.app.routes.test_predict import RED_JPEG
 from tests.helpers.served import Served, served
-from tests.helpers.waiting import until
+from tests.helpers.waiting import HANG_S, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
 
@@ -107,11 +107,15 @@ def test_a_rejected_client_that_sends_on_and_on_is_cut_off(make_app):
 
 @pytest.mark.parametrize(("more", "reason"), [(b"x", "rejected"), (b"", "idle")])
 def test_a_rejected_client_that_neither_sends_on_nor_leaves_is_cut_off(make_app, monkeypatch, more, reason):
-    monkeypatch.setattr(channel, "_LINGER_IDLE_S", 0.5)
+    for name in ("_LINGER_S", "_LINGER_IDLE_S"):
+        monkeypatch.setattr(channel, name, HANG_S)
     with served(make_app, max_upload_mb=1) as service, service.connect() as connection:
         connection.sendall(announced(1000 * MB))
         assert b" 413 " in read_all(connection)  # the service sends nothing after it
         connection.sendall(more)
+        (rejected,) = service.listener.active_channels.values()
+        until(lambda: rejected._dropped == len(more))
+        monkeypatch.setattr(channel, "_LINGER_IDLE_S", 0)
         until(lambda: service.sample("connections_closed_total", reason=reason) == 1)
         other = {"rejected": "idle", "idle": "rejected"}[reason]
         assert service.sample("connections_closed_total", reason=other) == 0

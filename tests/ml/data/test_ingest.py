@@ -69,7 +69,7 @@ def test_a_photo_that_is_deleted_meanwhile_stops_it(make_photos, go, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(ingest, "_add_collected", delete)
-        with pytest.raises(PipelineError, match=r"collected\.csv has changed meanwhile"):
+        with pytest.raises(PipelineError, match=r"collected\.csv changed while this stage ran"):
             go(root)
     assert not (tmp_path / "raw").exists()
     assert go(root).classes == {"blue": 12, "red": 12}

@@ -57,7 +57,7 @@ def test_a_decision_that_is_made_meanwhile_stops_it(make_photos, params, tmp_pat
     run = [params.prepare, raw, tmp_path / "processed", tmp_path / "report", decided]
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "decode_all", decide)
-        with pytest.raises(PipelineError, match="has changed meanwhile: run the same command again"):
+        with pytest.raises(PipelineError, match="changed while this stage ran: run the same command again"):
             prepare.run(*run)
     with pytest.raises(PipelineError):
         Dataset.load(tmp_path / "processed")
